@@ -1,0 +1,143 @@
+"""Solvers of dx/dt = velocity(x, t): explicit fixed-step methods, and torchdiffeq's adaptive ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowmatch._component import unknown_option
+
+Velocity = Callable[[Tensor, Tensor], Tensor]
+"""A velocity field ``v(x, t)`` with `x` of shape (B, *sample_shape) and `t` a 0-d tensor."""
+
+Step = Callable[[Velocity, Tensor, Tensor, Tensor], Tensor]
+
+
+def euler(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+    """One explicit Euler step, order 1, one evaluation."""
+    return x + dt * velocity(x, t)
+
+
+def midpoint(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+    """One explicit midpoint step, order 2, two evaluations."""
+    halfway = x + 0.5 * dt * velocity(x, t)
+    return x + dt * velocity(halfway, t + 0.5 * dt)
+
+
+def heun(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+    """One step of Heun's method (the explicit trapezium rule), order 2, two evaluations."""
+    slope = velocity(x, t)
+    return x + 0.5 * dt * (slope + velocity(x + dt * slope, t + dt))
+
+
+def rk4(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
+    """One step of the classical Runge-Kutta method (Kutta, 1901), order 4, four evaluations."""
+    half = 0.5 * dt
+    k1 = velocity(x, t)
+    k2 = velocity(x + half * k1, t + half)
+    k3 = velocity(x + half * k2, t + half)
+    k4 = velocity(x + dt * k3, t + dt)
+    return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+
+
+def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> list[Tensor]:
+    """The two-step Adams-Bashforth method over the grid `times`, order 2, one evaluation a step.
+
+    On an uneven grid the weights follow from the ratio of neighbouring steps (Hairer, Norsett and Wanner, 1993,
+    section III.5). The first step is a midpoint step.
+    """
+    states, slope = [x], None
+    for (t, t_next), previous in zip(itertools.pairwise(times), [None, *times[:-2]], strict=True):
+        dt, previous_slope, slope = t_next - t, slope, velocity(x, t)
+        if previous is None or previous_slope is None:
+            x = x + dt * velocity(x + 0.5 * dt * slope, t + 0.5 * dt)
+        else:
+            half_ratio = 0.5 * dt / (t - previous)
+            x = x + dt * ((1 + half_ratio) * slope - half_ratio * previous_slope)
+        states.append(x)
+    return states
+
+
+ONE_STEP: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
+FIXED_STEP = (*ONE_STEP, "ab2")
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+
+
+def integrate(
+    velocity: Velocity,
+    x: Tensor,
+    times: Tensor,
+    method: str = "midpoint",
+    *,
+    return_trajectory: bool = False,
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+) -> Tensor:
+    """Carry `x` along ``dx/dt = velocity(x, t)`` over the grid `times`.
+
+    With a fixed-step method a row's result never depends on the other rows of `x`. The adaptive methods choose one
+    step for the whole batch, so there it does, within their tolerance.
+
+    Parameters
+    ----------
+    velocity : callable ``(x, t) -> (B, *sample_shape)``
+        The field; `t` comes as a 0-d tensor.
+    x : Tensor of shape (B, *sample_shape)
+        Where to start.
+    times : Tensor of shape (n_steps + 1,)
+        Monotone grid; decreasing times integrate backwards. Adaptive methods read the grid only as the times at
+        which a trajectory is wanted.
+    method : str
+        "euler", "midpoint", "heun", "rk4" or "ab2" (fixed-step); "dopri5", "dopri8", "bosh3", "fehlberg2" or
+        "adaptive_heun" (torchdiffeq).
+    return_trajectory : bool
+        Return the states at all times instead of the last one.
+    rtol, atol : float
+        Tolerances of the adaptive methods.
+
+    Returns
+    -------
+    Tensor of shape (B, *sample_shape), or (n_steps + 1, B, *sample_shape) with `return_trajectory`
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import integrate
+    >>> decay = lambda x, t: -x
+    >>> integrate(decay, torch.ones(1, 1), torch.linspace(0, 1, 11), "rk4")
+    tensor([[0.3679]])
+    """
+    if method in ONE_STEP:
+        step, states = ONE_STEP[method], [x]
+        for t, t_next in itertools.pairwise(times):
+            x = step(velocity, x, t, t_next - t)
+            if return_trajectory:
+                states.append(x)
+    elif method == "ab2":
+        states = adams_bashforth_2(velocity, x, times)
+        x = states[-1]
+    elif method in ADAPTIVE:
+        from torchdiffeq import odeint
+
+        states = odeint(lambda t, y: velocity(y, t), x, times, method=method, rtol=rtol, atol=atol)
+        x = states[-1]
+    else:
+        raise unknown_option("solver", method, (*FIXED_STEP, *ADAPTIVE))
+    if not return_trajectory:
+        return x
+    return states if isinstance(states, Tensor) else torch.stack(states)
+
+
+def time_grid(
+    n_steps: int, first_time: float = 0.0, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Even grid of ``n_steps + 1`` times from `first_time` to 1."""
+    return torch.linspace(first_time, 1.0, n_steps + 1, device=device, dtype=dtype)

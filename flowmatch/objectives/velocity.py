@@ -1,0 +1,90 @@
+"""The flow matching objective: regress the velocity of the path that joins noise and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowmatch.flow import Coupling, Path, Source, TimeSampler
+from flowmatch.objectives.losses import L2Loss, ResidualLoss
+from flowmatch.objectives.weights import LossWeight, UniformWeight
+
+Network = Callable[..., Tensor]
+"""``network(x, t, condition=None) -> (B, *sample_shape)`` with `t` of shape (B,)."""
+
+
+@dataclass(frozen=True)
+class VelocityObjective:
+    """Conditional flow matching (Lipman et al., 2023, eq. 14): ``E w(t) |v(x_t, t, c) - u_t|^2``.
+
+    Parameters
+    ----------
+    path, source, coupling, time_sampler, loss, weight
+        The components of the problem.
+    source_scale : Tensor of shape sample_shape
+        From ``source.fit_scale``; it also says on which device and in which dtype noise is drawn.
+    condition_dropout : float
+        Probability that a row's condition is replaced by zeros, which stand for "no condition". Needed for guidance.
+    conditions_are_classes : bool
+        Whether conditions are one-hot labels. The coupling then pairs inside a class; for other conditions every row
+        is alone in its condition and keeps the noise it was given.
+    """
+
+    path: Path
+    source: Source
+    coupling: Coupling
+    time_sampler: TimeSampler
+    source_scale: Tensor
+    loss: ResidualLoss = L2Loss()
+    weight: LossWeight = UniformWeight()
+    condition_dropout: float = 0.0
+    conditions_are_classes: bool = False
+
+    def __call__(
+        self, network: Network, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw noise and times, and return the loss of each sample, shape (B,).
+
+        Parameters
+        ----------
+        network : callable ``(x, t, condition) -> (B, *sample_shape)``
+        x1 : Tensor of shape (B, *sample_shape)
+            Data.
+        condition : Tensor of shape (B, k), optional
+        generator : torch.Generator on the device of `x1`, optional
+        """
+        x0 = self._draw_noise(x1, condition, generator)
+        t = self.draw_times(len(x1), generator)
+        if condition is not None and self.condition_dropout > 0:
+            kept = torch.rand(len(x1), 1, generator=generator, device=x1.device) >= self.condition_dropout
+            condition = condition * kept
+        return self.residual_loss(network, x0, x1, t, condition)
+
+    def draw_times(self, n_samples: int, generator: torch.Generator | None) -> Tensor:
+        """Training times of shape (n_samples,) in [path.first_time, 1]."""
+        scale, first = self.source_scale, self.path.first_time
+        t = self.time_sampler.draw(n_samples, generator, scale.device, scale.dtype)
+        return t if first == 0 else first + (1 - first) * t
+
+    def residual_loss(
+        self, network: Network, x0: Tensor, x1: Tensor, t: Tensor, condition: Tensor | None = None
+    ) -> Tensor:
+        """Weighted loss of each sample for given noise and times, shape (B,)."""
+        target = self.path.velocity(x0, x1, t)
+        residual = network(self.path.interpolate(x0, x1, t), t, condition) - target
+        loss = self.loss(residual, t)
+        if isinstance(self.weight, UniformWeight):
+            return loss
+        error = loss if isinstance(self.loss, L2Loss) else residual.square().flatten(1).mean(1)
+        return self.weight(t, error, self.path) * loss
+
+    def _draw_noise(self, x1: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        x0 = self.source.draw(len(x1), self.source_scale, generator)
+        if condition is None:
+            return self.coupling.pair(x0, x1)
+        if self.conditions_are_classes:
+            return self.coupling.pair(x0, x1, condition.argmax(1))
+        return x0

@@ -1,0 +1,18 @@
+"""Training: the loop, its options, averaging, callbacks and checkpoints."""
+
+from flowmatch.training.callbacks import CallbackList, FitContext
+from flowmatch.training.checkpoints import Checkpointer, fingerprint
+from flowmatch.training.loop import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
+from flowmatch.training.options import TrainingOptions
+
+__all__ = [
+    "CallbackList",
+    "Checkpointer",
+    "FitContext",
+    "NonFiniteTrainingError",
+    "TrainingOptions",
+    "TrainingPlan",
+    "TrainingRun",
+    "fingerprint",
+    "train",
+]

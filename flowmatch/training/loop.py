@@ -1,0 +1,298 @@
+"""The training loop. It knows one callable, ``batch_loss(network, rows, generator) -> losses``, and nothing of flows."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from flowmatch.training.averaging import average_weights
+from flowmatch.training.options import TrainingOptions
+from flowmatch.training.rows import RowSampler
+
+BatchLoss = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
+"""``(network, rows, generator) -> losses``: row numbers (B,) in, the loss of each row (B,) out."""
+
+HISTORY = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
+
+
+class NonFiniteTrainingError(ValueError):
+    """The loss or its gradient was infinite or not a number.
+
+    Attributes
+    ----------
+    step : int
+        The first step where that happened, counted from 1.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long and how fast to train, and on what.
+
+    Parameters
+    ----------
+    batch_loss : callable
+        See `BatchLoss`.
+    n_rows : int
+        Rows to train on.
+    max_iter, batch_size, learning_rate
+        Optimiser steps, rows a batch, peak learning rate.
+    options : TrainingOptions
+    sample_weight : Tensor of shape (n_rows,), optional
+        Weights of the rows in the mean of the losses, of mean 1.
+    validation_loss : callable ``network -> 0-d tensor``, optional
+        Must give the same number for the same weights.
+    data_device : torch.device
+        Where row numbers are wanted.
+    """
+
+    batch_loss: BatchLoss
+    n_rows: int
+    max_iter: int
+    batch_size: int
+    learning_rate: float
+    options: TrainingOptions
+    sample_weight: Tensor | None = None
+    validation_loss: Callable[[nn.Module], Tensor] | None = None
+    data_device: torch.device = torch.device("cpu")
+
+    @property
+    def report_period(self) -> int:
+        """Steps between two reports."""
+        return self.options.report_period or max(1, self.max_iter // 100)
+
+
+class TrainingRun:
+    """One run of training: `advance` makes a step, `report` looks at what came of the last ones.
+
+    Nothing in `advance` waits for the device. Sums of losses and norms stay there until the next report, which is
+    also where a non-finite value is noticed; the weights of the last good report are kept for that case.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Trained in place.
+    plan : TrainingPlan
+    noise : torch.Generator or None
+        On the network's device, handed to the loss.
+    shuffle : torch.Generator or None
+        On the data's device, for the order of the rows.
+    """
+
+    def __init__(
+        self, network: nn.Module, plan: TrainingPlan, noise: torch.Generator | None, shuffle: torch.Generator | None
+    ) -> None:
+        options = plan.options
+        self.network, self.plan, self.noise = network, plan, noise
+        self.parameters = [p for p in network.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.forward = torch.compile(network) if options.compile else network
+        self.average = average_weights(network, options.ema_decay, options.ema_warmup)
+        fused = self.device.type in ("cpu", "cuda", "mps")
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=plan.learning_rate, weight_decay=options.weight_decay, fused=fused
+        )
+        self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(options, plan.max_iter))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
+        self.rows = RowSampler(plan.n_rows, plan.batch_size, shuffle, plan.data_device)
+        self.step = 0
+        self.seconds = 0.0
+        self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
+        self.sums = torch.zeros(2, device=self.device)
+        self.first_bad_step = torch.full((), math.inf, device=self.device)
+        self.steps_since_report = 0
+        self.good_weights = self.snapshot()
+        self.best_weights: list[Tensor] | None = None
+        self.best_loss = math.inf
+        self.reports_since_best = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are made or early stopping has called."""
+        return self.step >= self.plan.max_iter or (
+            self.plan.options.early_stopping and self.reports_since_best >= self.plan.options.patience
+        )
+
+    def advance(self) -> None:
+        """One optimiser step."""
+        options = self.plan.options
+        total = torch.zeros((), device=self.device)
+        for _ in range(options.accumulation):
+            loss = self._mean_loss(self.rows.draw()) / options.accumulation
+            self.scaler.scale(loss).backward()
+            total += loss.detach()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, options.gradient_clipping or math.inf)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.average.update_parameters(self.network)
+        self.step += 1
+        self.steps_since_report += 1
+        self._watch(total, norm)
+
+    def report(self) -> dict[str, float]:
+        """Fetch the sums since the last report, validate, and append to the history.
+
+        Raises
+        ------
+        NonFiniteTrainingError
+            If any step since the last report met a non-finite loss or gradient. `restore_good_weights` undoes them.
+        """
+        bad = self.first_bad_step.item()
+        if math.isfinite(bad):
+            raise NonFiniteTrainingError(f"the loss or its gradient became non-finite at step {int(bad)}", int(bad))
+        loss, norm = (self.sums / max(1, self.steps_since_report)).tolist()
+        self.sums.zero_()
+        self.steps_since_report = 0
+        self._copy_average_into(self.good_weights)
+        entry = {
+            "step": self.step,
+            "loss": loss,
+            "validation_loss": self._validate(),
+            "gradient_norm": norm,
+            "learning_rate": self.scheduler.get_last_lr()[0],
+            "seconds": self.seconds,
+        }
+        for name, value in entry.items():
+            self.history[name].append(value)
+        return entry
+
+    def finish(self) -> nn.Module:
+        """The averaged network, with its best weights if early stopping kept any."""
+        if self.plan.options.early_stopping and self.best_weights is not None:
+            self.load_weights(self.best_weights)
+        return self.averaged_network
+
+    @property
+    def averaged_network(self) -> nn.Module:
+        """The network that users get, updated in place while training goes on."""
+        return self.average.module
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of the averaged weights."""
+        return [p.detach().clone() for p in self.averaged_network.parameters()]
+
+    def load_weights(self, weights: list[Tensor]) -> None:
+        """Set the averaged weights."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.averaged_network.parameters()), weights)
+
+    def restore_good_weights(self) -> nn.Module:
+        """The averaged network as it was at the last report that found everything finite."""
+        self.load_weights(self.good_weights)
+        return self.averaged_network
+
+    def _mean_loss(self, rows: Tensor) -> Tensor:
+        with autocast(self.device, self.plan.options.precision):
+            losses = self.plan.batch_loss(self.forward, rows, self.noise)
+        if self.plan.sample_weight is not None:
+            losses = losses * self.plan.sample_weight[rows].to(losses)
+        return losses.float().mean()
+
+    def _watch(self, loss: Tensor, norm: Tensor) -> None:
+        """Add to the sums and remember the first bad step, all on the device."""
+        self.sums += torch.stack([loss, norm])
+        # loss scaling meets infinite gradients by design and skips those steps itself
+        suspect = loss if self.plan.options.precision == "fp16" else loss + norm
+        here = torch.where(torch.isfinite(suspect), math.inf, float(self.step))
+        self.first_bad_step = torch.minimum(self.first_bad_step, here)
+
+    def _validate(self) -> float:
+        if self.plan.validation_loss is None:
+            return math.nan
+        self.averaged_network.eval()
+        with torch.no_grad():
+            loss = float(self.plan.validation_loss(self.averaged_network))
+        if loss < self.best_loss:
+            self.best_loss, self.reports_since_best = loss, 0
+            self.best_weights = self.snapshot()
+        else:
+            self.reports_since_best += 1
+        return loss
+
+    def _copy_average_into(self, weights: list[Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, list(self.averaged_network.parameters()))
+
+
+def train(
+    run: TrainingRun,
+    *,
+    on_report: Callable[[dict[str, float]], bool] | None = None,
+    on_step: Callable[[TrainingRun], None] | None = None,
+    verbose: bool = False,
+) -> nn.Module:
+    """Carry a run to its end and return the averaged network.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    on_report : callable, optional
+        Called with each new entry of the history; training stops when it returns True.
+    on_step : callable, optional
+        Called with the run after every step (checkpoints).
+    verbose : bool
+        Show a tqdm bar with loss and learning rate.
+
+    Raises
+    ------
+    NonFiniteTrainingError
+        See `TrainingRun.report`.
+    """
+    period = run.plan.report_period
+    started = time.perf_counter() - run.seconds
+    run.network.train()
+    with _progress_bar(run, verbose) as bar:
+        while not run.finished:
+            run.advance()
+            if on_step is not None:
+                on_step(run)
+            if run.step % period == 0 or run.step == run.plan.max_iter:
+                run.seconds = time.perf_counter() - started
+                entry = run.report()
+                bar.update(run.step - bar.n)
+                bar.set_postfix(loss=f"{entry['loss']:.4g}", rate=f"{entry['learning_rate']:.2g}")
+                if on_report is not None and on_report(entry):
+                    break
+    return run.finish()
+
+
+def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[int], float]:
+    """Factor of the peak learning rate for each step: linear warm-up, then half a cosine or constant."""
+    warmup = round(options.warmup * max_iter)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if options.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, max_iter - warmup)))
+
+    return factor
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """The autocast context of a precision; none for float32."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def _progress_bar(run: TrainingRun, verbose: bool) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=run.plan.max_iter, initial=run.step, disable=not verbose, unit="step")
