@@ -1,0 +1,13 @@
+"""flowmatch: flow matching in scikit-learn's manners.
+
+``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
+"""
+
+from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.networks import MLP
+from flowmatch.persistence import load
+from flowmatch.training import TrainingOptions
+
+__version__ = "0.1.0"
+
+__all__ = ["MLP", "FlowMatchingGenerator", "TrainingOptions", "__version__", "load"]

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 
-def average_weights(network: nn.Module, decay: float | None, warmup: bool) -> AveragedModel:
-    """A running average of `network`, to be updated after each step.
+class AveragedWeights:
+    """A running average of a network's weights, to be updated after each step.
 
-    With `warmup` the decay is ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the random initial weights
-    are soon forgotten (the rule of TensorFlow's ExponentialMovingAverage). ``decay=None`` follows the last weights.
+    It does what `torch.optim.swa_utils.AveragedModel` does with an exponential average, over lists of parameters
+    gathered once: AveragedModel walks the module tree at every update, which costs a tenth of a small network's step.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The network that is trained; `module` is an averaged copy of it.
+    decay : float or None
+        None follows the last weights.
+    warmup : bool
+        Whether the decay is ``min(decay, (1 + n) / (10 + n))`` after n updates, so that the random initial weights
+        are soon forgotten (the rule of TensorFlow's ExponentialMovingAverage).
     """
-    return AveragedModel(network, multi_avg_fn=_moving_average(decay, warmup), use_buffers=False)
 
+    def __init__(self, network: nn.Module, decay: float | None, warmup: bool) -> None:
+        self.module = copy.deepcopy(network)
+        self.decay, self.warmup = decay, warmup
+        self.n_updates = 0
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+        self._averaged = [*self.module.parameters()]
+        self._current = [parameter.detach() for parameter in network.parameters()]
+        self._buffers = list(zip(self.module.buffers(), network.buffers(), strict=True))
 
-def _moving_average(decay: float | None, warmup: bool) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor | int) -> None:
-        n = int(n_averaged)
-        kept = 0.0 if decay is None else min(decay, (1 + n) / (10 + n)) if warmup else decay
-        torch._foreach_lerp_(averaged, current, 1 - kept)
-
-    return update
+    def update(self) -> None:
+        """Move the average towards the network's present weights; buffers are copied."""
+        n = self.n_updates
+        self.n_updates += 1
+        if self.decay is None:
+            kept = 0.0
+        else:
+            kept = min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+        torch._foreach_lerp_(self._averaged, self._current, 1 - kept)
+        for averaged, current in self._buffers:
+            averaged.copy_(current)

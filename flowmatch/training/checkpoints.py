@@ -91,7 +91,7 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that the next step of `run` depends on, as tensors and JSON."""
     tensors = {
         **{f"network.{name}": value for name, value in run.network.state_dict().items()},
-        **{f"average.{name}": value for name, value in run.average.state_dict().items()},
+        **{f"average.{name}": value for name, value in run.averaged_network.state_dict().items()},
         **{f"good.{i}": value for i, value in enumerate(run.good_weights)},
         **{f"best.{i}": value for i, value in enumerate(run.best_weights or ())},
         "rows": run.rows.stream,
@@ -105,7 +105,8 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if run.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
     scalars = {name: getattr(run, name) for name in _SCALARS}
-    scalars |= {"row_position": run.rows.position, "history": run.history, "scaler": run.scaler.state_dict()}
+    scalars |= {"row_position": run.rows.position, "history": run.history, "scaler": run.scaler.state_dict(),
+                "n_averaged": run.average.n_updates}
     # shared storage is not allowed in the file
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}, scalars
 
@@ -113,7 +114,7 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
     """Undo `run_state` on a fresh run of the same plan."""
     run.network.load_state_dict(_section(tensors, "network"))
-    run.average.load_state_dict(_section(tensors, "average"))
+    run.averaged_network.load_state_dict(_section(tensors, "average"))
     run.good_weights = _weights(_section(tensors, "good"), run.device)
     run.best_weights = _weights(_section(tensors, "best"), run.device) or None
     run.rows.stream = tensors["rows"].to(run.rows.device)
@@ -127,6 +128,7 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
         setattr(run, name, scalars[name])
     run.rows.position = scalars["row_position"]
     run.history = scalars["history"]
+    run.average.n_updates = scalars["n_averaged"]
     run.scaler.load_state_dict(scalars["scaler"])
     _set_schedule(run)
     torch.set_rng_state(tensors["random.global"])

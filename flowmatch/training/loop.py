@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from flowmatch.training.averaging import average_weights
+from flowmatch.training.averaging import AveragedWeights
 from flowmatch.training.options import TrainingOptions
 from flowmatch.training.rows import RowSampler
 
@@ -99,7 +99,7 @@ class TrainingRun:
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.forward = torch.compile(network) if options.compile else network
-        self.average = average_weights(network, options.ema_decay, options.ema_warmup)
+        self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=plan.learning_rate, weight_decay=options.weight_decay, fused=fused
@@ -139,7 +139,7 @@ class TrainingRun:
         self.scaler.update()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.average.update_parameters(self.network)
+        self.average.update()
         self.step += 1
         self.steps_since_report += 1
         self._watch(total, norm)

@@ -1,0 +1,169 @@
+"""Checks of what users pass in: each error names the parameter or column, what came and what is expected."""
+
+from __future__ import annotations
+
+import contextlib
+import numbers
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from flowmatch._component import unknown_option
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) -> NDArray[np.float64]:
+    """Samples as a float64 array (n, *sample_shape), checked and matched with those of `fit`.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinities, values beyond float32, text, complex or empty data, a wrong number of dimensions, rows
+        or columns, or columns in another order than in `fit`.
+    """
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
+    _check_columns(X)
+    array = validate_data(
+        estimator, X, reset=reset, dtype=np.float64, ensure_all_finite=False, allow_nd=True, ensure_min_samples=min_samples
+    )
+    names = getattr(X, "columns", None)
+    _check_values(array, ~(np.abs(array) <= FLOAT32_MAX), names)
+    if not reset and array.shape[1:] != estimator.sample_shape_:
+        raise ValueError(
+            f"X has samples of shape {array.shape[1:]}, but {type(estimator).__name__} was fitted to {estimator.sample_shape_}."
+        )
+    return array
+
+
+def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
+    """Sample weights scaled to mean 1 over the rows that have any, or None.
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, negative or non-finite weights, or weights that are all 0.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, numbers.Number):
+        return np.ones(n_samples)
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight has shape {weight.shape}; expected ({n_samples},), one weight a row.")
+    if not np.isfinite(weight).all() or weight.min() < 0:
+        raise ValueError("sample_weight must hold finite numbers >= 0.")
+    if weight.max() == 0:
+        raise ValueError("sample_weight is 0 for every row; at least two rows need a positive weight.")
+    return weight / weight[weight > 0].mean()
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
+    """A number in [low, high), or (low, high) with `open_low`."""
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not good or not (low < value < high or (value == low and not open_low)):
+        raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, known: Any) -> str:
+    """One of the known names."""
+    if value not in known:
+        raise unknown_option(name, value, known)
+    return value
+
+
+def resolve_device(device: Any) -> torch.device:
+    """A device that is there; "auto" takes cuda, then mps, then cpu.
+
+    Raises
+    ------
+    ValueError
+        For a device that is unknown or not available.
+    """
+    if isinstance(device, str) and device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} is not available ({reason}). Use 'auto' or 'cpu'.") from error
+
+
+def seed_from(random_state: Any) -> int:
+    """A seed from a `random_state` parameter; None draws a fresh one without touching numpy's global state."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
+    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ValueError(f"random_state must be in [0, 2**32), got {random_state}.")
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31 - 1))
+    raise ValueError(f"random_state must be None, an integer, a numpy RandomState or Generator, got {random_state!r}.")
+
+
+def generator_on(device: torch.device, seed: int) -> torch.Generator:
+    """A torch generator on `device`."""
+    return torch.Generator(device=device).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def isolated_rng(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch's global generators inside the block and put them back after it."""
+    devices = [device] if device.type in ("cuda", "mps") else []
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        torch.random.default_generator.manual_seed(seed)
+        if devices:
+            getattr(torch, device.type).manual_seed(seed)
+        yield
+
+
+def _check_columns(X: Any) -> None:
+    """Name the first column of a DataFrame that does not hold numbers."""
+    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
+        return
+    for name, dtype in zip(X.columns, X.dtypes, strict=True):
+        kind = getattr(dtype, "kind", "O")
+        if kind in "biuf":
+            continue
+        if kind == "O" and not isinstance(dtype, np.dtype):
+            what = f"dtype {dtype}"
+        else:
+            what = f"dtype {dtype} (such as {X[name].iloc[0]!r})" if len(X) else f"dtype {dtype}"
+        raise ValueError(
+            f"column {name!r} of X has {what}; numbers are expected. Encode it, for instance with "
+            "sklearn.preprocessing.OrdinalEncoder, or leave it out."
+        )
+
+
+def _check_values(X: NDArray[np.float64], bad: NDArray[np.bool_], names: Any) -> None:
+    """Name the first value that is NaN, infinite or too large for float32."""
+    if not bad.any():
+        return
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    value = X[index]
+    where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
+    if np.isnan(value):
+        what = "contains NaN"
+    elif np.isinf(value):
+        what = "contains infinity"
+    else:
+        what = f"contains {value:g}, a value too large for dtype('float32') (at most {FLOAT32_MAX:.3g})"
+    raise ValueError(f"Input X {what}: {where}. Only finite values are expected.")

@@ -1,0 +1,565 @@
+"""FlowMatchingGenerator: learn a distribution from samples, draw new ones, and tell densities."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import DensityMixin
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from torch import Tensor
+
+from flowmatch import flow, preprocessing
+from flowmatch._base import FlowEstimator, rows_per_batch
+from flowmatch._component import resolve_component
+from flowmatch._validation import check_count, check_number, check_samples, check_weights, generator_on, seed_from
+from flowmatch.training import NonFiniteTrainingError
+
+_MOST_EXACT = 64
+"""Numbers in a sample up to which the divergence is exact by default."""
+
+_PROBES = 32
+
+
+class FlowMatchingGenerator(DensityMixin, FlowEstimator):
+    """Learn a distribution by flow matching and draw new samples from it.
+
+    A network learns the velocity of a flow that carries noise to data (Lipman et al., 2023; Liu et al., 2023);
+    sampling integrates that flow. Scaling, conditioning on labels or numbers, the training loop and the way back to
+    the data's own columns and dtypes are part of the estimator.
+
+    Parameters
+    ----------
+    network : {"auto", "mlp"}, component or factory, default="auto"
+        The network: an `flowmatch.networks.MLP` by default. A factory is called as
+        ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
+        ``forward(x, t, condition=None)``.
+    path : {"linear", "vp", "cosine"} or Path, default="linear"
+        How noise and data are mixed along time.
+    coupling : {"independent", "ot"} or Coupling, default="independent"
+        How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 64, inside a
+        class when `y` holds labels; it straightens the paths, so that fewer solver steps do, at about 1.4 times the
+        cost of a training step. Numeric conditions keep independent pairs.
+    source : {"normal", "matched", "sparse"} or Source, default="normal"
+        The distribution of the noise.
+    time_sampler : {"uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", "noise_emphasis"} or \
+TimeSampler, default="stratified"
+        How training times are drawn.
+    loss : {"l2", "huber"} or ResidualLoss, default="l2"
+        Norm of the velocity's error.
+    loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
+default="uniform"
+        Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
+    max_iter : int, default=1000
+        Optimiser steps.
+    batch_size : int, default=256
+        Rows a step.
+    learning_rate : float, default=0.005
+        Peak learning rate.
+    training : TrainingOptions or None, default=None
+        What else there is to tune about training; None stands for ``TrainingOptions()``.
+    preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
+        Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
+    condition_dropout : float, default=0.0
+        Share of training rows whose condition is hidden. Above 0 the model also learns the unconditional
+        distribution, which guidance needs.
+    guidance_scale : float, default=1.0
+        Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it.
+    solver : str, default="midpoint"
+        "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
+        "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch).
+    n_steps : int, default=10
+        Steps of the fixed-step solvers.
+    device : "auto", str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    random_state : int, RandomState or None, default=None
+        Seeds initialisation, shuffling, noise and times of `fit`. Global generators are never touched.
+    verbose : bool or int, default=0
+        Show a progress bar with loss and learning rate, and say what "auto" picked.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted weights and scaling instead of starting anew.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        The trained network (averaged weights).
+    classes_ : ndarray of shape (n_classes,)
+        Labels, if `y` held any.
+    preprocessing_ : ColumnTransform
+        The fitted transform, "auto" resolved.
+    sample_shape_ : tuple of int
+        Shape of one sample: (d,) for a table.
+    n_features_in_ : int
+        Columns of a table, channels of a grid.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X had any that are strings.
+    n_iter_ : int
+        Optimiser steps made.
+    n_parameters_ : int
+        Numbers in the network.
+    history_ : dict of lists
+        step, loss, validation_loss, gradient_norm, learning_rate, seconds; about a hundred entries a fit.
+
+    See Also
+    --------
+    sklearn.neighbors.KernelDensity, sklearn.mixture.GaussianMixture
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from flowmatch import FlowMatchingGenerator
+    >>> X, y = load_iris(return_X_y=True, as_frame=True)
+    >>> generator = FlowMatchingGenerator(max_iter=200, random_state=0).fit(X, y)
+    >>> generator.sample(3, y=1, random_state=0).shape
+    (3, 4)
+    >>> generator.score_samples(X.head(2), y.head(2)).shape
+    (2,)
+    """
+
+    def __init__(
+        self,
+        network="auto",
+        *,
+        path="linear",
+        coupling="independent",
+        source="normal",
+        time_sampler="stratified",
+        loss="l2",
+        loss_weight="uniform",
+        max_iter=1000,
+        batch_size=256,
+        learning_rate=5e-3,
+        training=None,
+        preprocessing="auto",
+        condition_dropout=0.0,
+        guidance_scale=1.0,
+        solver="midpoint",
+        n_steps=10,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        warm_start=False,
+    ):
+        self.network = network
+        self.path = path
+        self.coupling = coupling
+        self.source = source
+        self.time_sampler = time_sampler
+        self.loss = loss
+        self.loss_weight = loss_weight
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.training = training
+        self.preprocessing = preprocessing
+        self.condition_dropout = condition_dropout
+        self.guidance_scale = guidance_scale
+        self.solver = solver
+        self.n_steps = n_steps
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    # -- fitting ------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn the distribution of X, given y if there is one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
+            Numbers: numpy array, DataFrame or torch tensor. At least 2 rows.
+        y : array-like of shape (n_samples,) or (n_samples, k), optional
+            Conditions. One-dimensional: labels of any dtype, unless they are amounts (numbers with a fraction, or of
+            which more than 20 and more than a tenth of the rows are distinct). Two-dimensional: numbers.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows; rows of weight 0 are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad parameters or data, before training starts and with whatever was fitted left as it was.
+        NonFiniteTrainingError
+            If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
+        """
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start))
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train for `max_iter` more steps on X, from the fitted weights, scaling and labels.
+
+        The first call is a `fit`. Later ones may bring other rows, but not other columns or labels. Each call runs
+        through the learning rate's schedule once.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, go_on=True)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, *, go_on: bool) -> Self:
+        """Fit a copy and take over what it learned, so that an error leaves the estimator as it was."""
+        go_on = go_on and hasattr(self, "network_")
+        fitted = copy.copy(self)
+        if not go_on:
+            for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
+                delattr(fitted, name)
+        try:
+            fitted._fit_in_place(X, y, sample_weight, fresh=not go_on)
+        except NonFiniteTrainingError:
+            self._take_over(fitted)
+            raise
+        return self._take_over(fitted)
+
+    def _take_over(self, fitted: Self) -> Self:
+        vars(self).clear()
+        vars(self).update(vars(fitted))
+        return self
+
+    def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
+        components = self._resolve()
+        check_number("condition_dropout", self.condition_dropout, 0.0, 1.0)
+        check_number("guidance_scale", self.guidance_scale, -np.inf)
+        container = preprocessing.Container.of(X)
+        samples = check_samples(self, X, reset=fresh, min_samples=2)
+        check_consistent_length(samples, y, sample_weight)
+        weight = check_weights(sample_weight, len(samples))
+        if weight is not None:
+            samples, y, weight = _drop_weightless(samples, y, weight)
+        if fresh:
+            self.sample_shape_ = samples.shape[1:]
+            transform = self._resolve_transform(self.sample_shape_)
+            self._conditions = None if y is None else preprocessing.fit_conditions(y, weight)
+            self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
+            self.preprocessing_ = self._encoder.transform
+        self._check_guidance(self.guidance_scale)
+        condition = self._encode_condition(y, len(samples))
+        if fresh:
+            self._announce(samples)
+        self._train(samples, condition, weight, components, fresh=fresh)
+
+    def _announce(self, samples: NDArray[np.float64]) -> None:
+        """Say what was picked, and warn where quality must suffer."""
+        if isinstance(self._conditions, preprocessing.LabelEncoder):
+            self.classes_ = self._conditions.classes
+            rare = self._conditions.shares * len(samples) < 1.5
+            if rare.any():
+                warnings.warn(
+                    f"{int(rare.sum())} of {len(rare)} classes have a single row (such as {self.classes_[rare][0]!r}): "
+                    "samples of such a class will be close to copies of it.",
+                    UserWarning,
+                    stacklevel=5,
+                )
+        if np.ptp(samples, axis=0).max() == 0:
+            warnings.warn("all rows of X are equal: samples will be copies of that row.", UserWarning, stacklevel=5)
+        elif len(samples) < 50:
+            warnings.warn(
+                f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.",
+                UserWarning,
+                stacklevel=5,
+            )
+        if self.verbose:
+            print(f"preprocessing: {self.preprocessing_!r}, conditions: {type(self._conditions).__name__}")
+
+    # -- sampling -----------------------------------------------------------------------------------------------
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        y: Any = None,
+        random_state: Any = None,
+        *,
+        n_steps: int | None = None,
+        solver: str | None = None,
+        guidance_scale: float | None = None,
+        batch_size: int | None = None,
+        return_y: bool = False,
+    ) -> Any:
+        """Draw new samples.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        y : scalar or array-like, optional
+            One condition for all samples, or one for each. None draws conditions as in training, each as often as
+            its share there, to within one sample.
+        random_state : int, RandomState or None, default=None
+            Seeds the draws; None gives other samples at every call.
+        n_steps, solver, guidance_scale : optional
+            In place of the estimator's own.
+        batch_size : int, optional
+            Samples carried together; the result does not depend on it.
+        return_y : bool, default=False
+            Return the conditions too.
+
+        Returns
+        -------
+        X : as in `fit`: DataFrame, numpy array or torch tensor of shape (n_samples, *sample_shape)
+            Same columns, dtypes and ranges.
+        y : only with `return_y`, of length n_samples
+        """
+        check_is_fitted(self)
+        n_samples = check_count("n_samples", n_samples)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
+        scale = self.guidance_scale if guidance_scale is None else check_number("guidance_scale", guidance_scale, -np.inf)
+        self._check_guidance(scale)
+        seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
+        if y is None and self._conditions is not None:
+            y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
+        condition = self._condition_tensor(y, n_samples)
+        source = resolve_component("source", self.source, flow.Source, flow.SOURCES)
+        noise = source.draw(n_samples, self._source_scale, generator_on(self._fitted_device, int(seeds[1])))
+        codes = self._integrate(
+            noise, condition, n_steps=n_steps, solver=solver, guidance_scale=scale, batch_size=batch_size
+        )
+        X = self._encoder.container.wrap(self._encoder.restore(_to_numpy(codes)))
+        if not return_y:
+            return X
+        return X, self._wrap_condition(y, n_samples)
+
+    # -- densities ----------------------------------------------------------------------------------------------
+
+    def score_samples(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        n_steps: int | None = None,
+        solver: str | None = None,
+        n_probes: int | None = None,
+        return_error: bool = False,
+    ) -> Any:
+        """Log-density of each row of X, in X's own units.
+
+        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing, in
+        double precision. A row's result does not depend on the other rows.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        y : array-like, optional
+            Conditions: the density of X given y. Without them, a model of labels gives the density of the mixture
+            over its classes, and a model of numbers its unconditional density (which needs ``condition_dropout > 0``).
+        n_steps, solver : optional
+            In place of the estimator's own.
+        n_probes : int, optional
+            Estimate the divergence by so many Hutchinson probes (the same for every call and row). By default it is
+            exact up to 64 numbers a sample, and estimated with 32 probes beyond.
+        return_error : bool, default=False
+            Return the standard error of the estimate too: 0 where exact, NaN with one probe.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Minus infinity where a column that was constant in training has another value.
+        standard_error : ndarray of shape (n_samples,), only with `return_error`
+        """
+        check_is_fitted(self)
+        samples = check_samples(self, X, reset=False)
+        if y is not None:
+            check_consistent_length(samples, y)
+        if n_probes is not None:
+            check_count("n_probes", n_probes)
+        codes = self._encoder.encode(samples)
+        if y is None and isinstance(self._conditions, preprocessing.LabelEncoder):
+            density, error = self._mixture_density(codes, n_steps, solver, n_probes)
+        else:
+            density, error = self._code_density(codes, self._known_condition(y, len(codes)), n_steps, solver, n_probes)
+        density = density + self._encoder.log_jacobian(samples)
+        return (density, error) if return_error else density
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-density of X, see `score_samples`."""
+        return float(np.mean(self.score_samples(X, y)))
+
+    # -- codes --------------------------------------------------------------------------------------------------
+
+    def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
+        """Latent codes of X: where the flow, run backwards, takes each row.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        y : array-like, optional
+            Conditions; a conditional model needs them unless it was trained with ``condition_dropout > 0``.
+        n_steps, solver : optional
+            In place of the estimator's own.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, *code_shape)
+            Standard normal for data like those of `fit`. Constant columns have no code.
+        """
+        check_is_fitted(self)
+        samples = check_samples(self, X, reset=False)
+        condition = self._known_condition(y, len(samples))
+        return self._carry(self._encoder.encode(samples), condition, n_steps, solver, backward=True)
+
+    def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
+        """Samples of latent codes, the inverse of `encode` to the accuracy of the solver.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, *code_shape)
+        y, n_steps, solver
+            As in `encode`.
+
+        Returns
+        -------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+            Unlike `sample`, floating point columns are not put on the grid of the training values.
+        """
+        check_is_fitted(self)
+        codes = np.asarray(Z.detach().cpu() if isinstance(Z, Tensor) else Z, dtype=np.float64)
+        expected = self._encoder.code_shape
+        if codes.shape[1:] != expected or not np.isfinite(codes).all():
+            raise ValueError(f"Z must hold finite codes of shape (n_samples, *{expected}), got shape {codes.shape}.")
+        carried = self._carry(codes, self._known_condition(y, len(codes)), n_steps, solver, backward=False)
+        return self._encoder.container.wrap(self._encoder.decode(carried))
+
+    # -- how the methods share their work -----------------------------------------------------------------------
+
+    def _carry(
+        self, codes: NDArray[np.float64], condition: Tensor | None, n_steps: int | None, solver: str | None, *, backward: bool
+    ) -> NDArray[np.float64]:
+        """Integrate codes forwards or backwards in double precision."""
+        network = self._inspection_network()
+        dtype = next(network.parameters()).dtype
+        x = torch.as_tensor(codes, dtype=dtype, device=self._fitted_device)
+        condition = None if condition is None else condition.to(dtype)
+        return _to_numpy(
+            self._integrate(x, condition, n_steps=n_steps, solver=solver, backward=backward, network=network)
+        )
+
+    def _code_density(
+        self,
+        codes: NDArray[np.float64],
+        condition: Tensor | None,
+        n_steps: int | None,
+        solver: str | None,
+        n_probes: int | None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log-density of codes and its standard error, in batches."""
+        network = self._inspection_network()
+        dtype, device = next(network.parameters()).dtype, self._fitted_device
+        scale = self._source_scale.to(dtype)
+        source = resolve_component("source", self.source, flow.Source, flow.SOURCES)
+        path = resolve_component("path", self.path, flow.Path, flow.PATHS)
+        steps = check_count("n_steps", self.n_steps if n_steps is None else n_steps)
+        times = flow.time_grid(steps, path.first_time, device=device, dtype=dtype)
+        size = scale.numel()
+        if n_probes is None and size > _MOST_EXACT:
+            n_probes = _PROBES
+        probes = None if n_probes is None else flow.rademacher_probes(n_probes, scale, generator_on(device, 0))
+        n_directions = n_probes or size
+        rows = max(1, rows_per_batch(size) // n_directions)
+        conditions = [None] * -(-len(codes) // rows) if condition is None else condition.to(dtype).split(rows)
+        parts = []
+        for x, c in zip(torch.as_tensor(codes, dtype=dtype, device=device).split(rows), conditions, strict=True):
+            velocity = flow.guide(network, c)
+            divergence = (
+                flow.exact_divergence(velocity, size) if probes is None else flow.hutchinson_divergence(velocity, probes)
+            )
+            parts.append(
+                flow.log_likelihood(
+                    divergence, x, times, lambda x0: source.log_density(x0, scale), solver or self.solver,
+                    n_estimates=1 if probes is None else len(probes),
+                )
+            )  # fmt: skip
+        density = _to_numpy(torch.cat([part.log_density for part in parts]))
+        error = _to_numpy(torch.cat([part.standard_error for part in parts]))
+        return density, error if probes is not None else np.zeros_like(density)
+
+    def _mixture_density(
+        self, codes: NDArray[np.float64], n_steps: int | None, solver: str | None, n_probes: int | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Log-density of codes under the mixture over classes, by their shares in training."""
+        conditions = self._conditions
+        assert isinstance(conditions, preprocessing.LabelEncoder)
+        joint, errors = [], []
+        for label, share in zip(conditions.classes, conditions.shares, strict=True):
+            density, error = self._code_density(
+                codes, self._condition_tensor(label, len(codes)), n_steps, solver, n_probes
+            )
+            joint.append(density + np.log(share))
+            errors.append(error)
+        total = np.logaddexp.reduce(joint, axis=0)
+        posterior = np.exp(np.array(joint) - total)
+        return total, np.sqrt((posterior**2 * np.array(errors) ** 2).sum(axis=0))
+
+    def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
+        """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
+        if self._conditions is None:
+            if y is not None:
+                raise ValueError("y was given, but this model was fitted without conditions.")
+            return None
+        if y is None:
+            raise ValueError("this model was fitted with conditions y; pass them here too.")
+        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        return self._conditions.encode(y, n_samples)
+
+    def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
+        encoded = self._encode_condition(y, n_samples)
+        return None if encoded is None else torch.as_tensor(encoded, device=self._fitted_device)
+
+    def _known_condition(self, y: Any, n_samples: int) -> Tensor | None:
+        """Conditions of given rows; without `y`, "no condition" if the model has learned what that means."""
+        if y is None and self._conditions is not None:
+            if self.condition_dropout == 0:
+                raise ValueError(
+                    "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
+                    "learn the unconditional distribution as well."
+                )
+            return torch.zeros(n_samples, self._conditions.size, device=self._fitted_device)
+        return self._condition_tensor(y, n_samples)
+
+    def _check_guidance(self, scale: float) -> None:
+        if scale == 1.0:
+            return
+        if self._conditions is None:
+            raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
+        if self.condition_dropout == 0:
+            raise ValueError(
+                f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
+                "condition_dropout > 0, such as 0.1."
+            )
+
+    def _wrap_condition(self, y: Any, n_samples: int) -> Any:
+        """Conditions in the container that `fit` got them in."""
+        if self._conditions is None:
+            return None
+        values = np.asarray(y)
+        if values.ndim == 0 or len(values) != n_samples:
+            values = np.broadcast_to(values, (n_samples, *values.shape[1:])).copy()
+        return self._conditions.container.wrap(values)
+
+
+def _drop_weightless(
+    samples: NDArray[np.float64], y: Any, weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], Any, NDArray[np.float64]]:
+    """Leave out rows of weight 0."""
+    kept = weight > 0
+    if kept.sum() < 2:
+        raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
+    if y is not None and not kept.all():
+        y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+    return samples[kept], y, weight[kept]
+
+
+def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.detach().cpu().double().numpy()

@@ -1,0 +1,98 @@
+"""Remember what the user's data came in, and give generated data back in the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Container:
+    """Kind and dtypes of a data set: numpy array, pandas DataFrame or Series, or torch tensor.
+
+    Attributes
+    ----------
+    kind : {"numpy", "dataframe", "series", "torch"}
+    dtypes : tuple of str
+        One dtype a column for a DataFrame, one for all otherwise.
+    columns : tuple
+        Names of a DataFrame's columns, or the name of a Series.
+    device : str
+        Of a torch tensor.
+    """
+
+    kind: str
+    dtypes: tuple[str, ...]
+    columns: tuple[Any, ...] = ()
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, data: Any) -> Container:
+        """Describe `data`; whatever is neither pandas nor torch counts as numpy."""
+        if isinstance(data, torch.Tensor):
+            return cls("torch", (str(data.dtype).removeprefix("torch."),), device=str(data.device))
+        if hasattr(data, "columns") and hasattr(data, "dtypes"):
+            return cls("dataframe", tuple(str(dtype) for dtype in data.dtypes), tuple(data.columns))
+        if hasattr(data, "to_frame") and hasattr(data, "dtype"):
+            return cls("series", (str(data.dtype),), (data.name,))
+        return cls("numpy", (str(np.asarray(data).dtype),))
+
+    @property
+    def tolerance(self) -> float:
+        """Relative rounding error of the data's coarsest floating dtype."""
+        floating = [d.lower() for d in self.dtypes if d.lower() in ("float16", "float32", "bfloat16")]
+        return max((float(torch.finfo(getattr(torch, d)).eps) for d in floating), default=0.0)
+
+    def wrap(self, values: NDArray[Any]) -> Any:
+        """Give float64 `values` the container and dtypes of the original."""
+        if self.kind == "dataframe":
+            import pandas as pd
+
+            columns = [_as_series(values[:, j], dtype) for j, dtype in enumerate(self.dtypes)]
+            frame = pd.concat(columns, axis=1)
+            frame.columns = pd.Index(self.columns)
+            return frame
+        if self.kind == "series":
+            return _as_series(values, self.dtypes[0]).rename(self.columns[0])
+        if self.kind == "torch":
+            return torch.from_numpy(np.ascontiguousarray(_as_dtype(values, self.dtypes[0]))).to(self._target())
+        return _as_dtype(values, self.dtypes[0])
+
+    def _target(self) -> torch.device:
+        try:
+            return torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError):  # written on a machine with another device
+            return torch.device("cpu")
+
+
+def _as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Cast, with rounding and saturation where the target is integer or boolean."""
+    if dtype == "bfloat16":
+        return values.astype(np.float32)
+    target = np.dtype(dtype)
+    if values.dtype == target or target.kind not in "biuf":
+        return values
+    if target.kind == "b":
+        return values >= 0.5
+    if target.kind in "iu":
+        limits = np.iinfo(target)
+        return np.clip(np.round(values), limits.min, limits.max).astype(target)
+    return values.astype(target)
+
+
+def _as_series(values: NDArray[Any], dtype: str) -> Any:
+    import pandas as pd
+
+    if dtype.startswith(("Int", "UInt", "boolean", "Float")):  # pandas' nullable dtypes
+        plain = "bool" if dtype == "boolean" else dtype.lower()
+        return pd.Series(_as_dtype(values, plain)).astype(dtype)  # type: ignore[call-overload]
+    try:
+        return pd.Series(_as_dtype(values, dtype))
+    except TypeError:  # a pandas extension dtype
+        return pd.Series(values).astype(dtype)  # type: ignore[call-overload]

@@ -1,0 +1,165 @@
+"""Columns to standard normal scores through their empirical distribution, and back onto their own grid of values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.special import ndtr, ndtri
+from torch import Tensor
+
+from flowmatch.preprocessing.scaling import Array, ColumnTransform
+
+_FEW_VALUES = 5
+"""Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
+
+_MOST_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class QuantileNormal(ColumnTransform):
+    """Map every column to a standard normal one by its own empirical distribution function.
+
+    A value x that fills the ranks from F(x-) to F(x) gets the normal score of their middle; between observed values
+    the map is linear, beyond them it goes on with the slope of the standardised column. Thus it is invertible and has
+    a log-Jacobian.
+
+    In training a value stands for its whole cell of ranks [F(x-), F(x)]: each batch draws a fresh uniform rank from
+    it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favouring
+    any value, every column is exactly normal, and rows with neighbouring ranks overlap, which keeps a network from
+    memorising them.
+
+    Generated values go back through the inverse distribution function, and onto the column's grid: its levels if they
+    repeat often, else its number of decimals (up to 6) if it has one; never beyond the observed range.
+
+    Parameters
+    ----------
+    max_knots : int, default=2000
+        Most distinct values kept per column; longer columns are kept at evenly spaced ranks.
+    """
+
+    max_knots: int = 2000
+    values_: Array = field(init=False, repr=False, compare=False)
+    low_: Array = field(init=False, repr=False, compare=False)
+    high_: Array = field(init=False, repr=False, compare=False)
+    bounds_: Array = field(init=False, repr=False, compare=False)
+    scale_: Array = field(init=False, repr=False, compare=False)
+    decimals_: Array = field(init=False, repr=False, compare=False)
+    few_values_: Array = field(init=False, repr=False, compare=False)
+    edge_: Array = field(init=False, repr=False, compare=False)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {"max_knots": self.max_knots}
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        n = len(X)
+        weight = np.full(n, 1.0 / n) if weight is None else weight / weight.sum()
+        knots = [_cells(column, weight, self.max_knots) for column in X.T]
+        mean = weight @ X
+        scale = np.sqrt(weight @ (X - mean) ** 2)
+        return self._set_fitted(
+            values_=np.concatenate([values for values, _, _ in knots]),
+            low_=np.concatenate([low for _, low, _ in knots]),
+            high_=np.concatenate([high for _, _, high in knots]),
+            bounds_=np.cumsum([0, *(len(values) for values, _, _ in knots)]),
+            scale_=np.where(np.ptp(X, axis=0) > 0, scale, 1.0),
+            decimals_=np.array([_decimals(column, tolerance) for column in X.T]),
+            few_values_=np.array([n >= _FEW_VALUES * len(np.unique(column)) for column in X.T]),
+            edge_=np.array(0.1 / n),
+        )
+
+    def transform(self, X: Array) -> Array:
+        Z = np.empty_like(X)
+        for j, (values, scores, _, _) in self._columns():
+            Z[:, j] = _interpolate(X[:, j], values, scores, 1.0 / self.scale_[j])
+        return Z
+
+    def inverse_transform(self, Z: Array) -> Array:
+        X = np.empty_like(Z)
+        for j, (values, scores, _, _) in self._columns():
+            X[:, j] = _interpolate(Z[:, j], scores, values, self.scale_[j])
+        return X
+
+    def log_slope(self, X: Array) -> Array:
+        slopes = np.empty_like(X)
+        for j, (values, scores, _, _) in self._columns():
+            outer = 1.0 / self.scale_[j]
+            inner = np.diff(scores) / np.diff(values)
+            # an instant between two cells belongs to the one on its right, the largest value to the one on its left
+            position = np.searchsorted(values, X[:, j], side="right")
+            position[X[:, j] == values[-1]] -= 1
+            slopes[:, j] = np.concatenate([[outer], inner, [outer]])[position]
+        return np.log(slopes)
+
+    def restore(self, Z: Array) -> Array:
+        X = np.empty_like(Z)
+        ranks = ndtr(Z)
+        for j, (values, _, low, high) in self._columns():
+            X[:, j] = self._on_grid(_quantile(ranks[:, j], values, low, high), values, j)
+        return X
+
+    def training_cells(self, X: Array) -> tuple[Array, Array | None]:
+        low, high = np.empty_like(X), np.empty_like(X)
+        for j, (values, _, cell_low, cell_high) in self._columns():
+            low[:, j] = np.interp(X[:, j], values, cell_low)
+            high[:, j] = np.interp(X[:, j], values, cell_high)
+        return low, high
+
+    def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        assert high is not None
+        u = torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype)
+        edge = float(self.edge_)
+        return torch.special.ndtri(torch.lerp(low, high, u).clamp(edge, 1 - edge))
+
+    def _columns(self) -> Iterator[tuple[int, tuple[Array, Array, Array, Array]]]:
+        """Values, their normal scores, and their cells of ranks, for each column."""
+        for j in range(len(self.bounds_) - 1):
+            part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))
+            low, high = self.low_[part], self.high_[part]
+            yield j, (self.values_[part], ndtri(0.5 * (low + high)), low, high)
+
+    def _on_grid(self, x: Array, values: Array, column: int) -> Array:
+        if self.few_values_[column]:
+            midpoints = 0.5 * (values[1:] + values[:-1])
+            return values[np.searchsorted(midpoints, x)]
+        if self.decimals_[column] >= 0:
+            return np.round(x, int(self.decimals_[column]))
+        return x
+
+
+def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
+    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
+    values, inverse = np.unique(column, return_inverse=True)
+    high = np.cumsum(np.bincount(inverse, weights=weight))
+    low = np.concatenate([[0.0], high[:-1]])
+    high[-1] = 1.0
+    if len(values) > max_knots:
+        kept = np.unique(np.linspace(0, len(values) - 1, max_knots).round().astype(int))
+        values, low, high = values[kept], low[kept], high[kept]
+    return values, low, high
+
+
+def _quantile(ranks: Array, values: Array, low: Array, high: Array) -> Array:
+    """The inverse distribution function: constant inside a cell, linear between the middles of one-row cells."""
+    inset = np.minimum(0.5 * (high - low), 0.5 * np.min(high - low))
+    knots = np.column_stack([low + inset, high - inset]).ravel()
+    return np.interp(ranks, knots, np.repeat(values, 2))
+
+
+def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> Array:
+    """Piecewise linear through the knots, going on with `outer_slope` beyond them."""
+    inside = np.interp(x, knots, images)
+    beyond = np.minimum(x - knots[0], 0.0) + np.maximum(x - knots[-1], 0.0)
+    return inside + outer_slope * beyond
+
+
+def _decimals(column: Array, tolerance: float) -> int:
+    """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
+    error = 4 * max(tolerance, np.finfo(np.float64).eps) * np.abs(column)
+    for decimals in range(_MOST_DECIMALS + 1):
+        if np.all(np.abs(column - np.round(column, decimals)) <= error):
+            return decimals
+    return -1

@@ -1,0 +1,164 @@
+"""From the user's rows to the tensors a flow is trained on, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.scaling import (
+    Array,
+    ColumnTransform,
+    Identity,
+    Log1pStandardize,
+    MinMax,
+    Standardize,
+)
+
+TRANSFORMS: dict[str, type[ColumnTransform]] = {
+    "standardize": Standardize,
+    "quantile": QuantileNormal,
+    "minmax": MinMax,
+    "log1p": Log1pStandardize,
+    "none": Identity,
+}
+
+
+def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
+    """What ``preprocessing="auto"`` means: "quantile" for tables, "standardize" (per channel) for grids."""
+    return QuantileNormal() if len(sample_shape) == 1 else Standardize()
+
+
+@dataclass
+class SampleEncoder:
+    """Fitted map between user's samples and a flow's codes.
+
+    Tables lose their constant columns on the way in and get them back exactly; grids are transformed per channel.
+
+    Attributes
+    ----------
+    container : Container
+        What the data came in.
+    transform : ColumnTransform
+        Fitted to the columns that vary.
+    varying : ndarray of bool, shape (n_columns,)
+        Columns (channels) that vary. Where none does, the first counts as varying.
+    constants : ndarray of shape (n_columns,)
+        First row's values, used where a column does not vary.
+    """
+
+    container: Container
+    transform: ColumnTransform
+    varying: Any
+    constants: Array
+    sample_shape: tuple[int, ...]
+
+    @classmethod
+    def fit(cls, X: Array, container: Container, transform: ColumnTransform, weight: Array | None) -> SampleEncoder:
+        """Fit to `X` (n, *sample_shape), with row weights of mean 1."""
+        columns = to_columns(X)
+        varying = np.ptp(columns, axis=0) > 0
+        if not varying.any():
+            varying[0] = True
+        if X.ndim > 2:
+            weight = None if weight is None else np.repeat(weight, len(columns) // len(X))
+        used = columns[:, varying] if X.ndim == 2 else columns
+        transform.fit(used, weight, container.tolerance)
+        return cls(container, transform, varying, columns[0].copy(), X.shape[1:])
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's codes."""
+        return (int(self.varying.sum()),) if self.is_table else self.sample_shape
+
+    @property
+    def is_table(self) -> bool:
+        """Whether samples are rows of a table."""
+        return len(self.sample_shape) == 1
+
+    def encode(self, X: Array) -> Array:
+        """Codes (n, *code_shape) of samples (n, *sample_shape)."""
+        return self._map(self.transform.transform, X)
+
+    def decode(self, Z: Array) -> Array:
+        """The exact inverse of `encode`."""
+        return self._unmap(self.transform.inverse_transform, Z)
+
+    def restore(self, Z: Array) -> Array:
+        """Samples from generated codes, on the values that the data can take."""
+        return self._unmap(self.transform.restore, Z)
+
+    def log_jacobian(self, X: Array) -> Array:
+        """log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
+        total = self._map(self.transform.log_slope, X).reshape(len(X), -1).sum(axis=1)
+        if self.is_table:
+            fixed = ~self.varying
+            total = np.where((X[:, fixed] == self.constants[fixed]).all(axis=1), total, -np.inf)
+        return total
+
+    def training_codes(self, X: Array, device: torch.device) -> TrainingCodes:
+        """The training set on `device`, ready to be drawn from."""
+        low, high = self.transform.training_cells(self._columns_in(X))
+        return TrainingCodes(
+            self.transform,
+            torch.as_tensor(self._shape_out(low, len(X)), dtype=torch.float32, device=device),
+            None
+            if high is None
+            else torch.as_tensor(self._shape_out(high, len(X)), dtype=torch.float32, device=device),
+        )
+
+    def _columns_in(self, X: Array) -> Array:
+        return X[:, self.varying] if self.is_table else to_columns(X)
+
+    def _shape_out(self, columns: Array, n_samples: int) -> Array:
+        return columns if self.is_table else from_columns(columns, (n_samples, *self.sample_shape))
+
+    def _map(self, function: Any, X: Array) -> Array:
+        return self._shape_out(function(self._columns_in(X)), len(X))
+
+    def _unmap(self, function: Any, Z: Array) -> Array:
+        if self.is_table:
+            X = np.tile(self.constants, (len(Z), 1))
+            X[:, self.varying] = function(Z)
+            return X
+        columns = function(to_columns(Z))
+        columns[:, ~self.varying] = self.constants[~self.varying]
+        return from_columns(columns, Z.shape)
+
+
+@dataclass(frozen=True)
+class TrainingCodes:
+    """Codes of the training set, or the cells to draw them from; batches are drawn by row numbers.
+
+    Attributes
+    ----------
+    low, high : Tensor of shape (n, *code_shape)
+        `high` is None where codes are fixed.
+    """
+
+    transform: ColumnTransform
+    low: Tensor
+    high: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Codes of the given rows, (B, *code_shape)."""
+        high = None if self.high is None else self.high[rows]
+        return self.transform.draw_codes(self.low[rows], high, generator)
+
+
+def to_columns(X: Array) -> Array:
+    """(n, C, *grid) as (n * grid points, C); a table passes."""
+    return X if X.ndim == 2 else np.moveaxis(X, 1, -1).reshape(-1, X.shape[1])
+
+
+def from_columns(columns: Array, shape: tuple[int, ...]) -> Array:
+    """Undo `to_columns` for an array of `shape` (n, C, *grid)."""
+    return np.moveaxis(columns.reshape(shape[0], *shape[2:], shape[1]), -1, 1)

@@ -1,0 +1,156 @@
+"""Invertible maps of numeric columns to the scale that a flow works on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowmatch._component import Component
+
+Array = NDArray[np.float64]
+
+
+class ColumnTransform(Component):
+    """An increasing map of each column, fitted to data.
+
+    Arrays are (n, k) in float64; for grids a row is one grid point and a column one channel. Fitted attributes end in
+    an underscore and are numpy arrays, which is all that `flowmatch.save` needs to know.
+    """
+
+    @abstractmethod
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        """Learn the map. `weight` (n,) has mean 1; `tolerance` is the relative rounding error of the data."""
+
+    @abstractmethod
+    def transform(self, X: Array) -> Array:
+        """Data to latent scale, deterministic."""
+
+    @abstractmethod
+    def inverse_transform(self, Z: Array) -> Array:
+        """The exact inverse of `transform`."""
+
+    @abstractmethod
+    def log_slope(self, X: Array) -> Array:
+        """log dz/dx of every entry, (n, k); their sum over a row is the log-Jacobian."""
+
+    def restore(self, Z: Array) -> Array:
+        """Latent to data scale for generated rows, on the values that the data can take."""
+        return self.inverse_transform(Z)
+
+    def training_cells(self, X: Array) -> tuple[Array, Array | None]:
+        """What training draws from: codes, or lower and upper bounds of a cell of equally good codes."""
+        return self.transform(X), None
+
+    def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        """Codes of a batch, one drawn from each cell."""
+        return low
+
+    def get_state(self) -> dict[str, Any]:
+        """Fitted attributes by name."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo `get_state`."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def _set_fitted(self, **attributes: Array) -> Self:
+        self.set_state(attributes)
+        return self
+
+
+@dataclass(frozen=True)
+class Identity(ColumnTransform):
+    """Leaves the data as they are. For data that are already standardised, or with ``source="matched"``."""
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        return self
+
+    def transform(self, X: Array) -> Array:
+        return X
+
+    def inverse_transform(self, Z: Array) -> Array:
+        return Z
+
+    def log_slope(self, X: Array) -> Array:
+        return np.zeros_like(X)
+
+
+@dataclass(frozen=True)
+class AffineTransform(ColumnTransform):
+    """``z = (x - centre) / scale``; subclasses choose centre and scale."""
+
+    centre_: Array = field(init=False, repr=False, compare=False)
+    scale_: Array = field(init=False, repr=False, compare=False)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {}
+
+    def transform(self, X: Array) -> Array:
+        return (X - self.centre_) / self.scale_
+
+    def inverse_transform(self, Z: Array) -> Array:
+        return Z * self.scale_ + self.centre_
+
+    def log_slope(self, X: Array) -> Array:
+        return np.broadcast_to(-np.log(self.scale_), X.shape)
+
+
+@dataclass(frozen=True)
+class Standardize(AffineTransform):
+    """Zero mean and unit variance, column by column; constant columns are only centred."""
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        mean = np.average(X, axis=0, weights=weight)
+        scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
+        return self._set_fitted(centre_=mean, scale_=np.where(np.ptp(X, axis=0) > 0, scale, 1.0))
+
+
+@dataclass(frozen=True)
+class MinMax(AffineTransform):
+    """The observed range of each column to [-1, 1]; generated values are clipped to that range."""
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        low, high = X.min(axis=0), X.max(axis=0)
+        return self._set_fitted(centre_=0.5 * (low + high), scale_=np.where(high > low, 0.5 * (high - low), 1.0))
+
+    def restore(self, Z: Array) -> Array:
+        return self.inverse_transform(np.clip(Z, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Log1pStandardize(AffineTransform):
+    """``log(1 + x)``, then zero mean and unit variance: for counts such as gene expression.
+
+    Generated values are clipped at 0. Data must be non-negative.
+    """
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+        if X.min() < 0:
+            column = int(np.argmin(X.min(axis=0)))
+            raise ValueError(
+                f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {X.min():g}. Use 'standardize' or "
+                "'quantile'."
+            )
+        fitted = Standardize().fit(np.log1p(X), weight)
+        return self._set_fitted(centre_=fitted.centre_, scale_=fitted.scale_)
+
+    def transform(self, X: Array) -> Array:
+        if X.min(initial=0.0) < 0:
+            raise ValueError(f"preprocessing='log1p' needs data >= 0, but X holds {X.min():g}.")
+        return super().transform(np.log1p(X))
+
+    def inverse_transform(self, Z: Array) -> Array:
+        return np.expm1(super().inverse_transform(Z))
+
+    def log_slope(self, X: Array) -> Array:
+        return super().log_slope(X) - np.log1p(X)
+
+    def restore(self, Z: Array) -> Array:
+        return np.maximum(self.inverse_transform(Z), 0.0)
