@@ -106,7 +106,7 @@ def test_blocks_of_distances_do_not_change_the_measures(monkeypatch):
     X, Y = normal(70, 2), normal(50, 2, seed=1)
     measures = (energy_distance, precision_recall_density_coverage, lambda X, Y: copy_check(X, Y, Y + 1))
     whole = [measure(X, Y) for measure in measures]
-    monkeypatch.setattr(flowmatch.metrics._distances, "BLOCK_ENTRIES", 200)
+    monkeypatch.setattr(flowmatch.metrics._distances, "BLOCK_ENTRIES", 210)
     assert [measure(X, Y) for measure in measures] == [pytest.approx(value) for value in whole]
 
 
@@ -197,13 +197,20 @@ def test_on_a_line_two_thirds_of_fresh_uniform_rows_are_nearer_than_the_spacing(
 
 
 def test_ties_count_half_and_without_held_out_rows_there_is_no_gap():
-    assert copy_check([[0.0], [1.0], [3.0]], [[2.0]]) == (0.75, None, None)  # tied with 1, nearer than 3's neighbour
+    train = [[0.0], [1.0], [3.0]]
+    assert copy_check(train, [[2.0]]) == (0.75, None, None)  # between 1, a tie, and 3, nearer than its neighbour
+    assert copy_check(train, [[2.0], [1.1]]) == (0.875, None, None)
     assert copy_check([[0.0], [0.0], [3.0]], [[0.0]]) == (0.5, None, None)  # a repeated row may be drawn again
 
 
 def test_standardised_integers_tie_in_spite_of_rounding():
-    train = np.arange(50.0)[:, None]
-    assert copy_check((train - 0.3) / 7.1, (np.array([[-1.0], [50.0]]) - 0.3) / 7.1).share == 0.5
+    tens = np.arange(0.0, 500.0, 10.0)[:, None]
+
+    def share(train, rows):
+        return copy_check((np.concatenate(train) - 0.3) / 7.1, (np.concatenate(rows) - 0.3) / 7.1).share
+
+    assert share([tens, tens + 1], [tens - 1, tens + 2]) == 0.5  # as far as the spacing
+    assert share([tens - 0.5, tens, tens + 2], [tens + 1]) == 0.5  # midway between two rows of different verdicts
 
 
 # What all have in common
@@ -383,7 +390,7 @@ def test_columns_are_set_side_by_side_in_their_own_units_under_a_dataframes_name
 @pytest.mark.usefixtures("quick")
 def test_a_column_that_is_constant_in_the_real_rows_does_not_blow_up(samples):
     real, synthetic = (np.column_stack([rows[:, :1], np.full(len(rows), 0.1)]) for rows in samples[:2])
-    synthetic[0, 1] = 0.3
+    synthetic[::2, 1] = 0.3
     assert report(real, synthetic, max_rows=20).measures["wasserstein"]["synthetic"] < 2
 
 

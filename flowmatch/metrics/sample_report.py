@@ -144,7 +144,7 @@ def report(
     Returns
     -------
     SampleReport
-        Prints as a table; `to_dict` and `to_frame` give the numbers. 2000 rows a side take about 15 s.
+        Prints as a table; `to_dict` and `to_frame` give the numbers. 2000 rows a side take about 10 s.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_st
     -----
     Values well below 0.5 are a warning, not a success. When Y holds copies of rows of X, a fold's test rows have their
     twins in the training folds under the other label, and the forest votes for the wrong side: one copy of each row
-    gives about 0.45. (Several copies of a row give each other away and pull the other way.) Hand over rows of X that
+    gives about 0.44. (Several copies of a row give each other away and pull the other way.) Hand over rows of X that
     the generator has not seen, and see `copy_check`.
 
     Rows are put in lexicographic order before the folds are drawn. So the result does not depend on the order in

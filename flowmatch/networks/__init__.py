@@ -1,5 +1,5 @@
 """Networks: velocity fields and flow maps ``forward(x, t, condition=None, step=None)``."""
 
-from flowmatch.networks.mlp import MLP, ResidualMLP
+from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 
-__all__ = ["MLP", "ResidualMLP"]
+__all__ = ["MLP", "ConcatenatedMLP", "ModulatedMLP"]

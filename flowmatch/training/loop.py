@@ -102,7 +102,7 @@ class TrainingRun:
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=plan.learning_rate, weight_decay=options.weight_decay, fused=fused
+            self.parameters, plan.learning_rate, options.betas, weight_decay=options.weight_decay, fused=fused
         )
         self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(options, plan.max_iter))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
@@ -280,6 +280,8 @@ def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[i
             return (step + 1) / (warmup + 1)
         if options.schedule == "constant":
             return 1.0
+        if options.schedule == "linear":
+            return min(1.0, (max_iter - step) / (0.4 * max_iter))
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, max_iter - warmup)))
 
     return factor

@@ -10,7 +10,7 @@ from typing import Any
 from flowmatch._component import Component, unknown_option
 
 PRECISIONS = ("float32", "bf16", "fp16")
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class TrainingOptions(Component):
     ----------
     weight_decay : float, default=0.0
         Decoupled weight decay of AdamW (Loshchilov and Hutter, 2019).
+    betas : tuple of two floats, default=(0.9, 0.99)
+        Decay of AdamW's averages of the gradient and of its square.
     warmup : float, default=0.05
         Share of `max_iter` over which the learning rate rises linearly from 0.
     schedule : {"cosine", "constant"}, default="cosine"
@@ -29,7 +31,7 @@ class TrainingOptions(Component):
         Largest norm of the gradient; longer ones are shortened to it.
     accumulation : int, default=1
         Batches whose gradients are averaged into one step. A step then sees ``accumulation * batch_size`` rows.
-    ema_decay : float or None, default=0.995
+    ema_decay : float or None, default=0.99
         Decay of the exponential moving average of the weights, which is the network that users get. None hands out
         the last weights instead.
     ema_warmup : bool, default=True
@@ -63,11 +65,12 @@ class TrainingOptions(Component):
     """
 
     weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.99)
     warmup: float = 0.05
     schedule: str = "cosine"
     gradient_clipping: float | None = 1.0
     accumulation: int = 1
-    ema_decay: float | None = 0.995
+    ema_decay: float | None = 0.99
     ema_warmup: bool = True
     validation_fraction: float | None = None
     early_stopping: bool = False
@@ -86,6 +89,8 @@ class TrainingOptions(Component):
         if self.precision not in PRECISIONS:
             raise unknown_option("precision", self.precision, PRECISIONS)
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number >= 0")
+        _require(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "betas", self.betas,
+                 "two numbers in [0, 1)")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps in [0, 1)")
         for name in ("accumulation", "patience", "checkpoint_period"):
             value = getattr(self, name)

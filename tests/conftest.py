@@ -1,0 +1,20 @@
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("SCIPY_ARRAY_API", "0")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_for_small_tensors():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
