@@ -3,6 +3,7 @@
 ``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
 """
 
+from flowmatch import metrics
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
@@ -10,4 +11,4 @@ from flowmatch.training import TrainingOptions
 
 __version__ = "0.1.0"
 
-__all__ = ["MLP", "FlowMatchingGenerator", "TrainingOptions", "__version__", "load"]
+__all__ = ["MLP", "FlowMatchingGenerator", "TrainingOptions", "__version__", "load", "metrics"]

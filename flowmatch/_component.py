@@ -46,9 +46,7 @@ class Component:
 C = TypeVar("C", bound=Component)
 
 
-def resolve_component(
-    parameter: str, value: Any, base: type[C], aliases: Mapping[str, Callable[[], C]]
-) -> C:
+def resolve_component(parameter: str, value: Any, base: type[C], aliases: Mapping[str, Callable[[], C]]) -> C:
     """Turn a string alias into its component and let a component pass.
 
     Raises
@@ -66,4 +64,6 @@ def resolve_component(
 def unknown_option(parameter: str, value: Any, known: Any, otherwise: str = "") -> ValueError:
     """Error for a parameter value outside the `known` names, which the message lists."""
     names = ", ".join(repr(name) for name in known)
-    return ValueError(f"unknown {parameter} {value!r}. Choose one of {names}{', or ' + otherwise if otherwise else ''}.")
+    return ValueError(
+        f"unknown {parameter} {value!r}. Choose one of {names}{', or ' + otherwise if otherwise else ''}."
+    )

@@ -28,7 +28,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], h
         If the path cannot be written; what stood there before is unharmed.
     """
     path = Path(path)
-    text = json.dumps(header, sort_keys=True, allow_nan=True)
+    text = json.dumps(header, sort_keys=True, allow_nan=True, default=lambda number: number.item())  # of numpy
     payload = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {METADATA_KEY: text})
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -81,5 +81,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-

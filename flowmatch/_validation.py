@@ -30,13 +30,22 @@ def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) 
         X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
     _check_columns(X)
     array = validate_data(
-        estimator, X, reset=reset, dtype=np.float64, ensure_all_finite=False, allow_nd=True, ensure_min_samples=min_samples
+        estimator,
+        X,
+        reset=reset,
+        dtype=np.float64,
+        ensure_all_finite=False,
+        allow_nd=True,
+        ensure_min_samples=min_samples,
     )
+    if array.size == 0:
+        raise ValueError(f"X has shape {array.shape}: there are no numbers in it.")
     names = getattr(X, "columns", None)
     _check_values(array, ~(np.abs(array) <= FLOAT32_MAX), names)
     if not reset and array.shape[1:] != estimator.sample_shape_:
         raise ValueError(
-            f"X has samples of shape {array.shape[1:]}, but {type(estimator).__name__} was fitted to {estimator.sample_shape_}."
+            f"X has samples of shape {array.shape[1:]}, but {type(estimator).__name__} was fitted to "
+            f"{estimator.sample_shape_}."
         )
     return array
 
@@ -51,15 +60,16 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     """
     if sample_weight is None:
         return None
-    if isinstance(sample_weight, numbers.Number):
-        return np.ones(n_samples)
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight must hold finite numbers >= 0: {error}.") from error
     if weight.shape != (n_samples,):
         raise ValueError(f"sample_weight has shape {weight.shape}; expected ({n_samples},), one weight a row.")
     if not np.isfinite(weight).all() or weight.min() < 0:
         raise ValueError("sample_weight must hold finite numbers >= 0.")
     if weight.max() == 0:
-        raise ValueError("sample_weight is 0 for every row; at least two rows need a positive weight.")
+        raise ValueError("sample_weight is zero for every row; at least two rows need a positive weight.")
     return weight / weight[weight > 0].mean()
 
 
@@ -72,7 +82,7 @@ def check_count(name: str, value: Any) -> int:
 
 def check_number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
     """A number in [low, high), or (low, high) with `open_low`."""
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and np.isfinite(value)
     if not good or not (low < value < high or (value == low and not open_low)):
         raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
     return float(value)
@@ -136,21 +146,30 @@ def isolated_rng(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def _check_columns(X: Any) -> None:
-    """Name the first column of a DataFrame that does not hold numbers."""
-    if not (hasattr(X, "columns") and hasattr(X, "dtypes")):
-        return
-    for name, dtype in zip(X.columns, X.dtypes, strict=True):
-        kind = getattr(dtype, "kind", "O")
-        if kind in "biuf":
-            continue
-        if kind == "O" and not isinstance(dtype, np.dtype):
-            what = f"dtype {dtype}"
-        else:
-            what = f"dtype {dtype} (such as {X[name].iloc[0]!r})" if len(X) else f"dtype {dtype}"
-        raise ValueError(
-            f"column {name!r} of X has {what}; numbers are expected. Encode it, for instance with "
-            "sklearn.preprocessing.OrdinalEncoder, or leave it out."
-        )
+    """Name the first column that does not hold numbers; columns of objects may hold numbers."""
+    if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        for j, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
+            kind = getattr(dtype, "kind", "O")
+            if kind == "O" and isinstance(dtype, np.dtype):
+                _check_no_text(name, dtype, X.iloc[:, j])
+            elif kind not in "biuf":
+                raise _not_numbers(name, f"dtype {dtype}")
+    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
+        for j, column in enumerate(X.T):
+            _check_no_text(j, X.dtype, column)
+
+
+def _check_no_text(name: Any, dtype: Any, column: Any) -> None:
+    text = next((value for value in column if isinstance(value, (str, bytes))), None)
+    if text is not None:
+        raise _not_numbers(name, f"dtype {dtype} (such as {text!r})")
+
+
+def _not_numbers(name: Any, what: str) -> ValueError:
+    return ValueError(
+        f"column {name!r} of X has {what}; numbers are expected. Encode it, for instance with "
+        "sklearn.preprocessing.OrdinalEncoder, or leave it out."
+    )
 
 
 def _check_values(X: NDArray[np.float64], bad: NDArray[np.bool_], names: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any, Self
 
@@ -13,16 +12,19 @@ from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor
 
-from flowmatch import flow, preprocessing
-from flowmatch._base import FlowEstimator, rows_per_batch
-from flowmatch._component import resolve_component
-from flowmatch._validation import check_count, check_number, check_samples, check_weights, generator_on, seed_from
-from flowmatch.training import NonFiniteTrainingError
-
-_MOST_EXACT = 64
-"""Numbers in a sample up to which the divergence is exact by default."""
-
-_PROBES = 32
+from flowmatch import preprocessing
+from flowmatch._base import FlowEstimator
+from flowmatch._density import CodeDensity
+from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
+from flowmatch._validation import (
+    check_choice,
+    check_count,
+    check_number,
+    check_samples,
+    check_weights,
+    generator_on,
+    seed_from,
+)
 
 
 class FlowMatchingGenerator(DensityMixin, FlowEstimator):
@@ -41,21 +43,22 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
     path : {"linear", "vp", "cosine"} or Path, default="linear"
         How noise and data are mixed along time.
     coupling : {"independent", "ot"} or Coupling, default="independent"
-        How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 64, inside a
+        How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 128, inside a
         class when `y` holds labels; it straightens the paths, so that fewer solver steps do, at about 1.4 times the
         cost of a training step. Numeric conditions keep independent pairs.
     source : {"normal", "matched", "sparse"} or Source, default="normal"
         The distribution of the noise.
     time_sampler : {"uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", "noise_emphasis"} or \
-TimeSampler, default="stratified"
+TimeSampler, default="logit_normal"
         How training times are drawn.
     loss : {"l2", "huber"} or ResidualLoss, default="l2"
         Norm of the velocity's error.
     loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
 default="uniform"
         Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
-    max_iter : int, default=1000
-        Optimiser steps.
+    max_iter : int or None, default=None
+        Optimiser steps. None makes about 600 passes through the data, at least 300 and at most 1000 steps: right for
+        tables of some hundred rows; large data gain from more.
     batch_size : int, default=256
         Rows a step.
     learning_rate : float, default=0.005
@@ -64,9 +67,9 @@ default="uniform"
         What else there is to tune about training; None stands for ``TrainingOptions()``.
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
-    condition_dropout : float, default=0.0
-        Share of training rows whose condition is hidden. Above 0 the model also learns the unconditional
-        distribution, which guidance needs.
+    condition_dropout : float, default=0.1
+        Share of training rows whose condition is hidden, so that the model learns the unconditional distribution
+        too; guidance needs that. No effect without conditions.
     guidance_scale : float, default=1.0
         Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it.
     solver : str, default="midpoint"
@@ -127,15 +130,15 @@ default="uniform"
         path="linear",
         coupling="independent",
         source="normal",
-        time_sampler="stratified",
+        time_sampler="logit_normal",
         loss="l2",
         loss_weight="uniform",
-        max_iter=1000,
+        max_iter=None,
         batch_size=256,
         learning_rate=5e-3,
         training=None,
         preprocessing="auto",
-        condition_dropout=0.0,
+        condition_dropout=0.1,
         guidance_scale=1.0,
         solver="midpoint",
         n_steps=10,
@@ -210,27 +213,8 @@ default="uniform"
         """
         return self._fit(X, y, sample_weight, go_on=True)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, go_on: bool) -> Self:
-        """Fit a copy and take over what it learned, so that an error leaves the estimator as it was."""
-        go_on = go_on and hasattr(self, "network_")
-        fitted = copy.copy(self)
-        if not go_on:
-            for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
-                delattr(fitted, name)
-        try:
-            fitted._fit_in_place(X, y, sample_weight, fresh=not go_on)
-        except NonFiniteTrainingError:
-            self._take_over(fitted)
-            raise
-        return self._take_over(fitted)
-
-    def _take_over(self, fitted: Self) -> Self:
-        vars(self).clear()
-        vars(self).update(vars(fitted))
-        return self
-
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
-        components = self._resolve()
+        components = resolve_components(self)
         check_number("condition_dropout", self.condition_dropout, 0.0, 1.0)
         check_number("guidance_scale", self.guidance_scale, -np.inf)
         container = preprocessing.Container.of(X)
@@ -241,7 +225,7 @@ default="uniform"
             samples, y, weight = _drop_weightless(samples, y, weight)
         if fresh:
             self.sample_shape_ = samples.shape[1:]
-            transform = self._resolve_transform(self.sample_shape_)
+            transform = resolve_transform(self, self.sample_shape_)
             self._conditions = None if y is None else preprocessing.fit_conditions(y, weight)
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
@@ -316,14 +300,17 @@ default="uniform"
         n_samples = check_count("n_samples", n_samples)
         if batch_size is not None:
             check_count("batch_size", batch_size)
-        scale = self.guidance_scale if guidance_scale is None else check_number("guidance_scale", guidance_scale, -np.inf)
+        scale = (
+            self.guidance_scale if guidance_scale is None else check_number("guidance_scale", guidance_scale, -np.inf)
+        )
         self._check_guidance(scale)
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
         condition = self._condition_tensor(y, n_samples)
-        source = resolve_component("source", self.source, flow.Source, flow.SOURCES)
-        noise = source.draw(n_samples, self._source_scale, generator_on(self._fitted_device, int(seeds[1])))
+        noise = resolve_source(self).draw(
+            n_samples, self._source_scale, generator_on(self._fitted_device, int(seeds[1]))
+        )
         codes = self._integrate(
             noise, condition, n_steps=n_steps, solver=solver, guidance_scale=scale, batch_size=batch_size
         )
@@ -376,12 +363,21 @@ default="uniform"
         if n_probes is not None:
             check_count("n_probes", n_probes)
         codes = self._encoder.encode(samples)
+        density = CodeDensity(
+            self._inspection_network(),
+            resolve_source(self),
+            self._source_scale,
+            resolve_path(self).first_time,
+            check_count("n_steps", self.n_steps if n_steps is None else n_steps),
+            self.solver if solver is None else check_choice("solver", solver, SOLVERS),
+            n_probes,
+        )
         if y is None and isinstance(self._conditions, preprocessing.LabelEncoder):
-            density, error = self._mixture_density(codes, n_steps, solver, n_probes)
+            log_density, error = self._mixture_density(density, codes, self._conditions)
         else:
-            density, error = self._code_density(codes, self._known_condition(y, len(codes)), n_steps, solver, n_probes)
-        density = density + self._encoder.log_jacobian(samples)
-        return (density, error) if return_error else density
+            log_density, error = density(codes, self._known_condition(y, len(codes)))
+        log_density = log_density + self._encoder.log_jacobian(samples)
+        return (log_density, error) if return_error else log_density
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density of X, see `score_samples`."""
@@ -435,7 +431,13 @@ default="uniform"
     # -- how the methods share their work -----------------------------------------------------------------------
 
     def _carry(
-        self, codes: NDArray[np.float64], condition: Tensor | None, n_steps: int | None, solver: str | None, *, backward: bool
+        self,
+        codes: NDArray[np.float64],
+        condition: Tensor | None,
+        n_steps: int | None,
+        solver: str | None,
+        *,
+        backward: bool,
     ) -> NDArray[np.float64]:
         """Integrate codes forwards or backwards in double precision."""
         network = self._inspection_network()
@@ -446,61 +448,15 @@ default="uniform"
             self._integrate(x, condition, n_steps=n_steps, solver=solver, backward=backward, network=network)
         )
 
-    def _code_density(
-        self,
-        codes: NDArray[np.float64],
-        condition: Tensor | None,
-        n_steps: int | None,
-        solver: str | None,
-        n_probes: int | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-density of codes and its standard error, in batches."""
-        network = self._inspection_network()
-        dtype, device = next(network.parameters()).dtype, self._fitted_device
-        scale = self._source_scale.to(dtype)
-        source = resolve_component("source", self.source, flow.Source, flow.SOURCES)
-        path = resolve_component("path", self.path, flow.Path, flow.PATHS)
-        steps = check_count("n_steps", self.n_steps if n_steps is None else n_steps)
-        times = flow.time_grid(steps, path.first_time, device=device, dtype=dtype)
-        size = scale.numel()
-        if n_probes is None and size > _MOST_EXACT:
-            n_probes = _PROBES
-        probes = None if n_probes is None else flow.rademacher_probes(n_probes, scale, generator_on(device, 0))
-        n_directions = n_probes or size
-        rows = max(1, rows_per_batch(size) // n_directions)
-        conditions = [None] * -(-len(codes) // rows) if condition is None else condition.to(dtype).split(rows)
-        parts = []
-        for x, c in zip(torch.as_tensor(codes, dtype=dtype, device=device).split(rows), conditions, strict=True):
-            velocity = flow.guide(network, c)
-            divergence = (
-                flow.exact_divergence(velocity, size) if probes is None else flow.hutchinson_divergence(velocity, probes)
-            )
-            parts.append(
-                flow.log_likelihood(
-                    divergence, x, times, lambda x0: source.log_density(x0, scale), solver or self.solver,
-                    n_estimates=1 if probes is None else len(probes),
-                )
-            )  # fmt: skip
-        density = _to_numpy(torch.cat([part.log_density for part in parts]))
-        error = _to_numpy(torch.cat([part.standard_error for part in parts]))
-        return density, error if probes is not None else np.zeros_like(density)
-
     def _mixture_density(
-        self, codes: NDArray[np.float64], n_steps: int | None, solver: str | None, n_probes: int | None
+        self, density: CodeDensity, codes: NDArray[np.float64], labels: preprocessing.LabelEncoder
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-density of codes under the mixture over classes, by their shares in training."""
-        conditions = self._conditions
-        assert isinstance(conditions, preprocessing.LabelEncoder)
-        joint, errors = [], []
-        for label, share in zip(conditions.classes, conditions.shares, strict=True):
-            density, error = self._code_density(
-                codes, self._condition_tensor(label, len(codes)), n_steps, solver, n_probes
-            )
-            joint.append(density + np.log(share))
-            errors.append(error)
+        """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
+        parts = [density(codes, self._condition_tensor(label, len(codes))) for label in labels.classes]
+        joint = np.array([part[0] for part in parts]) + np.log(labels.shares)[:, None]
         total = np.logaddexp.reduce(joint, axis=0)
-        posterior = np.exp(np.array(joint) - total)
-        return total, np.sqrt((posterior**2 * np.array(errors) ** 2).sum(axis=0))
+        # all classes share the probes, so their errors may add up
+        return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)
 
     def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
         """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
@@ -510,7 +466,9 @@ default="uniform"
             return None
         if y is None:
             raise ValueError("this model was fitted with conditions y; pass them here too.")
-        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        if y.ndim == 2 and y.shape[1] == 1 and isinstance(self._conditions, preprocessing.LabelEncoder):
+            y = y[:, 0]
         return self._conditions.encode(y, n_samples)
 
     def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
@@ -551,14 +509,15 @@ default="uniform"
 
 def _drop_weightless(
     samples: NDArray[np.float64], y: Any, weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], Any, NDArray[np.float64]]:
-    """Leave out rows of weight 0."""
+) -> tuple[NDArray[np.float64], Any, NDArray[np.float64] | None]:
+    """Leave out rows of weight 0; weights that are all equal are no weights."""
     kept = weight > 0
     if kept.sum() < 2:
         raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
     if y is not None and not kept.all():
         y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
-    return samples[kept], y, weight[kept]
+    weight = weight[kept]
+    return samples[kept], y, weight if np.ptp(weight) > 0 else None
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:

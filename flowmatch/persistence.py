@@ -6,9 +6,11 @@ class, parameters, fitted state, and library versions. Identical models give ide
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor
 from flowmatch import flow, networks, objectives, preprocessing, training
 from flowmatch._base import FlowEstimator, build_network
 from flowmatch._component import Component
+from flowmatch._parameters import resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.generator import FlowMatchingGenerator
 
@@ -31,11 +34,18 @@ COMPONENTS: dict[str, type[Any]] = {
     for name, value in vars(room).items()
     if isinstance(value, type) and issubclass(value, Component)
 }
-_TRAINING_ONLY = ("loss_weight", "training", "callbacks", "random_state")
+_TRAINING_ONLY = ("loss_weight", "callbacks")
+_LEFT_OUT = {"left_out": True}
+"""Stands for a parameter that a file cannot hold; it loads as the default."""
 
 
 def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator; see `FlowMatchingGenerator.save`."""
+    """Write a fitted estimator; see `FlowMatchingGenerator.save`.
+
+    The seconds in `history_` are left out (they load as NaN): two runs of one fit differ in them alone.
+    """
+    if ESTIMATORS.get(type(estimator).__name__) is not type(estimator):
+        raise ValueError(f"{type(estimator).__name__} is not a class of flowmatch; save it with pickle or joblib.")
     tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in estimator.network_.state_dict().items()}
     pack = _Packer(tensors)
     encoder, conditions = estimator._encoder, estimator._conditions
@@ -43,14 +53,19 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
     header = {
         "format_version": FORMAT_VERSION,
         "class": type(estimator).__name__,
-        "versions": {"flowmatch": _version(), "torch": torch.__version__, "numpy": np.__version__, "sklearn": sklearn.__version__},
-        "parameters": {
-            name: pack.parameter(name, value) for name, value in estimator.get_params(deep=False).items()
+        "versions": {
+            "flowmatch": _version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "sklearn": sklearn.__version__,
         },
+        "parameters": {name: pack.parameter(name, value) for name, value in estimator.get_params(deep=False).items()},
         "encoder": {
             "container": pack.container(encoder.container),
             "transform": pack.parameter("preprocessing", encoder.transform),
-            "state": {name: pack.array(f"transform.{name}", value) for name, value in encoder.transform.get_state().items()},
+            "state": {
+                name: pack.array(f"transform.{name}", value) for name, value in encoder.transform.get_state().items()
+            },
             "varying": pack.array("encoder.varying", encoder.varying),
             "constants": pack.array("encoder.constants", encoder.constants),
         },
@@ -66,12 +81,13 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
             "sample_shape_": list(estimator.sample_shape_),
             "n_iter_": estimator.n_iter_,
             "n_parameters_": estimator.n_parameters_,
-            "history_": estimator.history_,
+            "history_": {
+                name: [math.nan] * len(values) if name == "seconds" else values
+                for name, values in estimator.history_.items()
+            },
             "feature_names_in_": getattr(estimator, "feature_names_in_", np.empty(0)).tolist(),
         },
     }
-    if type(estimator).__name__ not in ESTIMATORS:
-        raise ValueError(f"{type(estimator).__name__} is not a class of flowmatch; save it with pickle or joblib.")
     write_tensors(path, tensors, header)
 
 
@@ -113,62 +129,106 @@ def load(
     version = header.get("format_version")
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"{str(path)!r} has format version {version!r}; this flowmatch ({_version()}) reads version {FORMAT_VERSION}."
+            f"{str(path)!r} has format version {version!r}; this flowmatch ({_version()}) reads version "
+            f"{FORMAT_VERSION}."
         )
-    if header.get("class") not in ESTIMATORS:
+    if str(header.get("class")) not in ESTIMATORS:
         raise ValueError(f"{str(path)!r} holds a {header.get('class')!r}, which flowmatch does not know.")
     try:
         return _rebuild(header, tensors, device, network)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise ValueError(f"the contents of {str(path)!r} do not fit together ({type(error).__name__}: {error}).") from error
+    except KeyError as error:
+        raise ValueError(f"the contents of {str(path)!r} are incomplete: {error} is missing.") from error
+    except (TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"the contents of {str(path)!r} do not fit together ({type(error).__name__}: {error})."
+        ) from error
 
 
 def _rebuild(
-    header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: Any, network: Callable[..., torch.nn.Module] | None
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    device: Any,
+    network: Callable[..., torch.nn.Module] | None,
 ) -> FlowEstimator:
     unpack = _Unpacker(tensors)
-    parameters = {name: unpack.parameter(value) for name, value in header["parameters"].items()}
+    parameters = unpack.parameters(header["parameters"])
     if network is not None:
         parameters["network"] = network
-    elif parameters["network"] is None:
-        raise ValueError("the model was built by a network factory, which a file cannot hold: call load(path, network=factory).")
+    elif "network" not in parameters:
+        raise ValueError(
+            "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
+        )
     estimator = ESTIMATORS[header["class"]](**{**parameters, "device": device})
-    encoder = header["encoder"]
-    transform = unpack.parameter(encoder["transform"])
-    transform.set_state({name: unpack.array(value) for name, value in encoder["state"].items()})
-    fitted = dict(header["fitted"])
-    sample_shape = tuple(fitted.pop("sample_shape_"))
-    names = fitted.pop("feature_names_in_")
-    if names:
-        estimator.feature_names_in_ = np.asarray(names, dtype=object)
-    for name in ("n_features_in_", "n_iter_", "n_parameters_", "history_"):
-        setattr(estimator, name, fitted[name])
-    estimator.sample_shape_ = sample_shape
-    estimator._encoder = preprocessing.SampleEncoder(
-        unpack.container(encoder["container"]),
-        transform,
-        unpack.array(encoder["varying"]),
-        unpack.array(encoder["constants"]),
-        sample_shape,
-    )
-    estimator.preprocessing_ = transform
-    estimator._conditions = _rebuild_conditions(header["conditions"], unpack)
+    resolve_components(estimator)
+    _set_fitted(estimator, header["fitted"])
+    estimator._encoder = _rebuild_encoder(header["encoder"], estimator.sample_shape_, unpack)
+    estimator.preprocessing_ = estimator._encoder.transform
+    estimator._conditions = _rebuild_conditions(header["conditions"], header["condition_size"], unpack)
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
-    module = build_network(estimator._resolve_network(), estimator._encoder.code_shape, header["condition_size"])
+    module = build_network(resolve_network(estimator), estimator._encoder.code_shape, header["condition_size"])
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     estimator.network_ = module.eval().requires_grad_(False)
     estimator._source_scale = tensors["source_scale"]
+    _require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")
     estimator._to_device(device)
     return estimator
 
 
-def _rebuild_conditions(saved: Mapping[str, Any] | None, unpack: _Unpacker) -> Any:
+def _set_fitted(estimator: FlowEstimator, fitted: Mapping[str, Any]) -> None:
+    """Set the plain fitted attributes."""
+    for name in ("n_features_in_", "n_iter_", "n_parameters_"):
+        _require(type(fitted[name]) is int and fitted[name] >= 0, name)
+        setattr(estimator, name, fitted[name])
+    shape, history, names = fitted["sample_shape_"], fitted["history_"], fitted["feature_names_in_"]
+    _require(isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape), "sample_shape_")
+    _require(isinstance(history, dict) and all(isinstance(values, list) for values in history.values()), "history_")
+    _require(shape[:1] == [fitted["n_features_in_"]], "n_features_in_")
+    _require(isinstance(names, list) and len(names) in (0, shape[0]), "feature_names_in_")
+    estimator.sample_shape_, estimator.history_ = tuple(shape), history
+    if names:
+        estimator.feature_names_in_ = np.asarray(names, dtype=object)
+
+
+def _rebuild_encoder(
+    saved: Mapping[str, Any], sample_shape: tuple[int, ...], unpack: _Unpacker
+) -> preprocessing.SampleEncoder:
+    transform = unpack.parameter(saved["transform"])
+    _require(isinstance(transform, preprocessing.ColumnTransform), "transform")
+    state = {name: unpack.array(value) for name, value in saved["state"].items()}
+    _require(set(state) == {field.name for field in fields(transform) if not field.init}, "state")
+    transform.set_state(state)
+    encoder = preprocessing.SampleEncoder(
+        unpack.container(saved["container"]),
+        transform,
+        unpack.array(saved["varying"]),
+        unpack.array(saved["constants"]),
+        sample_shape,
+    )
+    _require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
+    _require(encoder.constants.shape == sample_shape[:1], "constants")
+    codes = np.zeros((1, *encoder.code_shape))
+    _require(encoder.encode(encoder.decode(codes)).shape == codes.shape, "state")
+    return encoder
+
+
+def _rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: _Unpacker) -> Any:
     if saved is None:
+        _require(size == 0, "condition_size")
         return None
     kinds = {"LabelEncoder": preprocessing.LabelEncoder, "NumberEncoder": preprocessing.NumberEncoder}
     values = {name: unpack.field(value) for name, value in saved.items() if name != "kind"}
-    return kinds[saved["kind"]](**values)
+    conditions = kinds[saved["kind"]](**values)
+    _require(conditions.size == size, "condition_size")
+    entries = conditions.classes if isinstance(conditions, preprocessing.LabelEncoder) else conditions.rows
+    _require(conditions.shares.shape == entries.shape[:1], "shares")
+    _require(conditions.encode(conditions.draw(1, np.random.RandomState(0)), 1).shape == (1, size), "conditions")
+    return conditions
+
+
+def _require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(f"the file is damaged: its {what} does not fit the rest.")
 
 
 class _Packer:
@@ -180,6 +240,10 @@ class _Packer:
     def array(self, name: str, value: Any) -> dict[str, Any]:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
+            if not all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist()):
+                raise ValueError(
+                    f"{name} of dtype {array.dtype} cannot be written to a file; save with pickle or joblib."
+                )
             return {"list": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
         self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
         return {"tensor": name}
@@ -195,14 +259,14 @@ class _Packer:
     def parameter(self, name: str, value: Any) -> Any:
         if isinstance(value, Component):
             kind = type(value).__name__
-            if kind not in COMPONENTS:
+            if COMPONENTS.get(kind) is not type(value) or isinstance(value, objectives.CallableWeight):
                 return self._left_out(name, value)
             return {
                 "component": kind,
                 "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params().items()},
             }
         if isinstance(value, (tuple, list)):
-            return None if name == "callbacks" and value and self._left_out(name, value) is None else list(value)
+            return self._left_out(name, value) if name == "callbacks" and value else list(value)
         if isinstance(value, (str, bool, int, float, type(None))):
             return value
         if isinstance(value, (np.integer, np.floating, np.bool_)):
@@ -211,13 +275,14 @@ class _Packer:
             return str(value)
         return self._left_out(name, value)
 
-    def _left_out(self, name: str, value: Any) -> None:
+    def _left_out(self, name: str, value: Any) -> dict[str, Any]:
         if name == "random_state":
-            return
+            return _LEFT_OUT
         if name != "network" and name not in _TRAINING_ONLY:
             raise ValueError(f"parameter {name}={value!r} cannot be written to a file; save with pickle or joblib.")
         hint = "pass it to load(path, network=...)" if name == "network" else "set it again before another fit"
         warnings.warn(f"parameter {name}={value!r} cannot be written to a file: {hint}.", UserWarning, stacklevel=5)
+        return _LEFT_OUT
 
 
 class _Unpacker:
@@ -241,21 +306,25 @@ class _Unpacker:
         return saved["value"] if "value" in saved else self.array(saved)
 
     def parameter(self, saved: Any) -> Any:
+        if isinstance(saved, list):
+            return tuple(saved)
         if not isinstance(saved, dict):
             return saved
-        if saved["component"] not in COMPONENTS:
+        if str(saved["component"]) not in COMPONENTS:
             raise ValueError(f"the file names an unknown component {saved['component']!r}.")
-        parameters = {name: self.parameter(value) for name, value in saved["parameters"].items()}
-        if parameters.get("callbacks", ()) is None:
-            parameters["callbacks"] = ()
-        return COMPONENTS[saved["component"]](**parameters)
+        return COMPONENTS[saved["component"]](**self.parameters(saved["parameters"]))
+
+    def parameters(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.parameter(value) for name, value in saved.items() if value != _LEFT_OUT}
 
 
 def _plain(value: Any) -> Any:
     """A column name as JSON can hold it."""
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
-    return value.item() if isinstance(value, np.generic) else value if isinstance(value, (str, int, float, type(None))) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, (str, int, float, type(None))) else str(value)
 
 
 def _version() -> str:

@@ -24,7 +24,12 @@ class GaussianFlow:
         return (self.path.data_scale(t) ** 2 * self.std**2 + self.path.noise_scale(t) ** 2).sqrt()
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        a, b, da, db = self.path.data_scale(t), self.path.noise_scale(t), self.path.data_rate(t), self.path.noise_rate(t)
+        a, b, da, db = (
+            self.path.data_scale(t),
+            self.path.noise_scale(t),
+            self.path.data_rate(t),
+            self.path.noise_rate(t),
+        )
         rate = (a * da * self.std**2 + b * db) / self.spread(t) ** 2
         return da * self.mean + rate * (x - a * self.mean)
 

@@ -14,7 +14,9 @@ def path(request):
 def test_path_starts_at_noise_and_ends_at_data(path):
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     torch.testing.assert_close(path.data_scale(ends), torch.tensor([0.0, 1.0], dtype=torch.float64), atol=1e-12, rtol=0)
-    torch.testing.assert_close(path.noise_scale(ends), torch.tensor([1.0, 0.0], dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        path.noise_scale(ends), torch.tensor([1.0, 0.0], dtype=torch.float64), atol=1e-12, rtol=0
+    )
 
 
 def test_rates_are_the_derivatives_of_the_scales(path):

@@ -52,7 +52,7 @@ def exact_divergence(velocity: Velocity, sample_size: int, chunk_size: int | Non
 
 
 def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
-    """Unbiased estimates ``e . J e`` of the trace, one for each probe (Hutchinson, 1990; Grathwohl et al., 2019, eq. 7).
+    """Unbiased estimates ``e . J e`` of the trace, one a probe (Hutchinson, 1990; Grathwohl et al., 2019, eq. 7).
 
     Parameters
     ----------
@@ -61,7 +61,6 @@ def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
         Directions of zero mean and unit covariance. All rows share them, so that a row's estimate does not depend on
         its place in the batch; and they are held fixed along the path, which keeps the ODE smooth.
     """
-
     return lambda x, t: _directional_derivatives(velocity, x, t, probes)
 
 
@@ -71,7 +70,7 @@ def _directional_derivatives(velocity: Velocity, x: Tensor, t: Tensor, direction
     Reverse mode: one forward pass serves all directions, and every layer supports it (fused attention, for one, has
     no forward mode).
     """
-    value, pull_back = vjp(lambda y: velocity(y, t), x)
+    value, pull_back, *_ = vjp(lambda y: velocity(y, t), x)
 
     def along(direction: Tensor) -> Tensor:
         (gradient,) = pull_back(direction.expand_as(x).contiguous())

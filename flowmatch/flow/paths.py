@@ -65,14 +65,6 @@ class Path(Component, ABC):
         """``SNR(t) = a^2 / b^2``."""
         return (self.data_scale(t) / self.noise_scale(t)).square()
 
-    def normal_rate(self, t: Tensor) -> Tensor:
-        """``(a a' + b b') / (a^2 + b^2)``: between standard normal noise and data the marginal velocity is this times x.
-
-        It is 0 on variance-preserving paths and ``(2 t - 1) / (t^2 + (1 - t)^2)`` on the linear one.
-        """
-        a, b = self.data_scale(t), self.noise_scale(t)
-        return (a * self.data_rate(t) + b * self.noise_rate(t)) / (a.square() + b.square())
-
     def data_from_velocity(self, velocity: Tensor, x: Tensor, t: Tensor) -> Tensor:
         """Denoised data ``x1 = (b u - b' x) / D``."""
         t = expand_time(t, x)
@@ -89,7 +81,7 @@ class Path(Component, ABC):
         return (self.velocity_scale(t) * x1 + self.noise_rate(t) * x) / self.noise_scale(t)
 
     def velocity_from_noise(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
-        """Velocity of a noise predictor's ``x0``: ``u = (a' x - D x0) / a``, the inverse of `noise_from_velocity`."""
+        """Velocity of a noise predictor's ``x0``: ``u = (a' x - D x0) / a``, inverse to `noise_from_velocity`."""
         t = expand_time(t, x)
         return (self.data_rate(t) * x - self.velocity_scale(t) * x0) / self.data_scale(t)
 

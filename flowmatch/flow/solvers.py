@@ -127,7 +127,10 @@ def integrate(
     elif method in ADAPTIVE:
         from torchdiffeq import odeint
 
-        states = odeint(lambda t, y: velocity(y, t), x, times, method=method, rtol=rtol, atol=atol)
+        stop_at_the_end = {"step_t": times[-1:]}  # else the last step reaches beyond it, where no field is known
+        states = odeint(
+            lambda t, y: velocity(y, t), x, times, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
+        )
         x = states[-1]
     else:
         raise unknown_option("solver", method, (*FIXED_STEP, *ADAPTIVE))

@@ -88,7 +88,9 @@ class SparseSource(Source):
         return noise * (keep >= self.dropout_rate)
 
     def log_density(self, x0: Tensor, scale: Tensor) -> Tensor:
-        raise ValueError("source='sparse' has atoms at 0 and therefore no density; use source='normal' for likelihoods.")
+        raise ValueError(
+            "source='sparse' has atoms at 0 and therefore no density; use source='normal' for likelihoods."
+        )
 
 
 SOURCES: dict[str, type[Source]] = {"normal": NormalSource, "matched": MatchedSource, "sparse": SparseSource}

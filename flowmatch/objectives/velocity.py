@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -38,8 +38,8 @@ class VelocityObjective:
     coupling: Coupling
     time_sampler: TimeSampler
     source_scale: Tensor
-    loss: ResidualLoss = L2Loss()
-    weight: LossWeight = UniformWeight()
+    loss: ResidualLoss = field(default_factory=L2Loss)
+    weight: LossWeight = field(default_factory=UniformWeight)
     condition_dropout: float = 0.0
     conditions_are_classes: bool = False
 

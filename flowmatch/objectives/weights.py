@@ -67,7 +67,7 @@ class SNRWeight(LossWeight):
     Parameters
     ----------
     inverse : bool, default=False
-        Weight by 1 / SNR instead, ``(b^2 / (a D))^2``, which diverges at t = 0.
+        Weight by 1 / SNR instead, ``(b^2 / (a D))^2``; on the linear path it diverges at t = 0.
     max_weight : float, default=100.0
         Weights are clipped at this value.
     """
@@ -83,7 +83,7 @@ class SNRWeight(LossWeight):
 
 @dataclass(frozen=True)
 class MinSNRWeight(LossWeight):
-    """``min(SNR, gamma)`` on the data-prediction loss (Hang et al., 2023, section 3.4), as a weight of the velocity loss.
+    """``min(SNR, gamma)`` on the data-prediction loss (Hang et al., 2023, section 3.4).
 
     ``min(SNR, gamma) (b / D)^2 = min(a^2, gamma b^2) / D^2``, bounded everywhere; on the linear path
     ``min(t^2, gamma (1 - t)^2)``. The variance-preserving form ``min(SNR, gamma) / (SNR + 1)`` that circulates belongs
@@ -105,6 +105,8 @@ class MinSNRWeight(LossWeight):
 @dataclass(frozen=True)
 class AdaptiveWeight(LossWeight):
     """``1 / (error + c)^p`` with the gradient stopped: large errors count less (Geng et al., 2025, eq. 22).
+
+    A weight that depends on the data moves the minimiser away from the conditional mean.
 
     `error` is the mean squared error over a sample's entries, so `c` does not depend on the dimension.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,9 @@ class LabelEncoder(ConditionEncoder):
             classes, codes = np.unique(y, return_inverse=True)
         except TypeError as error:
             kinds = sorted({type(value).__name__ for value in y})
-            raise ValueError(f"y mixes types that cannot be sorted: {', '.join(kinds)}. Make all labels one type.") from error
+            raise ValueError(
+                f"y mixes types that cannot be sorted: {', '.join(kinds)}. Make all labels one type."
+            ) from error
         counts = np.bincount(codes, weights=weight, minlength=len(classes))
         return cls(container, classes, counts / counts.sum())
 
@@ -79,15 +82,14 @@ class LabelEncoder(ConditionEncoder):
         labels = np.asarray(y) if np.ndim(y) else np.asarray([y])
         if labels.ndim != 1 or len(labels) not in (1, n_samples):
             raise ValueError(f"y has shape {labels.shape}; expected one label, or one for each of {n_samples} samples.")
-        try:
-            codes = np.searchsorted(self.classes, labels)
-        except TypeError:
-            codes = np.zeros(len(labels), dtype=np.intp)
-        codes = np.minimum(codes, len(self.classes) - 1)
-        unknown = [label for label, known in zip(labels.tolist(), self.classes[codes].tolist(), strict=True) if label != known]
-        if unknown:
-            known = ", ".join(repr(label) for label in self.classes.tolist()[:20])
-            raise ValueError(f"y holds the label {unknown[0]!r}, which was not there in training. Known labels: {known}.")
+        positions = {label: position for position, label in enumerate(self.classes.tolist())}
+        codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.intp)
+        if (codes < 0).any():
+            known = ", ".join(repr(label) for label in list(positions)[:20])
+            raise ValueError(
+                f"y holds the label {labels.tolist()[np.argmin(codes)]!r}, which was not there in training. "
+                f"Known labels: {known}{', ...' if len(positions) > 20 else ''}."
+            )
         return np.broadcast_to(codes, (n_samples,)) if len(codes) != n_samples else codes
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
@@ -138,7 +140,8 @@ class NumberEncoder(ConditionEncoder):
             rows = rows.reshape(-1, 1) if k == 1 else rows.reshape(1, -1)
         if rows.shape[1:] != (k,) or len(rows) not in (1, n_samples):
             raise ValueError(
-                f"y has shape {np.shape(y)}; expected one condition of {k} number(s), or one for each of {n_samples} samples."
+                f"y has shape {np.shape(y)}; expected one condition of {k} number(s), or one for each of "
+                f"{n_samples} samples."
             )
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
@@ -169,13 +172,24 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None) -> LabelEncoder |
         raise ValueError(f"y has {values.ndim} dimensions {values.shape}; expected labels (n,) or numbers (n, k).")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind == "O" and any(value is None or value != value for value in values.ravel()):
+    if values.dtype.kind == "O" and any(map(_is_missing, values.ravel())):
         raise ValueError("Input y contains NaN or None.")
     if values.ndim == 2:
+        if values.dtype.kind == "O" and all(isinstance(value, numbers.Real) for value in values.ravel()):
+            values = values.astype(np.float64)  # columns of several dtypes
         if values.dtype.kind not in "biuf":
-            raise ValueError(f"y has {values.shape[1]} columns of dtype {values.dtype}; several conditions must be numbers.")
+            raise ValueError(
+                f"y has {values.shape[1]} columns of dtype {values.dtype}; several conditions must be numbers."
+            )
         return NumberEncoder.fit(values, container, weight)
     return (NumberEncoder if _is_measurement(values) else LabelEncoder).fit(values, container, weight)
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither true nor false
+        return True
 
 
 def _is_measurement(y: NDArray[Any]) -> bool:

@@ -43,17 +43,19 @@ class Container:
             return cls("series", (str(data.dtype),), (data.name,))
         return cls("numpy", (str(np.asarray(data).dtype),))
 
-    @property
-    def tolerance(self) -> float:
-        """Relative rounding error of the data's coarsest floating dtype."""
-        floating = [d.lower() for d in self.dtypes if d.lower() in ("float16", "float32", "bfloat16")]
-        return max((float(torch.finfo(getattr(torch, d)).eps) for d in floating), default=0.0)
+    def tolerance(self, n_columns: int) -> Array:
+        """Relative rounding error of each column, (n_columns,): that of its floating dtype, 0 for float64."""
+        coarse = ("float16", "float32", "bfloat16")
+        dtypes = [dtype.lower() for dtype in self.dtypes]
+        errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
+        return np.broadcast_to(np.asarray(errors), (n_columns,))
 
     def wrap(self, values: NDArray[Any]) -> Any:
         """Give float64 `values` the container and dtypes of the original."""
         if self.kind == "dataframe":
             import pandas as pd
 
+            values = values.reshape(len(values), -1)  # one column of labels comes flat
             columns = [_as_series(values[:, j], dtype) for j, dtype in enumerate(self.dtypes)]
             frame = pd.concat(columns, axis=1)
             frame.columns = pd.Index(self.columns)
@@ -61,7 +63,8 @@ class Container:
         if self.kind == "series":
             return _as_series(values, self.dtypes[0]).rename(self.columns[0])
         if self.kind == "torch":
-            return torch.from_numpy(np.ascontiguousarray(_as_dtype(values, self.dtypes[0]))).to(self._target())
+            tensor = torch.from_numpy(np.ascontiguousarray(_as_dtype(values, self.dtypes[0])))
+            return tensor.to(self._target(), getattr(torch, self.dtypes[0]))
         return _as_dtype(values, self.dtypes[0])
 
     def _target(self) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -54,8 +55,11 @@ class QuantileNormal(ColumnTransform):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         return {"max_knots": self.max_knots}
 
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
+        if isinstance(self.max_knots, bool) or not isinstance(self.max_knots, Integral) or self.max_knots < 2:
+            raise ValueError(f"max_knots must be an integer >= 2, got {self.max_knots!r}.")
         n = len(X)
+        tolerances = np.broadcast_to(tolerance, X.shape[1:])
         weight = np.full(n, 1.0 / n) if weight is None else weight / weight.sum()
         knots = [_cells(column, weight, self.max_knots) for column in X.T]
         mean = weight @ X
@@ -65,27 +69,27 @@ class QuantileNormal(ColumnTransform):
             low_=np.concatenate([low for _, low, _ in knots]),
             high_=np.concatenate([high for _, _, high in knots]),
             bounds_=np.cumsum([0, *(len(values) for values, _, _ in knots)]),
-            scale_=np.where(np.ptp(X, axis=0) > 0, scale, 1.0),
-            decimals_=np.array([_decimals(column, tolerance) for column in X.T]),
+            scale_=np.where((np.ptp(X, axis=0) > 0) & (scale > 0), scale, 1.0),
+            decimals_=np.array([_decimals(*pair) for pair in zip(X.T, tolerances, strict=True)]),
             few_values_=np.array([n >= _FEW_VALUES * len(np.unique(column)) for column in X.T]),
             edge_=np.array(0.1 / n),
         )
 
     def transform(self, X: Array) -> Array:
         Z = np.empty_like(X)
-        for j, (values, scores, _, _) in self._columns():
+        for j, (values, scores, _, _) in self._columns(X):
             Z[:, j] = _interpolate(X[:, j], values, scores, 1.0 / self.scale_[j])
         return Z
 
     def inverse_transform(self, Z: Array) -> Array:
         X = np.empty_like(Z)
-        for j, (values, scores, _, _) in self._columns():
+        for j, (values, scores, _, _) in self._columns(Z):
             X[:, j] = _interpolate(Z[:, j], scores, values, self.scale_[j])
         return X
 
     def log_slope(self, X: Array) -> Array:
         slopes = np.empty_like(X)
-        for j, (values, scores, _, _) in self._columns():
+        for j, (values, scores, _, _) in self._columns(X):
             outer = 1.0 / self.scale_[j]
             inner = np.diff(scores) / np.diff(values)
             # an instant between two cells belongs to the one on its right, the largest value to the one on its left
@@ -97,13 +101,13 @@ class QuantileNormal(ColumnTransform):
     def restore(self, Z: Array) -> Array:
         X = np.empty_like(Z)
         ranks = ndtr(Z)
-        for j, (values, _, low, high) in self._columns():
+        for j, (values, _, low, high) in self._columns(Z):
             X[:, j] = self._on_grid(_quantile(ranks[:, j], values, low, high), values, j)
         return X
 
     def training_cells(self, X: Array) -> tuple[Array, Array | None]:
         low, high = np.empty_like(X), np.empty_like(X)
-        for j, (values, _, cell_low, cell_high) in self._columns():
+        for j, (values, _, cell_low, cell_high) in self._columns(X):
             low[:, j] = np.interp(X[:, j], values, cell_low)
             high[:, j] = np.interp(X[:, j], values, cell_high)
         return low, high
@@ -114,9 +118,9 @@ class QuantileNormal(ColumnTransform):
         edge = float(self.edge_)
         return torch.special.ndtri(torch.lerp(low, high, u).clamp(edge, 1 - edge))
 
-    def _columns(self) -> Iterator[tuple[int, tuple[Array, Array, Array, Array]]]:
-        """Values, their normal scores, and their cells of ranks, for each column."""
-        for j in range(len(self.bounds_) - 1):
+    def _columns(self, X: Array) -> Iterator[tuple[int, tuple[Array, Array, Array, Array]]]:
+        """Values, their normal scores, and their cells of ranks, for each column of X."""
+        for j in range(X.shape[1]):
             part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))
             low, high = self.low_[part], self.high_[part]
             yield j, (self.values_[part], ndtri(0.5 * (low + high)), low, high)
@@ -126,14 +130,14 @@ class QuantileNormal(ColumnTransform):
             midpoints = 0.5 * (values[1:] + values[:-1])
             return values[np.searchsorted(midpoints, x)]
         if self.decimals_[column] >= 0:
-            return np.round(x, int(self.decimals_[column]))
+            return np.round(x, int(self.decimals_[column])) + 0.0  # not -0.0
         return x
 
 
 def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
     """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
     values, inverse = np.unique(column, return_inverse=True)
-    high = np.cumsum(np.bincount(inverse, weights=weight))
+    high: Array = np.cumsum(np.bincount(inverse, weights=weight), dtype=np.float64)
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
     if len(values) > max_knots:
@@ -158,7 +162,7 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
 
 def _decimals(column: Array, tolerance: float) -> int:
     """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
-    error = 4 * max(tolerance, np.finfo(np.float64).eps) * np.abs(column)
+    error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
     for decimals in range(_MOST_DECIMALS + 1):
         if np.all(np.abs(column - np.round(column, decimals)) <= error):
             return decimals

@@ -68,7 +68,7 @@ class SampleEncoder:
         if X.ndim > 2:
             weight = None if weight is None else np.repeat(weight, len(columns) // len(X))
         used = columns[:, varying] if X.ndim == 2 else columns
-        transform.fit(used, weight, container.tolerance)
+        transform.fit(used, weight, container.tolerance(X.shape[1])[varying if X.ndim == 2 else slice(None)])
         return cls(container, transform, varying, columns[0].copy(), X.shape[1:])
 
     @property
@@ -94,7 +94,7 @@ class SampleEncoder:
         return self._unmap(self.transform.restore, Z)
 
     def log_jacobian(self, X: Array) -> Array:
-        """log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
+        """Log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
         total = self._map(self.transform.log_slope, X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
@@ -147,6 +147,10 @@ class TrainingCodes:
 
     def __len__(self) -> int:
         return len(self.low)
+
+    def take(self, rows: Tensor) -> TrainingCodes:
+        """A subset of the rows."""
+        return TrainingCodes(self.transform, self.low[rows], None if self.high is None else self.high[rows])
 
     def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Codes of the given rows, (B, *code_shape)."""

@@ -24,8 +24,8 @@ class ColumnTransform(Component):
     """
 
     @abstractmethod
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
-        """Learn the map. `weight` (n,) has mean 1; `tolerance` is the relative rounding error of the data."""
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
+        """Learn the map. `weight` (n,) has mean 1; `tolerance` (k,) is the relative rounding error of each column."""
 
     @abstractmethod
     def transform(self, X: Array) -> Array:
@@ -37,7 +37,7 @@ class ColumnTransform(Component):
 
     @abstractmethod
     def log_slope(self, X: Array) -> Array:
-        """log dz/dx of every entry, (n, k); their sum over a row is the log-Jacobian."""
+        """Log dz/dx of every entry, (n, k); their sum over a row is the log-Jacobian."""
 
     def restore(self, Z: Array) -> Array:
         """Latent to data scale for generated rows, on the values that the data can take."""
@@ -69,7 +69,7 @@ class ColumnTransform(Component):
 class Identity(ColumnTransform):
     """Leaves the data as they are. For data that are already standardised, or with ``source="matched"``."""
 
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         return self
 
     def transform(self, X: Array) -> Array:
@@ -106,17 +106,17 @@ class AffineTransform(ColumnTransform):
 class Standardize(AffineTransform):
     """Zero mean and unit variance, column by column; constant columns are only centred."""
 
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         mean = np.average(X, axis=0, weights=weight)
         scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
-        return self._set_fitted(centre_=mean, scale_=np.where(np.ptp(X, axis=0) > 0, scale, 1.0))
+        return self._set_fitted(centre_=mean, scale_=np.where((np.ptp(X, axis=0) > 0) & (scale > 0), scale, 1.0))
 
 
 @dataclass(frozen=True)
 class MinMax(AffineTransform):
     """The observed range of each column to [-1, 1]; generated values are clipped to that range."""
 
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         low, high = X.min(axis=0), X.max(axis=0)
         return self._set_fitted(centre_=0.5 * (low + high), scale_=np.where(high > low, 0.5 * (high - low), 1.0))
 
@@ -131,12 +131,12 @@ class Log1pStandardize(AffineTransform):
     Generated values are clipped at 0. Data must be non-negative.
     """
 
-    def fit(self, X: Array, weight: Array | None = None, tolerance: float = 0.0) -> Self:
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         if X.min() < 0:
             column = int(np.argmin(X.min(axis=0)))
             raise ValueError(
-                f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {X.min():g}. Use 'standardize' or "
-                "'quantile'."
+                f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {X.min():g}. "
+                "Use 'standardize' or 'quantile'."
             )
         fitted = Standardize().fit(np.log1p(X), weight)
         return self._set_fitted(centre_=fitted.centre_, scale_=fitted.scale_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class AveragedWeights:
@@ -26,12 +26,12 @@ class AveragedWeights:
     """
 
     def __init__(self, network: nn.Module, decay: float | None, warmup: bool) -> None:
-        self.module = copy.deepcopy(network)
+        self.module = copy.deepcopy(network).eval()
         self.decay, self.warmup = decay, warmup
         self.n_updates = 0
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
-        self._averaged = [*self.module.parameters()]
+        self._averaged: list[Tensor] = [*self.module.parameters()]
         self._current = [parameter.detach() for parameter in network.parameters()]
         self._buffers = list(zip(self.module.buffers(), network.buffers(), strict=True))
 

@@ -55,6 +55,8 @@ class CallbackList:
         if report is not None:
             self.context.report, self.context.task_id = report, int(report["step"])
         results = [
-            getattr(callback, hook)(self.estimator, self.context) for callback in self.callbacks if hasattr(callback, hook)
+            getattr(callback, hook)(self.estimator, self.context)
+            for callback in self.callbacks
+            if hasattr(callback, hook)
         ]
         return any(result is True for result in results)

@@ -105,8 +105,12 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if run.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
     scalars = {name: getattr(run, name) for name in _SCALARS}
-    scalars |= {"row_position": run.rows.position, "history": run.history, "scaler": run.scaler.state_dict(),
-                "n_averaged": run.average.n_updates}
+    scalars |= {
+        "row_position": run.rows.position,
+        "history": run.history,
+        "scaler": run.scaler.state_dict(),
+        "n_averaged": run.average.n_updates,
+    }
     # shared storage is not allowed in the file
     return {name: tensor.detach().clone() for name, tensor in tensors.items()}, scalars
 

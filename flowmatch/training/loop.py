@@ -1,4 +1,4 @@
-"""The training loop. It knows one callable, ``batch_loss(network, rows, generator) -> losses``, and nothing of flows."""
+"""The training loop. It knows one callable, ``batch_loss(network, rows, generator)``, and nothing of flows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from flowmatch.training.rows import RowSampler
 
 BatchLoss = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
 """``(network, rows, generator) -> losses``: row numbers (B,) in, the loss of each row (B,) out."""
+
+LINEAR_PART = 0.4
+"""Share of the steps over which the "linear" schedule falls."""
 
 HISTORY = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
 
@@ -51,7 +54,8 @@ class TrainingPlan:
         Optimiser steps, rows a batch, peak learning rate.
     options : TrainingOptions
     sample_weight : Tensor of shape (n_rows,), optional
-        Weights of the rows in the mean of the losses, of mean 1.
+        Rows are drawn in proportion to it, so that every loss and every coupling inside a batch sees the weighted
+        data.
     validation_loss : callable ``network -> 0-d tensor``, optional
         Must give the same number for the same weights.
     data_device : torch.device
@@ -66,7 +70,7 @@ class TrainingPlan:
     options: TrainingOptions
     sample_weight: Tensor | None = None
     validation_loss: Callable[[nn.Module], Tensor] | None = None
-    data_device: torch.device = torch.device("cpu")
+    data_device: torch.device | str = "cpu"
 
     @property
     def report_period(self) -> int:
@@ -98,7 +102,7 @@ class TrainingRun:
         self.network, self.plan, self.noise = network, plan, noise
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.forward = torch.compile(network) if options.compile else network
+        self.forward: Any = torch.compile(network) if options.compile else network
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
@@ -106,7 +110,7 @@ class TrainingRun:
         )
         self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(options, plan.max_iter))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        self.rows = RowSampler(plan.n_rows, plan.batch_size, shuffle, plan.data_device)
+        self.rows = RowSampler(plan.n_rows, plan.batch_size, shuffle, plan.data_device, plan.sample_weight)
         self.step = 0
         self.seconds = 0.0
         self.history: dict[str, list[float]] = {name: [] for name in HISTORY}
@@ -199,8 +203,6 @@ class TrainingRun:
     def _mean_loss(self, rows: Tensor) -> Tensor:
         with autocast(self.device, self.plan.options.precision):
             losses = self.plan.batch_loss(self.forward, rows, self.noise)
-        if self.plan.sample_weight is not None:
-            losses = losses * self.plan.sample_weight[rows].to(losses)
         return losses.float().mean()
 
     def _watch(self, loss: Tensor, norm: Tensor) -> None:
@@ -214,7 +216,6 @@ class TrainingRun:
     def _validate(self) -> float:
         if self.plan.validation_loss is None:
             return math.nan
-        self.averaged_network.eval()
         with torch.no_grad():
             loss = float(self.plan.validation_loss(self.averaged_network))
         if loss < self.best_loss:
@@ -259,20 +260,22 @@ def train(
     with _progress_bar(run, verbose) as bar:
         while not run.finished:
             run.advance()
-            if on_step is not None:
-                on_step(run)
+            stop = False
             if run.step % period == 0 or run.step == run.plan.max_iter:
                 run.seconds = time.perf_counter() - started
                 entry = run.report()
                 bar.update(run.step - bar.n)
                 bar.set_postfix(loss=f"{entry['loss']:.4g}", rate=f"{entry['learning_rate']:.2g}")
-                if on_report is not None and on_report(entry):
-                    break
+                stop = on_report is not None and on_report(entry)
+            if on_step is not None:
+                on_step(run)
+            if stop:
+                break
     return run.finish()
 
 
 def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[int], float]:
-    """Factor of the peak learning rate for each step: linear warm-up, then half a cosine or constant."""
+    """Factor of the peak learning rate for each step: linear warm-up, then the schedule."""
     warmup = round(options.warmup * max_iter)
 
     def factor(step: int) -> float:
@@ -281,7 +284,7 @@ def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[i
         if options.schedule == "constant":
             return 1.0
         if options.schedule == "linear":
-            return min(1.0, (max_iter - step) / (0.4 * max_iter))
+            return min(1.0, (max_iter - step) / (LINEAR_PART * max_iter))
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, max_iter - warmup)))
 
     return factor

@@ -25,8 +25,9 @@ class TrainingOptions(Component):
         Decay of AdamW's averages of the gradient and of its square.
     warmup : float, default=0.05
         Share of `max_iter` over which the learning rate rises linearly from 0.
-    schedule : {"cosine", "constant"}, default="cosine"
-        The learning rate after the warm-up: a half cosine down to 0 at `max_iter`, or constant.
+    schedule : {"cosine", "linear", "constant"}, default="cosine"
+        The learning rate after the warm-up: a half cosine down to 0 at `max_iter`; constant, then linearly down to 0
+        over the last 40 % of the steps; or constant.
     gradient_clipping : float or None, default=1.0
         Largest norm of the gradient; longer ones are shortened to it.
     accumulation : int, default=1
@@ -89,22 +90,43 @@ class TrainingOptions(Component):
         if self.precision not in PRECISIONS:
             raise unknown_option("precision", self.precision, PRECISIONS)
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number >= 0")
-        _require(len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "betas", self.betas,
-                 "two numbers in [0, 1)")
+        _require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "betas",
+            self.betas,
+            "two numbers in [0, 1)",
+        )
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps in [0, 1)")
         for name in ("accumulation", "patience", "checkpoint_period"):
             value = getattr(self, name)
             _require(_is_count(value), name, value, "an integer >= 1")
-        _require(self.report_period is None or _is_count(self.report_period), "report_period", self.report_period,
-                 "None or an integer >= 1")
-        _require(self.gradient_clipping is None or self.gradient_clipping > 0, "gradient_clipping",
-                 self.gradient_clipping, "None or a number > 0")
-        _require(self.ema_decay is None or 0 <= self.ema_decay < 1, "ema_decay", self.ema_decay,
-                 "None or a number in [0, 1)")
-        _require(self.validation_fraction is None or 0 <= self.validation_fraction < 1, "validation_fraction",
-                 self.validation_fraction, "None or a share in [0, 1)")
-        _require(not (self.early_stopping and self.validation_fraction == 0), "validation_fraction", 0,
-                 "above 0 with early_stopping=True")
+        _require(
+            self.report_period is None or _is_count(self.report_period),
+            "report_period",
+            self.report_period,
+            "None or an integer >= 1",
+        )
+        _require(
+            self.gradient_clipping is None or self.gradient_clipping > 0,
+            "gradient_clipping",
+            self.gradient_clipping,
+            "None or a number > 0",
+        )
+        _require(
+            self.ema_decay is None or 0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "None or a number in [0, 1)"
+        )
+        _require(
+            self.validation_fraction is None or 0 <= self.validation_fraction < 1,
+            "validation_fraction",
+            self.validation_fraction,
+            "None or a share in [0, 1)",
+        )
+        _require(
+            not (self.early_stopping and self.validation_fraction == 0),
+            "validation_fraction",
+            0,
+            "above 0 with early_stopping=True",
+        )
 
     @property
     def held_out(self) -> float:

@@ -18,11 +18,21 @@ class RowSampler:
         On `device`.
     device : torch.device
         Where the data live.
+    weight : Tensor of shape (n_rows,), optional
+        An epoch then holds row i ``n_rows * weight[i] / sum(weight)`` times, to within one and exactly on average.
     """
 
-    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        generator: torch.Generator | None,
+        device: torch.device | str,
+        weight: Tensor | None = None,
+    ) -> None:
         self.n_rows, self.batch_size = n_rows, batch_size
         self.generator, self.device = generator, device
+        self.ranks = None if weight is None else (weight.cumsum(0) / weight.sum()).float()
         self.stream = torch.empty(0, dtype=torch.long, device=device)
         self.position = 0
 
@@ -37,5 +47,14 @@ class RowSampler:
         """Keep what is left and append whole epochs, enough for this batch; several at once for small data."""
         rest = self.stream[self.position :]
         epochs = -(-max(self.batch_size, min(4096, 16 * self.batch_size)) // self.n_rows)
-        shuffled = torch.rand(epochs, self.n_rows, generator=self.generator, device=self.device).argsort(1)
-        self.stream, self.position = torch.cat([rest, shuffled.flatten()]), 0
+        order = torch.rand(epochs, self.n_rows, generator=self.generator, device=self.device).argsort(1)
+        if self.ranks is not None:
+            order = self._weighted_rows(epochs).gather(1, order)
+        self.stream, self.position = torch.cat([rest, order.flatten()]), 0
+
+    def _weighted_rows(self, epochs: int) -> Tensor:
+        """Systematic sampling of whole epochs, (epochs, n_rows), not yet shuffled."""
+        assert self.ranks is not None
+        offsets = torch.rand(epochs, 1, generator=self.generator, device=self.device)
+        points = (torch.arange(self.n_rows, device=self.device) + offsets) / self.n_rows
+        return torch.searchsorted(self.ranks, points, right=True).clamp(max=self.n_rows - 1)

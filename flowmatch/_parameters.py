@@ -1,0 +1,128 @@
+"""Estimator parameters, checked and turned into the objects that do the work."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from flowmatch import flow, objectives, preprocessing, training
+from flowmatch._component import Component, resolve_component, unknown_option
+from flowmatch._validation import check_choice, check_count, check_number, resolve_device
+from flowmatch.networks import MLP
+
+SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)
+
+ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
+    "network": {"auto": MLP, "mlp": MLP},
+    "path": dict(flow.PATHS),
+    "source": dict(flow.SOURCES),
+    "coupling": dict(flow.COUPLINGS),
+    "time_sampler": dict(flow.TIME_SAMPLERS),
+    "loss": dict(objectives.LOSSES),
+    "loss_weight": dict(objectives.LOSS_WEIGHTS),
+    "preprocessing": dict(preprocessing.TRANSFORMS),
+}
+"""What each string means, parameter by parameter."""
+
+NetworkFactory = Callable[[tuple[int, ...], int, bool], nn.Module]
+"""``factory(sample_shape, condition_size, flow_map) -> module``."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """The parameters of an estimator as objects."""
+
+    path: flow.Path
+    source: flow.Source
+    coupling: flow.Coupling
+    time_sampler: flow.TimeSampler
+    loss: objectives.ResidualLoss
+    loss_weight: objectives.LossWeight
+    network: NetworkFactory
+    options: training.TrainingOptions
+
+
+def resolve_components(estimator: Any) -> Components:
+    """Check all shared parameters of an estimator, before any data are touched.
+
+    Raises
+    ------
+    ValueError
+        That names the parameter, what came and what is expected.
+    """
+    if estimator.max_iter is not None:
+        check_count("max_iter", estimator.max_iter)
+    check_count("batch_size", estimator.batch_size)
+    check_number("learning_rate", estimator.learning_rate, 0.0, open_low=True)
+    check_count("n_steps", estimator.n_steps)
+    check_choice("solver", estimator.solver, SOLVERS)
+    options = estimator.training if estimator.training is not None else training.TrainingOptions()
+    if not isinstance(options, training.TrainingOptions):
+        raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
+    options.validate()
+    resolve_device(estimator.device)
+    return Components(
+        resolve_path(estimator),
+        resolve_source(estimator),
+        resolve_component("coupling", estimator.coupling, flow.Coupling, ALIASES["coupling"]),
+        resolve_component("time_sampler", estimator.time_sampler, flow.TimeSampler, ALIASES["time_sampler"]),
+        resolve_component("loss", estimator.loss, objectives.ResidualLoss, ALIASES["loss"]),
+        _resolve_weight(estimator.loss_weight),
+        resolve_network(estimator),
+        options,
+    )
+
+
+def resolve_path(estimator: Any) -> flow.Path:
+    """The path of an estimator."""
+    return resolve_component("path", estimator.path, flow.Path, ALIASES["path"])
+
+
+def resolve_source(estimator: Any) -> flow.Source:
+    """The source of an estimator."""
+    return resolve_component("source", estimator.source, flow.Source, ALIASES["source"])
+
+
+def resolve_network(estimator: Any) -> NetworkFactory:
+    """The network factory of an estimator: a component, or what the user passed."""
+    network, known = estimator.network, ALIASES["network"]
+    if isinstance(network, str) and network in known:
+        return known[network]()
+    if callable(network) and not isinstance(network, nn.Module):
+        return network
+    raise unknown_option("network", network, known, "pass a component such as MLP(width=256), or a factory")
+
+
+def resolve_transform(estimator: Any, sample_shape: tuple[int, ...]) -> preprocessing.ColumnTransform:
+    """An unfitted transform; "auto" goes by the shape of the data."""
+    if isinstance(estimator.preprocessing, str) and estimator.preprocessing == "auto":
+        return preprocessing.choose_transform(sample_shape)
+    names = {"auto": preprocessing.Identity, **ALIASES["preprocessing"]}
+    transform = resolve_component("preprocessing", estimator.preprocessing, preprocessing.ColumnTransform, names)
+    return copy.copy(transform)
+
+
+def describe_parameters(estimator: Any, options: training.TrainingOptions) -> str:
+    """The parameters that decide how a fit goes, in words that two processes agree on."""
+    ignored = ("verbose", "device", "training", "warm_start")
+    kept = {name: value for name, value in estimator.get_params(deep=False).items() if name not in ignored}
+    kept |= {
+        name: value for name, value in options.get_params().items() if not name.startswith(("checkpoint", "callbacks"))
+    }
+    return repr([(name, _describe(value)) for name, value in sorted(kept.items())])
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, (Component, str, int, float, tuple, type(None))):
+        return repr(value)
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+def _resolve_weight(weight: Any) -> objectives.LossWeight:
+    if callable(weight) and not isinstance(weight, objectives.LossWeight):
+        return objectives.CallableWeight(weight)
+    return resolve_component("loss_weight", weight, objectives.LossWeight, ALIASES["loss_weight"])

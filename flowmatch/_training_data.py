@@ -1,0 +1,75 @@
+"""The encoded training set on the device, and losses over its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowmatch._validation import generator_on
+from flowmatch.preprocessing import TrainingCodes
+
+Objective = Callable[..., Tensor]
+"""``objective(network, x1, condition, generator) -> (B,)``."""
+
+_BANK = 1024
+"""Least number of (row, noise, time) triples that a validation loss averages over."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Codes, conditions (n, k) and weights (n,) of the training rows; the last two may be absent."""
+
+    codes: TrainingCodes
+    condition: Tensor | None
+    weight: Tensor | None
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """What identifies the data, for fingerprints."""
+        return {"low": self.codes.low, "high": self.codes.high, "condition": self.condition, "weight": self.weight}
+
+    def split(self, fraction: float, generator: torch.Generator) -> tuple[TrainingData, TrainingData | None]:
+        """Hold out a random `fraction` of the rows; nothing is held out of 0.
+
+        Raises
+        ------
+        ValueError
+            If too few rows are left on either side.
+        """
+        if fraction == 0:
+            return self, None
+        n_rows = len(self.codes)
+        n_held_out = round(fraction * n_rows)
+        if not 1 <= n_held_out <= n_rows - 2:
+            raise ValueError(
+                f"validation_fraction={fraction:g} of {n_rows} rows leaves {n_rows - n_held_out} to train on and "
+                f"{n_held_out} to validate with; at least 2 and 1 are needed."
+            )
+        order = torch.randperm(n_rows, generator=generator, device=generator.device)
+        return self._take(order[n_held_out:]), self._take(order[:n_held_out])
+
+    def loss_of(self, objective: Objective) -> Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]:
+        """The objective as a function of row numbers, as the training loop wants it."""
+
+        def batch_loss(network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+            condition = None if self.condition is None else self.condition[rows]
+            return objective(network, self.codes.draw(rows, generator), condition, generator)
+
+        return batch_loss
+
+    def bank_loss(self, objective: Objective, device: torch.device, seed: int) -> Callable[[nn.Module], Tensor]:
+        """The mean loss of all rows on a fixed bank of noise and times: two calls differ by the weights alone."""
+        n_rows, batch_loss = len(self.codes), self.loss_of(objective)
+        rows = torch.arange(n_rows, device=device).repeat(max(1, -(-_BANK // n_rows)))
+
+        def validation_loss(network: nn.Module) -> Tensor:
+            losses = batch_loss(network, rows, generator_on(device, seed))
+            return losses.mean() if self.weight is None else (losses * self.weight[rows]).mean()
+
+        return validation_loss
+
+    def _take(self, rows: Tensor) -> TrainingData:
+        condition = None if self.condition is None else self.condition[rows]
+        return TrainingData(self.codes.take(rows), condition, None if self.weight is None else self.weight[rows])

@@ -1,0 +1,434 @@
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flowmatch import FlowMatchingGenerator, TrainingOptions
+from flowmatch.training import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
+from flowmatch.training.averaging import AveragedWeights
+from flowmatch.training.loop import learning_rate_factor
+from flowmatch.training.rows import RowSampler
+
+warnings.filterwarnings("ignore", message="X has .* rows")
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def linear_problem(max_iter=50, n_rows=64, options=None, network=None, **plan):
+    """Least squares: the loss of a row is the squared error of a linear network on it."""
+    x = torch.randn(n_rows, 3, generator=generator())
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]])
+    torch.manual_seed(0)
+    network = network or nn.Linear(3, 1)
+
+    def batch_loss(network, rows, generator):
+        return (network(x[rows]) - y[rows]).square().mean(1)
+
+    plan = TrainingPlan(batch_loss, n_rows, max_iter, 16, 0.05, options or TrainingOptions(), **plan)
+    return TrainingRun(network, plan, generator(1), generator(2))
+
+
+# -- rows ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(10, 3), (10, 10), (3, 10), (1000, 7)])
+def test_every_row_is_used_equally_often(n_rows, batch_size):
+    sampler = RowSampler(n_rows, batch_size, generator(), "cpu")
+    drawn = torch.cat([sampler.draw() for _ in range(3 * n_rows)])
+    counts = torch.bincount(drawn, minlength=n_rows)
+    assert counts.max() - counts.min() <= 2
+    assert drawn[:n_rows].tolist() != list(range(n_rows))
+
+
+def test_weighted_rows_are_drawn_in_their_shares():
+    weight = torch.tensor([1.0, 2.0, 0.5, 4.5])
+    sampler = RowSampler(4, 8, generator(), "cpu", weight)
+    counts = torch.bincount(torch.cat([sampler.draw() for _ in range(2000)]), minlength=4)
+    torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.03, atol=0)
+
+
+def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():
+    """Two clusters, one weighted threefold: three quarters of the samples belong to it."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(-2, 0.3, size=(100, 1)), rng.normal(2, 0.3, size=(100, 1))])
+    weight = np.repeat([3.0, 1.0], 100)
+    for coupling in ("independent", "ot"):
+        fitted = FlowMatchingGenerator(
+            coupling=coupling, max_iter=300, random_state=0, preprocessing="standardize", device="cpu"
+        ).fit(X, sample_weight=weight)
+        assert np.mean(fitted.sample(2000, random_state=0) < 0) == pytest.approx(0.75, abs=0.06)
+
+
+# -- steps --------------------------------------------------------------------------------------------------------
+
+
+def test_the_loop_is_plain_adamw_when_nothing_else_is_asked_for():
+    """Against a hand-written loop over the same rows."""
+    options = TrainingOptions(warmup=0.0, schedule="constant", gradient_clipping=None, ema_decay=None)
+    run = linear_problem(max_iter=20, options=options)
+    reference = nn.Linear(3, 1)
+    reference.load_state_dict(run.network.state_dict())
+    optimizer = torch.optim.AdamW(reference.parameters(), 0.05, (0.9, 0.99), weight_decay=0.0)
+    rows = RowSampler(64, 16, generator(2), "cpu")
+    for _ in range(20):
+        optimizer.zero_grad()
+        run.plan.batch_loss(reference, rows.draw(), None).mean().backward()
+        optimizer.step()
+    trained = train(run)
+    for one, other in zip(trained.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    options = TrainingOptions(gradient_clipping=None)
+    large = linear_problem(options=options)
+    object.__setattr__(large.plan, "batch_size", 32)
+    large.rows.batch_size = 32
+    small = linear_problem(options=TrainingOptions(gradient_clipping=None, accumulation=2))
+    large.advance()
+    small.advance()
+    for one, other in zip(large.parameters, small.parameters, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(large.sums, small.sums, rtol=1e-5, atol=1e-6)
+
+
+def test_gradient_clipping_bounds_the_update_of_plain_descent():
+    run = linear_problem(options=TrainingOptions(gradient_clipping=0.01, warmup=0.0))
+    run.optimizer = torch.optim.SGD(run.parameters, lr=1.0)
+    before = [p.detach().clone() for p in run.parameters]
+    run.advance()
+    moved = math.sqrt(sum((p - q).square().sum().item() for p, q in zip(run.parameters, before, strict=True)))
+    assert moved == pytest.approx(0.01, rel=1e-3)
+    assert run.sums[1].item() > 0.1  # the history tells the norm before clipping
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_learning_rate_rises_then_follows_its_schedule(schedule):
+    factor = learning_rate_factor(TrainingOptions(warmup=0.1, schedule=schedule), 100)
+    assert 0 < factor(0) < factor(5) < factor(10) == 1
+    assert factor(100) == pytest.approx(1.0 if schedule == "constant" else 0.0)
+    assert factor(55) == pytest.approx({"cosine": 0.5, "linear": 1.0, "constant": 1.0}[schedule])
+
+
+def test_average_follows_its_recursion_with_warm_up():
+    network = nn.Linear(1, 1, bias=False)
+    average = AveragedWeights(network, decay=0.5, warmup=True)
+    expected = network.weight.item()
+    for n in range(30):
+        with torch.no_grad():
+            network.weight.fill_(n)
+        average.update()
+        kept = min(0.5, (1 + n) / (10 + n))
+        expected = kept * expected + (1 - kept) * n
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_average_copies_buffers():
+    network = nn.BatchNorm1d(2)
+    average = AveragedWeights(network, 0.9, True)
+    network(torch.randn(20, 2) + 5)
+    average.update()
+    torch.testing.assert_close(average.module.running_mean, network.running_mean)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_trains_float32_weights(precision):
+    run = linear_problem(max_iter=200, options=TrainingOptions(precision=precision))
+    network = train(run)
+    assert network.weight.dtype == torch.float32
+    torch.testing.assert_close(network.weight[0], torch.tensor([1.0, -2.0, 0.5]), rtol=0.1, atol=0.1)
+
+
+# -- reports ------------------------------------------------------------------------------------------------------
+
+
+def test_history_holds_the_mean_loss_between_reports():
+    run = linear_problem(max_iter=20, options=TrainingOptions(report_period=5))
+    losses = []
+    original = run._watch
+    run._watch = lambda loss, norm: (losses.append(loss.item()), original(loss, norm))
+    train(run)
+    assert run.history["step"] == [5, 10, 15, 20]
+    np.testing.assert_allclose(run.history["loss"], np.array(losses).reshape(4, 5).mean(1), rtol=1e-5)
+    assert run.history["seconds"] == sorted(run.history["seconds"])
+
+
+def poisoned(at_step, where):
+    """A problem whose loss (or only its gradient) turns NaN at a step."""
+    run = linear_problem(max_iter=40, options=TrainingOptions(report_period=10))
+    clean, calls = run.plan.batch_loss, []
+
+    def batch_loss(network, rows, generator):
+        calls.append(1)
+        losses = clean(network, rows, generator)
+        if len(calls) < at_step:
+            return losses
+        return losses * math.nan if where == "loss" else losses + (0 * network.weight.sum()).sqrt()
+
+    object.__setattr__(run.plan, "batch_loss", batch_loss)
+    return run
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_non_finite_step_is_named_and_the_last_good_weights_survive(where):
+    run = poisoned(at_step=25, where=where)
+    with pytest.raises(NonFiniteTrainingError, match="at step 25") as error:
+        train(run)
+    assert error.value.step == 25
+    good = run.restore_good_weights()
+    reference = linear_problem(max_iter=40, options=TrainingOptions(report_period=10))
+    for _ in range(20):
+        reference.advance()
+    for one, other in zip(good.parameters(), reference.averaged_network.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_divergence_keeps_good_weights_on_the_estimator_and_tells_what_to_try():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+
+    def weight(t):
+        weight.calls += 1
+        return t * (math.inf if weight.calls > 6 else 1.0)
+
+    weight.calls = 0
+    estimator = FlowMatchingGenerator(
+        max_iter=20, loss_weight=weight, random_state=0, training=TrainingOptions(report_period=2), device="cpu"
+    )
+    with pytest.raises(NonFiniteTrainingError, match=r"at step 7.*inputs ranged from -.* to .*learning_rate.*0.005"):
+        estimator.fit(X)
+    assert np.isfinite(estimator.sample(5)).all()
+    assert estimator.history_["step"] == [2, 4, 6]
+
+
+# -- validation ---------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_stops_and_restores_the_best_average():
+    values = iter([3.0, 2.0, 1.0, 1.5, 1.6, 1.7, 1.8])
+    weights = []
+
+    def validation_loss(network):
+        weights.append([p.clone() for p in network.parameters()])
+        return torch.tensor(next(values))
+
+    options = TrainingOptions(early_stopping=True, patience=3, report_period=2)
+    run = linear_problem(max_iter=100, options=options, validation_loss=validation_loss)
+    network = train(run)
+    assert run.step == 12
+    assert run.history["validation_loss"] == pytest.approx([3.0, 2.0, 1.0, 1.5, 1.6, 1.7])
+    for kept, best in zip(network.parameters(), weights[2], strict=True):
+        torch.testing.assert_close(kept, best)
+
+
+def test_validation_bank_is_fixed():
+    """With a learning rate of almost nothing, the validation loss stays put while the training loss is noisy."""
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    fitted = FlowMatchingGenerator(
+        learning_rate=1e-12,
+        max_iter=20,
+        random_state=0,
+        device="cpu",
+        training=TrainingOptions(validation_fraction=0.3, report_period=2),
+    ).fit(X)
+    assert np.ptp(fitted.history_["validation_loss"]) < 1e-5
+    assert np.ptp(fitted.history_["loss"]) > 1e-3
+
+
+def test_validation_loss_tells_overfitting_from_learning():
+    X = np.random.default_rng(0).normal(size=(200, 2))
+    fitted = FlowMatchingGenerator(
+        max_iter=200, random_state=0, device="cpu", training=TrainingOptions(early_stopping=True, validation_fraction=0.2)
+    ).fit(X)
+    assert min(fitted.history_["validation_loss"]) < fitted.history_["validation_loss"][0]
+    assert fitted.n_iter_ <= 200
+
+
+# -- callbacks ----------------------------------------------------------------------------------------------------
+
+
+class Recorder:
+    def __init__(self, stop_at=None):
+        self.calls, self.stop_at = [], stop_at
+
+    def setup(self, estimator, context):
+        self.calls.append(("setup", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.calls.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.calls.append(("end", context.task_id))
+        assert estimator.sample(2).shape == (2, 2)
+        assert set(context.report) >= {"loss", "learning_rate"}
+        return context.task_id == self.stop_at
+
+    def teardown(self, estimator, context):
+        self.calls.append(("teardown", context.estimator_name))
+
+
+def test_callbacks_are_called_in_order_and_can_stop():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    recorder = Recorder(stop_at=6)
+    fitted = FlowMatchingGenerator(
+        max_iter=20, device="cpu", training=TrainingOptions(report_period=3, callbacks=[recorder])
+    ).fit(X)
+    assert recorder.calls == [
+        ("setup", "fit"),
+        ("begin", "report"),
+        ("end", 3),
+        ("end", 6),
+        ("teardown", "FlowMatchingGenerator"),
+    ]
+    assert fitted.n_iter_ == 6
+
+
+def test_teardown_is_called_when_training_fails():
+    recorder = Recorder()
+    options = TrainingOptions(callbacks=[recorder], report_period=1)
+    estimator = FlowMatchingGenerator(max_iter=5, loss_weight=lambda t: t * math.nan, training=options, device="cpu")
+    with pytest.raises(NonFiniteTrainingError):
+        estimator.fit(np.random.default_rng(0).normal(size=(60, 2)))
+    assert recorder.calls[-1][0] == "teardown"
+
+
+def test_an_object_without_hooks_is_refused():
+    with pytest.raises(ValueError, match=r"has none of the hooks setup"):
+        FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[print])).fit(np.eye(3))
+
+
+# -- checkpoints --------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def checkpointed(folder, **changes):
+    options = {"checkpoint_folder": folder, "checkpoint_period": 4, "report_period": 3} | changes.pop("options", {})
+    parameters = {"max_iter": 30, "batch_size": 16, "random_state": 0, "device": "cpu"} | changes
+    return FlowMatchingGenerator(training=TrainingOptions(**options), **parameters)
+
+
+def labelled():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(50, 3)), np.arange(50) % 3
+
+
+def kill_at(monkeypatch, step):
+    original = TrainingRun.advance
+
+    def advance(self):
+        if self.step == step:
+            raise Killed
+        original(self)
+
+    monkeypatch.setattr(TrainingRun, "advance", advance)
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.network_.parameters(), other.network_.parameters(), strict=True))
+
+
+CONFIGURATIONS = {
+    "defaults": {},
+    "dropout, ot, early stopping": {
+        "network": "mlp",
+        "network__dropout": 0.3,
+        "coupling": "ot",
+        "options": {"early_stopping": True, "patience": 50},
+    },
+    "accumulation, last weights": {"options": {"accumulation": 2, "ema_decay": None}},
+}
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 13, 29])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_killed_run_resumes_to_the_very_same_bits(tmp_path, monkeypatch, step, name):
+    changes = dict(CONFIGURATIONS[name])
+    nested = {key: changes.pop(key) for key in list(changes) if "__" in key}
+    X, y = labelled()
+    weight = np.linspace(0.5, 2, 50)
+
+    def build(folder):
+        return checkpointed(folder, **{**changes, "options": dict(changes.get("options", {}))}).set_params(**nested)
+
+    uninterrupted = build(tmp_path / "a").fit(X, y, weight)
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            build(tmp_path / "b").fit(X, y, weight)
+    resumed = build(tmp_path / "b").fit(X, y, weight)
+    assert same_weights(uninterrupted, resumed)
+    for name in ("step", "loss", "gradient_norm", "validation_loss", "learning_rate"):
+        np.testing.assert_array_equal(uninterrupted.history_[name], resumed.history_[name])
+    assert not list((tmp_path / "b").iterdir()), "the checkpoint outlived the fit"
+
+
+def test_resuming_starts_from_the_checkpoint_not_from_the_beginning(tmp_path, monkeypatch):
+    X, y = labelled()
+    with monkeypatch.context() as patch:
+        kill_at(patch, 10)
+        with pytest.raises(Killed):
+            checkpointed(tmp_path).fit(X, y)
+    steps = []
+    original = TrainingRun.advance
+    monkeypatch.setattr(TrainingRun, "advance", lambda self: (steps.append(self.step), original(self))[1])
+    checkpointed(tmp_path).fit(X, y)
+    assert steps[0] == 8
+
+
+def test_a_run_without_a_seed_resumes_with_the_seed_it_drew(tmp_path, monkeypatch):
+    X, y = labelled()
+    with monkeypatch.context() as patch:
+        kill_at(patch, 10)
+        with pytest.raises(Killed):
+            checkpointed(tmp_path, random_state=None).fit(X, y)
+    assert checkpointed(tmp_path, random_state=None).fit(X, y).n_iter_ == 30
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"max_iter": 40}, {"data": True}, {"random_state": 3}])
+def test_a_checkpoint_of_another_fit_is_refused_and_kept(tmp_path, monkeypatch, change):
+    X, y = labelled()
+    with monkeypatch.context() as patch:
+        kill_at(patch, 10)
+        with pytest.raises(Killed):
+            checkpointed(tmp_path).fit(X, y)
+    other = X + 1e-9 if change.pop("data", False) else X
+    if other is not X:
+        other = other[::-1]
+    with pytest.raises(ValueError, match="other data, parameters or versions"):
+        checkpointed(tmp_path, **change).fit(other, y)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"schedule": "step"}, {"precision": "int8"}, {"weight_decay": -1}, {"warmup": 1.0}, {"betas": (0.9, 1.0)},
+        {"accumulation": 0}, {"patience": 0}, {"checkpoint_period": 0}, {"report_period": 0},
+        {"gradient_clipping": 0}, {"ema_decay": 1.0}, {"validation_fraction": 1.0},
+        {"early_stopping": True, "validation_fraction": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_options_are_named_before_training(bad):
+    name = "validation_fraction" if "early_stopping" in bad else next(iter(bad))
+    with pytest.raises(ValueError, match=name):
+        FlowMatchingGenerator(max_iter=1, training=TrainingOptions(**bad)).fit(np.eye(4))
+
+
+@pytest.mark.slow
+def test_training_through_the_compiler_gives_the_same_losses():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    losses = [
+        FlowMatchingGenerator(max_iter=10, random_state=0, device="cpu", training=TrainingOptions(compile=flag))
+        .fit(X)
+        .history_["loss"]
+        for flag in (False, True)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
