@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,9 @@ def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) 
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
     _check_columns(X)
+    names = getattr(X, "columns", None)
+    if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
+        X = X.set_axis(range(len(names)), axis=1)
     array = validate_data(
         estimator,
         X,
@@ -40,7 +44,6 @@ def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) 
     )
     if array.size == 0:
         raise ValueError(f"X has shape {array.shape}: there are no numbers in it.")
-    names = getattr(X, "columns", None)
     _check_values(array, ~(np.abs(array) <= FLOAT32_MAX), names)
     if not reset and array.shape[1:] != estimator.sample_shape_:
         raise ValueError(
@@ -70,6 +73,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
         raise ValueError("sample_weight must hold finite numbers >= 0.")
     if weight.max() == 0:
         raise ValueError("sample_weight is zero for every row; at least two rows need a positive weight.")
+    weight = weight / weight.max()  # no overflow in the sum
     return weight / weight[weight > 0].mean()
 
 
@@ -82,7 +86,7 @@ def check_count(name: str, value: Any) -> int:
 
 def check_number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
     """A number in [low, high), or (low, high) with `open_low`."""
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and np.isfinite(value)
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not (low < value < high or (value == low and not open_low)):
         raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
     return float(value)
@@ -101,14 +105,17 @@ def resolve_device(device: Any) -> torch.device:
     Raises
     ------
     ValueError
-        For a device that is unknown or not available.
+        For a device that is unknown or not available, or "meta", which holds no numbers.
     """
     if isinstance(device, str) and device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
+        found = torch.empty(0, device=device).device
+        if found.type == "meta":
+            raise TypeError("it holds no numbers")
+        return found
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} is not available ({reason}). Use 'auto' or 'cpu'.") from error
@@ -119,9 +126,10 @@ def seed_from(random_state: Any) -> int:
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
     if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
-        if not 0 <= random_state < 2**32:
-            raise ValueError(f"random_state must be in [0, 2**32), got {random_state}.")
-        return int(random_state)
+        seed = int(random_state)
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"random_state must be in [0, 2**32), got {seed}.")
+        return seed
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     if isinstance(random_state, np.random.Generator):

@@ -324,7 +324,9 @@ def _plain(value: Any) -> Any:
         return [_plain(part) for part in value]
     if isinstance(value, np.generic):
         return value.item()
-    return value if isinstance(value, (str, int, float, type(None))) else str(value)
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    raise ValueError(f"the column name {value!r} cannot be written to a file; save with pickle or joblib.")
 
 
 def _version() -> str:

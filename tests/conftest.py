@@ -1,4 +1,3 @@
-import os
 import sys
 from pathlib import Path
 
@@ -7,7 +6,6 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-os.environ.setdefault("SCIPY_ARRAY_API", "0")
 
 
 @pytest.fixture(autouse=True)

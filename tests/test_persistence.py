@@ -315,6 +315,13 @@ def test_labels_that_json_cannot_hold_are_refused_by_name(y, path):
         model.save(path)
 
 
+def test_column_names_that_json_cannot_hold_are_refused(path):
+    X = pd.DataFrame(table(), columns=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]))
+    with pytest.raises(ValueError, match=r"column name Timestamp.* cannot be written to a file; save with pickle"):
+        generator().fit(X).save(path)
+    assert not path.exists()
+
+
 # -- what a file cannot hold ---------------------------------------------------------------------------------------
 
 
@@ -386,7 +393,9 @@ def test_a_truncated_file_is_refused(labelled, path, length):
         flowmatch.load(path)
 
 
-@pytest.mark.parametrize("content", [b"a,b\n1,2\n", pickle.dumps({"a": 1}), b"PK\x03\x04" * 50], ids=["text", "pickle", "zip"])
+@pytest.mark.parametrize(
+    "content", [b"a,b\n1,2\n", pickle.dumps({"a": 1}), b"PK\x03\x04" * 50], ids=["text", "pickle", "zip"]
+)
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match="not a complete safetensors file"):
@@ -399,7 +408,9 @@ def test_a_foreign_safetensors_file_is_refused(path):
         flowmatch.load(path)
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "not valid JSON"), ("[1]", "not a JSON object"), ("{}", "format version None")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not valid JSON"), ("[1]", "not a JSON object"), ("{}", "format version None")]
+)
 def test_a_file_with_a_foreign_header_is_refused(path, text, message):
     save_file({"weight": torch.ones(2)}, path, {"flowmatch": text})
     with pytest.raises(ValueError, match=message):

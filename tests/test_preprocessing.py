@@ -91,9 +91,14 @@ def test_log_slope_is_the_logarithm_of_a_finite_difference(name):
     slopes = (transform.transform(points + h) - transform.transform(points - h)) / (2 * h)
     away_from_knots = np.abs(points[:, :, None] - X.T[None]).min(axis=2) > 2 * h
     assert away_from_knots.mean() > 0.9
-    np.testing.assert_allclose(
-        transform.log_slope(points)[away_from_knots], np.log(slopes)[away_from_knots], atol=1e-5
-    )
+    np.testing.assert_allclose(transform.log_slope(points)[away_from_knots], np.log(slopes)[away_from_knots], atol=1e-5)
+
+
+def test_the_ends_of_a_quantile_column_have_the_slopes_inside_the_data():
+    X = skewed_table()
+    transform, ends = fitted("quantile", X), np.array([X.min(axis=0), X.max(axis=0)])
+    inside = ends + 1e-9 * np.ptp(X, axis=0) * [[1], [-1]]
+    np.testing.assert_allclose(transform.log_slope(ends), transform.log_slope(inside), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -262,7 +267,9 @@ def test_thinning_keeps_at_most_max_knots_and_changes_little():
     assert len(thin.values_) == 100
     assert len(full.values_) == 2000
     points = np.quantile(X, np.linspace(0.01, 0.99, 50))[:, None]
-    np.testing.assert_allclose(thin.transform(points), full.transform(points), atol=0.05)
+    np.testing.assert_allclose(thin.transform(points), full.transform(points), atol=0.15)
+    normal = ndtri((np.arange(2000) + 0.5) / 2000)[:, None]
+    assert stats.ks_2samp(thin.restore(normal)[:, 0], full.restore(normal)[:, 0]).statistic < 0.02
     np.testing.assert_allclose(thin.inverse_transform(thin.transform(X)), X, rtol=1e-9)
     np.testing.assert_array_equal(thin.restore(np.array([[-9.0], [9.0]]))[:, 0], [X.min(), X.max()])
 
@@ -285,7 +292,9 @@ def test_decimals_of_coarse_floats_are_found(dtype, decimals):
     assert encoder.transform.decimals_.tolist() == [decimals]
     restored = encoder.restore(np.random.default_rng(1).normal(size=(500, 1)))
     np.testing.assert_array_equal(restored, restored.round(decimals))
-    assert set(encoder.container.wrap(restored)[:, 0]) <= set(np.arange(0, 10, 10.0**-decimals).round(decimals).astype(dtype))
+    assert set(encoder.container.wrap(restored)[:, 0]) <= set(
+        np.arange(0, 10, 10.0**-decimals).round(decimals).astype(dtype)
+    )
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [(np.float16, 200.0), (np.float32, 2e6)])
@@ -381,7 +390,9 @@ def test_weights_of_grids_act_like_repeated_samples():
     X, counts = grids(), np.tile([1, 3], 6)
     for name in NAMES:
         weighted = encoder_of(X, name, counts / counts.mean())
-        np.testing.assert_allclose(weighted.encode(X), encoder_of(np.repeat(X, counts, axis=0), name).encode(X), rtol=1e-8)
+        np.testing.assert_allclose(
+            weighted.encode(X), encoder_of(np.repeat(X, counts, axis=0), name).encode(X), rtol=1e-8
+        )
 
 
 def test_training_codes_are_drawn_by_row():
@@ -507,7 +518,9 @@ def test_drawn_labels_come_in_the_container_of_y(kind):
     assert set(np.asarray(drawn).ravel().tolist()) == set(np.asarray(y).ravel().tolist())
 
 
-@pytest.mark.parametrize(("kind", "label"), [("str", "a"), ("int", 5), ("bool", True), ("integral_float", 2), ("object", "c")])
+@pytest.mark.parametrize(
+    ("kind", "label"), [("str", "a"), ("int", 5), ("bool", True), ("integral_float", 2), ("object", "c")]
+)
 def test_one_label_serves_for_all_samples(kind, label):
     encoder = fit_conditions(LABELS[kind], None)
     np.testing.assert_array_equal(encoder.encode(label, 6), encoder.encode([label] * 6, 6))
@@ -558,7 +571,9 @@ def test_numbers_become_standardised_vectors_with_a_flag(y, k):
     np.testing.assert_array_equal(vectors[:, k], 1)
 
 
-@pytest.mark.parametrize("y", [AMOUNTS, AMOUNTS.reshape(25, 2), pd.Series(AMOUNTS, name="dose"), torch.as_tensor(AMOUNTS)])
+@pytest.mark.parametrize(
+    "y", [AMOUNTS, AMOUNTS.reshape(25, 2), pd.Series(AMOUNTS, name="dose"), torch.as_tensor(AMOUNTS)]
+)
 def test_drawn_numbers_are_training_conditions_in_their_container(y):
     encoder = fit_conditions(y, None)
     drawn = encoder.container.wrap(encoder.draw(len(y), np.random.RandomState(0)))
@@ -620,6 +635,12 @@ def test_weights_of_conditions_act_like_repeated_rows():
     for y in (np.array(list("abca")), np.array([0.5, 1.0, 2.0, 0.5])):
         weighted, repeated = fit_conditions(y, counts / counts.mean()), fit_conditions(np.repeat(y, counts), None)
         np.testing.assert_allclose(weighted.encode(y, 4), repeated.encode(y, 4), rtol=1e-6)
+        shares = [dict.fromkeys(y.tolist(), 0.0) for _ in range(2)]
+        for total, encoder in zip(shares, (weighted, repeated), strict=True):
+            entries = encoder.classes if isinstance(encoder, LabelEncoder) else encoder.rows[:, 0]
+            for entry, share in zip(entries.tolist(), encoder.shares, strict=True):
+                total[entry] += share
+        assert shares[0] == pytest.approx(shares[1])
         drawn = [np.sort(encoder.draw(10, np.random.RandomState(0))).tolist() for encoder in (weighted, repeated)]
         assert drawn[0] == drawn[1]
 

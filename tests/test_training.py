@@ -49,7 +49,7 @@ def test_weighted_rows_are_drawn_in_their_shares():
     weight = torch.tensor([1.0, 2.0, 0.5, 4.5])
     sampler = RowSampler(4, 8, generator(), "cpu", weight)
     counts = torch.bincount(torch.cat([sampler.draw() for _ in range(2000)]), minlength=4)
-    torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.03, atol=0)
+    torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.1, atol=0)
 
 
 def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():

@@ -94,8 +94,8 @@ def _as_series(values: NDArray[Any], dtype: str) -> Any:
 
     if dtype.startswith(("Int", "UInt", "boolean", "Float")):  # pandas' nullable dtypes
         plain = "bool" if dtype == "boolean" else dtype.lower()
-        return pd.Series(_as_dtype(values, plain)).astype(dtype)  # type: ignore[call-overload]
+        return pd.Series(_as_dtype(values, plain)).astype(dtype)
     try:
         return pd.Series(_as_dtype(values, dtype))
     except TypeError:  # a pandas extension dtype
-        return pd.Series(values).astype(dtype)  # type: ignore[call-overload]
+        return pd.Series(values).astype(dtype)

@@ -1,0 +1,18 @@
+"""The examples run, as a newcomer would run them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path):
+    copy = tmp_path / path.name
+    copy.write_text(path.read_text())
+    result = subprocess.run([sys.executable, str(copy)], capture_output=True, text=True, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip()

@@ -1,0 +1,360 @@
+"""What FlowMatchingGenerator promises, against laws and simple rivals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import logsumexp
+from scipy.stats import gamma, kstest, multivariate_normal, norm
+from sklearn.datasets import load_iris, load_wine, make_moons
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions
+from flowmatch.flow import OptimalTransportCoupling
+from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
+
+pytestmark = pytest.mark.filterwarnings("ignore:X has .* rows")
+
+
+def quick(**parameters):
+    return FlowMatchingGenerator(**{"max_iter": 20, "random_state": 0, "device": "cpu"} | parameters)
+
+
+@pytest.fixture(scope="module")
+def wine():
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    return FlowMatchingGenerator(random_state=0, device="cpu").fit(X, y), X, y
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    """A correlated normal law with two classes of known means, and a model of it."""
+    rng = np.random.default_rng(0)
+    covariance = np.array([[1.0, 0.6], [0.6, 0.5]])
+    y = np.repeat(["left", "right"], [900, 600])
+    X = rng.multivariate_normal([0, 0], covariance, size=1500) + np.where(y == "right", 3.0, 0.0)[:, None]
+    model = FlowMatchingGenerator(
+        random_state=0, device="cpu", preprocessing="standardize", max_iter=800, condition_dropout=0.2
+    ).fit(X, y)
+    laws = {label: multivariate_normal([shift, shift], covariance) for label, shift in (("left", 0), ("right", 3))}
+    return model, laws, X, y
+
+
+# -- quality against laws and rivals ------------------------------------------------------------------------------
+
+
+def test_a_moon_is_better_drawn_than_by_a_kernel_density():
+    train, test = (make_moons(1000, noise=0.05, random_state=seed)[0] for seed in (0, 1))
+    ours = quick(max_iter=600, coupling="ot").fit(train).sample(1000, random_state=0)
+    rival = KernelDensity(bandwidth="scott").fit(train).sample(1000, random_state=0)
+    assert sliced_wasserstein(test, ours) < 0.7 * sliced_wasserstein(test, rival)
+
+
+def test_synthetic_wine_can_hardly_be_told_from_real_and_is_no_copy(wine):
+    X, y = load_wine(return_X_y=True)
+    X_train, X_test, y_train, _ = train_test_split(X, y, stratify=y, test_size=0.3, random_state=0)
+    synthetic = FlowMatchingGenerator(random_state=0, device="cpu").fit(X_train, y_train).sample(len(X_train), random_state=0)
+    rng = np.random.default_rng(0)
+    independent = np.column_stack([rng.permutation(column) for column in X_train.T])
+    assert classifier_two_sample_test(X_train, synthetic) < 0.65 < classifier_two_sample_test(X_train, independent)
+    scale = X_train.std(0)
+    bootstrap = X_train[rng.integers(0, len(X_train), len(X_train))]
+    assert copy_check(X_train / scale, synthetic / scale, X_test / scale).gap < 0.45
+    assert copy_check(X_train / scale, bootstrap / scale, X_test / scale).gap > 0.6
+
+
+def test_log_density_is_close_to_the_law_it_was_trained_on(gaussian):
+    model, laws, X, y = gaussian
+    for label, law in laws.items():
+        fresh = law.rvs(400, random_state=1)
+        error = model.score_samples(fresh, np.repeat(label, 400)) - law.logpdf(fresh)
+        assert abs(error.mean()) < 0.1
+        assert error.std() < 0.4
+
+
+def test_density_without_labels_is_the_mixture_over_classes(gaussian):
+    model, _, X, _ = gaussian
+    parts = [model.score_samples(X[:20], np.repeat(label, 20)) for label in ("left", "right")]
+    expected = logsumexp(parts, axis=0, b=np.array([[0.6], [0.4]]))
+    np.testing.assert_allclose(model.score_samples(X[:20]), expected, rtol=1e-9)
+
+
+def test_density_integrates_to_one_in_the_datas_own_units():
+    X = np.random.default_rng(0).gamma(2.0, 30.0, size=(300, 1))
+    model = quick(max_iter=200).fit(X)
+    grid = np.linspace(-300, 900, 6001)[:, None]
+    assert np.trapezoid(np.exp(model.score_samples(grid)), grid[:, 0]) == pytest.approx(1, abs=0.01)
+
+
+def test_codes_of_fresh_data_are_standard_normal(gaussian):
+    model, laws, _, _ = gaussian
+    codes = model.encode(laws["left"].rvs(500, random_state=2), np.repeat("left", 500))
+    for column in codes.T:
+        assert kstest(column, "norm").pvalue > 1e-3
+    assert abs(np.corrcoef(codes.T)[0, 1]) < 0.15
+
+
+def test_quantile_densities_are_smooth_enough_to_beat_one_normal_on_skewed_data():
+    """Densities go through a map with few knots: one knot a row would follow the sample and lose on fresh rows."""
+    rng = np.random.default_rng(0)
+    train, fresh = rng.gamma(1.5, 30.0, size=(400, 1)), rng.gamma(1.5, 30.0, size=(1000, 1))
+    rival = norm(train.mean(), train.std()).logpdf(fresh).mean()
+    law = gamma(1.5, scale=30.0).logpdf(fresh).mean()
+    ours = FlowMatchingGenerator(random_state=0, device="cpu").fit(train).score(fresh)
+    assert ours > rival + 0.7 * (law - rival)
+
+
+def test_estimated_density_agrees_with_the_exact_one_within_its_error(gaussian):
+    model, _, X, y = gaussian
+    exact, none = model.score_samples(X[:50], y[:50], return_error=True)
+    estimate, error = model.score_samples(X[:50], y[:50], n_probes=64, return_error=True)
+    assert (none == 0).all()
+    assert np.mean(np.abs(estimate - exact) < 3 * error + 1e-9) > 0.9
+    assert not np.array_equal(estimate, exact)
+
+
+def test_wide_tables_are_scored_by_probes():
+    X = np.random.default_rng(0).normal(size=(60, 70))
+    density, error = quick().fit(X).score_samples(X[:3], return_error=True)
+    assert np.isfinite(density).all()
+    assert (error > 0).all()
+
+
+# -- conditions ---------------------------------------------------------------------------------------------------
+
+
+def test_samples_follow_their_label(gaussian):
+    model, _, _, _ = gaussian
+    for label, centre in (("left", 0.0), ("right", 3.0)):
+        assert model.sample(500, y=label, random_state=0).mean() == pytest.approx(centre, abs=0.2)
+
+
+def test_labels_are_drawn_in_their_shares(gaussian):
+    model, _, _, _ = gaussian
+    _, y = model.sample(50, random_state=0, return_y=True)
+    assert sorted(y.tolist()) == ["left"] * 30 + ["right"] * 20
+    assert y.tolist() != sorted(y.tolist())
+
+
+def test_guidance_exaggerates_the_condition(gaussian):
+    model, _, _, _ = gaussian
+    means = [model.sample(500, y="right", random_state=0, guidance_scale=scale).mean() for scale in (0.0, 1.0, 2.5)]
+    assert means[0] < means[1] - 0.5
+    assert means[1] < means[2]
+    same = model.sample(5, y="right", random_state=0, guidance_scale=1.0)
+    np.testing.assert_array_equal(same, model.sample(5, y="right", random_state=0))
+
+
+def test_guidance_needs_an_unconditional_model():
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match="fit with y"):
+        quick(guidance_scale=2.0).fit(X)
+    with pytest.raises(ValueError, match="condition_dropout > 0"):
+        quick(condition_dropout=0.0).fit(X, y).sample(3, guidance_scale=2.0)
+
+
+def test_numeric_conditions_steer_the_samples():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(-2, 2, size=600)
+    X = np.column_stack([angle + 0.1 * rng.normal(size=600), rng.normal(size=600)])
+    model = FlowMatchingGenerator(max_iter=500, random_state=0, device="cpu").fit(X, angle)
+    for wanted in (-1.0, 1.0):
+        drawn = model.sample(200, y=wanted, random_state=0)[:, 0]
+        assert drawn.mean() == pytest.approx(wanted, abs=0.2)
+    _, y = model.sample(600, random_state=0, return_y=True)
+    assert sorted(y) == pytest.approx(sorted(angle))
+    assert np.isfinite(model.score_samples(X[:3])).all()  # the unconditional density, learned by condition dropout
+    with pytest.raises(ValueError, match="condition_dropout"):
+        quick(condition_dropout=0.0).fit(X, angle).score_samples(X[:3])
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        (np.array(["a", "b"] * 30), str), (np.array([True, False] * 30), np.bool_), (np.array([3, 7] * 30), np.int64),
+        (np.array([1.0, 2.0] * 30), np.float64), (pd.Series(["x", "y"] * 30, dtype="category"), str),
+        (pd.Series([1, 2] * 30, name="label"), np.int64), (torch.tensor([0, 1] * 30), np.int64),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_labels_of_any_dtype_come_back(y, kind):
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = quick().fit(X, y)
+    assert isinstance(model.classes_[0], kind)
+    _, drawn = model.sample(6, return_y=True)
+    assert type(drawn) is type(y)
+    assert set(np.asarray(drawn).tolist()) <= set(np.asarray(y).tolist())
+    assert model.sample(2, y=model.classes_[1]).shape == (2, 2)
+
+
+def test_one_condition_a_row():
+    X, y = load_iris(return_X_y=True)
+    model = quick().fit(X, y)
+    _, drawn = model.sample(3, y=[2, 0, 1], return_y=True)
+    assert drawn.tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match="one label, or one for each of 2"):
+        model.sample(2, y=[0, 1, 2])
+
+
+# -- tables in and out --------------------------------------------------------------------------------------------
+
+
+def test_a_table_comes_back_in_columns_dtypes_grid_and_range(wine):
+    model, X, _ = wine
+    synthetic = model.sample(300, random_state=0)
+    assert list(synthetic.columns) == list(X.columns)
+    assert list(synthetic.dtypes) == list(X.dtypes)
+    assert (synthetic.min() >= X.min()).all()
+    assert (synthetic.max() <= X.max()).all()
+    for column, decimals in (("alcohol", 2), ("magnesium", 0), ("proline", 0), ("alcalinity_of_ash", 1)):
+        np.testing.assert_allclose(synthetic[column], synthetic[column].round(decimals), atol=1e-9)
+    assert not set(map(tuple, synthetic.round(6).values)) & set(map(tuple, X.round(6).values))
+
+
+def test_constant_columns_come_back_exactly_and_mark_other_values_as_impossible():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    X[:, 1] = 0.1
+    model = quick().fit(X)
+    assert (model.sample(20)[:, 1] == 0.1).all()
+    other = X[:2].copy()
+    other[1, 1] = 0.2
+    scores = model.score_samples(other)
+    assert np.isfinite(scores[0])
+    assert scores[1] == -np.inf
+    assert model.encode(X).shape == (60, 2)
+
+
+@pytest.mark.parametrize("shape", [(2, 7), (1, 4, 4), (3, 5, 2), (1, 3, 2, 2)])
+@pytest.mark.parametrize("preprocessing", ["auto", "minmax", "quantile", "none"])
+def test_grids_of_any_shape_work(shape, preprocessing):
+    X = np.random.default_rng(0).normal(size=(60, *shape)).astype(np.float32)
+    model = quick(max_iter=5, preprocessing=preprocessing).fit(X)
+    assert model.sample_shape_ == shape
+    assert model.n_features_in_ == shape[0]
+    assert model.sample(3).shape == (3, *shape)
+    assert model.sample(3).dtype == np.float32
+    assert model.score_samples(X[:2]).shape == (2,)
+    np.testing.assert_allclose(
+        model.decode(model.encode(X, n_steps=50, solver="rk4"), n_steps=50, solver="rk4"), X, rtol=1e-3, atol=1e-3
+    )
+
+
+# -- going on -----------------------------------------------------------------------------------------------------
+
+
+def test_warm_start_goes_on_and_a_plain_fit_starts_anew():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = quick(warm_start=True).fit(X)
+    first = torch.cat([p.flatten() for p in model.network_.parameters()])
+    model.fit(X)
+    assert model.n_iter_ == 40
+    assert model.history_["step"] == sorted(set(model.history_["step"]))
+    assert model.history_["step"][-1] == 40
+    assert not torch.equal(first, torch.cat([p.flatten() for p in model.network_.parameters()]))
+    model.set_params(warm_start=False).fit(X)
+    torch.testing.assert_close(first, torch.cat([p.flatten() for p in model.network_.parameters()]))
+    assert model.n_iter_ == 20
+
+
+def test_partial_fit_follows_drifting_data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 2))
+    model = quick(max_iter=200, preprocessing="standardize").partial_fit(X)
+    before = model.sample(500, random_state=0).mean()
+    for _ in range(2):
+        model.partial_fit(X + 2.0)
+    assert abs(before) < 0.3
+    assert model.sample(500, random_state=0).mean() == pytest.approx(2.0, abs=0.3)
+
+
+def test_going_on_refuses_other_columns_and_labels():
+    X, y = load_iris(return_X_y=True)
+    model = quick().partial_fit(X, y)
+    with pytest.raises(ValueError, match="3 features"):
+        model.partial_fit(X[:, :3], y)
+    with pytest.raises(ValueError, match="label 9"):
+        model.partial_fit(X, np.where(y == 2, 9, y))
+    with pytest.raises(ValueError, match="pass them here too"):
+        model.partial_fit(X)
+
+
+# -- scikit-learn's manners ---------------------------------------------------------------------------------------
+
+
+def test_nested_parameters_are_reached_also_through_names_and_none():
+    model = FlowMatchingGenerator().set_params(network__width=16, training__ema_decay=0.9, coupling="ot", coupling__block_size=8)
+    assert model.network == MLP(width=16)
+    assert model.training == TrainingOptions(ema_decay=0.9)
+    assert model.coupling == OptimalTransportCoupling(8)
+    with pytest.raises(ValueError, match="Invalid parameter 'wdth'|no parameter 'wdth'"):
+        FlowMatchingGenerator(network=MLP()).set_params(network__wdth=3)
+
+
+def test_setting_a_component_does_not_reach_other_estimators():
+    shared = MLP(width=16)
+    one, other = FlowMatchingGenerator(network=shared), FlowMatchingGenerator(network=MLP(width=16))
+    one.set_params(network__width=32)
+    assert other.network.width == 16
+
+
+def test_grid_search_and_pipelines_work():
+    X, _ = load_iris(return_X_y=True)
+    search = GridSearchCV(quick(max_iter=5, network=MLP()), {"network__width": [8, 16]}, cv=2).fit(X)
+    assert search.best_params_["network__width"] in (8, 16)
+    assert make_pipeline(StandardScaler(), quick(max_iter=5)).fit(X).score(X) < 1e3
+
+
+def test_network_factory_is_called_with_shapes():
+    calls = []
+
+    class Field(torch.nn.Module):
+        def __init__(self, size):
+            super().__init__()
+            self.layer = torch.nn.Linear(size, size)
+
+        def forward(self, x, t, condition=None):
+            return self.layer(x)
+
+    def factory(sample_shape, condition_size, flow_map):
+        calls.append((sample_shape, condition_size, flow_map))
+        return Field(sample_shape[0])
+
+    X, y = load_iris(return_X_y=True)
+    assert quick(network=factory).fit(X, y).sample(3).shape == (3, 4)
+    assert calls == [((4,), 3, False)]
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "ab2", "dopri5"])
+@pytest.mark.parametrize("path", ["linear", "vp", "cosine"])
+def test_every_path_samples_with_every_solver(gaussian, solver, path):
+    X = gaussian[2]
+    if path == "linear":
+        drawn = gaussian[0].sample(300, random_state=0, solver=solver, n_steps=20)
+        assert drawn.std() == pytest.approx(X.std(), rel=0.15)
+    else:
+        assert np.isfinite(quick(path=path, max_iter=5).fit(X).sample(10, solver=solver)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["vp", "cosine"])
+def test_curved_paths_reach_the_same_law(path):
+    rng = np.random.default_rng(0)
+    X = rng.multivariate_normal([0, 1], [[1.0, 0.8], [0.8, 1.0]], size=1000)
+    drawn = quick(path=path, max_iter=800, preprocessing="standardize").fit(X).sample(2000, random_state=0, n_steps=30)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(X.T), atol=0.15)
+
+
+def test_max_iter_none_goes_by_the_number_of_rows():
+    from flowmatch._base import default_steps
+
+    assert [default_steps(n) for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
+
+
+def test_verbose_says_what_auto_picked(capsys):
+    quick(verbose=1, max_iter=3).fit(np.random.default_rng(0).normal(size=(60, 2)))
+    captured = capsys.readouterr()
+    assert "QuantileNormal" in captured.out
+    assert "3/3" in captured.err
