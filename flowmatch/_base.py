@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowmatch import flow, objectives, preprocessing, training
+from flowmatch._checks import check_choice, check_count
 from flowmatch._parameters import (
     ALIASES,
     SOLVERS,
@@ -22,7 +23,7 @@ from flowmatch._parameters import (
     resolve_path,
 )
 from flowmatch._training_data import TrainingData
-from flowmatch._validation import check_choice, check_count, generator_on, isolated_rng, resolve_device, seed_from
+from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
 
 class FlowEstimator(BaseEstimator):
@@ -234,7 +235,7 @@ class FlowEstimator(BaseEstimator):
         return torch.cat(parts)
 
     def _inspection_network(self) -> nn.Module:
-        """The network in double precision where the device has it: densities and codes should be exact to the solver."""
+        """The network in double precision where the device has it: codes should be exact to the solver."""
         device = self._fitted_device
         return self.network_ if device.type == "mps" else copy.deepcopy(self.network_).double()
 

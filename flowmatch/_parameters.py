@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from flowmatch import flow, objectives, preprocessing, training
+from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
-from flowmatch._validation import check_choice, check_count, check_number, resolve_device
+from flowmatch._validation import resolve_device
 from flowmatch.networks import MLP
 
 SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)

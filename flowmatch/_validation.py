@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import numbers
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
-
-from flowmatch._component import unknown_option
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -77,26 +74,39 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     return weight / weight[weight > 0].mean()
 
 
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-    return int(value)
+def check_lengths(n_rows: int, **arrays: Any) -> None:
+    """Arrays must have as many rows as X; None and scalars pass.
+
+    Raises
+    ------
+    ValueError
+        That names the array.
+    """
+    for name, array in arrays.items():
+        if array is None or isinstance(array, str) or np.ndim(getattr(array, "shape", array)) == 0:
+            continue
+        n = array.shape[0] if getattr(array, "shape", None) else len(array)
+        if n != n_rows:
+            raise ValueError(f"{name} has {n} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
-def check_number(name: str, value: Any, low: float, high: float = np.inf, *, open_low: bool = False) -> float:
-    """A number in [low, high), or (low, high) with `open_low`."""
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not (low < value < high or (value == low and not open_low)):
-        raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
-    return float(value)
+def check_codes(Z: Any, code_shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Latent codes as a float64 array (n, *code_shape).
 
-
-def check_choice(name: str, value: Any, known: Any) -> str:
-    """One of the known names."""
-    if value not in known:
-        raise unknown_option(name, value, known)
-    return value
+    Raises
+    ------
+    ValueError
+        For another shape, no rows, or anything but finite real numbers.
+    """
+    codes = Z.detach().cpu().numpy() if isinstance(Z, torch.Tensor) else np.asarray(Z)
+    wanted = f"Z must hold finite numbers of shape ({', '.join(['n_samples', *map(str, code_shape)])})"
+    if codes.dtype.kind not in "biuf":
+        raise ValueError(f"{wanted}, got dtype {codes.dtype}.")
+    if codes.shape[1:] != code_shape or len(codes) == 0:
+        raise ValueError(f"{wanted}, got shape {codes.shape}.")
+    if not np.isfinite(codes).all():
+        raise ValueError(f"{wanted}, but it contains NaN or infinity.")
+    return codes.astype(np.float64)
 
 
 def resolve_device(device: Any) -> torch.device:

@@ -9,22 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import DensityMixin
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
 from flowmatch._base import FlowEstimator
+from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
-from flowmatch._validation import (
-    check_choice,
-    check_count,
-    check_number,
-    check_samples,
-    check_weights,
-    generator_on,
-    seed_from,
-)
+from flowmatch._validation import check_codes, check_lengths, check_samples, check_weights, generator_on, seed_from
 
 
 class FlowMatchingGenerator(DensityMixin, FlowEstimator):
@@ -219,7 +212,7 @@ default="uniform"
         check_number("guidance_scale", self.guidance_scale, -np.inf)
         container = preprocessing.Container.of(X)
         samples = check_samples(self, X, reset=fresh, min_samples=2)
-        check_consistent_length(samples, y, sample_weight)
+        check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
             samples, y, weight = _drop_weightless(samples, y, weight)
@@ -340,8 +333,9 @@ default="uniform"
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
         y : array-like, optional
-            Conditions: the density of X given y. Without them, a model of labels gives the density of the mixture
-            over its classes, and a model of numbers its unconditional density (which needs ``condition_dropout > 0``).
+            Conditions, one for all rows or one each: the density of X given y. Without them, a model of labels gives
+            the density of the mixture over its classes, and a model of numbers its unconditional density (which needs
+            ``condition_dropout > 0``).
         n_steps, solver : optional
             In place of the estimator's own.
         n_probes : int, optional
@@ -358,8 +352,7 @@ default="uniform"
         """
         check_is_fitted(self)
         samples = check_samples(self, X, reset=False)
-        if y is not None:
-            check_consistent_length(samples, y)
+        check_lengths(len(samples), y=y)
         if n_probes is not None:
             check_count("n_probes", n_probes)
         codes = self._encoder.encode(samples)
@@ -421,10 +414,7 @@ default="uniform"
             Unlike `sample`, floating point columns are not put on the grid of the training values.
         """
         check_is_fitted(self)
-        codes = np.asarray(Z.detach().cpu() if isinstance(Z, Tensor) else Z, dtype=np.float64)
-        expected = self._encoder.code_shape
-        if codes.shape[1:] != expected or not np.isfinite(codes).all():
-            raise ValueError(f"Z must hold finite codes of shape (n_samples, *{expected}), got shape {codes.shape}.")
+        codes = check_codes(Z, self._encoder.code_shape)
         carried = self._carry(codes, self._known_condition(y, len(codes)), n_steps, solver, backward=False)
         return self._encoder.container.wrap(self._encoder.decode(carried))
 
@@ -515,7 +505,10 @@ def _drop_weightless(
     if kept.sum() < 2:
         raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
     if y is not None and not kept.all():
-        y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+        if isinstance(y, Tensor):
+            y = y[torch.as_tensor(kept, device=y.device)]
+        else:
+            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
     weight = weight[kept]
     return samples[kept], y, weight if np.ptp(weight) > 0 else None
 

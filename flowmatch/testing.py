@@ -58,7 +58,7 @@ def check_fit_is_reproducible(estimator: Any) -> None:
 
 def check_global_random_states_are_untouched(estimator: Any) -> None:
     """Neither numpy's nor torch's global generator moves, in any method."""
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index, union-attr]
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index]
     X, y = _data()
     for random_state in (None, 0):
         fitted = _fit(estimator, random_state=random_state)
@@ -101,7 +101,7 @@ def check_copies_are_equal(estimator: Any) -> None:
 
 def check_containers_come_back(estimator: Any) -> None:
     """Arrays, tensors and DataFrames come back as such, in their dtypes."""
-    X, y = _data()
+    X, _ = _data()
     for dtype in (np.float64, np.float32, np.int32):
         sample = _fit(estimator, X=(10 * X).astype(dtype)).sample(3, random_state=0)
         assert isinstance(sample, np.ndarray)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowmatch"
-BOTTOM = {"_component", "_tensor_file"}
+BOTTOM = {"_checks", "_component", "_tensor_file"}
 MAY_USE = {
     "flow": BOTTOM,
     "networks": BOTTOM,
@@ -17,6 +17,7 @@ MAY_USE = {
     "objectives": BOTTOM | {"flow"},
     "training": BOTTOM,
     "_component": set(),
+    "_checks": {"_component"},
     "_tensor_file": set(),
     "_validation": BOTTOM,
 }
@@ -40,7 +41,9 @@ def imported(path, at_top_only=False):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in known else node.module for a in node.names}
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in known else node.module for a in node.names
+            }
     return {name for name in found if name.split(".")[0] == "flowmatch"}
 
 
@@ -67,7 +70,7 @@ def test_no_import_cycles():
     done, active = set(), []
 
     def visit(module):
-        assert module not in active, f"cycle: {' -> '.join([*active[active.index(module):], module])}"
+        assert module not in active, f"cycle: {' -> '.join([*active[active.index(module) :], module])}"
         if module in done:
             return
         active.append(module)

@@ -192,8 +192,8 @@ def test_negative_rows_are_refused_by_log1p(plain, refuses):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (LABELS[:-1], r"inconsistent numbers of samples: \[60, 59\]"),
-        (AMOUNTS[:-2], r"inconsistent numbers of samples: \[60, 58\]"),
+        (LABELS[:-1], "y has 59 rows, but X has 60"),
+        (AMOUNTS[:-2], "y has 58 rows, but X has 60"),
         (np.where(LABELS == "a", None, LABELS), "y contains NaN"),
         (np.where(np.arange(N) == 3, np.nan, 1.0), "y contains NaN"),
         (np.where(np.arange(N) == 3, np.inf, 1.5), "y contains NaN or infinity"),
@@ -213,7 +213,7 @@ BAD_WEIGHTS = {
     "all_zero": (np.zeros(N), "sample_weight is zero for every row"),
     "one_positive": (np.eye(N)[0], "sample_weight leaves fewer than 2 rows"),
     "two_dimensional": (np.ones((N, 1)), r"sample_weight has shape \(60, 1\); expected \(60,\)"),
-    "shorter": (np.ones(N - 1), r"inconsistent numbers of samples: \[60, 59\]"),
+    "shorter": (np.ones(N - 1), "sample_weight has 59 rows, but X has 60"),
     "text": (["heavy"] * N, "sample_weight must hold finite numbers"),
 }
 
@@ -331,7 +331,7 @@ def test_unknown_names_are_refused_with_a_list_of_those_known(name, value, plain
             MLP(conditioning="telepathy"),
             "unknown conditioning 'telepathy'. Choose one of 'film', 'adaln', 'concat'",
         ),
-        ("network", MLP(width=0), "width must be a positive integer, got 0"),
+        ("network", MLP(width=0), "width must be an integer >= 1, got 0"),
         ("network", torch.nn.Linear(2, 2), "unknown network Linear"),
         ("network", lambda *_: "no module", "factory returned str; expected a torch.nn.Module"),
         ("network", lambda *_: torch.nn.Identity(), "no parameters to train"),
@@ -339,15 +339,15 @@ def test_unknown_names_are_refused_with_a_list_of_those_known(name, value, plain
         ("preprocessing", QuantileNormal(max_knots=1), "max_knots must be an integer >= 2, got 1"),
         ("path", MLP(), r"unknown path MLP\("),
         ("training", {"ema_decay": 0.9}, "training must be None or TrainingOptions"),
-        ("training", TrainingOptions(ema_decay=1.0), r"ema_decay must be None or a number in \[0, 1\), got 1.0"),
-        ("training", TrainingOptions(ema_decay="0.9"), r"ema_decay must be None or a number in \[0, 1\), got '0.9'"),
+        ("training", TrainingOptions(ema_decay=1.0), r"ema_decay must be a number in \[0, 1\), got 1.0"),
+        ("training", TrainingOptions(ema_decay="0.9"), r"ema_decay must be a number in \[0, 1\), got '0.9'"),
         ("training", TrainingOptions(betas=0.9), r"betas must be two numbers in \[0, 1\), got 0.9"),
-        ("training", TrainingOptions(weight_decay=-1.0), "weight_decay must be a number >= 0, got -1.0"),
-        ("training", TrainingOptions(weight_decay=np.inf), "weight_decay must be a number >= 0, got inf"),
-        ("training", TrainingOptions(warmup=1.5), "warmup must be a share"),
+        ("training", TrainingOptions(weight_decay=-1.0), r"weight_decay must be a number in \[0, inf\), got -1.0"),
+        ("training", TrainingOptions(weight_decay=np.inf), r"weight_decay must be a number in \[0, inf\), got inf"),
+        ("training", TrainingOptions(warmup=1.5), r"warmup must be a number in \[0, 1\)"),
         ("training", TrainingOptions(patience=0), "patience must be an integer >= 1, got 0"),
-        ("training", TrainingOptions(gradient_clipping=0), "gradient_clipping must be None or a number > 0, got 0"),
-        ("training", TrainingOptions(validation_fraction=1.0), "validation_fraction must be None or a share"),
+        ("training", TrainingOptions(gradient_clipping=0), r"gradient_clipping must be a number in \(0, inf\), got 0"),
+        ("training", TrainingOptions(validation_fraction=1.0), r"validation_fraction must be a number in \[0, 1\)"),
         ("training", TrainingOptions(validation_fraction=0.99), "validation_fraction=0.99 of 60 rows"),
         ("training", TrainingOptions(callbacks=[print]), "has none of the hooks"),
         ("training", TrainingOptions(callbacks=print), "callbacks"),
@@ -457,7 +457,7 @@ def test_options_of_score_samples_out_of_range_are_refused(options, message, pla
     ids=["1d", "fewer", "more", "3d", "nan", "empty", "scalar", "text", "complex"],
 )  # fmt: skip
 def test_codes_of_a_wrong_shape_or_kind_are_refused(Z, plain, refuses):
-    refuses(plain, lambda model: model.decode(Z), r"Z must hold finite codes of shape \(n_samples, \*?\(?3,?\)")
+    refuses(plain, lambda model: model.decode(Z), r"Z must hold finite numbers of shape \(n_samples, 3\)")
 
 
 def test_a_column_that_was_constant_has_no_code(refuses):

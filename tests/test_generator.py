@@ -56,7 +56,9 @@ def test_a_moon_is_better_drawn_than_by_a_kernel_density():
 def test_synthetic_wine_can_hardly_be_told_from_real_and_is_no_copy(wine):
     X, y = load_wine(return_X_y=True)
     X_train, X_test, y_train, _ = train_test_split(X, y, stratify=y, test_size=0.3, random_state=0)
-    synthetic = FlowMatchingGenerator(random_state=0, device="cpu").fit(X_train, y_train).sample(len(X_train), random_state=0)
+    synthetic = (
+        FlowMatchingGenerator(random_state=0, device="cpu").fit(X_train, y_train).sample(len(X_train), random_state=0)
+    )
     rng = np.random.default_rng(0)
     independent = np.column_stack([rng.permutation(column) for column in X_train.T])
     assert classifier_two_sample_test(X_train, synthetic) < 0.65 < classifier_two_sample_test(X_train, independent)
@@ -285,7 +287,9 @@ def test_going_on_refuses_other_columns_and_labels():
 
 
 def test_nested_parameters_are_reached_also_through_names_and_none():
-    model = FlowMatchingGenerator().set_params(network__width=16, training__ema_decay=0.9, coupling="ot", coupling__block_size=8)
+    model = FlowMatchingGenerator().set_params(
+        network__width=16, training__ema_decay=0.9, coupling="ot", coupling__block_size=8
+    )
     assert model.network == MLP(width=16)
     assert model.training == TrainingOptions(ema_decay=0.9)
     assert model.coupling == OptimalTransportCoupling(8)

@@ -15,7 +15,13 @@ META = torch.device("meta")
 
 
 def objective(**changes):
-    parts = {"path": "linear", "source": "normal", "time_sampler": "uniform", "loss": "l2", "weight": "uniform"} | changes
+    parts = {
+        "path": "linear",
+        "source": "normal",
+        "time_sampler": "uniform",
+        "loss": "l2",
+        "weight": "uniform",
+    } | changes
     x1 = torch.ones(8, 3, device=META)
     source = SOURCES[parts["source"]]()
     return VelocityObjective(

@@ -100,6 +100,7 @@ def test_accumulated_batches_equal_one_large_batch():
 def test_gradient_clipping_bounds_the_update_of_plain_descent():
     run = linear_problem(options=TrainingOptions(gradient_clipping=0.01, warmup=0.0))
     run.optimizer = torch.optim.SGD(run.parameters, lr=1.0)
+    run.scheduler = torch.optim.lr_scheduler.LambdaLR(run.optimizer, lambda step: 1.0)
     before = [p.detach().clone() for p in run.parameters]
     run.advance()
     moved = math.sqrt(sum((p - q).square().sum().item() for p, q in zip(run.parameters, before, strict=True)))
@@ -242,7 +243,10 @@ def test_validation_bank_is_fixed():
 def test_validation_loss_tells_overfitting_from_learning():
     X = np.random.default_rng(0).normal(size=(200, 2))
     fitted = FlowMatchingGenerator(
-        max_iter=200, random_state=0, device="cpu", training=TrainingOptions(early_stopping=True, validation_fraction=0.2)
+        max_iter=200,
+        random_state=0,
+        device="cpu",
+        training=TrainingOptions(early_stopping=True, validation_fraction=0.2),
     ).fit(X)
     assert min(fitted.history_["validation_loss"]) < fitted.history_["validation_loss"][0]
     assert fitted.n_iter_ <= 200

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowmatch._component import Component, unknown_option
+from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch._component import Component
 from flowmatch.networks.embeddings import TimeFeatures
 
 CONDITIONINGS = ("film", "adaln", "concat")
@@ -67,16 +68,12 @@ class MLP(Component):
         return module(self, tuple(sample_shape), condition_size, flow_map)
 
     def _validate(self) -> None:
-        if self.conditioning not in CONDITIONINGS:
-            raise unknown_option("conditioning", self.conditioning, CONDITIONINGS)
+        check_choice("conditioning", self.conditioning, CONDITIONINGS)
         for name in ("width", "depth", "context_width", "n_time_features"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"MLP's {name} must be a positive integer, got {value!r}.")
+            check_count(name, getattr(self, name))
         if self.n_time_features % 2:
-            raise ValueError(f"MLP's n_time_features must be even, got {self.n_time_features}.")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"MLP's dropout must be in [0, 1), got {self.dropout!r}.")
+            raise ValueError(f"n_time_features must be even, got {self.n_time_features}.")
+        check_number("dropout", self.dropout, 0.0, 1.0)
 
 
 class ConditionedNetwork(nn.Module):

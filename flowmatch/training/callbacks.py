@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,15 @@ class FitContext:
     report: dict[str, float] = field(default_factory=dict)
 
 
+def check_callbacks(callbacks: Any) -> None:
+    """Raise a ValueError unless `callbacks` is a sequence of objects with hooks."""
+    if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
+        raise ValueError(f"callbacks must be a list or tuple of callbacks, got {callbacks!r}.")
+    for callback in callbacks:
+        if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
+            raise ValueError(f"callbacks: {callback!r} has none of the hooks {', '.join(HOOKS)}.")
+
+
 class CallbackList:
     """Calls the hooks that each callback has; a callback may leave out those it does not need.
 
@@ -45,9 +54,6 @@ class CallbackList:
         self.callbacks = tuple(callbacks)
         self.estimator = estimator
         self.context = FitContext(type(estimator).__name__, max_iter)
-        for callback in self.callbacks:
-            if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
-                raise ValueError(f"callback {callback!r} has none of the hooks {', '.join(HOOKS)}.")
 
     def call(self, hook: str, task_name: str = "fit", report: dict[str, float] | None = None) -> bool:
         """Call `hook` on every callback that has it; True if any of them returned True."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowmatch._component import Component, unknown_option
+from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch._component import Component
+from flowmatch.training.callbacks import check_callbacks
 
 PRECISIONS = ("float32", "bf16", "fp16")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -85,48 +87,25 @@ class TrainingOptions(Component):
 
     def validate(self) -> None:
         """Raise a ValueError that names the first option out of its range."""
-        if self.schedule not in SCHEDULES:
-            raise unknown_option("schedule", self.schedule, SCHEDULES)
-        if self.precision not in PRECISIONS:
-            raise unknown_option("precision", self.precision, PRECISIONS)
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number >= 0")
-        _require(
-            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
-            "betas",
-            self.betas,
-            "two numbers in [0, 1)",
-        )
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "a share of the steps in [0, 1)")
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_number("weight_decay", self.weight_decay, 0.0)
+        check_number("warmup", self.warmup, 0.0, 1.0)
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}.")
+        for beta in self.betas:
+            check_number("betas", beta, 0.0, 1.0)
         for name in ("accumulation", "patience", "checkpoint_period"):
-            value = getattr(self, name)
-            _require(_is_count(value), name, value, "an integer >= 1")
-        _require(
-            self.report_period is None or _is_count(self.report_period),
-            "report_period",
-            self.report_period,
-            "None or an integer >= 1",
-        )
-        _require(
-            self.gradient_clipping is None or self.gradient_clipping > 0,
-            "gradient_clipping",
-            self.gradient_clipping,
-            "None or a number > 0",
-        )
-        _require(
-            self.ema_decay is None or 0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "None or a number in [0, 1)"
-        )
-        _require(
-            self.validation_fraction is None or 0 <= self.validation_fraction < 1,
-            "validation_fraction",
-            self.validation_fraction,
-            "None or a share in [0, 1)",
-        )
-        _require(
-            not (self.early_stopping and self.validation_fraction == 0),
-            "validation_fraction",
-            0,
-            "above 0 with early_stopping=True",
-        )
+            check_count(name, getattr(self, name))
+        if self.report_period is not None:
+            check_count("report_period", self.report_period)
+        if self.gradient_clipping is not None:
+            check_number("gradient_clipping", self.gradient_clipping, 0.0, open_low=True)
+        if self.ema_decay is not None:
+            check_number("ema_decay", self.ema_decay, 0.0, 1.0)
+        if self.validation_fraction is not None:
+            check_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=self.early_stopping)
+        check_callbacks(self.callbacks)
 
     @property
     def held_out(self) -> float:
@@ -134,12 +113,3 @@ class TrainingOptions(Component):
         if self.validation_fraction is not None:
             return self.validation_fraction
         return 0.1 if self.early_stopping else 0.0
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _require(condition: bool, name: str, value: Any, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"training option {name} must be {expected}, got {value!r}.")

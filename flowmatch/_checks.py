@@ -1,0 +1,31 @@
+"""Checks of single parameters: each error names the parameter, what came and what is expected."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+from flowmatch._component import unknown_option
+
+
+def check_count(name: str, value: Any) -> int:
+    """A whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """A finite number in [low, high), or (low, high) with `open_low`."""
+    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not good or not (low < value < high or (value == low and not open_low)):
+        raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, known: Any) -> str:
+    """One of the known names."""
+    if not isinstance(value, str) or value not in known:
+        raise unknown_option(name, value, known)
+    return value
