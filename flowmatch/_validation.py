@@ -83,11 +83,11 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
         That names the array.
     """
     for name, array in arrays.items():
-        if array is None or isinstance(array, str) or np.ndim(getattr(array, "shape", array)) == 0:
+        if array is None:
             continue
-        n = array.shape[0] if getattr(array, "shape", None) else len(array)
-        if n != n_rows:
-            raise ValueError(f"{name} has {n} rows, but X has {n_rows}: inconsistent numbers of samples.")
+        shape = array.shape if hasattr(array, "shape") else np.asarray(array).shape
+        if len(shape) > 0 and shape[0] != n_rows:
+            raise ValueError(f"{name} has {shape[0]} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
 def check_codes(Z: Any, code_shape: tuple[int, ...]) -> NDArray[np.float64]:
