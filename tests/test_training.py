@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+import time
 import warnings
 
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from flowmatch import FlowMatchingGenerator, TrainingOptions
+from flowmatch import FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.training import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
 from flowmatch.training.averaging import AveragedWeights
 from flowmatch.training.loop import learning_rate_factor
@@ -384,6 +387,40 @@ def test_resuming_starts_from_the_checkpoint_not_from_the_beginning(tmp_path, mo
     monkeypatch.setattr(TrainingRun, "advance", lambda self: (steps.append(self.step), original(self))[1])
     checkpointed(tmp_path).fit(X, y)
     assert steps[0] == 8
+
+
+@pytest.mark.slow
+def test_a_process_killed_for_real_resumes_to_the_very_same_bits(tmp_path):
+    """SIGKILL at a moment that the process does not choose, several times over."""
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        "from flowmatch import FlowMatchingGenerator, TrainingOptions\n"
+        "X = np.random.default_rng(0).normal(size=(300, 4))\n"
+        "options = TrainingOptions(checkpoint_folder=sys.argv[1], checkpoint_period=20)\n"
+        "FlowMatchingGenerator(max_iter=600, random_state=0, device='cpu', training=options).fit(X).save(sys.argv[2])\n"
+    )
+
+    def start(name):
+        return subprocess.Popen([sys.executable, str(script), str(tmp_path / name), str(tmp_path / f"{name}.model")])
+
+    assert start("whole").wait() == 0
+    kills = 0
+    while kills < 3:
+        process = start("broken")
+        checkpoint = tmp_path / "broken" / "checkpoint.safetensors"
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while process.poll() is None and not (checkpoint.exists() and checkpoint.stat().st_mtime_ns != before):
+            time.sleep(0.005)
+        time.sleep(0.03 * kills)
+        process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+    assert kills > 0
+    assert start("broken").wait() == 0
+    one, other = (load(tmp_path / f"{name}.model", device="cpu") for name in ("whole", "broken"))
+    assert same_weights(one, other)
 
 
 def test_a_run_without_a_seed_resumes_with_the_seed_it_drew(tmp_path, monkeypatch):

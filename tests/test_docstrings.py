@@ -1,0 +1,41 @@
+"""The examples in docstrings print what they say, and the code blocks of the guides run."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowmatch
+
+MODULES = [info.name for info in pkgutil.walk_packages(flowmatch.__path__, "flowmatch.")]
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.mark.parametrize("name", ["flowmatch", *MODULES])
+def test_examples_print_what_they_say(name):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.failed == 0
+
+
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore:X has .* rows")
+def test_the_first_guide_runs_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = "\n".join(blocks("getting_started.md"))
+    code = code.replace("max_iter=100_000", "max_iter=20").replace("cv=3", "cv=2")
+    space = {"np": np}
+    exec(compile(code, "getting_started.md", "exec"), space)
+    assert list(space["synthetic"].columns) == list(space["X"].columns)
+
+
+def test_the_opening_of_the_method_page_prints_its_table(capsys):
+    text = (DOCS / "method.md").read_text()
+    exec(compile(blocks("method.md")[0], "method.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"```text\n(.*?)```", text, flags=re.DOTALL)[1].strip()
