@@ -3,12 +3,25 @@
 ``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
 """
 
-from flowmatch import metrics
+from flowmatch import flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
-from flowmatch.training import TrainingOptions
+from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 __version__ = "0.1.0"
 
-__all__ = ["MLP", "FlowMatchingGenerator", "TrainingOptions", "__version__", "load", "metrics"]
+__all__ = [
+    "MLP",
+    "FlowMatchingGenerator",
+    "NonFiniteTrainingError",
+    "TrainingOptions",
+    "__version__",
+    "flow",
+    "load",
+    "metrics",
+    "networks",
+    "objectives",
+    "preprocessing",
+    "training",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +26,9 @@ from flowmatch._parameters import (
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
+FROZEN = ("network", "path", "source", "condition_dropout")
+"""Parameters that belong to the fitted weights."""
+
 
 class FlowEstimator(BaseEstimator):
     """Base of the estimators: training, integration of the fitted field, files and pickles.
@@ -41,6 +45,8 @@ class FlowEstimator(BaseEstimator):
     _encoder: preprocessing.SampleEncoder
     _conditions: preprocessing.ConditionEncoder | None
     _source_scale: Tensor
+    _fitted_parameters: dict[str, Any]
+    _trainable: list[bool]
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``training__ema_decay=...`` also works while `training` is None, and names become components.
@@ -54,7 +60,15 @@ class FlowEstimator(BaseEstimator):
             if name == "training" and value is None:
                 params[name] = training.TrainingOptions()
             elif isinstance(value, str) and value in ALIASES.get(name, {}):
-                params[name] = ALIASES[name][value]()
+                component = ALIASES[name][value]()
+                for key, nested in params.items():
+                    if key.startswith(f"{name}__"):
+                        component.set_params(**{key.partition("__")[2]: nested})  # a wrong name changes nothing here
+                params[name] = component
+            elif isinstance(value, str) and name == "preprocessing":
+                raise ValueError(
+                    "preprocessing='auto' has no parameters of its own; name a transform, such as 'quantile'."
+                )
         return super().set_params(**params)
 
     # -- fitting ------------------------------------------------------------------------------------------------
@@ -62,17 +76,38 @@ class FlowEstimator(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, *, go_on: bool) -> Self:
         """Fit a copy and take over what it learned, so that an error leaves the estimator as it was."""
         go_on = go_on and hasattr(self, "network_")
-        fitted = copy.copy(self)
-        if not go_on:
-            for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
-                delattr(fitted, name)
+        fitted = object.__new__(type(self))
+        fitted.__dict__ = {name: value for name, value in vars(self).items() if go_on or not name.endswith("_")}
         try:
             fitted._fit_in_place(X, y, sample_weight, fresh=not go_on)
         except training.NonFiniteTrainingError:
-            self.__dict__ = fitted.__dict__
+            self.__dict__ = dict(fitted.__dict__)
             raise
-        self.__dict__ = fitted.__dict__
+        self.__dict__ = dict(fitted.__dict__)
         return self
+
+    @property
+    def _as_fitted(self) -> SimpleNamespace:
+        """The parameters that the fitted weights belong to; `set_params` after a fit does not reach them."""
+        return SimpleNamespace(**self._fitted_parameters)
+
+    def _freeze_parameters(self, *, fresh: bool) -> None:
+        """Keep what the weights will belong to; refuse to go on with other parts.
+
+        Raises
+        ------
+        ValueError
+            That names the parameter that has changed since the first fit.
+        """
+        present = {name: copy.copy(getattr(self, name)) for name in FROZEN}
+        if not fresh:
+            for name, value in self._fitted_parameters.items():
+                if name != "condition_dropout" and present[name] != value:
+                    raise ValueError(
+                        f"{name} was {value!r} in the fit that this one goes on from, and is {present[name]!r} "
+                        "now. Set it back, or fit anew with warm_start=False."
+                    )
+        self._fitted_parameters = present
 
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
         raise TypeError(f"{type(self).__name__} must define _fit_in_place.")
@@ -86,7 +121,7 @@ class FlowEstimator(BaseEstimator):
         *,
         fresh: bool,
     ) -> None:
-        """Train on encoded data and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
+        """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
         options, device = components.options, resolve_device(self.device)
         max_iter = default_steps(len(X)) if self.max_iter is None else int(self.max_iter)
         data = TrainingData(
@@ -94,12 +129,13 @@ class FlowEstimator(BaseEstimator):
             None if condition is None else torch.as_tensor(condition, device=device),
             None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=device),
         )
-        checkpointer = self._checkpointer(options, data)
+        checkpointer = self._checkpointer(options, data, device, fresh=fresh)
         seed = seed_from(self.random_state)
         if checkpointer is not None:
             saved = checkpointer.saved_seed()
             seed = seed if saved is None else saved
-        seeds = np.random.RandomState(seed).randint(2**31 - 1, size=5).tolist()
+        steps_before = 0 if fresh else self.n_iter_  # a fit that goes on draws other noise than the one before it
+        seeds = np.random.RandomState([seed, steps_before]).randint(2**31 - 1, size=5).tolist()
         with isolated_rng(device, seeds[0]):
             if fresh:
                 size = 0 if condition is None else condition.shape[1]
@@ -108,7 +144,12 @@ class FlowEstimator(BaseEstimator):
                     torch.as_tensor(self._encoder.encode(X), dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
-            network = copy.deepcopy(self.network_).to(device).requires_grad_(True)
+                network = self.network_
+                self._trainable = [p.requires_grad for p in network.parameters()]
+            else:
+                network = copy.deepcopy(self.network_).to(device)
+                for parameter, trainable in zip(network.parameters(), self._trainable, strict=True):
+                    parameter.requires_grad_(trainable)
             self._source_scale = self._source_scale.to(device)
             plan = self._plan(components, data, max_iter, device, seeds)
             run = training.TrainingRun(network, plan, generator_on(device, seeds[1]), generator_on(device, seeds[2]))
@@ -127,23 +168,25 @@ class FlowEstimator(BaseEstimator):
         """Carry the run to its end, with callbacks and checkpoints around it."""
         callbacks = training.CallbackList(options.callbacks, self, run.plan.max_iter)
         self.network_ = run.averaged_network
+        self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
         callbacks.call("setup")
         try:
             callbacks.call("on_fit_task_begin", "report")
             training.train(
                 run,
-                on_report=lambda entry: callbacks.call("on_fit_task_end", "report", entry),
+                on_report=callbacks.report,
                 on_step=None if checkpointer is None else lambda run: checkpointer.save_when_due(run, seed),
                 verbose=bool(self.verbose),
             )
             if checkpointer is not None:
                 checkpointer.discard()
         except training.NonFiniteTrainingError as error:
+            if checkpointer is not None:
+                checkpointer.discard()
             run.restore_good_weights()
             raise self._explain_divergence(error, codes) from error
         finally:
             self.network_ = run.averaged_network.eval()
-            self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
             self._append_history(run.history)
             self.n_iter_ += run.step
             callbacks.call("teardown")
@@ -176,16 +219,25 @@ class FlowEstimator(BaseEstimator):
             data_device=device,
         )
 
-    def _checkpointer(self, options: training.TrainingOptions, data: TrainingData) -> training.Checkpointer | None:
+    def _checkpointer(
+        self, options: training.TrainingOptions, data: TrainingData, device: torch.device, *, fresh: bool
+    ) -> training.Checkpointer | None:
         if options.checkpoint_folder is None:
             return None
-        fingerprint = training.fingerprint(data.tensors(), describe_parameters(self, options))
+        start = {} if fresh else {f"start.{name}": value for name, value in self.network_.state_dict().items()}
+        description = f"{describe_parameters(self, options)} {device.type} {0 if fresh else self.n_iter_}"
+        fingerprint = training.fingerprint({**data.tensors(), **start}, description)
         return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
 
     def _append_history(self, history: dict[str, list[float]]) -> None:
         """Add a run's history to that of earlier ones, steps counted on."""
         earlier, steps = self.history_, self.n_iter_
-        shifted = {**history, "step": [step + steps for step in history["step"]]}
+        seconds = earlier["seconds"][-1] if earlier.get("seconds") else 0.0
+        shifted = {
+            **history,
+            "step": [step + steps for step in history["step"]],
+            "seconds": [second + seconds for second in history["seconds"]],
+        }
         self.history_ = {name: [*earlier.get(name, []), *values] for name, values in shifted.items()}
 
     def _explain_divergence(
@@ -221,7 +273,7 @@ class FlowEstimator(BaseEstimator):
         """Carry noise to data (or back) in batches; a row's result does not depend on the batches."""
         solver = self.solver if solver is None else check_choice("solver", solver, SOLVERS)
         n_steps = check_count("n_steps", self.n_steps if n_steps is None else n_steps)
-        path = resolve_path(self)
+        path = resolve_path(self._as_fitted)
         times = flow.time_grid(n_steps, path.first_time, device=x.device, dtype=x.dtype)
         times = times.flip(0) if backward else times
         network = self.network_ if network is None else network

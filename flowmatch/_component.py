@@ -25,6 +25,9 @@ class Component:
         """Parameters by name; `deep` is accepted for scikit-learn's sake (components do not nest)."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
+    def validate(self) -> None:
+        """Raise a ValueError that names the first parameter out of its range; nothing by default."""
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters by name and return the component.
 
@@ -52,9 +55,10 @@ def resolve_component(parameter: str, value: Any, base: type[C], aliases: Mappin
     Raises
     ------
     ValueError
-        If `value` is neither; the message names the parameter and lists the aliases.
+        If `value` is neither, or a parameter of it is out of range; the message names the parameter.
     """
     if isinstance(value, base):
+        value.validate()
         return value
     if isinstance(value, str) and value in aliases:
         return aliases[value]()

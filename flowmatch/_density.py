@@ -17,7 +17,7 @@ MOST_EXACT = 64
 N_PROBES = 32
 """Hutchinson probes beyond that."""
 
-_NUMBERS_AT_ONCE = 2**22
+_NUMBERS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class CodeDensity:
         scale = self.source_scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
         probes = self._probes(scale)
-        rows = max(1, _NUMBERS_AT_ONCE // (scale.numel() * (scale.numel() if probes is None else len(probes))))
+        rows = max(1, _NUMBERS_AT_ONCE // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.to(x).split(rows)
         parts = [self._batch(part, c, scale, probes) for part, c in zip(x.split(rows), conditions, strict=True)]
-        density, error = (torch.cat(column).double().cpu().numpy() for column in zip(*parts, strict=True))
+        density, error = (torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True))
         return density, error if probes is not None else np.zeros_like(density)
 
     def _batch(

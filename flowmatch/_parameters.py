@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import functools
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from flowmatch import flow, objectives, preprocessing, training
@@ -94,6 +97,8 @@ def resolve_network(estimator: Any) -> NetworkFactory:
     if isinstance(network, str) and network in known:
         return known[network]()
     if callable(network) and not isinstance(network, nn.Module):
+        if isinstance(network, Component):
+            network.validate()
         return network
     raise unknown_option("network", network, known, "pass a component such as MLP(width=256), or a factory")
 
@@ -102,28 +107,38 @@ def resolve_transform(estimator: Any, sample_shape: tuple[int, ...]) -> preproce
     """An unfitted transform; "auto" goes by the shape of the data."""
     if isinstance(estimator.preprocessing, str) and estimator.preprocessing == "auto":
         return preprocessing.choose_transform(sample_shape)
-    names = {"auto": preprocessing.Identity, **ALIASES["preprocessing"]}
-    transform = resolve_component("preprocessing", estimator.preprocessing, preprocessing.ColumnTransform, names)
-    return copy.copy(transform)
+    names = {"auto": preprocessing.Identity, **ALIASES["preprocessing"]}  # for the list in the error
+    return copy.copy(resolve_component("preprocessing", estimator.preprocessing, preprocessing.ColumnTransform, names))
 
 
 def describe_parameters(estimator: Any, options: training.TrainingOptions) -> str:
     """The parameters that decide how a fit goes, in words that two processes agree on."""
-    ignored = ("verbose", "device", "training", "warm_start")
-    kept = {name: value for name, value in estimator.get_params(deep=False).items() if name not in ignored}
-    kept |= {
-        name: value for name, value in options.get_params().items() if not name.startswith(("checkpoint", "callbacks"))
-    }
-    return repr([(name, _describe(value)) for name, value in sorted(kept.items())])
+    parameters = {**estimator.get_params(deep=False), **options.get_params()}
+    no_matter = ("verbose", "training", "warm_start", "n_steps", "solver", "guidance_scale", "callbacks")
+    return repr(
+        [
+            (name, _describe(value))
+            for name, value in sorted(parameters.items())
+            if name not in no_matter and not name.startswith("checkpoint")
+        ]
+    )
 
 
-def _describe(value: Any) -> str:
-    if isinstance(value, (Component, str, int, float, tuple, type(None))):
-        return repr(value)
-    return getattr(value, "__qualname__", type(value).__name__)
+def _describe(value: Any) -> Any:
+    """A value without memory addresses: functions by name and code, components by their parameters."""
+    if isinstance(value, Component):
+        return type(value).__name__, {name: _describe(inner) for name, inner in value.get_params().items()}
+    if isinstance(value, (tuple, list)):
+        return [_describe(inner) for inner in value]
+    if isinstance(value, (str, numbers.Number, type(None))):
+        return value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, functools.partial):
+        return "partial", _describe(value.func), _describe(value.args), _describe(list(value.keywords.items()))
+    code = getattr(value, "__code__", None)
+    return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
 
 
 def _resolve_weight(weight: Any) -> objectives.LossWeight:
     if callable(weight) and not isinstance(weight, objectives.LossWeight):
-        return objectives.CallableWeight(weight)
+        weight = objectives.CallableWeight(weight)
     return resolve_component("loss_weight", weight, objectives.LossWeight, ALIASES["loss_weight"])

@@ -61,6 +61,8 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     if sample_weight is None:
         return None
     try:
+        if isinstance(sample_weight, torch.Tensor):
+            sample_weight = sample_weight.detach().cpu()
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must hold finite numbers >= 0: {error}.") from error
@@ -158,8 +160,11 @@ def isolated_rng(device: torch.device, seed: int) -> Iterator[None]:
     devices = [device] if device.type in ("cuda", "mps") else []
     with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
         torch.random.default_generator.manual_seed(seed)
-        if devices:
-            getattr(torch, device.type).manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):  # else the current device would be seeded
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
         yield
 
 

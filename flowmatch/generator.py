@@ -50,8 +50,8 @@ TimeSampler, default="logit_normal"
 default="uniform"
         Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
     max_iter : int or None, default=None
-        Optimiser steps. None makes about 600 passes through the data, at least 300 and at most 1000 steps: right for
-        tables of some hundred rows; large data gain from more.
+        Optimiser steps. None makes about 600 passes through the data at the default batch size, at least 300 and at
+        most 1000 steps: right for tables of some hundred rows; large data gain from more.
     batch_size : int, default=256
         Rows a step.
     learning_rate : float, default=0.005
@@ -192,8 +192,10 @@ default="uniform"
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Train for `max_iter` more steps on X, from the fitted weights, scaling and labels.
 
-        The first call is a `fit`. Later ones may bring other rows, but not other columns or labels. Each call runs
-        through the learning rate's schedule once.
+        The first call is a `fit`. Later ones may bring other rows, but not other columns or labels; labels are then
+        drawn in the shares of the last call. The scaling stays that of the first call: choose
+        ``preprocessing="standardize"`` for data that drift, because "quantile" and "minmax" never leave the range they
+        were fitted to. Each call runs through the learning rate's schedule once.
 
         Parameters
         ----------
@@ -222,6 +224,11 @@ default="uniform"
             self._conditions = None if y is None else preprocessing.fit_conditions(y, weight)
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
+            if isinstance(self._conditions, preprocessing.LabelEncoder):
+                self.classes_ = self._conditions.classes
+        elif y is not None and self._conditions is not None:
+            self._conditions = self._conditions.with_shares_of(_plain(y), weight)
+        self._freeze_parameters(fresh=fresh)
         self._check_guidance(self.guidance_scale)
         condition = self._encode_condition(y, len(samples))
         if fresh:
@@ -231,8 +238,7 @@ default="uniform"
     def _announce(self, samples: NDArray[np.float64]) -> None:
         """Say what was picked, and warn where quality must suffer."""
         if isinstance(self._conditions, preprocessing.LabelEncoder):
-            self.classes_ = self._conditions.classes
-            rare = self._conditions.shares * len(samples) < 1.5
+            rare = self._conditions.counts < 2
             if rare.any():
                 warnings.warn(
                     f"{int(rare.sum())} of {len(rare)} classes have a single row (such as {self.classes_[rare][0]!r}): "
@@ -279,7 +285,7 @@ default="uniform"
         n_steps, solver, guidance_scale : optional
             In place of the estimator's own.
         batch_size : int, optional
-            Samples carried together; the result does not depend on it.
+            Samples carried together; with the fixed-step solvers the result does not depend on it.
         return_y : bool, default=False
             Return the conditions too.
 
@@ -301,7 +307,7 @@ default="uniform"
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
         condition = self._condition_tensor(y, n_samples)
-        noise = resolve_source(self).draw(
+        noise = resolve_source(self._as_fitted).draw(
             n_samples, self._source_scale, generator_on(self._fitted_device, int(seeds[1]))
         )
         codes = self._integrate(
@@ -352,15 +358,14 @@ default="uniform"
         """
         check_is_fitted(self)
         samples = check_samples(self, X, reset=False)
-        check_lengths(len(samples), y=y)
         if n_probes is not None:
             check_count("n_probes", n_probes)
         codes = self._encoder.encode(samples)
         density = CodeDensity(
             self._inspection_network(),
-            resolve_source(self),
+            resolve_source(self._as_fitted),
             self._source_scale,
-            resolve_path(self).first_time,
+            resolve_path(self._as_fitted).first_time,
             check_count("n_steps", self.n_steps if n_steps is None else n_steps),
             self.solver if solver is None else check_choice("solver", solver, SOLVERS),
             n_probes,
@@ -392,7 +397,8 @@ default="uniform"
         Returns
         -------
         Z : ndarray of shape (n_samples, *code_shape)
-            Standard normal for data like those of `fit`. Constant columns have no code.
+            For data like those of `fit` they follow the source, a standard normal by default. Constant columns have no
+            code.
         """
         check_is_fitted(self)
         samples = check_samples(self, X, reset=False)
@@ -456,10 +462,7 @@ default="uniform"
             return None
         if y is None:
             raise ValueError("this model was fitted with conditions y; pass them here too.")
-        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-        if y.ndim == 2 and y.shape[1] == 1 and isinstance(self._conditions, preprocessing.LabelEncoder):
-            y = y[:, 0]
-        return self._conditions.encode(y, n_samples)
+        return self._conditions.encode(_plain(y), n_samples)
 
     def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
         encoded = self._encode_condition(y, n_samples)
@@ -468,7 +471,7 @@ default="uniform"
     def _known_condition(self, y: Any, n_samples: int) -> Tensor | None:
         """Conditions of given rows; without `y`, "no condition" if the model has learned what that means."""
         if y is None and self._conditions is not None:
-            if self.condition_dropout == 0:
+            if self._as_fitted.condition_dropout == 0:
                 raise ValueError(
                     "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
                     "learn the unconditional distribution as well."
@@ -481,7 +484,7 @@ default="uniform"
             return
         if self._conditions is None:
             raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
-        if self.condition_dropout == 0:
+        if self._as_fitted.condition_dropout == 0:
             raise ValueError(
                 f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
                 "condition_dropout > 0, such as 0.1."
@@ -491,10 +494,14 @@ default="uniform"
         """Conditions in the container that `fit` got them in."""
         if self._conditions is None:
             return None
-        values = np.asarray(y)
-        if values.ndim == 0 or len(values) != n_samples:
-            values = np.broadcast_to(values, (n_samples, *values.shape[1:])).copy()
-        return self._conditions.container.wrap(values)
+        return self._conditions.container.wrap(self._conditions.expand(_plain(y), n_samples))
+
+
+def _plain(y: Any) -> NDArray[Any]:
+    """Conditions as a numpy array."""
+    if isinstance(y, Tensor):
+        return (y.float() if y.dtype == torch.bfloat16 else y).detach().cpu().numpy()
+    return np.asarray(y)
 
 
 def _drop_weightless(

@@ -50,6 +50,8 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
     pack = _Packer(tensors)
     encoder, conditions = estimator._encoder, estimator._conditions
     tensors["source_scale"] = estimator._source_scale
+    # those that the weights belong to, whatever was set since
+    parameters = {**estimator.get_params(deep=False), **estimator._fitted_parameters}
     header = {
         "format_version": FORMAT_VERSION,
         "class": type(estimator).__name__,
@@ -59,7 +61,7 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
             "numpy": np.__version__,
             "sklearn": sklearn.__version__,
         },
-        "parameters": {name: pack.parameter(name, value) for name, value in estimator.get_params(deep=False).items()},
+        "parameters": {name: pack.parameter(name, value) for name, value in parameters.items()},
         "encoder": {
             "container": pack.container(encoder.container),
             "transform": pack.parameter("preprocessing", encoder.transform),
@@ -159,6 +161,7 @@ def _rebuild(
             "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
         )
     estimator = ESTIMATORS[header["class"]](**{**parameters, "device": device})
+    estimator._freeze_parameters(fresh=True)
     resolve_components(estimator)
     _set_fitted(estimator, header["fitted"])
     estimator._encoder = _rebuild_encoder(header["encoder"], estimator.sample_shape_, unpack)
@@ -168,6 +171,7 @@ def _rebuild(
         estimator.classes_ = estimator._conditions.classes
     module = build_network(resolve_network(estimator), estimator._encoder.code_shape, header["condition_size"])
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
+    estimator._trainable = [p.requires_grad for p in module.parameters()]
     estimator.network_ = module.eval().requires_grad_(False)
     estimator._source_scale = tensors["source_scale"]
     _require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")

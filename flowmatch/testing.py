@@ -23,6 +23,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from flowmatch.persistence import load
+
 Check = Callable[[Any], None]
 
 
@@ -88,12 +90,11 @@ def check_copies_are_equal(estimator: Any) -> None:
     X, y = _data()
     fitted = _fit(estimator)
     copies = {"clone": clone(fitted).fit(X, y), "pickle": pickle.loads(pickle.dumps(fitted))}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        fitted.save(path)
-        from flowmatch import load
-
-        copies["file"] = load(path, device=fitted.device)
+    if type(fitted).__module__.startswith("flowmatch."):  # files hold the library's own classes
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            fitted.save(path)
+            copies["file"] = load(path, device=fitted.device)
     for name, other in copies.items():
         assert_array_equal(fitted.sample(4, random_state=0), other.sample(4, random_state=0), f"{name} samples differ")
         assert_allclose(fitted.score_samples(X[:3], y[:3]), other.score_samples(X[:3], y[:3]), err_msg=name)

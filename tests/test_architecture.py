@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowmatch"
-BOTTOM = {"_checks", "_component", "_tensor_file"}
+BOTTOM = {"_checks", "_component", "_numerics", "_tensor_file"}
 MAY_USE = {
     "flow": BOTTOM,
     "networks": BOTTOM,
@@ -18,6 +18,7 @@ MAY_USE = {
     "training": BOTTOM,
     "_component": set(),
     "_checks": {"_component"},
+    "_numerics": set(),
     "_tensor_file": set(),
     "_validation": BOTTOM,
 }

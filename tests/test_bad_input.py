@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from flowmatch import FlowMatchingGenerator
+from flowmatch.flow import LogitNormalTimes, OptimalTransportCoupling, SparseSource, VariancePreservingPath
 from flowmatch.networks import MLP
+from flowmatch.objectives import MinSNRWeight, PseudoHuberLoss
 from flowmatch.preprocessing import QuantileNormal
 from flowmatch.training import TrainingOptions
 
@@ -286,6 +288,7 @@ def test_a_wrong_number_of_labels_is_refused(y, message, labelled, refuses):
         ("a", r"y must hold numbers, as in training"),
         ([np.nan, 1.0], r"y contains NaN"),
     ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_wrong_numbers_are_refused(y, message, measured, refuses):
     refuses(measured, lambda model: model.sample(4, y=y), message)
@@ -341,6 +344,18 @@ def test_unknown_names_are_refused_with_a_list_of_those_known(name, value, plain
         ("training", {"ema_decay": 0.9}, "training must be None or TrainingOptions"),
         ("training", TrainingOptions(ema_decay=1.0), r"ema_decay must be a number in \[0, 1\), got 1.0"),
         ("training", TrainingOptions(ema_decay="0.9"), r"ema_decay must be a number in \[0, 1\), got '0.9'"),
+        ("coupling", OptimalTransportCoupling(block_size=0), "block_size must be an integer >= 1, got 0"),
+        ("source", SparseSource(dropout_rate=2), r"dropout_rate must be a number in \[0, 1\), got 2"),
+        ("loss", PseudoHuberLoss(scale=-1), r"scale must be a number in \(0, inf\), got -1"),
+        ("loss_weight", MinSNRWeight(gamma=-5), r"gamma must be a number in \(0, inf\), got -5"),
+        (
+            "loss_weight",
+            lambda t: 1.0,
+            r"loss_weight must turn times of shape \(B,\) into a tensor of that shape, got float",
+        ),
+        ("path", VariancePreservingPath(first_time=0), r"first_time must be a number in \(0, 1\), got 0"),
+        ("time_sampler", LogitNormalTimes(std="a"), r"std must be a number in \(0, inf\), got 'a'"),
+        ("training", TrainingOptions(early_stopping="no"), "early_stopping must be True or False, got 'no'"),
         ("training", TrainingOptions(betas=0.9), r"betas must be two numbers in \[0, 1\), got 0.9"),
         ("training", TrainingOptions(weight_decay=-1.0), r"weight_decay must be a number in \[0, inf\), got -1.0"),
         ("training", TrainingOptions(weight_decay=np.inf), r"weight_decay must be a number in \[0, inf\), got inf"),
@@ -381,7 +396,7 @@ def test_unknown_names_are_refused_with_a_list_of_those_known(name, value, plain
         ("device", ["cpu"], r"device \['cpu'\] is not available"),
         ("device", "meta", "device 'meta' is not available"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value).partition(" at 0x")[0][:40],
 )
 def test_parameters_out_of_range_are_refused(name, value, message, plain, refuses):
     refuses(plain, lambda model: model.fit(table()), message, **{name: value})

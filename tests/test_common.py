@@ -7,7 +7,7 @@ import sklearn
 from sklearn.utils.estimator_checks import check_estimator
 
 from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions
-from flowmatch.testing import GENERATOR_CHECKS
+from flowmatch.testing import GENERATOR_CHECKS, check_flow_generator
 
 SMALL = {"max_iter": 5, "batch_size": 32, "device": "cpu", "n_steps": 3}
 INSTANCES = {
@@ -44,6 +44,14 @@ def test_scikit_learns_battery_passes_whole(name):
 @pytest.mark.parametrize("check", GENERATOR_CHECKS, ids=lambda check: check.__name__)
 def test_our_checks_pass(name, check):
     check(INSTANCES[name])
+
+
+class Mine(FlowMatchingGenerator):
+    """A user's subclass, with the parent's parameters."""
+
+
+def test_our_checks_run_on_users_subclasses():
+    assert len(check_flow_generator(Mine(**SMALL))) == len(GENERATOR_CHECKS)
 
 
 def test_our_checks_can_fail():

@@ -12,7 +12,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions
+from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import OptimalTransportCoupling
 from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
 
@@ -272,6 +272,56 @@ def test_partial_fit_follows_drifting_data():
     assert model.sample(500, random_state=0).mean() == pytest.approx(2.0, abs=0.3)
 
 
+def test_labels_are_drawn_in_the_shares_of_the_newest_rows():
+    X, y = load_iris(return_X_y=True)
+    model = quick().partial_fit(X, y).partial_fit(X[:100], y[:100])
+    assert set(model.sample(60, return_y=True)[1].tolist()) == {0, 1}
+
+
+def test_calls_of_partial_fit_draw_their_own_noise():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = quick(learning_rate=1e-12).partial_fit(X).partial_fit(X)
+    half = len(model.history_["loss"]) // 2
+    assert model.history_["loss"][:half] != model.history_["loss"][half:]
+    assert model.history_["seconds"] == sorted(model.history_["seconds"])
+
+
+def test_parameters_set_after_a_fit_do_not_reach_it(tmp_path):
+    X, y = load_iris(return_X_y=True)
+    model = quick(condition_dropout=0.0, network=MLP(width=16)).fit(X, y)
+    before = model.sample(5, random_state=0)
+    model.set_params(path="cosine", network__width=32, condition_dropout=0.5, source="matched")
+    np.testing.assert_array_equal(before, model.sample(5, random_state=0))
+    with pytest.raises(ValueError, match="condition_dropout > 0"):
+        model.sample(5, guidance_scale=2.0)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(before, load(tmp_path / "model", device="cpu").sample(5, random_state=0))
+    with pytest.raises(ValueError, match="network was MLP.*16.*32"):
+        model.partial_fit(X, y)
+
+
+def test_one_condition_of_several_numbers_serves_all_samples():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = quick().fit(X[:, :1], X[:, 1:])
+    for n in (2, 5):
+        drawn, y = model.sample(n, y=[1.0, 2.0], return_y=True)
+        assert drawn.shape == (n, 1)
+        np.testing.assert_array_equal(y, np.tile([1.0, 2.0], (n, 1)))
+    one = model.score_samples(X[:4, :1], [1.0, 2.0])
+    np.testing.assert_allclose(one, model.score_samples(X[:4, :1], np.tile([1.0, 2.0], (4, 1))))
+
+
+def test_one_label_serves_all_rows_of_a_score(gaussian):
+    model, _, X, _ = gaussian
+    np.testing.assert_allclose(model.score_samples(X[:4], "left"), model.score_samples(X[:4], ["left"] * 4))
+
+
+def test_integers_with_more_levels_than_knots_keep_all_of_them():
+    X = np.repeat(np.arange(3000.0), 5)[:, None]
+    drawn = quick(max_iter=2).fit(X).sample(20_000, random_state=0)
+    assert len(np.unique(drawn)) > 2500
+
+
 def test_going_on_refuses_other_columns_and_labels():
     X, y = load_iris(return_X_y=True)
     model = quick().partial_fit(X, y)
@@ -295,6 +345,12 @@ def test_nested_parameters_are_reached_also_through_names_and_none():
     assert model.coupling == OptimalTransportCoupling(8)
     with pytest.raises(ValueError, match="Invalid parameter 'wdth'|no parameter 'wdth'"):
         FlowMatchingGenerator(network=MLP()).set_params(network__wdth=3)
+    untouched = FlowMatchingGenerator()
+    with pytest.raises(ValueError, match="no parameter 'wdth'"):
+        untouched.set_params(network__wdth=3)
+    assert untouched.network == "auto"
+    with pytest.raises(ValueError, match="name a transform"):
+        untouched.set_params(preprocessing__max_knots=3)
 
 
 def test_setting_a_component_does_not_reach_other_estimators():

@@ -538,7 +538,7 @@ def test_labels_never_seen_are_refused_by_name(kind, unseen):
     assert f"label {unseen!r}" in str(caught.value)
 
 
-@pytest.mark.parametrize("y", [["a"] * 3, [["a"], ["b"]], []])
+@pytest.mark.parametrize("y", [["a"] * 3, [["a", "b"]], []])
 def test_a_wrong_number_of_labels_is_refused(y):
     with pytest.raises(ValueError, match=r"y has shape .*one label, or one for each of 2 samples"):
         fit_conditions(LABELS["str"], None).encode(np.array(y), 2)

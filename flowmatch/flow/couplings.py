@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch._checks import check_count
 from flowmatch._component import Component
 
 _SMALL_BLOCK = 96
@@ -68,6 +69,9 @@ class OptimalTransportCoupling(Coupling):
 
     block_size: int = 128
 
+    def validate(self) -> None:
+        check_count("block_size", self.block_size)
+
     def pair(self, x0: Tensor, x1: Tensor, groups: Tensor | None = None) -> Tensor:
         if len(x1) < 2:
             return x0
@@ -77,7 +81,7 @@ class OptimalTransportCoupling(Coupling):
             noise, data = noise[order], data[order]
         # |x1 - x0|^2 up to terms that every assignment shares
         costs = [-(data[start:end] @ noise[start:end].T).flatten() for start, end in itertools.pairwise(bounds)]
-        chosen = _assign(torch.cat(costs).to("cpu", torch.float64).numpy(), bounds).to(x0.device)
+        chosen = _assign(torch.cat(costs).cpu().double().numpy(), bounds).to(x0.device)
         if order is None:
             return x0[chosen]
         paired = torch.empty_like(chosen)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch._component import Component
 
 
@@ -128,6 +129,9 @@ class VariancePreservingPath(Path):
     """
 
     first_time: float = 1e-3
+
+    def validate(self) -> None:
+        check_number("first_time", self.first_time, 0.0, 1.0, open_low=True)
 
     def data_scale(self, t: Tensor) -> Tensor:
         return (t * (2 - t)).sqrt()

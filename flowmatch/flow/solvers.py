@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -43,13 +43,13 @@ def rk4(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
     return x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
-def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> list[Tensor]:
+def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     """The two-step Adams-Bashforth method over the grid `times`, order 2, one evaluation a step.
 
     On an uneven grid the weights follow from the ratio of neighbouring steps (Hairer, Norsett and Wanner, 1993,
     section III.5). The first step is a midpoint step.
     """
-    states, slope = [x], None
+    slope = None
     for (t, t_next), previous in zip(itertools.pairwise(times), [None, *times[:-2]], strict=True):
         dt, previous_slope, slope = t_next - t, slope, velocity(x, t)
         if previous is None or previous_slope is None:
@@ -57,8 +57,7 @@ def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> list[Tens
         else:
             half_ratio = 0.5 * dt / (t - previous)
             x = x + dt * ((1 + half_ratio) * slope - half_ratio * previous_slope)
-        states.append(x)
-    return states
+        yield x
 
 
 ONE_STEP: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
@@ -115,21 +114,25 @@ def integrate(
     >>> integrate(decay, torch.ones(1, 1), torch.linspace(0, 1, 11), "rk4")
     tensor([[0.3679]])
     """
+    states = [x] if return_trajectory else []
     if method in ONE_STEP:
-        step, states = ONE_STEP[method], [x]
+        step = ONE_STEP[method]
         for t, t_next in itertools.pairwise(times):
             x = step(velocity, x, t, t_next - t)
             if return_trajectory:
                 states.append(x)
     elif method == "ab2":
-        states = adams_bashforth_2(velocity, x, times)
-        x = states[-1]
+        for state in adams_bashforth_2(velocity, x, times):
+            x = state
+            if return_trajectory:
+                states.append(x)
     elif method in ADAPTIVE:
         from torchdiffeq import odeint
 
         stop_at_the_end = {"step_t": times[-1:]}  # else the last step reaches beyond it, where no field is known
+        wanted = times if return_trajectory else times[[0, -1]]
         states = odeint(
-            lambda t, y: velocity(y, t), x, times, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
+            lambda t, y: velocity(y, t), x, wanted, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
         )
         x = states[-1]
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch._component import Component
 
 
@@ -81,6 +82,9 @@ class SparseSource(Source):
     """
 
     dropout_rate: float = 0.1
+
+    def validate(self) -> None:
+        check_number("dropout_rate", self.dropout_rate, 0.0, 1.0)
 
     def draw(self, n_samples: int, scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
         noise = _draw_normal(n_samples, scale, generator)

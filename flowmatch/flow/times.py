@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch._component import Component
+from flowmatch._numerics import normal_quantile
 
 _EDGE = 1e-6
 """Smallest distance of a rank from 0 and 1, where its normal score would be infinite."""
@@ -84,10 +86,14 @@ class LogitNormalTimes(TimeSampler):
     std: float = 1.0
     stratified: bool = True
 
+    def validate(self) -> None:
+        check_number("mean", self.mean, -math.inf)
+        check_number("std", self.std, 0.0, open_low=True)
+
     def draw(self, n_samples, generator=None, device=None, dtype=None):
         if self.stratified:
             u = StratifiedTimes().draw(n_samples, generator, device, dtype)
-            normal = torch.special.ndtri(u.clamp(_EDGE, 1 - _EDGE))
+            normal = normal_quantile(u.clamp(_EDGE, 1 - _EDGE))
         else:
             normal = torch.randn(n_samples, generator=generator, device=device, dtype=dtype)
         return torch.sigmoid(self.mean + self.std * normal)

@@ -63,11 +63,11 @@ class MLP(Component):
         ValueError
             If a parameter is out of its range.
         """
-        self._validate()
+        self.validate()
         module = ConcatenatedMLP if self.conditioning == "concat" else ModulatedMLP
         return module(self, tuple(sample_shape), condition_size, flow_map)
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
         check_choice("conditioning", self.conditioning, CONDITIONINGS)
         for name in ("width", "depth", "context_width", "n_time_features"):
             check_count(name, getattr(self, name))

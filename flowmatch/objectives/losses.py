@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch._component import Component
 
 
@@ -48,6 +49,9 @@ class PseudoHuberLoss(ResidualLoss):
     """
 
     scale: float = 0.00054
+
+    def validate(self) -> None:
+        check_number("scale", self.scale, 0.0, open_low=True)
 
     def __call__(self, residual: Tensor, t: Tensor) -> Tensor:
         residual = residual.flatten(1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch._component import Component
 from flowmatch.flow import Path
 
@@ -75,6 +76,9 @@ class SNRWeight(LossWeight):
     inverse: bool = False
     max_weight: float = 100.0
 
+    def validate(self) -> None:
+        check_number("max_weight", self.max_weight, 0.0, open_low=True)
+
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         a, b, d = path.data_scale(t), path.noise_scale(t), path.velocity_scale(t)
         weight = b.square() / (a * d) if self.inverse else a / d
@@ -96,6 +100,9 @@ class MinSNRWeight(LossWeight):
     """
 
     gamma: float = 5.0
+
+    def validate(self) -> None:
+        check_number("gamma", self.gamma, 0.0, open_low=True)
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         a, b, d = path.data_scale(t), path.noise_scale(t), path.velocity_scale(t)
@@ -121,6 +128,10 @@ class AdaptiveWeight(LossWeight):
     power: float = 1.0
     offset: float = 1e-3
 
+    def validate(self) -> None:
+        check_number("power", self.power, 0.0)
+        check_number("offset", self.offset, 0.0, open_low=True)
+
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return (error.detach() + self.offset).pow(-self.power)
 
@@ -130,6 +141,13 @@ class CallableWeight(LossWeight):
     """A user's own ``w(t)``; what a callable ``loss_weight`` becomes."""
 
     function: Callable[[Tensor], Tensor]
+
+    def validate(self) -> None:
+        """Try the function on two times."""
+        weight = self.function(torch.tensor([0.25, 0.75]))
+        if not isinstance(weight, Tensor) or weight.shape != (2,):
+            got = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
+            raise ValueError(f"loss_weight must turn times of shape (B,) into a tensor of that shape, got {got}.")
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return self.function(t)

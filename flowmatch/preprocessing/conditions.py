@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,14 @@ class ConditionEncoder(ABC):
     def size(self) -> int: ...
 
     @abstractmethod
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        """Conditions (n_samples, ...) of one condition for all samples, or one a sample."""
+
+    @abstractmethod
+    def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> ConditionEncoder:
+        """The same map, drawing conditions as they occur in other data."""
+
+    @abstractmethod
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
         """Vectors (n_samples, size) of one condition for all samples, or one a sample."""
 
@@ -48,11 +56,14 @@ class LabelEncoder(ConditionEncoder):
     classes : ndarray of shape (n_classes,)
     shares : ndarray of shape (n_classes,)
         Weighted shares of the classes in the training data.
+    counts : ndarray of shape (n_classes,)
+        Rows of each class in the training data.
     """
 
     container: Container
     classes: NDArray[Any]
     shares: NDArray[np.float64]
+    counts: NDArray[np.int64]
 
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: NDArray[np.float64] | None) -> LabelEncoder:
@@ -64,8 +75,8 @@ class LabelEncoder(ConditionEncoder):
             raise ValueError(
                 f"y mixes types that cannot be sorted: {', '.join(kinds)}. Make all labels one type."
             ) from error
-        counts = np.bincount(codes, weights=weight, minlength=len(classes))
-        return cls(container, classes, counts / counts.sum())
+        total = np.bincount(codes, weights=weight, minlength=len(classes))
+        return cls(container, classes, total / total.sum(), np.bincount(codes, minlength=len(classes)))
 
     @property
     def size(self) -> int:
@@ -80,6 +91,8 @@ class LabelEncoder(ConditionEncoder):
             For labels that were not there in training, or a wrong number of them.
         """
         labels = np.asarray(y) if np.ndim(y) else np.asarray([y])
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
         if labels.ndim != 1 or len(labels) not in (1, n_samples):
             raise ValueError(f"y has shape {labels.shape}; expected one label, or one for each of {n_samples} samples.")
         positions = {label: position for position, label in enumerate(self.classes.tolist())}
@@ -91,6 +104,14 @@ class LabelEncoder(ConditionEncoder):
                 f"Known labels: {known}{', ...' if len(positions) > 20 else ''}."
             )
         return np.broadcast_to(codes, (n_samples,)) if len(codes) != n_samples else codes
+
+    def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> LabelEncoder:
+        """The same map, with the shares of other data."""
+        total = np.bincount(self.codes(y, len(y)), weights=weight, minlength=self.size)
+        return replace(self, shares=total / total.sum())
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        return self.classes[self.codes(y, n_samples)]
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
         return np.eye(self.size, dtype=np.float32)[self.codes(y, n_samples)]
@@ -130,7 +151,20 @@ class NumberEncoder(ConditionEncoder):
     def size(self) -> int:
         return len(self.mean) + 1
 
+    def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> NumberEncoder:
+        shares = np.full(len(y), 1 / len(y)) if weight is None else weight / weight.sum()
+        return replace(self, rows=self._rows(y, len(y)), shares=shares)
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        rows = np.broadcast_to(self._rows(y, n_samples), (n_samples, len(self.mean)))
+        return rows[:, 0].copy() if self.one_dimensional else rows.copy()
+
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        scaled = np.broadcast_to((self._rows(y, n_samples) - self.mean) / self.scale, (n_samples, len(self.mean)))
+        return np.column_stack([scaled, np.ones(n_samples)]).astype(np.float32)
+
+    def _rows(self, y: Any, n_samples: int) -> NDArray[np.float64]:
+        """Checked numbers (n_samples, k) or (1, k)."""
         try:
             rows = np.asarray(y, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -145,8 +179,7 @@ class NumberEncoder(ConditionEncoder):
             )
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
-        scaled = np.broadcast_to((rows - self.mean) / self.scale, (n_samples, k))
-        return np.column_stack([scaled, np.ones(n_samples)]).astype(np.float32)
+        return rows
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
         rows = self.rows[rng.permutation(_systematic(self.shares, n_samples, rng))]
@@ -165,7 +198,7 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None) -> LabelEncoder |
         For NaN, infinities, or several columns that are not numbers.
     """
     container = Container.of(y)
-    values = y.detach().cpu().numpy() if hasattr(y, "detach") else np.asarray(y)
+    values = np.asarray(y.detach().cpu().float() if str(getattr(y, "dtype", "")) == "torch.bfloat16" else y)
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
         values = values[:, 0]
     if values.ndim not in (1, 2):

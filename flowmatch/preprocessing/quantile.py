@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
+from flowmatch._numerics import normal_quantile
 from flowmatch.preprocessing.scaling import Array, ColumnTransform
 
 _FEW_VALUES = 5
@@ -77,8 +78,8 @@ class QuantileNormal(ColumnTransform):
             bounds_=np.cumsum([0, *(len(values) for values, _, _ in knots)]),
             scale_=np.where((np.ptp(X, axis=0) > 0) & (scale > 0), scale, 1.0),
             decimals_=np.array([_decimals(*pair) for pair in zip(X.T, tolerances, strict=True)]),
-            few_values_=np.array([n >= _FEW_VALUES * len(np.unique(column)) for column in X.T]),
-            edge_=np.array(0.1 / n),
+            few_values_=np.array([_has_few_values(column, self.max_knots) for column in X.T]),
+            edge_=np.array(max(0.1 / n, 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate([_evenly_scored(low, high) for _, low, high in knots]),
         )
 
@@ -123,7 +124,7 @@ class QuantileNormal(ColumnTransform):
         assert high is not None
         u = torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype)
         edge = float(self.edge_)
-        return torch.special.ndtri(torch.lerp(low, high, u).clamp(edge, 1 - edge))
+        return normal_quantile(torch.lerp(low, high, u).clamp(edge, 1 - edge))
 
     def _columns(self, X: Array) -> Iterator[tuple[int, tuple[Array, Array, Array]]]:
         """Values and their cells of ranks, for each column of X."""
@@ -156,6 +157,12 @@ def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, 
         kept = np.unique(np.linspace(0, len(values) - 1, max_knots).round().astype(int))
         values, low, high = values[kept], low[kept], high[kept]
     return values, low, high
+
+
+def _has_few_values(column: Array, max_knots: int) -> bool:
+    """Whether values repeat often, and all of them are kept."""
+    n_values = len(np.unique(column))
+    return len(column) >= _FEW_VALUES * n_values and n_values <= max_knots
 
 
 def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:

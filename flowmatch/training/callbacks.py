@@ -46,14 +46,21 @@ def check_callbacks(callbacks: Any) -> None:
 class CallbackList:
     """Calls the hooks that each callback has; a callback may leave out those it does not need.
 
-    While hooks run, the estimator carries the averaged weights of the moment, so a callback may call its methods
-    (`sample`, say).
+    The estimator that hooks are given is the one being fitted: it carries the averaged weights of the moment, so that
+    its methods (`sample`, `save`) work. The user's own object takes them over when the fit ends.
     """
 
     def __init__(self, callbacks: Iterable[Any], estimator: Any, max_iter: int) -> None:
         self.callbacks = tuple(callbacks)
         self.estimator = estimator
         self.context = FitContext(type(estimator).__name__, max_iter)
+
+    def report(self, entry: dict[str, float]) -> bool:
+        """End the stretch of steps up to a report, and begin the next unless a callback stops training."""
+        stop = self.call("on_fit_task_end", "report", entry)
+        if not stop and entry["step"] < self.context.max_iter:
+            self.call("on_fit_task_begin", "report")
+        return stop
 
     def call(self, hook: str, task_name: str = "fit", report: dict[str, float] | None = None) -> bool:
         """Call `hook` on every callback that has it; True if any of them returned True."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.training.loop import TrainingRun
 
-FILE_NAME = "checkpoint.safetensors"
 FORMAT = "flowmatch-checkpoint-1"
 _SCALARS = ("step", "seconds", "steps_since_report", "best_loss", "reports_since_best")
 
@@ -30,11 +29,11 @@ class Checkpointer:
     period : int
         Steps between two checkpoints.
     fingerprint : str
-        Of the data and parameters; a checkpoint with another one is refused.
+        Of data, parameters and start. It names the file, so that several fits may share a folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str], period: int, fingerprint: str) -> None:
-        self.path = Path(folder) / FILE_NAME
+        self.path = Path(folder) / f"checkpoint-{fingerprint[:16]}.safetensors"
         self.period, self.fingerprint = period, fingerprint
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +44,11 @@ class Checkpointer:
 
     def saved_seed(self) -> int | None:
         """The seed of the interrupted run whose checkpoint is there, None without one."""
-        return int(read_tensors(self.path)[1]["seed"]) if self.path.exists() else None
+        return int(self._read()[1]["seed"]) if self.path.exists() else None
 
     def save_when_due(self, run: TrainingRun, seed: int) -> None:
         """Write a checkpoint if `period` divides the number of steps made."""
-        if run.step % self.period == 0 and not run.finished:
+        if run.step % self.period == 0 and not run.finished and not run.diverged:
             tensors, scalars = run_state(run)
             header = {"format": FORMAT, "fingerprint": self.fingerprint, "seed": seed, "state": scalars}
             write_tensors(self.path, tensors, header)
@@ -60,20 +59,20 @@ class Checkpointer:
         Raises
         ------
         ValueError
-            If the checkpoint belongs to other data, parameters or another version.
+            If the file is damaged or of another version.
         """
-        if not self.path.exists():
-            return
+        if self.path.exists():
+            tensors, header = self._read()
+            load_run_state(run, tensors, header["state"])
+
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, header = read_tensors(self.path)
         if header.get("format") != FORMAT or header.get("fingerprint") != self.fingerprint:
-            raise ValueError(
-                f"the checkpoint {str(self.path)!r} belongs to a fit with other data, parameters or versions. Delete "
-                "it to start anew, or choose another checkpoint_folder."
-            )
-        load_run_state(run, tensors, header["state"])
+            raise ValueError(f"{str(self.path)!r} is not the checkpoint of this fit. Delete it to start anew.")
+        return tensors, header
 
     def discard(self) -> None:
-        """Remove the checkpoint of a run that has completed."""
+        """Remove the checkpoint of a run that has ended."""
         self.path.unlink(missing_ok=True)
 
 

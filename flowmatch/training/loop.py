@@ -102,7 +102,7 @@ class TrainingRun:
         self.network, self.plan, self.noise = network, plan, noise
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.forward: Any = torch.compile(network) if options.compile else network
+        self.forward: Any = _in_precision(torch.compile(network) if options.compile else network, self.device, options)
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
@@ -121,6 +121,11 @@ class TrainingRun:
         self.best_weights: list[Tensor] | None = None
         self.best_loss = math.inf
         self.reports_since_best = 0
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a step since the last report met something non-finite; waits for the device."""
+        return math.isfinite(self.first_bad_step.item())
 
     @property
     def finished(self) -> bool:
@@ -168,7 +173,7 @@ class TrainingRun:
             "loss": loss,
             "validation_loss": self._validate(),
             "gradient_norm": norm,
-            "learning_rate": self.scheduler.get_last_lr()[0],
+            "learning_rate": self.plan.learning_rate * self.scheduler.lr_lambdas[0](max(0, self.step - 1)),
             "seconds": self.seconds,
         }
         for name, value in entry.items():
@@ -188,12 +193,12 @@ class TrainingRun:
 
     def snapshot(self) -> list[Tensor]:
         """A copy of the averaged weights."""
-        return [p.detach().clone() for p in self.averaged_network.parameters()]
+        return [value.detach().clone() for value in self._averaged_tensors()]
 
     def load_weights(self, weights: list[Tensor]) -> None:
         """Set the averaged weights."""
         with torch.no_grad():
-            torch._foreach_copy_(list(self.averaged_network.parameters()), weights)
+            torch._foreach_copy_(self._averaged_tensors(), weights)
 
     def restore_good_weights(self) -> nn.Module:
         """The averaged network as it was at the last report that found everything finite."""
@@ -201,9 +206,7 @@ class TrainingRun:
         return self.averaged_network
 
     def _mean_loss(self, rows: Tensor) -> Tensor:
-        with autocast(self.device, self.plan.options.precision):
-            losses = self.plan.batch_loss(self.forward, rows, self.noise)
-        return losses.float().mean()
+        return self.plan.batch_loss(self.forward, rows, self.noise).float().mean()
 
     def _watch(self, loss: Tensor, norm: Tensor) -> None:
         """Add to the sums and remember the first bad step, all on the device."""
@@ -227,7 +230,10 @@ class TrainingRun:
 
     def _copy_average_into(self, weights: list[Tensor]) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(weights, list(self.averaged_network.parameters()))
+            torch._foreach_copy_(weights, self._averaged_tensors())
+
+    def _averaged_tensors(self) -> list[Tensor]:
+        return [*self.averaged_network.parameters(), *self.averaged_network.buffers()]
 
 
 def train(
@@ -295,6 +301,18 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def _in_precision(network: Any, device: torch.device, options: TrainingOptions) -> Any:
+    """The network under autocast; what surrounds it (couplings, losses) keeps full precision."""
+    if options.precision == "float32":
+        return network
+
+    def forward(*arguments: Any, **named: Any) -> Tensor:
+        with autocast(device, options.precision):
+            return network(*arguments, **named)
+
+    return forward
 
 
 def _progress_bar(run: TrainingRun, verbose: bool) -> Any:

@@ -57,14 +57,14 @@ class TrainingOptions(Component):
         Train through `torch.compile`, which pays for large networks and long fits.
     checkpoint_folder : path-like or None, default=None
         Where to keep a checkpoint of the running fit. A fit that finds the checkpoint of an interrupted run with the
-        same data and parameters goes on from there, and ends bit-identical to a run that was not interrupted. The
-        file is removed when the fit completes.
+        same data, parameters and start goes on from there, and ends bit-identical to a run that was not interrupted;
+        one with others starts anew. Several fits may share a folder. The file is removed when its fit ends.
     checkpoint_period : int, default=500
         Steps between two checkpoints.
     callbacks : sequence, default=()
-        Objects with any of scikit-learn's callback hooks ``setup``, ``on_fit_task_begin``, ``on_fit_task_end`` and
-        ``teardown``, called as ``hook(estimator, context)``; see `flowmatch.training.FitContext`. Training stops
-        when ``on_fit_task_end`` returns True.
+        Objects with any hooks of the names that scikit-learn 1.9 gave them, ``setup``, ``on_fit_task_begin``,
+        ``on_fit_task_end`` and ``teardown``, called as ``hook(estimator, context)`` with a
+        `flowmatch.training.FitContext`. Training stops when ``on_fit_task_end`` returns True.
     """
 
     weight_decay: float = 0.0
@@ -105,6 +105,9 @@ class TrainingOptions(Component):
             check_number("ema_decay", self.ema_decay, 0.0, 1.0)
         if self.validation_fraction is not None:
             check_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=self.early_stopping)
+        for name in ("early_stopping", "ema_warmup", "compile"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         check_callbacks(self.callbacks)
 
     @property
