@@ -176,7 +176,7 @@ def _check_columns(X: Any) -> None:
             if kind == "O" and isinstance(dtype, np.dtype):
                 _check_no_text(name, dtype, X.iloc[:, j])
             elif kind not in "biuf":
-                raise _not_numbers(name, f"dtype {dtype}")
+                raise _not_numbers(name, f"dtype {dtype}" + (f" (such as {X.iloc[0, j]!r})" if len(X) else ""))
     elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
         for j, column in enumerate(X.T):
             _check_no_text(j, X.dtype, column)
