@@ -6,6 +6,7 @@ Run with ``python examples/quickstart.py``.
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 
@@ -47,6 +48,7 @@ def _load():
     try:
         return load_wine(return_X_y=True, as_frame=True)
     except ImportError:
+        np.set_printoptions(suppress=True, precision=3, linewidth=120)
         return load_wine(return_X_y=True)
 
 
@@ -63,7 +65,6 @@ def _plot(real, synthetic) -> None:
         return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    import numpy as np
 
     figure, axes = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True)
     for axis, rows, title in zip(axes, (real, synthetic), ("real", "synthetic"), strict=True):
