@@ -448,8 +448,9 @@ default="uniform"
         self, density: CodeDensity, codes: NDArray[np.float64], labels: preprocessing.LabelEncoder
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
-        parts = [density(codes, self._condition_tensor(label, len(codes))) for label in labels.classes]
-        joint = np.array([part[0] for part in parts]) + np.log(labels.shares)[:, None]
+        present = labels.shares > 0
+        parts = [density(codes, self._condition_tensor(label, len(codes))) for label in labels.classes[present]]
+        joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]
         total = np.logaddexp.reduce(joint, axis=0)
         # all classes share the probes, so their errors may add up
         return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)

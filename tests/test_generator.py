@@ -276,6 +276,8 @@ def test_labels_are_drawn_in_the_shares_of_the_newest_rows():
     X, y = load_iris(return_X_y=True)
     model = quick().partial_fit(X, y).partial_fit(X[:100], y[:100])
     assert set(model.sample(60, return_y=True)[1].tolist()) == {0, 1}
+    with np.errstate(all="raise"):
+        assert np.isfinite(model.score_samples(X[:3])).all()
 
 
 def test_calls_of_partial_fit_draw_their_own_noise():
