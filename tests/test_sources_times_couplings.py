@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from flowmatch.flow import (
     COUPLINGS,
@@ -88,6 +89,20 @@ def test_optimal_transport_finds_the_best_of_all_permutations():
     x0, x1 = torch.randn(6, 2, generator=generator()), torch.randn(6, 2, generator=generator(1))
     best = min(transport_cost(x0[list(p)], x1) for p in itertools.permutations(range(6)))
     assert transport_cost(OptimalTransportCoupling().pair(x0, x1), x1) == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [100, 128, 200])
+@pytest.mark.parametrize("kind", ["normal", "far apart", "huge", "tiny", "ties", "all equal", "one outlier"])
+def test_large_blocks_are_assigned_as_well_as_without_the_shortcut(size, kind):
+    x0, x1 = (torch.randn(size, 3, generator=generator(seed), dtype=torch.float64) for seed in (0, 1))
+    x1 = {
+        "normal": x1, "far apart": x1 + 100, "huge": x1 * 1e8, "tiny": x1 * 1e-8, "ties": x1.round(),
+        "all equal": 0 * x1 + 1, "one outlier": torch.cat([x1[1:], x1[:1] + 1e6]),
+    }[kind]  # fmt: skip
+    best = linear_sum_assignment((-x1 @ x0.T).numpy())[1]
+    paired = OptimalTransportCoupling(block_size=size).pair(x0, x1)
+    assert sorted(paired.tolist()) == sorted(x0.tolist())
+    assert transport_cost(paired, x1) == pytest.approx(transport_cost(x0[best], x1), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", COUPLINGS)
