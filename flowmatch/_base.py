@@ -291,6 +291,39 @@ class FlowEstimator(BaseEstimator):
         device = self._fitted_device
         return self.network_ if device.type == "mps" else copy.deepcopy(self.network_).double()
 
+    # -- conditions ---------------------------------------------------------------------------------------------
+
+    def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
+        """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
+        if self._conditions is None:
+            if y is not None:
+                raise ValueError("y was given, but this model was fitted without conditions.")
+            return None
+        if y is None:
+            raise ValueError("this model was fitted with conditions y; pass them here too.")
+        return self._conditions.encode(plain_conditions(y), n_samples)
+
+    def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
+        encoded = self._encode_condition(y, n_samples)
+        return None if encoded is None else torch.as_tensor(encoded, device=self._fitted_device)
+
+    def _known_condition(self, y: Any, n_samples: int) -> Tensor | None:
+        """Conditions of given rows; without `y`, "no condition" if the model has learned what that means."""
+        if y is None and self._conditions is not None:
+            if self._as_fitted.condition_dropout == 0:
+                raise ValueError(
+                    "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
+                    "learn the unconditional distribution as well."
+                )
+            return torch.zeros(n_samples, self._conditions.size, device=self._fitted_device)
+        return self._condition_tensor(y, n_samples)
+
+    def _wrap_condition(self, y: Any, n_samples: int) -> Any:
+        """Conditions in the container that `fit` got them in."""
+        if self._conditions is None:
+            return None
+        return self._conditions.container.wrap(self._conditions.expand(plain_conditions(y), n_samples))
+
     # -- scikit-learn, pickle, files ----------------------------------------------------------------------------
 
     def save(self, path: Any) -> None:
@@ -333,6 +366,13 @@ class FlowEstimator(BaseEstimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def plain_conditions(y: Any) -> NDArray[Any]:
+    """Conditions as a numpy array."""
+    if isinstance(y, Tensor):
+        return (y.float() if y.dtype == torch.bfloat16 else y).detach().cpu().numpy()
+    return np.asarray(y)
 
 
 def build_network(factory: NetworkFactory, code_shape: tuple[int, ...], condition_size: int) -> nn.Module:

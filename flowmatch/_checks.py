@@ -9,10 +9,12 @@ from typing import Any
 from flowmatch._component import unknown_option
 
 
-def check_count(name: str, value: Any) -> int:
-    """A whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+def check_count(name: str, value: Any, low: int = 1, high: int | None = None, why: str = "") -> int:
+    """A whole number of at least `low`, and at most `high` if there is one; `why` explains the bounds."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or int(value) < low or (high is not None and int(value) > high):
+        span = f">= {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {span}{why}, got {value!r}.")
     return int(value)
 
 

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
-from flowmatch._base import FlowEstimator
+from flowmatch._base import FlowEstimator, plain_conditions
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
@@ -227,7 +227,7 @@ default="uniform"
             if isinstance(self._conditions, preprocessing.LabelEncoder):
                 self.classes_ = self._conditions.classes
         elif y is not None and self._conditions is not None:
-            self._conditions = self._conditions.with_shares_of(_plain(y), weight)
+            self._conditions = self._conditions.with_shares_of(plain_conditions(y), weight)
         self._freeze_parameters(fresh=fresh)
         self._check_guidance(self.guidance_scale)
         condition = self._encode_condition(y, len(samples))
@@ -455,31 +455,6 @@ default="uniform"
         # all classes share the probes, so their errors may add up
         return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)
 
-    def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
-        """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
-        if self._conditions is None:
-            if y is not None:
-                raise ValueError("y was given, but this model was fitted without conditions.")
-            return None
-        if y is None:
-            raise ValueError("this model was fitted with conditions y; pass them here too.")
-        return self._conditions.encode(_plain(y), n_samples)
-
-    def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
-        encoded = self._encode_condition(y, n_samples)
-        return None if encoded is None else torch.as_tensor(encoded, device=self._fitted_device)
-
-    def _known_condition(self, y: Any, n_samples: int) -> Tensor | None:
-        """Conditions of given rows; without `y`, "no condition" if the model has learned what that means."""
-        if y is None and self._conditions is not None:
-            if self._as_fitted.condition_dropout == 0:
-                raise ValueError(
-                    "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
-                    "learn the unconditional distribution as well."
-                )
-            return torch.zeros(n_samples, self._conditions.size, device=self._fitted_device)
-        return self._condition_tensor(y, n_samples)
-
     def _check_guidance(self, scale: float) -> None:
         if scale == 1.0:
             return
@@ -490,19 +465,6 @@ default="uniform"
                 f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
                 "condition_dropout > 0, such as 0.1."
             )
-
-    def _wrap_condition(self, y: Any, n_samples: int) -> Any:
-        """Conditions in the container that `fit` got them in."""
-        if self._conditions is None:
-            return None
-        return self._conditions.container.wrap(self._conditions.expand(_plain(y), n_samples))
-
-
-def _plain(y: Any) -> NDArray[Any]:
-    """Conditions as a numpy array."""
-    if isinstance(y, Tensor):
-        return (y.float() if y.dtype == torch.bfloat16 else y).detach().cpu().numpy()
-    return np.asarray(y)
 
 
 def _drop_weightless(

@@ -271,12 +271,15 @@ def test_dataframes_with_text_or_with_other_columns_are_refused_by_name():
     [
         (lambda X: wasserstein(X, X, p=0.5), "p is 0.5"),
         (lambda X: sliced_wasserstein(X, X, p=np.inf), "p is inf"),
-        (lambda X: sliced_wasserstein(X, X, n_projections=0), "n_projections is 0"),
-        (lambda X: precision_recall_density_coverage(X, X, n_neighbors=5), "n_neighbors is 5.*from 1 to 4.*5 rows"),
-        (lambda X: classifier_two_sample_test(X, X, cv=6), "cv is 6.*from 2 to 5"),
+        (lambda X: sliced_wasserstein(X, X, n_projections=0), "n_projections must be an integer >= 1, got 0"),
+        (
+            lambda X: precision_recall_density_coverage(X, X, n_neighbors=5),
+            "n_neighbors must be an integer from 1 to 4.*5 rows.*got 5",
+        ),
+        (lambda X: classifier_two_sample_test(X, X, cv=6), "cv must be an integer from 2 to 5.*got 6"),
         (lambda X: copy_check(X[:1], X), "train has 1 row"),
         (lambda X: report(X, X), "6 rows a side.* 2 real rows"),
-        (lambda X: report(X, X, X, max_rows=2.5), "max_rows is 2.5"),
+        (lambda X: report(X, X, X, max_rows=2.5), "max_rows must be an integer >= 6, got 2.5"),
     ],
 )
 def test_parameters_out_of_range_are_refused_by_name(call, name):

@@ -83,11 +83,12 @@ def test_trajectory_begins_at_the_start_and_ends_at_the_result(method):
     torch.testing.assert_close(states[-1], integrate(FLOW.velocity, X0, grid(6), method), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_two_step_method_works_on_the_shortest_grids(n):
-    result = integrate(FLOW.velocity, X0, grid(n), "ab2")
-    if n == 1:
-        torch.testing.assert_close(result, integrate(FLOW.velocity, X0, grid(1), "midpoint"))
+def test_two_step_method_starts_with_a_midpoint_step_and_then_extrapolates():
+    times = grid(2)
+    first = integrate(FLOW.velocity, X0, times[:2], "midpoint")
+    torch.testing.assert_close(integrate(FLOW.velocity, X0, times[:2], "ab2"), first)
+    slope = 1.5 * FLOW.velocity(first, times[1]) - 0.5 * FLOW.velocity(X0, times[0])
+    torch.testing.assert_close(integrate(FLOW.velocity, X0, times, "ab2"), first + (times[2] - times[1]) * slope)
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,16 @@ def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():
 # -- steps --------------------------------------------------------------------------------------------------------
 
 
-def test_the_loop_is_plain_adamw_when_nothing_else_is_asked_for():
+@pytest.mark.parametrize(("betas", "weight_decay"), [((0.9, 0.99), 0.0), ((0.8, 0.95), 0.3)])
+def test_the_loop_is_plain_adamw_when_nothing_else_is_asked_for(betas, weight_decay):
     """Against a hand-written loop over the same rows."""
-    options = TrainingOptions(warmup=0.0, schedule="constant", gradient_clipping=None, ema_decay=None)
+    options = TrainingOptions(
+        weight_decay, betas, warmup=0.0, schedule="constant", gradient_clipping=None, ema_decay=None
+    )
     run = linear_problem(max_iter=20, options=options)
     reference = nn.Linear(3, 1)
     reference.load_state_dict(run.network.state_dict())
-    optimizer = torch.optim.AdamW(reference.parameters(), 0.05, (0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(reference.parameters(), 0.05, betas, weight_decay=weight_decay)
     rows = RowSampler(64, 16, generator(2), "cpu")
     for _ in range(20):
         optimizer.zero_grad()
@@ -339,6 +342,21 @@ def kill_at(monkeypatch, step):
     monkeypatch.setattr(TrainingRun, "advance", advance)
 
 
+def interrupt(monkeypatch, estimator, step=10):
+    """Fit to labelled() and die at a step."""
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            estimator.fit(*labelled())
+
+
+def recorded_steps(monkeypatch):
+    """A list that fills with the number of each step made from now on."""
+    steps, original = [], TrainingRun.advance
+    monkeypatch.setattr(TrainingRun, "advance", lambda self: (steps.append(self.step), original(self))[1])
+    return steps
+
+
 def same_weights(one, other):
     return all(torch.equal(a, b) for a, b in zip(one.network_.parameters(), other.network_.parameters(), strict=True))
 
@@ -380,13 +398,8 @@ def test_a_killed_run_resumes_to_the_very_same_bits(tmp_path, monkeypatch, step,
 
 def test_resuming_starts_from_the_checkpoint_not_from_the_beginning(tmp_path, monkeypatch):
     X, y = labelled()
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            checkpointed(tmp_path).fit(X, y)
-    steps = []
-    original = TrainingRun.advance
-    monkeypatch.setattr(TrainingRun, "advance", lambda self: (steps.append(self.step), original(self))[1])
+    interrupt(monkeypatch, checkpointed(tmp_path))
+    steps = recorded_steps(monkeypatch)
     checkpointed(tmp_path).fit(X, y)
     assert steps[0] == 8
 
@@ -432,10 +445,7 @@ def test_a_process_killed_for_real_resumes_to_the_very_same_bits(tmp_path):
 
 def test_a_run_without_a_seed_resumes_with_the_seed_it_drew(tmp_path, monkeypatch):
     X, y = labelled()
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            checkpointed(tmp_path, random_state=None).fit(X, y)
+    interrupt(monkeypatch, checkpointed(tmp_path, random_state=None))
     assert checkpointed(tmp_path, random_state=None).fit(X, y).n_iter_ == 30
 
 
@@ -453,10 +463,7 @@ def other_weight(t):
 )  # fmt: skip
 def test_another_fit_in_the_same_folder_starts_anew_and_leaves_the_checkpoint(tmp_path, monkeypatch, change):
     X, y = labelled()
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            checkpointed(tmp_path, loss_weight=lambda t: t, max_iter=np.int64(30)).fit(X, y)
+    interrupt(monkeypatch, checkpointed(tmp_path, loss_weight=lambda t: t, max_iter=np.int64(30)))
     left = set(tmp_path.iterdir())
     change = dict(change)
     data = X[::-1] if change.pop("data", False) else X
@@ -470,13 +477,8 @@ def test_another_fit_in_the_same_folder_starts_anew_and_leaves_the_checkpoint(tm
 def test_what_does_not_change_the_fit_does_not_prevent_resuming(tmp_path, monkeypatch):
     X, y = labelled()
     uninterrupted = checkpointed(tmp_path / "whole").fit(X, y)
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            checkpointed(tmp_path).fit(X, y)
-    steps = []
-    original = TrainingRun.advance
-    monkeypatch.setattr(TrainingRun, "advance", lambda self: (steps.append(self.step), original(self))[1])
+    interrupt(monkeypatch, checkpointed(tmp_path))
+    steps = recorded_steps(monkeypatch)
     resumed = checkpointed(tmp_path, n_steps=3, solver="heun", verbose=0).fit(X, y)
     assert steps[0] == 8
     assert same_weights(uninterrupted, resumed)
@@ -513,10 +515,7 @@ def test_a_diverged_fit_leaves_no_checkpoint(tmp_path):
 
 def test_a_foreign_file_in_the_checkpoints_place_is_named(tmp_path, monkeypatch):
     X, y = labelled()
-    with monkeypatch.context() as patch:
-        kill_at(patch, 10)
-        with pytest.raises(Killed):
-            checkpointed(tmp_path).fit(X, y)
+    interrupt(monkeypatch, checkpointed(tmp_path))
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ValueError, match="not a complete safetensors file"):

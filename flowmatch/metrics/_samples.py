@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -77,14 +76,6 @@ def numpy_generator(random_state: RandomState) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31))
     return np.random.default_rng(random_state)
-
-
-def check_count(name: str, value: int, low: int, high: int | None = None, why: str = "") -> int:
-    """Return `value` if it is an integer in [low, high]; a ValueError that names it otherwise."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < low or (high is not None and value > high):
-        span = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}. It is expected to be an integer {span}{why}.")
-    return int(value)
 
 
 def _to_numpy(X: Any, name: str) -> FloatArray:

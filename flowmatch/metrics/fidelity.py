@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flowmatch._checks import check_count
 from flowmatch.metrics._distances import distance_blocks, neighbour_distance
-from flowmatch.metrics._samples import FloatArray, Samples, as_pair, check_count
+from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 
 class PRDC(NamedTuple):

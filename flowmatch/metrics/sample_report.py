@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowmatch._checks import check_count
 from flowmatch.metrics._samples import (
     FloatArray,
     RandomState,
     Samples,
     as_pair,
-    check_count,
     column_names,
     numpy_generator,
 )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, check_count, numpy_generator
+from flowmatch._checks import check_count
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
 
 BLOCK_ENTRIES = 2**23
 """Projected values held at a time: 64 MB in float64."""

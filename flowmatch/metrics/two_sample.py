@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, check_count, numpy_generator
+from flowmatch._checks import check_count
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
 
 
 def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_state: RandomState = 0) -> float:
