@@ -16,12 +16,12 @@ from flowmatch import flow, objectives, preprocessing, training
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
-from flowmatch.networks import MLP
+from flowmatch.networks import MLP, UNet
 
 SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)
 
 ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
-    "network": {"auto": MLP, "mlp": MLP},
+    "network": {"auto": MLP, "mlp": MLP, "unet": UNet},
     "path": dict(flow.PATHS),
     "source": dict(flow.SOURCES),
     "coupling": dict(flow.COUPLINGS),

@@ -70,6 +70,7 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
             },
             "varying": pack.array("encoder.varying", encoder.varying),
             "constants": pack.array("encoder.constants", encoder.constants),
+            "levels": [pack.array(f"encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
         },
         "conditions": None
         if conditions is None
@@ -208,7 +209,9 @@ def _rebuild_encoder(
         unpack.array(saved["varying"]),
         unpack.array(saved["constants"]),
         sample_shape,
+        tuple(unpack.array(levels) for levels in saved["levels"]),
     )
+    _require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
     _require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
     _require(encoder.constants.shape == sample_shape[:1], "constants")
     codes = np.zeros((1, *encoder.code_shape))

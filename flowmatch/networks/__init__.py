@@ -1,5 +1,7 @@
 """Networks: velocity fields and flow maps ``forward(x, t, condition=None, step=None)``."""
 
+from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
+from flowmatch.networks.unet import ConvolutionalUNet, UNet
 
-__all__ = ["MLP", "ConcatenatedMLP", "ModulatedMLP"]
+__all__ = ["MLP", "ConcatenatedMLP", "ConditionedNetwork", "ConvolutionalUNet", "ModulatedMLP", "UNet"]

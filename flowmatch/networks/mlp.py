@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component
+from flowmatch.networks.conditioned import ConditionedNetwork, zero_initialised
 from flowmatch.networks.embeddings import TimeFeatures
 
 CONDITIONINGS = ("film", "adaln", "concat")
@@ -76,27 +77,6 @@ class MLP(Component):
         check_number("dropout", self.dropout, 0.0, 1.0)
 
 
-class ConditionedNetwork(nn.Module):
-    """Base of the networks with signature ``forward(x, t, condition=None, step=None)``.
-
-    `condition` is (B, condition_size); ``None`` and zeros stand for "no condition". `step` is a flow map's increment,
-    refused by a network that was built without it.
-    """
-
-    def __init__(self, condition_size: int) -> None:
-        super().__init__()
-        self.condition_size = condition_size
-
-    def _condition_or_zeros(self, condition: Tensor | None, like: Tensor) -> Tensor:
-        if condition is None:
-            return like.new_zeros(len(like), self.condition_size)
-        if condition.shape[1] != self.condition_size:
-            raise ValueError(
-                f"the network was built for conditions of {self.condition_size} numbers, but got {condition.shape[1]}."
-            )
-        return condition
-
-
 class ConcatenatedMLP(ConditionedNetwork):
     """Time and condition beside the sample in the first layer, then ``h + SiLU(W h)``; the output starts at zero."""
 
@@ -107,7 +87,7 @@ class ConcatenatedMLP(ConditionedNetwork):
         self.first = nn.Linear(size + self.time_features.size + condition_size, width)
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(settings.depth)])
         self.dropout = nn.Dropout(settings.dropout) if settings.dropout else None
-        self.head = _zeros(nn.Linear(width, size))
+        self.head = zero_initialised(nn.Linear(width, size))
         for layer in (self.first, *self.layers):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
@@ -133,7 +113,7 @@ class ModulatedMLP(ConditionedNetwork):
         self.embed_sample = nn.Linear(size, width)
         self.blocks = nn.ModuleList([block(width, context, settings.dropout) for _ in range(settings.depth)])
         self.last = nn.LayerNorm(width) if normalised else nn.SiLU()
-        self.head = _zeros(nn.Linear(width, size))
+        self.head = zero_initialised(nn.Linear(width, size))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         features = [self.time_features(t, step), self._condition_or_zeros(condition, x)]
@@ -150,7 +130,7 @@ class AdaptiveNormBlock(nn.Module):
     def __init__(self, width: int, context_width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = _zeros(nn.Linear(context_width, 3 * width))
+        self.modulation = zero_initialised(nn.Linear(context_width, 3 * width))
         self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
@@ -170,10 +150,3 @@ class FiLMBlock(nn.Module):
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         scale, shift = self.modulation(context).chunk(2, dim=1)
         return h + self.outer(torch.addcmul(shift, self.inner(h), 1 + scale))
-
-
-def _zeros(layer: nn.Linear) -> nn.Linear:
-    """Start a layer at zero, so that the network starts as zero or the block as the identity."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer

@@ -29,6 +29,10 @@ TRANSFORMS: dict[str, type[ColumnTransform]] = {
 }
 
 
+MOST_LEVELS = 256
+"""A channel with at most so many distinct values counts as discrete."""
+
+
 def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
     """What ``preprocessing="auto"`` means: "quantile" for tables, "standardize" (per channel) for grids."""
     return QuantileNormal() if len(sample_shape) == 1 else Standardize()
@@ -50,6 +54,9 @@ class SampleEncoder:
         Columns (channels) that vary. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
         First row's values, used where a column does not vary.
+    levels : tuple of ndarray
+        For each channel of a grid the values it takes in training, if they are few (grey levels, counts): generated
+        samples are put on the nearest of them. Empty for continuous channels.
     """
 
     container: Container
@@ -57,6 +64,7 @@ class SampleEncoder:
     varying: Any
     constants: Array
     sample_shape: tuple[int, ...]
+    levels: tuple[Array, ...] = ()
 
     @classmethod
     def fit(cls, X: Array, container: Container, transform: ColumnTransform, weight: Array | None) -> SampleEncoder:
@@ -69,7 +77,8 @@ class SampleEncoder:
             weight = None if weight is None else np.repeat(weight, len(columns) // len(X))
         used = columns[:, varying] if X.ndim == 2 else columns
         transform.fit(used, weight, container.tolerance(X.shape[1])[varying if X.ndim == 2 else slice(None)])
-        return cls(container, transform, varying, columns[0].copy(), X.shape[1:])
+        levels = () if X.ndim == 2 else tuple(map(find_levels, columns.T))
+        return cls(container, transform, varying, columns[0].copy(), X.shape[1:], levels)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -91,7 +100,11 @@ class SampleEncoder:
 
     def restore(self, Z: Array) -> Array:
         """Samples from generated codes, on the values that the data can take."""
-        return self._unmap(self.transform.restore, Z)
+        X = self._unmap(self.transform.restore, Z)
+        for channel, levels in enumerate(self.levels):
+            if len(levels):
+                X[:, channel] = levels[np.searchsorted(0.5 * (levels[1:] + levels[:-1]), X[:, channel])]
+        return X
 
     def log_jacobian(self, X: Array) -> Array:
         """Log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
@@ -156,6 +169,13 @@ class TrainingCodes:
         """Codes of the given rows, (B, *code_shape)."""
         high = None if self.high is None else self.high[rows]
         return self.transform.draw_codes(self.low[rows], high, generator)
+
+
+def find_levels(values: Array) -> Array:
+    """The distinct values (n,) takes, in order, if there are at most 256; else none."""
+    few = np.unique(values[:10_000])
+    levels = few if len(few) > MOST_LEVELS else np.unique(values)
+    return levels if len(levels) <= MOST_LEVELS else levels[:0]
 
 
 def to_columns(X: Array) -> Array:

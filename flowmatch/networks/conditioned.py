@@ -1,0 +1,87 @@
+"""What all networks share: conditions that may be missing, and activations that may be recomputed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+class ConditionedNetwork(nn.Module):
+    """Base of the networks with signature ``forward(x, t, condition=None, step=None)``.
+
+    `condition` is (B, condition_size); ``None`` and zeros stand for "no condition". Its last entries may be a grid of
+    `context_channels` channels on the grid of `x`, flattened: a network that knows neighbourhoods reads it beside its
+    input. `step` is a flow map's increment, refused by a network that was built without it.
+
+    Attributes
+    ----------
+    activation_checkpointing : bool
+        Whether training recomputes the activations inside blocks instead of keeping them.
+    """
+
+    activation_checkpointing = False
+
+    def __init__(self, condition_size: int, context_channels: int = 0) -> None:
+        super().__init__()
+        self.condition_size, self.context_channels = condition_size, context_channels
+
+    def _condition_or_zeros(self, condition: Tensor | None, like: Tensor) -> Tensor:
+        if condition is None:
+            return like.new_zeros(len(like), self.condition_size)
+        if condition.shape[1] != self.condition_size:
+            raise ValueError(
+                f"the network was built for conditions of {self.condition_size} numbers, but got {condition.shape[1]}."
+            )
+        return condition
+
+    def _split_condition(self, condition: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The vector part (B, k) of a condition, and `x` with the grid part as further channels."""
+        condition = self._condition_or_zeros(condition, x)
+        if self.context_channels == 0:
+            return condition, x
+        size = self.context_channels * math.prod(x.shape[2:])
+        grid = condition[:, condition.shape[1] - size :].reshape(len(x), self.context_channels, *x.shape[2:])
+        return condition[:, : condition.shape[1] - size], torch.cat([x, grid], dim=1)
+
+    def _run(self, block: nn.Module, *arguments: Any) -> Any:
+        """Run a block; with activation checkpointing its activations are computed again in the backward pass."""
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *arguments, use_reentrant=False)
+        return block(*arguments)
+
+
+def vector_size(condition_size: int, context_channels: int, sample_shape: tuple[int, ...]) -> int:
+    """Numbers in a condition that are not part of its grid.
+
+    Raises
+    ------
+    ValueError
+        If the grid alone is larger than the condition.
+    """
+    size = condition_size - context_channels * math.prod(sample_shape[1:])
+    if size < 0:
+        raise ValueError(
+            f"context_channels={context_channels} on a grid of {sample_shape[1:]} needs "
+            f"{condition_size - size} numbers a condition, but condition_size is {condition_size}."
+        )
+    return size
+
+
+def zero_initialised(layer: Any) -> Any:
+    """Start a layer at zero, so that the network starts as zero or the block as the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def check_grid(kind: str, sample_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError unless samples are grids (C, *grid) of one to three axes."""
+    if not 2 <= len(sample_shape) <= 4:
+        raise ValueError(
+            f"network={kind!r} needs signals (C, L), images (C, H, W) or fields (C, D, H, W), but samples have shape "
+            f"{sample_shape}; use network='mlp' for tables."
+        )
