@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import math
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -114,20 +117,22 @@ class FlowEstimator(BaseEstimator):
 
     def _train(
         self,
-        X: NDArray[np.float64],
-        condition: NDArray[np.float32] | None,
+        X: preprocessing.SampleRows,
+        y: Any,
         weight: NDArray[np.float64] | None,
         components: Components,
         *,
         fresh: bool,
     ) -> None:
         """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
+        components.loss.check_shape(self._encoder.code_shape)
         options, device = components.options, resolve_device(self.device)
         max_iter = default_steps(len(X)) if self.max_iter is None else int(self.max_iter)
+        codes = self._encoder.training_codes(X, device)
         data = TrainingData(
-            self._encoder.training_codes(X, device),
-            None if condition is None else torch.as_tensor(condition, device=device),
-            None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=device),
+            codes,
+            None if self._conditions is None else self._conditions.training_vectors(y, codes.device),
+            None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
         )
         checkpointer = self._checkpointer(options, data, device, fresh=fresh)
         seed = seed_from(self.random_state)
@@ -138,10 +143,11 @@ class FlowEstimator(BaseEstimator):
         seeds = np.random.RandomState([seed, steps_before]).randint(2**31 - 1, size=5).tolist()
         with isolated_rng(device, seeds[0]):
             if fresh:
-                size = 0 if condition is None else condition.shape[1]
-                self.network_ = build_network(components.network, self._encoder.code_shape, size).to(device)
+                network = build_network(components.network, self._encoder.code_shape, self._conditions)
+                self.network_ = network.to(device)
+                part = self._encoder.encode(X.read(X.subset(preprocessing.FITTED_NUMBERS)))
                 self._source_scale = components.source.fit_scale(
-                    torch.as_tensor(self._encoder.encode(X), dtype=torch.float32, device=device)
+                    torch.as_tensor(part, dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
                 network = self.network_
@@ -152,7 +158,9 @@ class FlowEstimator(BaseEstimator):
                     parameter.requires_grad_(trainable)
             self._source_scale = self._source_scale.to(device)
             plan = self._plan(components, data, max_iter, device, seeds)
-            run = training.TrainingRun(network, plan, generator_on(device, seeds[1]), generator_on(device, seeds[2]))
+            run = training.TrainingRun(
+                network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
+            )
             if checkpointer is not None:
                 checkpointer.resume(run)
             self._run_training(run, options, data.codes, checkpointer, seed)
@@ -161,12 +169,12 @@ class FlowEstimator(BaseEstimator):
         self,
         run: training.TrainingRun,
         options: training.TrainingOptions,
-        codes: preprocessing.TrainingCodes,
+        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes,
         checkpointer: training.Checkpointer | None,
         seed: int,
     ) -> None:
         """Carry the run to its end, with callbacks and checkpoints around it."""
-        callbacks = training.CallbackList(options.callbacks, self, run.plan.max_iter)
+        callbacks = training.CallbackList(options.callbacks, self, run.plan.max_iter, run.history, run.memory)
         self.network_ = run.averaged_network
         self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
         callbacks.call("setup")
@@ -216,7 +224,7 @@ class FlowEstimator(BaseEstimator):
             options=components.options,
             sample_weight=kept.weight,
             validation_loss=None if held_out is None else held_out.bank_loss(objective, device, seeds[4]),
-            data_device=device,
+            data_device=data.codes.device,
         )
 
     def _checkpointer(
@@ -238,12 +246,17 @@ class FlowEstimator(BaseEstimator):
             "step": [step + steps for step in history["step"]],
             "seconds": [second + seconds for second in history["seconds"]],
         }
-        self.history_ = {name: [*earlier.get(name, []), *values] for name, values in shifted.items()}
+        # a callback's column may be in one of the two runs only
+        lengths = [len(part.get("step", [])) for part in (earlier, shifted)]
+        self.history_ = {
+            name: [*earlier.get(name, [math.nan] * lengths[0]), *shifted.get(name, [math.nan] * lengths[1])]
+            for name in {**shifted, **earlier}
+        }
 
     def _explain_divergence(
-        self, error: training.NonFiniteTrainingError, codes: preprocessing.TrainingCodes
+        self, error: training.NonFiniteTrainingError, codes: preprocessing.TrainingCodes | preprocessing.StoredCodes
     ) -> training.NonFiniteTrainingError:
-        drawn = codes.draw(torch.arange(len(codes), device=codes.low.device))
+        drawn = codes.draw(torch.arange(min(len(codes), 4096), device=codes.device))
         return training.NonFiniteTrainingError(
             f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
             f"Try a smaller learning_rate (now {self.learning_rate:g}), gradient clipping, precision='float32', or "
@@ -277,7 +290,7 @@ class FlowEstimator(BaseEstimator):
         times = flow.time_grid(n_steps, path.first_time, device=x.device, dtype=x.dtype)
         times = times.flip(0) if backward else times
         network = self.network_ if network is None else network
-        rows = batch_size or rows_per_batch(x[0].numel())
+        rows = batch_size or rows_per_batch(tuple(x.shape[1:]))
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
         with torch.no_grad():
             parts = [
@@ -295,13 +308,15 @@ class FlowEstimator(BaseEstimator):
 
     def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
         """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
-        if self._conditions is None:
-            if y is not None:
-                raise ValueError("y was given, but this model was fitted without conditions.")
-            return None
-        if y is None:
+        self._require_conditions(y)
+        return None if self._conditions is None else self._conditions.encode(plain_conditions(y), n_samples)
+
+    def _require_conditions(self, y: Any) -> None:
+        """Raise a ValueError unless there are conditions exactly if the model has learned any."""
+        if self._conditions is None and y is not None:
+            raise ValueError("y was given, but this model was fitted without conditions.")
+        if self._conditions is not None and y is None:
             raise ValueError("this model was fitted with conditions y; pass them here too.")
-        return self._conditions.encode(plain_conditions(y), n_samples)
 
     def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
         encoded = self._encode_condition(y, n_samples)
@@ -368,21 +383,42 @@ class FlowEstimator(BaseEstimator):
         self._source_scale = self._source_scale.to(target)
 
 
-def plain_conditions(y: Any) -> NDArray[Any]:
-    """Conditions as a numpy array."""
+def plain_conditions(y: Any) -> Any:
+    """Conditions as a numpy array; grids stay what they are."""
+    if len(getattr(y, "shape", ())) > 2:
+        return y
     if isinstance(y, Tensor):
         return (y.float() if y.dtype == torch.bfloat16 else y).detach().cpu().numpy()
-    return np.asarray(y)
+    array = np.asarray(y)
+    # numpy would turn the numbers of [2, "a", 0.3] into text
+    return np.asarray(y, dtype=object) if array.dtype.kind in "US" and isinstance(y, (list, tuple)) else array
 
 
-def build_network(factory: NetworkFactory, code_shape: tuple[int, ...], condition_size: int) -> nn.Module:
-    """Call a factory and check what it gives."""
-    network = factory(code_shape, condition_size, False)
+def build_network(
+    factory: NetworkFactory, code_shape: tuple[int, ...], conditions: preprocessing.ConditionEncoder | None
+) -> nn.Module:
+    """Call a factory and check what it gives.
+
+    A factory that takes `context_channels` is told how many channels of a grid the condition's vectors end in; for
+    others they are vectors like any.
+    """
+    size = 0 if conditions is None else conditions.size
+    if conditions is not None and conditions.context_channels and _takes_context(factory):
+        network = factory(code_shape, size, False, context_channels=conditions.context_channels)
+    else:
+        network = factory(code_shape, size, False)
     if not isinstance(network, nn.Module):
         raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("the network has no parameters to train.")
     return network
+
+
+def _takes_context(factory: NetworkFactory) -> bool:
+    try:
+        return "context_channels" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
 
 
 def default_steps(n_rows: int) -> int:
@@ -393,6 +429,16 @@ def default_steps(n_rows: int) -> int:
     return int(np.clip(600 * n_rows // 256, 300, 1000))
 
 
-def rows_per_batch(sample_size: int) -> int:
-    """Samples that are carried together: about four million numbers, at most 16,384 rows."""
-    return max(1, min(16_384, 2**22 // max(1, sample_size)))
+def rows_per_batch(sample_shape: tuple[int, ...]) -> int:
+    """Samples that are carried together: about four million numbers of tables, a quarter of a million of grids.
+
+    Networks of grids hold dozens of numbers for each of the sample; smaller batches are not slower.
+    """
+    numbers = 2**22 if len(sample_shape) == 1 else 2**18
+    return max(1, min(16_384, numbers // max(1, math.prod(sample_shape))))
+
+
+def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
+    """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
+    n_rows = max(1, min(16_384, 2**22 // max(1, sample_size)))
+    return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))

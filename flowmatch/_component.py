@@ -22,27 +22,47 @@ class Component:
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; `deep` is accepted for scikit-learn's sake (components do not nest)."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        """Parameters by name; with `deep` those of components inside it too, as ``loss__beta``."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        if not deep:
+            return own
+        nested = {
+            f"{name}__{key}": inner
+            for name, value in own.items()
+            if isinstance(value, Component)
+            for key, inner in value.get_params().items()
+        }
+        return {**own, **nested}
 
     def validate(self) -> None:
         """Raise a ValueError that names the first parameter out of its range; nothing by default."""
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters by name and return the component.
+        """Set parameters by name, ``loss__beta`` for one of a component inside, and return the component.
 
         Raises
         ------
         ValueError
             If a name is not a parameter; the message lists those there are.
         """
-        known = self.get_params()
-        for name, value in params.items():
-            if name not in known:
+        known = self.get_params(deep=False)
+        for key in params:
+            if key.partition("__")[0] not in known:
                 raise ValueError(
-                    f"{type(self).__name__} has no parameter {name!r}. Its parameters are {', '.join(known)}."
+                    f"{type(self).__name__} has no parameter {key!r}. Its parameters are {', '.join(known)}."
                 )
-            object.__setattr__(self, name, value)
+        for name in [key for key in params if "__" not in key]:
+            object.__setattr__(self, name, params[name])
+        for key, value in params.items():  # after those: they may have replaced the component inside
+            name, nested, inner = key.partition("__")
+            if nested:
+                component = getattr(self, name)
+                if not isinstance(component, Component):
+                    raise ValueError(
+                        f"{type(self).__name__} has no parameter {key!r}: its {name} is {component!r}, and only a "
+                        "component has parameters of its own."
+                    )
+                component.set_params(**{inner: value})
         return self
 
 

@@ -16,12 +16,12 @@ from flowmatch import flow, objectives, preprocessing, training
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
-from flowmatch.networks import MLP, UNet
+from flowmatch.networks import MLP, Transformer, UNet
 
 SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)
 
 ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
-    "network": {"auto": MLP, "mlp": MLP, "unet": UNet},
+    "network": {"auto": MLP, "mlp": MLP, "unet": UNet, "transformer": Transformer},
     "path": dict(flow.PATHS),
     "source": dict(flow.SOURCES),
     "coupling": dict(flow.COUPLINGS),
@@ -32,8 +32,8 @@ ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
 }
 """What each string means, parameter by parameter."""
 
-NetworkFactory = Callable[[tuple[int, ...], int, bool], nn.Module]
-"""``factory(sample_shape, condition_size, flow_map) -> module``."""
+NetworkFactory = Callable[..., nn.Module]
+"""``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def resolve_transform(estimator: Any, sample_shape: tuple[int, ...]) -> preproce
 
 def describe_parameters(estimator: Any, options: training.TrainingOptions) -> str:
     """The parameters that decide how a fit goes, in words that two processes agree on."""
-    parameters = {**estimator.get_params(deep=False), **options.get_params()}
+    parameters = {**estimator.get_params(deep=False), **options.get_params(deep=False)}
     no_matter = ("verbose", "training", "warm_start", "n_steps", "solver", "guidance_scale", "callbacks")
     return repr(
         [
@@ -127,7 +127,7 @@ def describe_parameters(estimator: Any, options: training.TrainingOptions) -> st
 def _describe(value: Any) -> Any:
     """A value without memory addresses: functions by name and code, components by their parameters."""
     if isinstance(value, Component):
-        return type(value).__name__, {name: _describe(inner) for name, inner in value.get_params().items()}
+        return type(value).__name__, {name: _describe(inner) for name, inner in value.get_params(deep=False).items()}
     if isinstance(value, (tuple, list)):
         return [_describe(inner) for inner in value]
     if isinstance(value, (str, numbers.Number, type(None))):

@@ -1,4 +1,4 @@
-"""The encoded training set on the device, and losses over its rows."""
+"""The training set, and losses over its rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch._validation import generator_on
-from flowmatch.preprocessing import TrainingCodes
+from flowmatch.preprocessing import Conditions, StoredCodes, TrainingCodes
 
 Objective = Callable[..., Tensor]
 """``objective(network, x1, condition, generator) -> (B,)``."""
@@ -17,18 +17,28 @@ Objective = Callable[..., Tensor]
 _BANK = 4096
 """Most (row, noise, time) triples that a validation loss averages over; rows are in random order already."""
 
+_BANK_NUMBERS = 2**21
+"""Most numbers in them; at least 256 triples are used."""
+
+_PIECE_NUMBERS = 2**18
+"""Numbers that the network is given at once."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Codes, conditions (n, k) and weights (n,) of the training rows; the last two may be absent."""
+    """Codes, conditions and weights (n,) of the training rows; the last two may be absent.
 
-    codes: TrainingCodes
-    condition: Tensor | None
+    All live where ``codes.device`` says; batches are moved to the device of training.
+    """
+
+    codes: TrainingCodes | StoredCodes
+    condition: Conditions | None
     weight: Tensor | None
 
     def tensors(self) -> dict[str, Tensor | None]:
         """What identifies the data, for fingerprints."""
-        return {"low": self.codes.low, "high": self.codes.high, "condition": self.condition, "weight": self.weight}
+        condition = {} if self.condition is None else self.condition.tensors()
+        return {**self.codes.tensors(), **condition, "weight": self.weight}
 
     def split(self, fraction: float, generator: torch.Generator) -> tuple[TrainingData, TrainingData | None]:
         """Hold out a random `fraction` of the rows; nothing is held out of 0.
@@ -47,30 +57,35 @@ class TrainingData:
                 f"validation_fraction={fraction:g} of {n_rows} rows leaves {n_rows - n_held_out} to train on and "
                 f"{n_held_out} to validate with; at least 2 and 1 are needed."
             )
-        order = torch.randperm(n_rows, generator=generator, device=generator.device)
+        order = torch.randperm(n_rows, generator=generator, device=generator.device).to(self.codes.device)
         return self._take(order[n_held_out:]), self._take(order[:n_held_out])
 
     def loss_of(self, objective: Objective) -> Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]:
         """The objective as a function of row numbers, as the training loop wants it."""
 
         def batch_loss(network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
-            condition = None if self.condition is None else self.condition[rows]
-            return objective(network, self.codes.draw(rows, generator), condition, generator)
+            codes = self.codes.draw(rows, generator)
+            condition = None if self.condition is None else self.condition.draw(rows).to(codes.device)
+            return objective(network, codes, condition, generator)
 
         return batch_loss
 
     def bank_loss(self, objective: Objective, device: torch.device, seed: int) -> Callable[[nn.Module], Tensor]:
         """The mean loss on a fixed bank of rows, noise and times: two calls differ by the weights alone."""
         batch_loss = self.loss_of(objective)
-        every_row = torch.arange(len(self.codes), device=device)
-        rows = every_row.repeat(max(1, _BANK // len(every_row)))[:_BANK]
+        every_row = torch.arange(len(self.codes), device=self.codes.device)
+        size = self.codes.draw(every_row[:1])[0].numel()
+        n_triples = min(_BANK, max(256, _BANK_NUMBERS // size))
+        rows = every_row.repeat(max(1, n_triples // len(every_row)))[:n_triples]
+        pieces = rows.split(max(1, _PIECE_NUMBERS // size))
 
         def validation_loss(network: nn.Module) -> Tensor:
-            losses = batch_loss(network, rows, generator_on(device, seed))
-            return losses.mean() if self.weight is None else (losses * self.weight[rows]).mean()
+            generator = generator_on(device, seed)
+            losses = torch.cat([batch_loss(network, piece, generator) for piece in pieces])
+            return losses.mean() if self.weight is None else (losses * self.weight[rows].to(device)).mean()
 
         return validation_loss
 
     def _take(self, rows: Tensor) -> TrainingData:
-        condition = None if self.condition is None else self.condition[rows]
+        condition = None if self.condition is None else self.condition.take(rows)
         return TrainingData(self.codes.take(rows), condition, None if self.weight is None else self.weight[rows])

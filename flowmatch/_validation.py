@@ -12,42 +12,58 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from flowmatch.preprocessing import SampleRows
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) -> NDArray[np.float64]:
-    """Samples as a float64 array (n, *sample_shape), checked and matched with those of `fit`.
+def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) -> SampleRows:
+    """Samples (n, *sample_shape), checked and matched with those of `fit`.
+
+    Tables become float64 arrays. Grids, memory maps and row containers stay where they are; the check reads them once,
+    in pieces.
 
     Raises
     ------
     ValueError
         For NaN, infinities, values beyond float32, text, complex or empty data, a wrong number of dimensions, rows
-        or columns, or columns in another order than in `fit`.
+        or columns, grids of unequal size, or columns in another order than in `fit`.
     """
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
     _check_columns(X)
+    X = _stack_grids(X)
     names = getattr(X, "columns", None)
-    if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
-        X = X.set_axis(range(len(names)), axis=1)
-    array = validate_data(
-        estimator,
-        X,
-        reset=reset,
-        dtype=np.float64,
-        ensure_all_finite=False,
-        allow_nd=True,
-        ensure_min_samples=min_samples,
-    )
-    if array.size == 0:
-        raise ValueError(f"X has shape {array.shape}: there are no numbers in it.")
-    _check_values(array, ~(np.abs(array) <= FLOAT32_MAX), names)
-    if not reset and array.shape[1:] != estimator.sample_shape_:
+    rows = _stored_rows(estimator, X, reset, min_samples) if _stays(X) else _table(estimator, X, reset, min_samples)
+    if rows.size == 0:
+        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
+    _check_values(rows, names)
+    if not reset and rows.sample_shape != estimator.sample_shape_:
         raise ValueError(
-            f"X has samples of shape {array.shape[1:]}, but {type(estimator).__name__} was fitted to "
+            f"X has samples of shape {rows.sample_shape}, but {type(estimator).__name__} was fitted to "
             f"{estimator.sample_shape_}."
         )
-    return array
+    return rows
+
+
+def check_layout(shape: tuple[int, ...]) -> None:
+    """Raise a ValueError for samples (n, C, *grid) that look like channels last, or like grids without channels.
+
+    The guess is made for shapes that hardly occur otherwise: a last axis of at most 4 behind much longer ones, or as
+    many channels as points along every axis.
+    """
+    _, channels, *grid = shape
+    names = {1: "Signals are (n_signals, n_channels, n_times)", 2: "Images are (n_images, n_channels, height, width)"}
+    kind = names.get(len(grid), "Fields are (n_fields, n_channels, depth, height, width)")
+    if grid and grid[-1] <= 4 and min([channels, *grid[:-1]]) >= max(8, 4 * grid[-1]):
+        order = ", ".join(map(str, [0, len(grid) + 1, *range(1, len(grid) + 1)]))
+        hint = f"this looks like channels last: pass X.transpose({order})"
+    elif grid and channels >= 8 and all(size == channels for size in grid):
+        hint = "this looks like one channel without its axis: pass X[:, None]"
+    else:
+        return
+    raise ValueError(
+        f"X has {len(shape)} dimensions {shape}. {kind}; {hint}. If the order is right, pass the network as a "
+        "component, such as network=UNet()."
+    )
 
 
 def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
@@ -195,12 +211,79 @@ def _not_numbers(name: Any, what: str) -> ValueError:
     )
 
 
-def _check_values(X: NDArray[np.float64], bad: NDArray[np.bool_], names: Any) -> None:
+def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
+    """Data that scikit-learn can check and convert."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
+    names = getattr(X, "columns", None)
+    if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
+        X = X.set_axis(range(len(names)), axis=1)
+    return SampleRows(
+        validate_data(
+            estimator,
+            X,
+            reset=reset,
+            dtype=np.float64,
+            ensure_all_finite=False,
+            allow_nd=True,
+            ensure_min_samples=min_samples,
+        )
+    )
+
+
+def _stays(X: Any) -> bool:
+    """Whether the data are read in pieces: grids, memory maps, and objects that hand out rows."""
+    if isinstance(X, (np.ndarray, torch.Tensor)):
+        return X.ndim > 2 or (X.ndim == 2 and isinstance(X, np.memmap))
+    foreign = isinstance(X, (str, bytes, dict, list, tuple)) or hasattr(X, "iloc") or hasattr(X, "columns")
+    return not foreign and hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "tocsr")
+
+
+def _stored_rows(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
+    """Data that are not converted; what scikit-learn would check is checked here."""
+    rows = SampleRows(X.detach() if isinstance(X, torch.Tensor) else X)
+    plain = rows.dtype in ("bfloat16", "bool") or np.dtype(rows.dtype).kind in "biuf"
+    if not plain:
+        raise ValueError(f"X has dtype {rows.dtype}; real numbers are expected.")
+    if len(rows) < min_samples:
+        raise ValueError(
+            f"Found array with {len(rows)} sample(s) (shape={rows.shape}) while a minimum of {min_samples} is required "
+            f"by {type(estimator).__name__}."
+        )
+    validate_data(estimator, np.empty((1, *rows.sample_shape)), reset=reset, skip_check_array=True)
+    return rows
+
+
+def _stack_grids(X: Any) -> Any:
+    """A list of arrays as one array.
+
+    Raises
+    ------
+    ValueError
+        If their shapes differ.
+    """
+    if not isinstance(X, (list, tuple)) or not any(hasattr(sample, "shape") for sample in X):
+        return X
+    shapes = [tuple(np.shape(sample)) for sample in X]
+    other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"X is a list of samples of unequal shapes: X[0] has {shapes[0]} and X[{other}] has {shapes[other]}. Crop, "
+            "pad or resample them to one shape, or cut windows of equal length."
+        )
+    return np.stack([sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample for sample in X])
+
+
+def _check_values(rows: SampleRows, names: Any) -> None:
     """Name the first value that is NaN, infinite or too large for float32."""
-    if not bad.any():
+    extremes = np.abs([rows.summary.low, rows.summary.high])
+    if (extremes <= FLOAT32_MAX).all():
         return
-    index = tuple(int(i) for i in np.argwhere(bad)[0])
-    value = X[index]
+    index, value = next(
+        ((start + int(bad[0, 0]), *map(int, bad[0, 1:])), chunk[tuple(bad[0])])
+        for start, chunk in rows.chunks()
+        if len(bad := np.argwhere(~(np.abs(chunk) <= FLOAT32_MAX)))
+    )
     where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
     if np.isnan(value):
         what = "contains NaN"

@@ -13,11 +13,19 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
-from flowmatch._base import FlowEstimator, plain_conditions
+from flowmatch._base import FlowEstimator, blocks, plain_conditions
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
-from flowmatch._validation import check_codes, check_lengths, check_samples, check_weights, generator_on, seed_from
+from flowmatch._validation import (
+    check_codes,
+    check_layout,
+    check_lengths,
+    check_samples,
+    check_weights,
+    generator_on,
+    seed_from,
+)
 
 
 class FlowMatchingGenerator(DensityMixin, FlowEstimator):
@@ -44,8 +52,9 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
     time_sampler : {"uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", "noise_emphasis"} or \
 TimeSampler, default="logit_normal"
         How training times are drawn.
-    loss : {"l2", "huber"} or ResidualLoss, default="l2"
-        Norm of the velocity's error.
+    loss : {"l2", "huber", "sobolev", "multiscale"} or ResidualLoss, default="l2"
+        Norm of the velocity's error. For grids, "sobolev" adds its gradients, "multiscale" its averages over coarser
+        cells, and ``ChannelWeighted(weights, loss)`` weighs the channels.
     loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
 default="uniform"
         Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
@@ -212,16 +221,18 @@ default="uniform"
         components = resolve_components(self)
         check_number("condition_dropout", self.condition_dropout, 0.0, 1.0)
         check_number("guidance_scale", self.guidance_scale, -np.inf)
-        container = preprocessing.Container.of(X)
         samples = check_samples(self, X, reset=fresh, min_samples=2)
+        container = samples.container(X)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
             samples, y, weight = _drop_weightless(samples, y, weight)
         if fresh:
-            self.sample_shape_ = samples.shape[1:]
+            if isinstance(self.network, str) and self.network != "mlp":
+                check_layout(samples.shape)
+            self.sample_shape_ = samples.sample_shape
             transform = resolve_transform(self, self.sample_shape_)
-            self._conditions = None if y is None else preprocessing.fit_conditions(y, weight)
+            self._conditions = None if y is None else preprocessing.fit_conditions(y, weight, samples.sample_shape)
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
             if isinstance(self._conditions, preprocessing.LabelEncoder):
@@ -230,12 +241,12 @@ default="uniform"
             self._conditions = self._conditions.with_shares_of(plain_conditions(y), weight)
         self._freeze_parameters(fresh=fresh)
         self._check_guidance(self.guidance_scale)
-        condition = self._encode_condition(y, len(samples))
+        self._require_conditions(y)
         if fresh:
             self._announce(samples)
-        self._train(samples, condition, weight, components, fresh=fresh)
+        self._train(samples, None if y is None else plain_conditions(y), weight, components, fresh=fresh)
 
-    def _announce(self, samples: NDArray[np.float64]) -> None:
+    def _announce(self, samples: preprocessing.SampleRows) -> None:
         """Say what was picked, and warn where quality must suffer."""
         if isinstance(self._conditions, preprocessing.LabelEncoder):
             rare = self._conditions.counts < 2
@@ -246,7 +257,7 @@ default="uniform"
                     UserWarning,
                     stacklevel=5,
                 )
-        if np.ptp(samples, axis=0).max() == 0:
+        if _all_equal(samples):
             warnings.warn("all rows of X are equal: samples will be copies of that row.", UserWarning, stacklevel=5)
         elif len(samples) < 50:
             warnings.warn(
@@ -307,16 +318,20 @@ default="uniform"
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
         condition = self._condition_tensor(y, n_samples)
-        noise = resolve_source(self._as_fitted).draw(
-            n_samples, self._source_scale, generator_on(self._fitted_device, int(seeds[1]))
-        )
-        codes = self._integrate(
-            noise, condition, n_steps=n_steps, solver=solver, guidance_scale=scale, batch_size=batch_size
-        )
-        X = self._encoder.container.wrap(self._encoder.restore(_to_numpy(codes)))
-        if not return_y:
-            return X
-        return X, self._wrap_condition(y, n_samples)
+        source, generator = resolve_source(self._as_fitted), generator_on(self._fitted_device, int(seeds[1]))
+        parts = []
+        for rows in blocks(n_samples, self._source_scale.numel()):  # so large that noise hardly takes memory
+            codes = self._integrate(
+                source.draw(rows.stop - rows.start, self._source_scale, generator),
+                None if condition is None else condition[rows],
+                n_steps=n_steps,
+                solver=solver,
+                guidance_scale=scale,
+                batch_size=batch_size,
+            )
+            parts.append(self._encoder.container.narrow(self._encoder.restore(_to_numpy(codes))))
+        X = self._encoder.container.wrap(np.concatenate(parts))
+        return (X, self._wrap_condition(y, n_samples)) if return_y else X
 
     # -- densities ----------------------------------------------------------------------------------------------
 
@@ -360,7 +375,6 @@ default="uniform"
         samples = check_samples(self, X, reset=False)
         if n_probes is not None:
             check_count("n_probes", n_probes)
-        codes = self._encoder.encode(samples)
         density = CodeDensity(
             self._inspection_network(),
             resolve_source(self._as_fitted),
@@ -370,12 +384,18 @@ default="uniform"
             self.solver if solver is None else check_choice("solver", solver, SOLVERS),
             n_probes,
         )
-        if y is None and isinstance(self._conditions, preprocessing.LabelEncoder):
-            log_density, error = self._mixture_density(density, codes, self._conditions)
-        else:
-            log_density, error = density(codes, self._known_condition(y, len(codes)))
-        log_density = log_density + self._encoder.log_jacobian(samples)
-        return (log_density, error) if return_error else log_density
+        labels = self._conditions if y is None and isinstance(self._conditions, preprocessing.LabelEncoder) else None
+        condition = None if labels is not None else self._known_condition(y, len(samples))
+        parts = []
+        for start, chunk in samples.chunks():
+            codes = self._encoder.encode(chunk)
+            if labels is not None:
+                value, error = self._mixture_density(density, codes, labels)
+            else:
+                value, error = density(codes, None if condition is None else condition[start : start + len(chunk)])
+            parts.append((value + self._encoder.log_jacobian(chunk), error))
+        log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return (log_density, errors) if return_error else log_density
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density of X, see `score_samples`."""
@@ -403,7 +423,11 @@ default="uniform"
         check_is_fitted(self)
         samples = check_samples(self, X, reset=False)
         condition = self._known_condition(y, len(samples))
-        return self._carry(self._encoder.encode(samples), condition, n_steps, solver, backward=True)
+        parts = []
+        for start, chunk in samples.chunks():
+            known = None if condition is None else condition[start : start + len(chunk)]
+            parts.append(self._carry(self._encoder.encode(chunk), known, n_steps, solver, backward=True))
+        return np.concatenate(parts)
 
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
         """Samples of latent codes, the inverse of `encode` to the accuracy of the solver.
@@ -468,8 +492,8 @@ default="uniform"
 
 
 def _drop_weightless(
-    samples: NDArray[np.float64], y: Any, weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], Any, NDArray[np.float64] | None]:
+    samples: preprocessing.SampleRows, y: Any, weight: NDArray[np.float64]
+) -> tuple[preprocessing.SampleRows, Any, NDArray[np.float64] | None]:
     """Leave out rows of weight 0; weights that are all equal are no weights."""
     kept = weight > 0
     if kept.sum() < 2:
@@ -480,7 +504,15 @@ def _drop_weightless(
         else:
             y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
     weight = weight[kept]
-    return samples[kept], y, weight if np.ptp(weight) > 0 else None
+    if not kept.all():
+        samples = samples.take(np.flatnonzero(kept))
+    return samples, y, weight if np.ptp(weight) > 0 else None
+
+
+def _all_equal(samples: preprocessing.SampleRows) -> bool:
+    """Whether every sample is the first one."""
+    first = samples.read(np.zeros(1, dtype=np.intp))
+    return all((chunk == first).all() for _, chunk in samples.chunks())
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:

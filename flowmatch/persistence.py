@@ -34,7 +34,7 @@ COMPONENTS: dict[str, type[Any]] = {
     for name, value in vars(room).items()
     if isinstance(value, type) and issubclass(value, Component)
 }
-_TRAINING_ONLY = ("loss_weight", "callbacks")
+_TRAINING_ONLY = ("loss", "loss_weight", "callbacks")
 _LEFT_OUT = {"left_out": True}
 """Stands for a parameter that a file cannot hold; it loads as the default."""
 
@@ -62,22 +62,8 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
             "sklearn": sklearn.__version__,
         },
         "parameters": {name: pack.parameter(name, value) for name, value in parameters.items()},
-        "encoder": {
-            "container": pack.container(encoder.container),
-            "transform": pack.parameter("preprocessing", encoder.transform),
-            "state": {
-                name: pack.array(f"transform.{name}", value) for name, value in encoder.transform.get_state().items()
-            },
-            "varying": pack.array("encoder.varying", encoder.varying),
-            "constants": pack.array("encoder.constants", encoder.constants),
-            "levels": [pack.array(f"encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
-        },
-        "conditions": None
-        if conditions is None
-        else {
-            "kind": type(conditions).__name__,
-            **{name: pack.field(f"conditions.{name}", value) for name, value in vars(conditions).items()},
-        },
+        "encoder": _pack_encoder(pack, "", encoder),
+        "conditions": None if conditions is None else _pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
         "fitted": {
             "n_features_in_": int(estimator.n_features_in_),
@@ -92,6 +78,29 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
         },
     }
     write_tensors(path, tensors, header)
+
+
+def _pack_encoder(pack: _Packer, prefix: str, encoder: preprocessing.SampleEncoder) -> dict[str, Any]:
+    state = encoder.transform.get_state()
+    return {
+        "container": pack.container(encoder.container),
+        "transform": pack.parameter("preprocessing", encoder.transform),
+        "state": {name: pack.array(f"{prefix}transform.{name}", value) for name, value in state.items()},
+        "varying": pack.array(f"{prefix}encoder.varying", encoder.varying),
+        "constants": pack.array(f"{prefix}encoder.constants", encoder.constants),
+        "levels": [pack.array(f"{prefix}encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
+        "sample_shape": list(encoder.sample_shape),
+    }
+
+
+def _pack_conditions(pack: _Packer, conditions: preprocessing.ConditionEncoder) -> dict[str, Any]:
+    packed: dict[str, Any] = {"kind": type(conditions).__name__}
+    for name, value in vars(conditions).items():
+        if isinstance(value, preprocessing.SampleEncoder):
+            packed[name] = {"encoder": _pack_encoder(pack, f"conditions.{name}.", value)}
+        else:
+            packed[name] = pack.field(f"conditions.{name}", value)
+    return packed
 
 
 def load(
@@ -165,12 +174,13 @@ def _rebuild(
     estimator._freeze_parameters(fresh=True)
     resolve_components(estimator)
     _set_fitted(estimator, header["fitted"])
-    estimator._encoder = _rebuild_encoder(header["encoder"], estimator.sample_shape_, unpack)
+    estimator._encoder = _rebuild_encoder(header["encoder"], unpack)
+    _require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
     estimator.preprocessing_ = estimator._encoder.transform
     estimator._conditions = _rebuild_conditions(header["conditions"], header["condition_size"], unpack)
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
-    module = build_network(resolve_network(estimator), estimator._encoder.code_shape, header["condition_size"])
+    module = build_network(resolve_network(estimator), estimator._encoder.code_shape, estimator._conditions)
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     estimator._trainable = [p.requires_grad for p in module.parameters()]
     estimator.network_ = module.eval().requires_grad_(False)
@@ -195,9 +205,9 @@ def _set_fitted(estimator: FlowEstimator, fitted: Mapping[str, Any]) -> None:
         estimator.feature_names_in_ = np.asarray(names, dtype=object)
 
 
-def _rebuild_encoder(
-    saved: Mapping[str, Any], sample_shape: tuple[int, ...], unpack: _Unpacker
-) -> preprocessing.SampleEncoder:
+def _rebuild_encoder(saved: Mapping[str, Any], unpack: _Unpacker) -> preprocessing.SampleEncoder:
+    sample_shape = tuple(saved["sample_shape"])
+    _require(all(type(size) is int and size > 0 for size in sample_shape), "sample_shape")
     transform = unpack.parameter(saved["transform"])
     _require(isinstance(transform, preprocessing.ColumnTransform), "transform")
     state = {name: unpack.array(value) for name, value in saved["state"].items()}
@@ -223,10 +233,17 @@ def _rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: _Unp
     if saved is None:
         _require(size == 0, "condition_size")
         return None
-    kinds = {"LabelEncoder": preprocessing.LabelEncoder, "NumberEncoder": preprocessing.NumberEncoder}
-    values = {name: unpack.field(value) for name, value in saved.items() if name != "kind"}
-    conditions = kinds[saved["kind"]](**values)
+    kinds = ("LabelEncoder", "NumberEncoder", "MixedEncoder", "GridEncoder")
+    _require(saved["kind"] in kinds, "kind of conditions")
+    values = {
+        name: _rebuild_encoder(value["encoder"], unpack) if "encoder" in value else unpack.field(value)
+        for name, value in saved.items()
+        if name != "kind"
+    }
+    conditions = getattr(preprocessing, saved["kind"])(**values)
     _require(conditions.size == size, "condition_size")
+    if isinstance(conditions, preprocessing.GridEncoder):
+        return conditions
     entries = conditions.classes if isinstance(conditions, preprocessing.LabelEncoder) else conditions.rows
     _require(conditions.shares.shape == entries.shape[:1], "shares")
     _require(conditions.encode(conditions.draw(1, np.random.RandomState(0)), 1).shape == (1, size), "conditions")
@@ -261,19 +278,22 @@ class _Packer:
     def field(self, name: str, value: Any) -> dict[str, Any]:
         if isinstance(value, preprocessing.Container):
             return {"container": self.container(value)}
+        if isinstance(value, tuple):
+            return {"arrays": [self.array(f"{name}.{i}", entry) for i, entry in enumerate(value)]}
         return self.array(name, value) if isinstance(value, np.ndarray) else {"value": value}
 
     def parameter(self, name: str, value: Any) -> Any:
         if isinstance(value, Component):
-            kind = type(value).__name__
-            if COMPONENTS.get(kind) is not type(value) or isinstance(value, objectives.CallableWeight):
+            if not _fits_in_a_file(value):
                 return self._left_out(name, value)
             return {
-                "component": kind,
-                "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params().items()},
+                "component": type(value).__name__,
+                "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params(deep=False).items()},
             }
         if isinstance(value, (tuple, list)):
-            return self._left_out(name, value) if name == "callbacks" and value else list(value)
+            if name == "callbacks" and value:
+                return self._left_out(name, value)
+            return [self.parameter(name, entry) for entry in value]
         if isinstance(value, (str, bool, int, float, type(None))):
             return value
         if isinstance(value, (np.integer, np.floating, np.bool_)):
@@ -310,6 +330,8 @@ class _Unpacker:
     def field(self, saved: Mapping[str, Any]) -> Any:
         if "container" in saved:
             return self.container(saved["container"])
+        if "arrays" in saved:
+            return tuple(self.array(entry) for entry in saved["arrays"])
         return saved["value"] if "value" in saved else self.array(saved)
 
     def parameter(self, saved: Any) -> Any:
@@ -323,6 +345,16 @@ class _Unpacker:
 
     def parameters(self, saved: Mapping[str, Any]) -> dict[str, Any]:
         return {name: self.parameter(value) for name, value in saved.items() if value != _LEFT_OUT}
+
+
+def _fits_in_a_file(component: Component) -> bool:
+    """Whether a component is flowmatch's own and holds no function, nor do those inside it."""
+    if COMPONENTS.get(type(component).__name__) is not type(component):
+        return False
+    return all(
+        _fits_in_a_file(value) if isinstance(value, Component) else not callable(value)
+        for value in component.get_params(deep=False).values()
+    )
 
 
 def _plain(value: Any) -> Any:

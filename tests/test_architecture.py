@@ -16,11 +16,13 @@ MAY_USE = {
     "preprocessing": BOTTOM,
     "objectives": BOTTOM | {"flow"},
     "training": BOTTOM,
+    "datasets": BOTTOM,
+    "plotting": BOTTOM,
     "_component": set(),
     "_checks": {"_component"},
     "_numerics": set(),
     "_tensor_file": set(),
-    "_validation": BOTTOM,
+    "_validation": BOTTOM | {"preprocessing"},
 }
 ROOMS = [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"]
 

@@ -2,6 +2,16 @@
 
 from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
+from flowmatch.networks.transformer import DiffusionTransformer, Transformer
 from flowmatch.networks.unet import ConvolutionalUNet, UNet
 
-__all__ = ["MLP", "ConcatenatedMLP", "ConditionedNetwork", "ConvolutionalUNet", "ModulatedMLP", "UNet"]
+__all__ = [
+    "MLP",
+    "ConcatenatedMLP",
+    "ConditionedNetwork",
+    "ConvolutionalUNet",
+    "DiffusionTransformer",
+    "ModulatedMLP",
+    "Transformer",
+    "UNet",
+]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 
@@ -47,9 +49,13 @@ class ConditionedNetwork(nn.Module):
         grid = condition[:, condition.shape[1] - size :].reshape(len(x), self.context_channels, *x.shape[2:])
         return condition[:, : condition.shape[1] - size], torch.cat([x, grid], dim=1)
 
-    def _run(self, block: nn.Module, *arguments: Any) -> Any:
-        """Run a block; with activation checkpointing its activations are computed again in the backward pass."""
-        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+    def _run(self, block: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        """Run a block; with activation checkpointing its activations are computed again in the backward pass.
+
+        Not under `torch.func.jvp`: what is computed again would lack the tangents.
+        """
+        recompute = self.activation_checkpointing and self.training and torch.is_grad_enabled()
+        if recompute and not has_tangent(*arguments):
             return checkpoint(block, *arguments, use_reentrant=False)
         return block(*arguments)
 
@@ -71,6 +77,11 @@ def vector_size(condition_size: int, context_channels: int, sample_shape: tuple[
     return size
 
 
+def has_tangent(*values: Any) -> bool:
+    """Whether one of the tensors is being differentiated in forward mode, as `torch.func.jvp` does."""
+    return any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in values)
+
+
 def zero_initialised(layer: Any) -> Any:
     """Start a layer at zero, so that the network starts as zero or the block as the identity."""
     nn.init.zeros_(layer.weight)
@@ -79,9 +90,11 @@ def zero_initialised(layer: Any) -> Any:
 
 
 def check_grid(kind: str, sample_shape: tuple[int, ...]) -> None:
-    """Raise a ValueError unless samples are grids (C, *grid) of one to three axes."""
+    """Raise a ValueError unless samples are grids (C, *grid) of one to three axes, none of them empty."""
     if not 2 <= len(sample_shape) <= 4:
         raise ValueError(
             f"network={kind!r} needs signals (C, L), images (C, H, W) or fields (C, D, H, W), but samples have shape "
             f"{sample_shape}; use network='mlp' for tables."
         )
+    if min(sample_shape) < 1:
+        raise ValueError(f"network={kind!r} needs at least one channel and one point on every axis, got {sample_shape}.")

@@ -1,10 +1,11 @@
-"""Features of time: what a network sees instead of the bare scalar t."""
+"""Features of time and place: what a network sees instead of the bare numbers."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,6 +32,41 @@ def sinusoidal_features(t: Tensor, n_features: int, max_frequency: float = 8.0) 
     frequencies = math.pi * 0.25 * (4.0 * max_frequency) ** exponents
     angles = t[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def position_features(grid: tuple[int, ...], n_features: int, like: Tensor, longest: float = 100.0) -> Tensor:
+    """Sines and cosines of the place of every point of a grid.
+
+    The positional encoding of Vaswani et al. (2017, section 3.5), each axis with an equal share of the features, what
+    does not divide left at zero. Wavelengths run from 2 pi to ``2 pi * longest`` points; that paper's 10,000 suits
+    longer sequences than the few hundred points that attention is used for here.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        Points along each of d axes.
+    n_features : int
+        At least 2 d.
+    like : Tensor
+        Gives dtype and device.
+    longest : float
+        The longest wavelength, in units of 2 pi points.
+
+    Returns
+    -------
+    Tensor of shape (prod(grid), n_features)
+    """
+    dtype = torch.promote_types(like.dtype, torch.float32)  # half precision does not hold the angles
+    n_frequencies = n_features // (2 * len(grid))
+    exponents = torch.linspace(0.0, -1.0, n_frequencies, device=like.device, dtype=dtype)
+    parts = []
+    for axis, size in enumerate(grid):
+        angles = torch.arange(size, device=like.device, dtype=dtype)[:, None] * longest**exponents
+        features = torch.cat([angles.sin(), angles.cos()], dim=1)
+        aligned = features.view(*[1] * axis, size, *[1] * (len(grid) - 1 - axis), 2 * n_frequencies)
+        parts.append(aligned.expand(*grid, 2 * n_frequencies).flatten(0, -2))
+    places = torch.cat(parts, dim=1).to(like.dtype)
+    return F.pad(places, (0, n_features - places.shape[1]))
 
 
 class TimeFeatures(nn.Module):

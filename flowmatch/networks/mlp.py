@@ -95,9 +95,12 @@ class ConcatenatedMLP(ConditionedNetwork):
         inputs = [x.flatten(1), self.time_features(t, step), self._condition_or_zeros(condition, x)]
         h = F.silu(self.first(torch.cat(inputs, dim=1)))
         for layer in self.layers:
-            update = F.silu(layer(h))
-            h = h + (update if self.dropout is None else self.dropout(update))
+            h = self._run(self._residual, h, layer)
         return self.head(h).reshape(x.shape)
+
+    def _residual(self, h: Tensor, layer: nn.Module) -> Tensor:
+        update = F.silu(layer(h))
+        return h + (update if self.dropout is None else self.dropout(update))
 
 
 class ModulatedMLP(ConditionedNetwork):
@@ -120,7 +123,7 @@ class ModulatedMLP(ConditionedNetwork):
         context = F.silu(self.embed_context(torch.cat(features, dim=1)))
         h = self.embed_sample(x.flatten(1))
         for block in self.blocks:
-            h = block(h, context)
+            h = self._run(block, h, context)
         return self.head(self.last(h)).reshape(x.shape)
 
 

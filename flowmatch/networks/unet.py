@@ -225,12 +225,17 @@ class AttentionBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = group_norm(channels)
-        self.attention = SelfAttention(channels, n_heads=max(1, channels // 32))
+        self.attention = SelfAttention(channels, attention_heads(channels))
         zero_initialised(self.attention.join)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         points = self.norm(x).flatten(2).transpose(1, 2)
         return x + self.attention(points).transpose(1, 2).reshape(x.shape)
+
+
+def attention_heads(channels: int) -> int:
+    """Heads of at least 32 channels each, or one."""
+    return max(h for h in range(1, max(1, channels // 32) + 1) if channels % h == 0)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -1,6 +1,7 @@
 """Objectives: what a network is trained to minimise, ``objective(network, x1, condition, generator) -> (B,)``."""
 
-from flowmatch.objectives.losses import LOSSES, L2Loss, PseudoHuberLoss, ResidualLoss
+from flowmatch.objectives.fields import LOSSES, ChannelWeighted, MultiScale, Sobolev
+from flowmatch.objectives.losses import L2Loss, PseudoHuberLoss, ResidualLoss
 from flowmatch.objectives.velocity import VelocityObjective
 from flowmatch.objectives.weights import (
     LOSS_WEIGHTS,
@@ -19,14 +20,17 @@ __all__ = [
     "LOSS_WEIGHTS",
     "AdaptiveWeight",
     "CallableWeight",
+    "ChannelWeighted",
     "DataEndWeight",
     "L2Loss",
     "LossWeight",
     "MinSNRWeight",
+    "MultiScale",
     "NoiseEndWeight",
     "PseudoHuberLoss",
     "ResidualLoss",
     "SNRWeight",
+    "Sobolev",
     "UniformWeight",
     "VelocityObjective",
 ]

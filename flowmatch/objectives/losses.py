@@ -25,6 +25,9 @@ class ResidualLoss(Component, ABC):
             Times of the samples, for losses that change along the path.
         """
 
+    def check_shape(self, sample_shape: tuple[int, ...]) -> None:
+        """Raise a ValueError if the loss does not fit samples of that shape; called before training starts."""
+
 
 @dataclass(frozen=True)
 class L2Loss(ResidualLoss):
@@ -57,6 +60,3 @@ class PseudoHuberLoss(ResidualLoss):
         residual = residual.flatten(1)
         c = self.scale * residual.shape[1] ** 0.5
         return (residual.square().sum(1) + c * c).sqrt() - c
-
-
-LOSSES: dict[str, type[ResidualLoss]] = {"l2": L2Loss, "huber": PseudoHuberLoss}

@@ -1,24 +1,42 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
-from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder, NumberEncoder, fit_conditions
+from flowmatch.preprocessing.condition_kinds import fit_conditions
+from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.mixed_conditions import MixedEncoder
 from flowmatch.preprocessing.quantile import QuantileNormal
-from flowmatch.preprocessing.samples import TRANSFORMS, SampleEncoder, TrainingCodes, choose_transform
+from flowmatch.preprocessing.rows import RowSummary, SampleRows
+from flowmatch.preprocessing.samples import (
+    FITTED_NUMBERS,
+    TRANSFORMS,
+    SampleEncoder,
+    StoredCodes,
+    TrainingCodes,
+    choose_transform,
+)
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 
 __all__ = [
+    "FITTED_NUMBERS",
     "TRANSFORMS",
     "ColumnTransform",
     "ConditionEncoder",
+    "Conditions",
     "Container",
+    "GridEncoder",
     "Identity",
     "LabelEncoder",
     "Log1pStandardize",
     "MinMax",
+    "MixedEncoder",
     "NumberEncoder",
     "QuantileNormal",
+    "RowSummary",
     "SampleEncoder",
+    "SampleRows",
     "Standardize",
+    "StoredCodes",
     "TrainingCodes",
     "choose_transform",
     "fit_conditions",

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowmatch.preprocessing.containers import Container
 
-_MANY_VALUES = 20
+
+@dataclass(frozen=True)
+class Conditions:
+    """Vectors (n, k) of the training rows' conditions."""
+
+    vectors: Tensor
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Vectors of the given rows."""
+        return self.vectors[rows.to(self.vectors.device)]
+
+    def take(self, rows: Tensor) -> Conditions:
+        """A subset of the rows."""
+        return Conditions(self.draw(rows))
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """What identifies the conditions, for fingerprints."""
+        return {"condition": self.vectors}
 
 
 class ConditionEncoder(ABC):
@@ -25,6 +43,8 @@ class ConditionEncoder(ABC):
     """
 
     container: Container
+    context_channels = 0
+    """Channels of a grid that the last numbers of a vector hold, flattened."""
 
     @property
     @abstractmethod
@@ -41,6 +61,10 @@ class ConditionEncoder(ABC):
     @abstractmethod
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
         """Vectors (n_samples, size) of one condition for all samples, or one a sample."""
+
+    def training_vectors(self, y: Any, device: torch.device) -> Conditions:
+        """The conditions of the training rows, to be drawn from."""
+        return Conditions(torch.as_tensor(self.encode(y, len(y)), device=device))
 
     @abstractmethod
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
@@ -68,13 +92,7 @@ class LabelEncoder(ConditionEncoder):
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: NDArray[np.float64] | None) -> LabelEncoder:
         """Learn the classes of `y` (n,) and how often each occurs."""
-        try:
-            classes, codes = np.unique(y, return_inverse=True)
-        except TypeError as error:
-            kinds = sorted({type(value).__name__ for value in y})
-            raise ValueError(
-                f"y mixes types that cannot be sorted: {', '.join(kinds)}. Make all labels one type."
-            ) from error
+        classes, codes = find_classes(y)
         total = np.bincount(codes, weights=weight, minlength=len(classes))
         return cls(container, classes, total / total.sum(), np.bincount(codes, minlength=len(classes)))
 
@@ -95,14 +113,7 @@ class LabelEncoder(ConditionEncoder):
             labels = labels[:, 0]
         if labels.ndim != 1 or len(labels) not in (1, n_samples):
             raise ValueError(f"y has shape {labels.shape}; expected one label, or one for each of {n_samples} samples.")
-        positions = {label: position for position, label in enumerate(self.classes.tolist())}
-        codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.intp)
-        if (codes < 0).any():
-            known = ", ".join(repr(label) for label in list(positions)[:20])
-            raise ValueError(
-                f"y holds the label {labels.tolist()[np.argmin(codes)]!r}, which was not there in training. "
-                f"Known labels: {known}{', ...' if len(positions) > 20 else ''}."
-            )
+        codes = positions_of(labels, self.classes)
         return np.broadcast_to(codes, (n_samples,)) if len(codes) != n_samples else codes
 
     def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> LabelEncoder:
@@ -117,7 +128,7 @@ class LabelEncoder(ConditionEncoder):
         return np.eye(self.size, dtype=np.float32)[self.codes(y, n_samples)]
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        return self.classes[rng.permutation(_systematic(self.shares, n_samples, rng))]
+        return self.classes[rng.permutation(systematic_sample(self.shares, n_samples, rng))]
 
 
 @dataclass
@@ -182,60 +193,47 @@ class NumberEncoder(ConditionEncoder):
         return rows
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        rows = self.rows[rng.permutation(_systematic(self.shares, n_samples, rng))]
+        rows = self.rows[rng.permutation(systematic_sample(self.shares, n_samples, rng))]
         return rows[:, 0] if self.one_dimensional else rows
 
 
-def fit_conditions(y: Any, weight: NDArray[np.float64] | None) -> LabelEncoder | NumberEncoder:
-    """Choose and fit an encoder for conditions `y` with row weights.
+def systematic_sample(shares: NDArray[np.float64], n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+    """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
+    points = (np.arange(n_samples) + rng.uniform()) / n_samples
+    return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
 
-    Two-dimensional `y` are numbers. One-dimensional `y` are labels, unless they are floating point numbers with a
-    fraction, or numbers of which more than 20 and more than a tenth of the rows are distinct.
+
+def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Distinct labels in order, and the position of each label among them.
 
     Raises
     ------
     ValueError
-        For NaN, infinities, or several columns that are not numbers.
+        If their types cannot be sorted.
     """
-    container = Container.of(y)
-    values = np.asarray(y.detach().cpu().float() if str(getattr(y, "dtype", "")) == "torch.bfloat16" else y)
-    if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
-        values = values[:, 0]
-    if values.ndim not in (1, 2):
-        raise ValueError(f"y has {values.ndim} dimensions {values.shape}; expected labels (n,) or numbers (n, k).")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind == "O" and any(map(_is_missing, values.ravel())):
-        raise ValueError("Input y contains NaN or None.")
-    if values.ndim == 2:
-        if values.dtype.kind == "O" and all(isinstance(value, numbers.Real) for value in values.ravel()):
-            values = values.astype(np.float64)  # columns of several dtypes
-        if values.dtype.kind not in "biuf":
-            raise ValueError(
-                f"y has {values.shape[1]} columns of dtype {values.dtype}; several conditions must be numbers."
-            )
-        return NumberEncoder.fit(values, container, weight)
-    return (NumberEncoder if _is_measurement(values) else LabelEncoder).fit(values, container, weight)
-
-
-def _is_missing(value: Any) -> bool:
     try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA is neither true nor false
-        return True
+        return np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(value).__name__ for value in labels})
+        raise ValueError(
+            f"{what} mixes types that cannot be sorted: {', '.join(kinds)}. Make all labels one type."
+        ) from error
 
 
-def _is_measurement(y: NDArray[Any]) -> bool:
-    """Whether one-dimensional conditions are amounts rather than labels."""
-    if y.dtype.kind not in "iuf":
-        return False
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        return True
-    n_distinct = len(np.unique(y))
-    return n_distinct > _MANY_VALUES and n_distinct > len(y) / 10
+def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -> NDArray[np.intp]:
+    """Positions of labels in `classes`.
 
-
-def _systematic(shares: NDArray[np.float64], n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
-    """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
-    points = (np.arange(n_samples) + rng.uniform()) / n_samples
-    return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
+    Raises
+    ------
+    ValueError
+        For labels that were not there in training.
+    """
+    positions = {label: position for position, label in enumerate(classes.tolist())}
+    codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.intp)
+    if (codes < 0).any():
+        known = ", ".join(repr(label) for label in list(positions)[:20])
+        raise ValueError(
+            f"{what} holds the label {labels.tolist()[np.argmin(codes)]!r}, which was not there in training. "
+            f"Known labels: {known}{', ...' if len(positions) > 20 else ''}."
+        )
+    return codes

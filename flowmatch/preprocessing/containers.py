@@ -41,7 +41,12 @@ class Container:
             return cls("dataframe", tuple(str(dtype) for dtype in data.dtypes), tuple(data.columns))
         if hasattr(data, "to_frame") and hasattr(data, "dtype"):
             return cls("series", (str(data.dtype),), (data.name,))
-        return cls("numpy", (str(np.asarray(data).dtype),))
+        return cls("numpy", (str(data.dtype if hasattr(data, "dtype") else np.asarray(data).dtype),))
+
+    @property
+    def numpy_dtype(self) -> str:
+        """The first dtype, as numpy knows it."""
+        return "float32" if self.dtypes[0] == "bfloat16" else self.dtypes[0]
 
     def tolerance(self, n_columns: int) -> Array:
         """Relative rounding error of each column, (n_columns,): that of its floating dtype, 0 for float64."""
@@ -49,6 +54,10 @@ class Container:
         dtypes = [dtype.lower() for dtype in self.dtypes]
         errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
         return np.broadcast_to(np.asarray(errors), (n_columns,))
+
+    def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Give `values` the dtype of an array or tensor; data frames wait for `wrap`."""
+        return _as_dtype(values, self.dtypes[0]) if self.kind in ("numpy", "torch") else values
 
     def wrap(self, values: NDArray[Any]) -> Any:
         """Give float64 `values` the container and dtypes of the original."""

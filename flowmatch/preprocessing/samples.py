@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import (
     Array,
     ColumnTransform,
@@ -28,6 +29,12 @@ TRANSFORMS: dict[str, type[ColumnTransform]] = {
     "none": Identity,
 }
 
+
+FITTED_NUMBERS = 2**22
+"""Numbers that the scaling is fitted to at most."""
+
+ENCODED_AT_ONCE = 2**26
+"""Most numbers that are encoded before training; larger data are encoded batch by batch."""
 
 MOST_LEVELS = 256
 """A channel with at most so many distinct values counts as discrete."""
@@ -67,18 +74,27 @@ class SampleEncoder:
     levels: tuple[Array, ...] = ()
 
     @classmethod
-    def fit(cls, X: Array, container: Container, transform: ColumnTransform, weight: Array | None) -> SampleEncoder:
-        """Fit to `X` (n, *sample_shape), with row weights of mean 1."""
-        columns = to_columns(X)
-        varying = np.ptp(columns, axis=0) > 0
+    def fit(
+        cls, X: SampleRows | Array, container: Container, transform: ColumnTransform, weight: Array | None
+    ) -> SampleEncoder:
+        """Fit to `X` (n, *sample_shape), with row weights of mean 1.
+
+        Of more than four million numbers, a random part that holds the extremes of every column decides the scaling.
+        """
+        rows = SampleRows.of(X)
+        varying = rows.summary.high > rows.summary.low
         if not varying.any():
             varying[0] = True
-        if X.ndim > 2:
-            weight = None if weight is None else np.repeat(weight, len(columns) // len(X))
-        used = columns[:, varying] if X.ndim == 2 else columns
-        transform.fit(used, weight, container.tolerance(X.shape[1])[varying if X.ndim == 2 else slice(None)])
-        levels = () if X.ndim == 2 else tuple(map(find_levels, columns.T))
-        return cls(container, transform, varying, columns[0].copy(), X.shape[1:], levels)
+        part = rows.subset(FITTED_NUMBERS)
+        columns = to_columns(rows.read(part))
+        weight = None if weight is None else weight[part]
+        is_table = len(rows.sample_shape) == 1
+        if not is_table and weight is not None:
+            weight = np.repeat(weight, len(columns) // len(part))
+        used = columns[:, varying] if is_table else columns
+        transform.fit(used, weight, container.tolerance(columns.shape[1])[varying if is_table else slice(None)])
+        levels = () if is_table else tuple(map(find_levels, columns.T))
+        return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -114,16 +130,26 @@ class SampleEncoder:
             total = np.where((X[:, fixed] == self.constants[fixed]).all(axis=1), total, -np.inf)
         return total
 
-    def training_codes(self, X: Array, device: torch.device) -> TrainingCodes:
-        """The training set on `device`, ready to be drawn from."""
+    def training_codes(self, X: SampleRows | Array, device: torch.device) -> TrainingCodes | StoredCodes:
+        """The training set, ready to be drawn from: encoded on `device`, or left where it is.
+
+        Data on disk, behind a container, or of more than 64 million numbers stay there; their rows are encoded when
+        they are drawn.
+        """
+        rows = SampleRows.of(X)
+        if rows.in_memory and rows.size <= ENCODED_AT_ONCE:
+            low, high = self.training_cells(rows.array())
+            return TrainingCodes(self.transform, low.to(device), None if high is None else high.to(device))
+        return StoredCodes(self, rows, device)
+
+    def training_cells(self, X: Array) -> tuple[Tensor, Tensor | None]:
+        """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
         low, high = self.transform.training_cells(self._columns_in(X))
-        return TrainingCodes(
-            self.transform,
-            torch.as_tensor(self._shape_out(low, len(X)), dtype=torch.float32, device=device),
-            None
-            if high is None
-            else torch.as_tensor(self._shape_out(high, len(X)), dtype=torch.float32, device=device),
-        )
+
+        def as_codes(bound: Array) -> Tensor:
+            return torch.from_numpy(self._shape_out(bound, len(X)).astype(np.float32))
+
+        return as_codes(low), None if high is None else as_codes(high)
 
     def _columns_in(self, X: Array) -> Array:
         return X[:, self.varying] if self.is_table else to_columns(X)
@@ -146,7 +172,7 @@ class SampleEncoder:
 
 @dataclass(frozen=True)
 class TrainingCodes:
-    """Codes of the training set, or the cells to draw them from; batches are drawn by row numbers.
+    """Codes of the training set on the device, or the cells to draw them from; batches are drawn by row numbers.
 
     Attributes
     ----------
@@ -161,6 +187,15 @@ class TrainingCodes:
     def __len__(self) -> int:
         return len(self.low)
 
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers are wanted."""
+        return self.low.device
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """What identifies the data, for fingerprints."""
+        return {"low": self.low, "high": self.high}
+
     def take(self, rows: Tensor) -> TrainingCodes:
         """A subset of the rows."""
         return TrainingCodes(self.transform, self.low[rows], None if self.high is None else self.high[rows])
@@ -169,6 +204,37 @@ class TrainingCodes:
         """Codes of the given rows, (B, *code_shape)."""
         high = None if self.high is None else self.high[rows]
         return self.transform.draw_codes(self.low[rows], high, generator)
+
+
+@dataclass(frozen=True)
+class StoredCodes:
+    """A training set that stays where it is; batches are read, encoded and moved to the device."""
+
+    encoder: SampleEncoder
+    rows: SampleRows
+    target: torch.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Where row numbers are wanted."""
+        return torch.device("cpu")
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        """What identifies the data, for fingerprints."""
+        return {"rows": torch.tensor(list(self.rows.digest()))}
+
+    def take(self, rows: Tensor) -> StoredCodes:
+        """A subset of the rows."""
+        return StoredCodes(self.encoder, self.rows.take(rows.numpy()), self.target)
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Codes of the given rows, (B, *code_shape), on the device."""
+        low, high = self.encoder.training_cells(self.rows.read(rows.numpy()))
+        high = None if high is None else high.to(self.target)
+        return self.encoder.transform.draw_codes(low.to(self.target), high, generator)
 
 
 def find_levels(values: Array) -> Array:

@@ -1,8 +1,9 @@
-"""Training: the loop, its options, averaging, callbacks and checkpoints."""
+"""Training: the loop, its options, averaging, callbacks, monitoring and checkpoints."""
 
 from flowmatch.training.callbacks import CallbackList, FitContext
 from flowmatch.training.checkpoints import Checkpointer, fingerprint
 from flowmatch.training.loop import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
+from flowmatch.training.monitoring import SampleMonitor, TensorBoardWriter
 from flowmatch.training.options import TrainingOptions
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Checkpointer",
     "FitContext",
     "NonFiniteTrainingError",
+    "SampleMonitor",
+    "TensorBoardWriter",
     "TrainingOptions",
     "TrainingPlan",
     "TrainingRun",

@@ -6,6 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
+from flowmatch._component import Component
+
 HOOKS = ("setup", "on_fit_task_begin", "on_fit_task_end", "teardown")
 
 
@@ -24,7 +28,12 @@ class FitContext:
     max_iter : int
         Optimiser steps asked for.
     report : dict
-        The newest entry of the history: step, loss, validation_loss, gradient_norm, learning_rate, seconds.
+        The newest entry of the history: step, loss, validation_loss, gradient_norm, learning_rate, seconds. A number
+        that a callback adds under another name becomes a column of `history_`, NaN at the reports that lack it.
+    history : dict of lists
+        The reports of this fit so far, those before an interruption included.
+    memory : dict of tensors
+        What a callback puts here comes back when the fit goes on from a checkpoint.
     """
 
     estimator_name: str
@@ -32,6 +41,8 @@ class FitContext:
     task_name: str = "fit"
     task_id: int = 0
     report: dict[str, float] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 def check_callbacks(callbacks: Any) -> None:
@@ -41,6 +52,12 @@ def check_callbacks(callbacks: Any) -> None:
     for callback in callbacks:
         if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise ValueError(f"callbacks: {callback!r} has none of the hooks {', '.join(HOOKS)}.")
+        if isinstance(callback, Component):
+            callback.validate()
+    names = [callback.name for callback in callbacks if isinstance(callback, Component) and hasattr(callback, "name")]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"callbacks: {names.count(name)} of them are called {name!r}; give each its own name.")
 
 
 class CallbackList:
@@ -50,10 +67,17 @@ class CallbackList:
     its methods (`sample`, `save`) work. The user's own object takes them over when the fit ends.
     """
 
-    def __init__(self, callbacks: Iterable[Any], estimator: Any, max_iter: int) -> None:
+    def __init__(
+        self,
+        callbacks: Iterable[Any],
+        estimator: Any,
+        max_iter: int,
+        history: dict[str, list[float]],
+        memory: dict[str, Tensor],
+    ) -> None:
         self.callbacks = tuple(callbacks)
         self.estimator = estimator
-        self.context = FitContext(type(estimator).__name__, max_iter)
+        self.context = FitContext(type(estimator).__name__, max_iter, history=history, memory=memory)
 
     def report(self, entry: dict[str, float]) -> bool:
         """End the stretch of steps up to a report, and begin the next unless a callback stops training."""

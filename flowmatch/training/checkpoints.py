@@ -93,6 +93,7 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
         **{f"average.{name}": value for name, value in run.averaged_network.state_dict().items()},
         **{f"good.{i}": value for i, value in enumerate(run.good_weights)},
         **{f"best.{i}": value for i, value in enumerate(run.best_weights or ())},
+        **{f"memory.{name}": value for name, value in run.memory.items()},
         "rows": run.rows.stream,
         "sums": run.sums,
         "random.global": torch.get_rng_state(),
@@ -120,6 +121,7 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
     run.averaged_network.load_state_dict(_section(tensors, "average"))
     run.good_weights = _weights(_section(tensors, "good"), run.device)
     run.best_weights = _weights(_section(tensors, "best"), run.device) or None
+    run.memory = {name: value.to(run.device) for name, value in _section(tensors, "memory").items()}
     run.rows.stream = tensors["rows"].to(run.rows.device)
     run.sums = tensors["sums"].to(run.device)
     state: dict[int, dict[str, Tensor]] = {}

@@ -121,6 +121,8 @@ class TrainingRun:
         self.best_weights: list[Tensor] | None = None
         self.best_loss = math.inf
         self.reports_since_best = 0
+        self.memory: dict[str, Tensor] = {}
+        """What callbacks want kept in checkpoints."""
 
     @property
     def diverged(self) -> bool:
@@ -179,6 +181,14 @@ class TrainingRun:
         for name, value in entry.items():
             self.history[name].append(value)
         return entry
+
+    def record(self, entry: dict[str, float]) -> None:
+        """Take what callbacks added to the newest entry into the history, NaN where a report lacks it."""
+        earlier = len(self.history["step"]) - 1
+        for name in entry.keys() - self.history.keys():
+            self.history[name] = [math.nan] * earlier
+        for name in self.history.keys() - set(HISTORY):
+            self.history[name].append(float(entry.get(name, math.nan)))
 
     def finish(self) -> nn.Module:
         """The averaged network, with its best weights if early stopping kept any."""
@@ -273,6 +283,7 @@ def train(
                 bar.update(run.step - bar.n)
                 bar.set_postfix(loss=f"{entry['loss']:.4g}", rate=f"{entry['learning_rate']:.2g}")
                 stop = on_report is not None and on_report(entry)
+                run.record(entry)
             if on_step is not None:
                 on_step(run)
             if stop:

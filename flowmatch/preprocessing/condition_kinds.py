@@ -1,0 +1,81 @@
+"""Which encoder suits a user's conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder, NumberEncoder
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.mixed_conditions import MixedEncoder, is_numeric
+
+_MANY_VALUES = 20
+
+
+def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tuple[int, ...] = ()) -> ConditionEncoder:
+    """Choose and fit an encoder for conditions `y` with row weights, for samples of `sample_shape`.
+
+    One-dimensional `y` are labels, unless they are floating point numbers with a fraction, or numbers of which more
+    than 20 and more than a tenth of the rows are distinct. Columns of two-dimensional `y` are numbers, or labels where
+    they hold text, categories or, beside others, booleans. More dimensions are grids (n, channels, *grid) on the grid
+    of the samples.
+
+    Raises
+    ------
+    ValueError
+        For NaN, infinities, or another number of dimensions.
+    """
+    container = Container.of(y)
+    if len(getattr(y, "shape", ())) > 2:
+        return _fit_grids(y, container, weight, sample_shape)
+    values = np.asarray(y.detach().cpu().float() if str(getattr(y, "dtype", "")) == "torch.bfloat16" else y)
+    if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
+        values = values[:, 0]
+    if values.ndim not in (1, 2):
+        return _fit_grids(values, container, weight, sample_shape)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("Input y contains NaN or infinity.")
+    if values.dtype.kind == "O" and any(map(_is_missing, values.ravel())):
+        raise ValueError("Input y contains NaN or None.")
+    if values.ndim == 2:
+        if "category" in container.dtypes:
+            return MixedEncoder.fit(values.astype(object), container, weight)
+        if values.dtype.kind == "O" and is_numeric(values.ravel()):
+            values = values.astype(np.float64)  # columns of several dtypes
+        if values.dtype.kind not in "biuf":
+            return MixedEncoder.fit(values, container, weight)
+        return NumberEncoder.fit(values, container, weight)
+    return (NumberEncoder if _is_measurement(values) else LabelEncoder).fit(values, container, weight)
+
+
+def _is_missing(value: Any) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # pandas.NA is neither true nor false
+        return True
+
+
+def _is_measurement(y: NDArray[Any]) -> bool:
+    """Whether one-dimensional conditions are amounts rather than labels."""
+    if y.dtype.kind not in "iuf":
+        return False
+    if y.dtype.kind == "f" and (y != np.round(y)).any():
+        return True
+    n_distinct = len(np.unique(y))
+    return n_distinct > _MANY_VALUES and n_distinct > len(y) / 10
+
+
+def _fit_grids(
+    y: Any, container: Container, weight: NDArray[np.float64] | None, sample_shape: tuple[int, ...]
+) -> GridEncoder:
+    shape = tuple(y.shape)
+    if len(sample_shape) < 2 or shape[2:] != sample_shape[1:] or np.dtype(container.numpy_dtype).kind not in "biuf":
+        raise ValueError(
+            f"y has {len(shape)} dimensions {shape} of dtype {container.dtypes[0]}; expected labels (n,), columns "
+            "(n, k), or numbers on the grid of X, (n, channels, *grid)"
+            + (f" with grid {sample_shape[1:]}." if len(sample_shape) > 1 else ".")
+        )
+    return GridEncoder.fit(y, container, weight)

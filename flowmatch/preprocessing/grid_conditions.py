@@ -1,0 +1,99 @@
+"""Conditions that are grids themselves: an image for an image, a state for a state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.samples import SampleEncoder, StoredCodes, TrainingCodes
+from flowmatch.preprocessing.scaling import Standardize
+
+
+@dataclass(frozen=True)
+class StoredConditions(Conditions):
+    """Vectors that end in a grid, which is drawn like the training codes of samples."""
+
+    grids: TrainingCodes | StoredCodes
+
+    def draw(self, rows: Tensor) -> Tensor:
+        grids = self.grids.draw(rows.to(self.grids.device)).flatten(1)
+        return torch.cat([super().draw(rows).to(grids.device), grids], dim=1)
+
+    def take(self, rows: Tensor) -> StoredConditions:
+        return StoredConditions(super().draw(rows), self.grids.take(rows.to(self.grids.device)))
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        return {f"condition.{name}": value for name, value in self.grids.tensors().items()}
+
+
+@dataclass
+class GridEncoder(ConditionEncoder):
+    """A 1 that tells it from "no condition", and the grid, standardised per channel and flattened.
+
+    Training conditions are not kept, so `draw` refuses.
+    """
+
+    container: Container
+    grids: SampleEncoder
+
+    @classmethod
+    def fit(cls, y: Any, container: Container, weight: NDArray[np.float64] | None) -> GridEncoder:
+        """Learn the scale of `y` (n, channels, *grid)."""
+        return cls(container, SampleEncoder.fit(_checked(y), container, Standardize(), weight))
+
+    @property
+    def context_channels(self) -> int:  # type: ignore[override]
+        """Channels of the grid."""
+        return self.grids.sample_shape[0]
+
+    @property
+    def size(self) -> int:
+        return 1 + math.prod(self.grids.sample_shape)
+
+    def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> GridEncoder:
+        return self
+
+    def training_vectors(self, y: Any, device: torch.device) -> StoredConditions:
+        codes = self.grids.training_codes(self._rows(y, len(y)), device)
+        return StoredConditions(torch.ones(len(y), 1, device=device), codes)
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        rows = self._rows(y, n_samples).array()
+        return np.broadcast_to(rows, (n_samples, *rows.shape[1:])).copy()
+
+    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        rows = self._rows(y, n_samples)
+        vectors = np.ones((n_samples, self.size), dtype=np.float32)
+        vectors[:, 1:] = self.grids.encode(rows.array()).reshape(len(rows), -1)
+        return vectors
+
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+        raise ValueError("the model is conditioned on grids, which it does not keep: pass them as y.")
+
+    def _rows(self, y: Any, n_samples: int) -> SampleRows:
+        """Checked grids, (n_samples, channels, *grid) or one for all."""
+        shape = self.grids.sample_shape
+        if tuple(np.shape(y)) == shape:
+            y = y[None]
+        rows = _checked(y)
+        if rows.sample_shape != shape or len(rows) not in (1, n_samples):
+            raise ValueError(
+                f"y has shape {rows.shape}; expected one grid of shape {shape}, or one for each of {n_samples} samples."
+            )
+        return rows
+
+
+def _checked(y: Any) -> SampleRows:
+    rows = SampleRows(y)
+    if not np.isfinite([rows.summary.low, rows.summary.high]).all():
+        raise ValueError("y contains NaN or infinity.")
+    return rows

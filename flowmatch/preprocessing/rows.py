@@ -1,0 +1,200 @@
+"""Samples that stay where they are: arrays, memory maps, tensors and row containers, read in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.containers import Container
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+NUMBERS_AT_ONCE = 2**20
+"""Passes over the data hold about so many numbers in memory."""
+
+
+@dataclass(frozen=True)
+class RowSummary:
+    """What one pass over the samples finds out.
+
+    Attributes
+    ----------
+    low, high : ndarray of shape (n_columns,)
+        Extremes of every column (channel); NaN where it holds any.
+    rows : ndarray of int
+        Numbers of the samples where those extremes stand.
+    """
+
+    low: Array
+    high: Array
+    rows: Index
+
+
+class SampleRows:
+    """Samples (n, *sample_shape), read as float64 when and where they are needed.
+
+    Parameters
+    ----------
+    data : ndarray, torch.Tensor, or anything with ``__len__`` and ``__getitem__`` that returns rows
+        Memory-mapped arrays stay on disk, tensors on their device. Row containers without a `shape` are read row by
+        row.
+    index : ndarray of int, optional
+        Use these rows of `data` only.
+
+    Raises
+    ------
+    ValueError
+        If a container's first row is not an array of numbers.
+    """
+
+    def __init__(self, data: Any, index: Index | None = None) -> None:
+        self.data, self.index = data, index
+        if hasattr(data, "shape") and hasattr(data, "dtype"):
+            self.sample_shape, self.dtype = tuple(map(int, data.shape[1:])), str(data.dtype).removeprefix("torch.")
+        else:
+            first = _plain_row(data[0], 0) if len(data) else np.empty(0)
+            self.sample_shape, self.dtype = first.shape, str(first.dtype)
+
+    @classmethod
+    def of(cls, data: Any) -> SampleRows:
+        """Wrap data that are not wrapped yet."""
+        return data if isinstance(data, SampleRows) else cls(data)
+
+    def __len__(self) -> int:
+        return len(self.data) if self.index is None else len(self.index)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, *sample_shape)."""
+        return (len(self), *self.sample_shape)
+
+    @property
+    def size(self) -> int:
+        """Numbers in all samples."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def container(self, X: Any) -> Container:
+        """What the samples came in: `X` itself, or, if that hands out rows, an array of their dtype."""
+        return Container.of(X) if hasattr(X, "dtype") or self.data is not X else Container("numpy", (self.dtype,))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the data are an array or tensor in memory, not on disk or behind a container."""
+        return isinstance(self.data, torch.Tensor) or (
+            isinstance(self.data, np.ndarray) and _memory_map(self.data) is None
+        )
+
+    def read(self, rows: Index) -> Array:
+        """Samples of the given numbers, (len(rows), *sample_shape)."""
+        rows = rows if self.index is None else self.index[rows]
+        if isinstance(self.data, np.ndarray):
+            values = self.data[rows]
+        elif isinstance(self.data, torch.Tensor):
+            return _from_tensor(self.data[torch.as_tensor(rows, device=self.data.device)])
+        else:
+            values = np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows])
+        _release(self.data)
+        return values.astype(np.float64)
+
+    def chunks(self, numbers: int = NUMBERS_AT_ONCE) -> Iterator[tuple[int, Array]]:
+        """Consecutive pieces of about so many numbers, each with the number of its first row."""
+        n_rows = max(1, numbers // max(1, int(np.prod(self.sample_shape))))
+        for start in range(0, len(self), n_rows):
+            stop = min(start + n_rows, len(self))
+            if self.index is not None or not hasattr(self.data, "shape"):
+                yield start, self.read(np.arange(start, stop))
+                continue
+            piece = self.data[start:stop]
+            if isinstance(piece, torch.Tensor):
+                yield start, _from_tensor(piece)
+            else:
+                yield start, np.asarray(piece).astype(np.float64, copy=False)
+            _release(self.data)
+
+    def array(self) -> Array:
+        """All samples, (n, *sample_shape)."""
+        if self.index is None and isinstance(self.data, np.ndarray):
+            return np.asarray(self.data, dtype=np.float64)
+        return self.read(np.arange(len(self)))
+
+    def take(self, rows: Index) -> Self:
+        """A part of the samples, still unread."""
+        return type(self)(self.data, rows if self.index is None else self.index[rows])
+
+    @cached_property
+    def summary(self) -> RowSummary:
+        """Extremes of every column (channel), from one pass."""
+        grid = tuple(range(2, len(self.shape)))
+        lows, highs, low_rows, high_rows = [], [], [], []
+        for start, chunk in self.chunks():
+            low, high = (chunk.min(axis=grid), chunk.max(axis=grid)) if grid else (chunk, chunk)
+            low_rows.append(start + low.argmin(axis=0))
+            high_rows.append(start + high.argmax(axis=0))
+            lows.append(low.min(axis=0))
+            highs.append(high.max(axis=0))
+        lowest, highest = np.argmin(lows, axis=0), np.argmax(highs, axis=0)
+        columns = np.arange(self.sample_shape[0])
+        rows = np.concatenate([np.array(low_rows)[lowest, columns], np.array(high_rows)[highest, columns]])
+        return RowSummary(np.min(lows, axis=0), np.max(highs, axis=0), np.unique(rows))
+
+    def subset(self, numbers: int, seed: int = 0) -> Index:
+        """Numbers of a random part of the samples that holds at most about `numbers` numbers, and the extremes."""
+        n_rows = max(1, numbers // max(1, int(np.prod(self.sample_shape))))
+        if len(self) <= n_rows:
+            return np.arange(len(self))
+        drawn = np.random.RandomState(seed).choice(len(self), n_rows, replace=False)
+        return np.union1d(drawn, self.summary.rows)
+
+    def digest(self) -> bytes:
+        """Hash of all values."""
+        digest = hashlib.sha256(repr(self.shape).encode())
+        for _, chunk in self.chunks():
+            digest.update(np.ascontiguousarray(chunk).tobytes())
+        return digest.digest()
+
+    def _checked(self, row: NDArray[Any], number: int) -> NDArray[Any]:
+        if row.shape != self.sample_shape:
+            raise ValueError(f"X[{number}] has shape {row.shape}, but X[0] has {self.sample_shape}: all must be equal.")
+        return row
+
+
+def _plain_row(row: Any, number: int) -> NDArray[Any]:
+    """One row of a container as an array of numbers."""
+    if isinstance(row, torch.Tensor):
+        row = row.detach().cpu()
+        return (row.float() if row.dtype == torch.bfloat16 else row).numpy()
+    if not isinstance(row, (tuple, dict)):
+        array = np.asarray(row)
+        if array.dtype.kind in "biuf":
+            return array
+    raise ValueError(
+        f"X[{number}] is a {type(row).__name__}; X must give arrays of numbers, one sample each, and conditions are "
+        "passed as y."
+    )
+
+
+def _from_tensor(values: torch.Tensor) -> Array:
+    return values.detach().cpu().double().numpy()
+
+
+def _memory_map(array: Any) -> mmap.mmap | None:
+    """The file behind a memory-mapped array or a view of one."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return array if isinstance(array, mmap.mmap) else None
+
+
+def _release(data: Any) -> None:
+    """Give pages of a read-only memory map back to the system; they would pile up as resident memory."""
+    mapped = _memory_map(data) if isinstance(data, np.ndarray) and not data.flags.writeable else None
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,281 @@
+"""Callbacks that watch a fit: the quality of its samples, and TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowmatch._checks import check_count
+from flowmatch._component import Component
+from flowmatch.training.callbacks import FitContext
+
+RESERVED = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
+_NOT_DRAWN = ("step", "seconds")
+
+
+@dataclass(eq=False)
+class SampleMonitor(Component):
+    """Draw samples while training goes on, measure them, stop when they get no better, and keep the best weights.
+
+    The samples come from the averaged weights, with the same seed at every look, so that two looks differ by the
+    weights alone. Training is not disturbed: a fit whose monitor neither stops it nor restores weights ends
+    bit-identical to one without. What has been measured, and the best weights, are part of the checkpoints, so a fit
+    that goes on after an interruption stops where it would have stopped.
+
+    A monitor may serve one fit after the other; each starts its memory anew. Copies of an estimator, as made by
+    `sklearn.base.clone` and by searches over parameters, have monitors of their own.
+
+    Parameters
+    ----------
+    metric : callable
+        ``metric(samples) -> float`` of the samples as `sample` returns them, such as
+        ``lambda S: flowmatch.metrics.sliced_wasserstein(X_held_out, S, random_state=0)``.
+    n_samples : int, default=500
+        Samples a look.
+    y : scalar or array-like of length n_samples, optional
+        Their conditions; None draws them as in training.
+    period : int, default=10
+        Reports from one look to the next; there are about 100 reports a fit, see
+        `TrainingOptions.report_period`. The last step of a full fit is looked at as well.
+    patience : int or None, default=None
+        Looks without an improvement before training stops; None never stops.
+    greater_is_better : bool, default=False
+        Whether large values of the metric are good.
+    restore_best : bool, default=True
+        Hand out the averaged weights of the best look at the end of the fit. They take precedence over those of the
+        best validation loss, and those of a later monitor over those of an earlier one.
+    random_state : int, default=0
+        Seed of every look's samples, and of torch's global generator on the CPU while the metric runs.
+    name : str, default="quality"
+        Column of the estimator's `history_` that the values go to, NaN at the reports without a look.
+    sample_params : mapping, optional
+        More arguments of `sample`, such as ``{"n_steps": 4}``.
+
+    Attributes
+    ----------
+    history_ : dict of lists
+        "step" (counted as in the estimator's `history_`) and "value", an entry a look.
+    best_step_ : int or None
+        Step of the best look, None before the first.
+    best_value_ : float or None
+        What the metric was there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch import FlowMatchingGenerator, TrainingOptions
+    >>> from flowmatch.metrics import sliced_wasserstein
+    >>> from flowmatch.training import SampleMonitor
+    >>> X = np.random.default_rng(0).normal(size=(300, 2))
+    >>> monitor = SampleMonitor(lambda samples: sliced_wasserstein(X[200:], samples, random_state=0), n_samples=100)
+    >>> options = TrainingOptions(callbacks=[monitor])
+    >>> generator = FlowMatchingGenerator(max_iter=30, training=options, random_state=0).fit(X[:200])
+    >>> monitor.history_["step"]
+    [10, 20, 30]
+    """
+
+    metric: Callable[[Any], float]
+    n_samples: int = 500
+    y: Any = None
+    period: int = 10
+    patience: int | None = None
+    greater_is_better: bool = False
+    restore_best: bool = True
+    random_state: int = 0
+    name: str = "quality"
+    sample_params: Mapping[str, Any] | None = None
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the first parameter out of its range."""
+        if not callable(self.metric):
+            raise ValueError(f"metric must be a function of samples that returns a number, got {self.metric!r}.")
+        for name in ("n_samples", "period"):
+            check_count(name, getattr(self, name))
+        if self.patience is not None:
+            check_count("patience", self.patience)
+        check_count("random_state", self.random_state, low=0, high=2**32 - 1)
+        for name in ("greater_is_better", "restore_best"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
+        if not isinstance(self.name, str) or not self.name or self.name in RESERVED:
+            raise ValueError(f"name must be a string other than {', '.join(RESERVED)}, got {self.name!r}.")
+        if self.sample_params is not None and not isinstance(self.sample_params, Mapping):
+            raise ValueError(f"sample_params must be a mapping of arguments of sample, got {self.sample_params!r}.")
+
+    @property
+    def best_step_(self) -> int | None:
+        """Step of the best look."""
+        return self.history_["step"][self._best] if self.history_["step"] else None
+
+    @property
+    def best_value_(self) -> float | None:
+        """The best value of the metric."""
+        return self.history_["value"][self._best] if self.history_["value"] else None
+
+    @property
+    def _best(self) -> int:
+        values = np.asarray(self.history_["value"])
+        return int(values.argmax() if self.greater_is_better else values.argmin())  # the first of equals
+
+    def setup(self, estimator: Any, context: FitContext) -> None:
+        """Forget the last fit; take up what an interrupted one had measured."""
+        self._steps_before = int(estimator.n_iter_)
+        self.history_: dict[str, list[Any]] = {"step": [], "value": []}
+        values = context.history.get(self.name, [])
+        for step, value in zip(context.history.get("step", []), values, strict=False):
+            if math.isfinite(value):
+                self._note(step, value)
+
+    def on_fit_task_end(self, estimator: Any, context: FitContext) -> bool:
+        """Look, if it is time; True when patience is at its end."""
+        if len(context.history["step"]) % self.period and context.task_id < context.max_iter:
+            return False
+        value = self._look(estimator, context.task_id)
+        context.report[self.name] = value
+        self._note(context.task_id, value)
+        looks_since_best = len(self.history_["value"]) - 1 - self._best
+        if looks_since_best == 0 and self.restore_best:
+            weights = _weights(estimator.network_)
+            context.memory |= {self._key(i): weight.detach().clone() for i, weight in enumerate(weights)}
+        return self.patience is not None and looks_since_best >= self.patience
+
+    def teardown(self, estimator: Any, context: FitContext) -> None:
+        """Put the best weights into the network that the fit hands out."""
+        if self._key(0) in context.memory:
+            weights = _weights(estimator.network_)
+            with torch.no_grad():
+                torch._foreach_copy_(weights, [context.memory.pop(self._key(i)) for i in range(len(weights))])
+
+    def _look(self, estimator: Any, step: int) -> float:
+        """The metric of samples from the present weights, with the random state of training put aside."""
+        with _global_state_put_aside(next(estimator.network_.parameters()).device, self.random_state):
+            samples = estimator.sample(
+                self.n_samples, self.y, random_state=self.random_state, **(self.sample_params or {})
+            )
+            where = f"SampleMonitor {self.name!r}: at step {step} the metric"
+            try:
+                value = float(self.metric(samples))
+            except Exception as error:
+                raise ValueError(f"{where} raised {type(error).__name__}: {error}") from error
+        if not math.isfinite(value):
+            raise ValueError(f"{where} returned {value}; expected a finite number.")
+        return value
+
+    def _note(self, step: float, value: float) -> None:
+        self.history_["step"].append(self._steps_before + int(step))
+        self.history_["value"].append(value)
+
+    def _key(self, index: int) -> str:
+        return f"{self.name}.{index}"
+
+
+@dataclass(eq=False)
+class TensorBoardWriter(Component):
+    """Write the course of a fit to a folder that TensorBoard shows.
+
+    Each report gives loss, validation loss, gradient norm, learning rate, and what other callbacks measured (such as
+    a `SampleMonitor`), by the names they have in `history_`. It needs ``pip install 'flowmatch[tensorboard]'``.
+    A fit that goes on from a checkpoint or by `partial_fit` continues the curves; a fresh fit into the same folder
+    replaces them.
+
+    Parameters
+    ----------
+    log_dir : path-like
+        The folder; made if it is not there.
+    images : int or None, default=None
+        Samples to show as pictures, for data of shape (n, 1 or 3, H, W); grey levels are stretched from the smallest
+        value to the largest.
+    image_period : int, default=10
+        Reports from one set of pictures to the next.
+    random_state : int, default=0
+        Seed of the pictures, the same each time.
+
+    Examples
+    --------
+    >>> from flowmatch import TrainingOptions
+    >>> from flowmatch.training import TensorBoardWriter
+    >>> options = TrainingOptions(callbacks=[TensorBoardWriter("runs/first")])
+    """
+
+    log_dir: str | Path
+    images: int | None = None
+    image_period: int = 10
+    random_state: int = 0
+
+    def validate(self) -> None:
+        """Raise a ValueError that names the first parameter out of its range."""
+        if not isinstance(self.log_dir, (str, Path)):
+            raise ValueError(f"log_dir must be a path, got {self.log_dir!r}.")
+        if self.images is not None:
+            check_count("images", self.images)
+        check_count("image_period", self.image_period)
+        check_count("random_state", self.random_state, low=0, high=2**32 - 1)
+
+    def setup(self, estimator: Any, context: FitContext) -> None:
+        """Open the files."""
+        shape = estimator.sample_shape_
+        if self.images is not None and not (len(shape) == 3 and shape[0] in (1, 3)):
+            raise ValueError(
+                f"TensorBoardWriter: images={self.images} shows samples of shape (1 or 3, height, width), got {shape}."
+            )
+        writer_class = _summary_writer()
+        self._steps_before = int(estimator.n_iter_)
+        self._written = int(context.history["step"][-1]) if context.history.get("step") else 0
+        # what a killed process wrote beyond its last checkpoint comes again
+        self._writer = writer_class(str(self.log_dir), purge_step=self._steps_before + self._written + 1)
+
+    def on_fit_task_begin(self, estimator: Any, context: FitContext) -> None:
+        """Write the report that has just ended; by now every callback has added to it."""
+        self._write(estimator, context)
+
+    def teardown(self, estimator: Any, context: FitContext) -> None:
+        """Write the last report and close the files."""
+        self._write(estimator, context)
+        self._writer.close()
+        del self._writer  # so that the estimator can be pickled
+
+    def _write(self, estimator: Any, context: FitContext) -> None:
+        if context.report.get("step", 0) <= self._written:
+            return
+        self._written = int(context.report["step"])
+        step = self._steps_before + self._written
+        for name, value in context.report.items():
+            if name not in _NOT_DRAWN and math.isfinite(value):
+                self._writer.add_scalar(name, value, step)
+        last = self._written == context.max_iter
+        if self.images is not None and (last or len(context.history["step"]) % self.image_period == 0):
+            pictures = np.asarray(estimator.sample(self.images, random_state=self.random_state), dtype=np.float32)
+            low, high = pictures.min(), pictures.max()
+            self._writer.add_images("samples", (pictures - low) / max(high - low, 1e-12), step)
+
+
+@contextlib.contextmanager
+def _global_state_put_aside(device: torch.device, seed: int) -> Iterator[None]:
+    """Training's dropout draws from torch's global generators, and a metric may do so too."""
+    devices = [device] if device.type in ("cuda", "mps") else []
+    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    return [*network.parameters(), *network.buffers()]
+
+
+def _summary_writer() -> Any:
+    """The class that writes TensorBoard's files."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoardWriter needs the package tensorboard: pip install 'flowmatch[tensorboard]'."
+        ) from error
+    return SummaryWriter
