@@ -3,7 +3,7 @@
 ``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
 """
 
-from flowmatch import flow, metrics, networks, objectives, preprocessing, training
+from flowmatch import datasets, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
@@ -17,6 +17,7 @@ __all__ = [
     "NonFiniteTrainingError",
     "TrainingOptions",
     "__version__",
+    "datasets",
     "flow",
     "load",
     "metrics",

@@ -23,14 +23,22 @@ from flowmatch._parameters import (
     SOLVERS,
     Components,
     NetworkFactory,
+    PhaseComponents,
     describe_parameters,
     resolve_path,
 )
+from flowmatch._schedule import Schedule, schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
 FROZEN = ("network", "path", "source", "condition_dropout")
 """Parameters that belong to the fitted weights."""
+
+AUTO_MEANS = {
+    "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",
+    "preprocessing": "a transform by name, such as 'quantile'",
+}
+"""What to set before parameters inside "auto" can be."""
 
 
 class FlowEstimator(BaseEstimator):
@@ -62,16 +70,17 @@ class FlowEstimator(BaseEstimator):
             value = params.get(name, getattr(self, name, None))
             if name == "training" and value is None:
                 params[name] = training.TrainingOptions()
+            elif value == "auto" and name in AUTO_MEANS:
+                raise ValueError(
+                    f"{name}='auto' has no parameters of its own ({', '.join(n for n in params if '__' in n)}); choose "
+                    f"{AUTO_MEANS[name]}."
+                )
             elif isinstance(value, str) and value in ALIASES.get(name, {}):
                 component = ALIASES[name][value]()
                 for key, nested in params.items():
                     if key.startswith(f"{name}__"):
                         component.set_params(**{key.partition("__")[2]: nested})  # a wrong name changes nothing here
                 params[name] = component
-            elif isinstance(value, str) and name == "preprocessing":
-                raise ValueError(
-                    "preprocessing='auto' has no parameters of its own; name a transform, such as 'quantile'."
-                )
         return super().set_params(**params)
 
     # -- fitting ------------------------------------------------------------------------------------------------
@@ -125,9 +134,8 @@ class FlowEstimator(BaseEstimator):
         fresh: bool,
     ) -> None:
         """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
-        components.loss.check_shape(self._encoder.code_shape)
         options, device = components.options, resolve_device(self.device)
-        max_iter = default_steps(len(X)) if self.max_iter is None else int(self.max_iter)
+        schedule = schedule_of(self, self._encoder.code_shape, len(X))
         codes = self._encoder.training_codes(X, device)
         data = TrainingData(
             codes,
@@ -157,7 +165,8 @@ class FlowEstimator(BaseEstimator):
                 for parameter, trainable in zip(network.parameters(), self._trainable, strict=True):
                     parameter.requires_grad_(trainable)
             self._source_scale = self._source_scale.to(device)
-            plan = self._plan(components, data, max_iter, device, seeds)
+            self._check_phases(components, network)
+            plan = self._plan(components, data, schedule, device, seeds)
             run = training.TrainingRun(
                 network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
             )
@@ -192,7 +201,7 @@ class FlowEstimator(BaseEstimator):
             if checkpointer is not None:
                 checkpointer.discard()
             run.restore_good_weights()
-            raise self._explain_divergence(error, codes) from error
+            raise self._explain_divergence(error, codes, run.plan.learning_rate) from error
         finally:
             self.network_ = run.averaged_network.eval()
             self._append_history(run.history)
@@ -200,32 +209,63 @@ class FlowEstimator(BaseEstimator):
             callbacks.call("teardown")
 
     def _plan(
-        self, components: Components, data: TrainingData, max_iter: int, device: torch.device, seeds: list[int]
+        self, components: Components, data: TrainingData, schedule: Schedule, device: torch.device, seeds: list[int]
     ) -> training.TrainingPlan:
         """What the loop needs: the loss of a batch of rows, and the loss on the rows held out."""
-        objective = objectives.VelocityObjective(
-            components.path,
-            components.source,
-            components.coupling,
-            components.time_sampler,
-            self._source_scale,
-            components.loss,
-            components.loss_weight,
-            self.condition_dropout if data.condition is not None else 0.0,
-            isinstance(self._conditions, preprocessing.LabelEncoder),
-        )
+        has_conditions = data.condition is not None
+
+        def objective(phase: PhaseComponents) -> objectives.VelocityObjective:
+            dropout = self.condition_dropout if phase.conditioned else 1.0
+            return objectives.VelocityObjective(
+                components.path,
+                components.source,
+                components.coupling,
+                components.time_sampler,
+                self._source_scale,
+                phase.loss,
+                phase.loss_weight,
+                dropout if has_conditions else 0.0,
+                isinstance(self._conditions, preprocessing.LabelEncoder),
+                phase.crop,
+            )
+
+        whole = objective(PhaseComponents(components.loss, components.loss_weight))
         kept, held_out = data.split(components.options.held_out, generator_on(device, seeds[3]))
         return training.TrainingPlan(
-            batch_loss=kept.loss_of(objective),
+            batch_losses=[kept.loss_of(objective(phase)) for phase in components.phases],
             n_rows=len(kept.codes),
-            max_iter=max_iter,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            max_iter=schedule.max_iter,
+            batch_size=schedule.batch_size,
+            learning_rate=schedule.learning_rate,
             options=components.options,
             sample_weight=kept.weight,
-            validation_loss=None if held_out is None else held_out.bank_loss(objective, device, seeds[4]),
+            validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
             data_device=data.codes.device,
         )
+
+    def _check_phases(self, components: Components, network: nn.Module) -> None:
+        """Raise a ValueError unless every phase suits samples of the shape at hand."""
+        shape = self._encoder.code_shape
+        for phase in components.phases:
+            phase.loss.check_shape(shape)
+            if phase.crop == 1:
+                continue
+            if len(shape) == 1:
+                raise ValueError(f"a phase with crop={phase.crop:g} needs signals, images or fields, but X is a table.")
+            if self._conditions is not None and self._conditions.context_channels:
+                raise ValueError(f"a phase with crop={phase.crop:g} cannot cut the grids that are given as conditions.")
+            window = [max(1, round(phase.crop * size)) for size in shape[1:]]
+            x = self._source_scale.new_zeros(1, shape[0], *window)
+            try:
+                with torch.no_grad():
+                    fits = network(x, x.new_zeros(1), None).shape == x.shape
+            except (RuntimeError, ValueError):
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"a phase with crop={phase.crop:g} gives the network windows of {tuple(window)} points, which "
+                    f"{type(network).__name__} cannot take; use network='unet' or 'transformer'."
+                )
 
     def _checkpointer(
         self, options: training.TrainingOptions, data: TrainingData, device: torch.device, *, fresh: bool
@@ -254,12 +294,15 @@ class FlowEstimator(BaseEstimator):
         }
 
     def _explain_divergence(
-        self, error: training.NonFiniteTrainingError, codes: preprocessing.TrainingCodes | preprocessing.StoredCodes
+        self,
+        error: training.NonFiniteTrainingError,
+        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes,
+        learning_rate: float,
     ) -> training.NonFiniteTrainingError:
         drawn = codes.draw(torch.arange(min(len(codes), 4096), device=codes.device))
         return training.NonFiniteTrainingError(
             f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
-            f"Try a smaller learning_rate (now {self.learning_rate:g}), gradient clipping, precision='float32', or "
+            f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "
             "preprocessing='standardize' or 'quantile' if that range is wide. The last good weights are kept on the "
             "estimator.",
             error.step,
@@ -419,14 +462,6 @@ def _takes_context(factory: NetworkFactory) -> bool:
         return "context_channels" in inspect.signature(factory).parameters
     except (TypeError, ValueError):  # a callable without a signature
         return False
-
-
-def default_steps(n_rows: int) -> int:
-    """Optimiser steps for ``max_iter=None``: about 600 passes through small data, at least 300 and at most 1000 steps.
-
-    Measured on tables of 100 to 1000 rows: more passes lower the distance to held-out rows little and copy more.
-    """
-    return int(np.clip(600 * n_rows // 256, 300, 1000))
 
 
 def rows_per_batch(sample_shape: tuple[int, ...]) -> int:

@@ -16,12 +16,12 @@ from flowmatch import flow, objectives, preprocessing, training
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
-from flowmatch.networks import MLP, Transformer, UNet
+from flowmatch.networks import MLP, AutoNetwork, Transformer, UNet
 
 SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)
 
 ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
-    "network": {"auto": MLP, "mlp": MLP, "unet": UNet, "transformer": Transformer},
+    "network": {"auto": AutoNetwork, "mlp": MLP, "unet": UNet, "transformer": Transformer},
     "path": dict(flow.PATHS),
     "source": dict(flow.SOURCES),
     "coupling": dict(flow.COUPLINGS),
@@ -37,6 +37,16 @@ NetworkFactory = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)
+class PhaseComponents:
+    """What one phase of training differs in."""
+
+    loss: objectives.ResidualLoss
+    loss_weight: objectives.LossWeight
+    conditioned: bool = True
+    crop: float = 1.0
+
+
+@dataclass(frozen=True)
 class Components:
     """The parameters of an estimator as objects."""
 
@@ -48,6 +58,7 @@ class Components:
     loss_weight: objectives.LossWeight
     network: NetworkFactory
     options: training.TrainingOptions
+    phases: tuple[PhaseComponents, ...]
 
 
 def resolve_components(estimator: Any) -> Components:
@@ -58,10 +69,11 @@ def resolve_components(estimator: Any) -> Components:
     ValueError
         That names the parameter, what came and what is expected.
     """
-    if estimator.max_iter is not None:
-        check_count("max_iter", estimator.max_iter)
-    check_count("batch_size", estimator.batch_size)
-    check_number("learning_rate", estimator.learning_rate, 0.0, open_low=True)
+    for name in ("max_iter", "batch_size"):
+        if getattr(estimator, name) is not None:
+            check_count(name, getattr(estimator, name))
+    if estimator.learning_rate is not None:
+        check_number("learning_rate", estimator.learning_rate, 0.0, open_low=True)
     check_count("n_steps", estimator.n_steps)
     check_choice("solver", estimator.solver, SOLVERS)
     options = estimator.training if estimator.training is not None else training.TrainingOptions()
@@ -69,15 +81,26 @@ def resolve_components(estimator: Any) -> Components:
         raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
     options.validate()
     resolve_device(estimator.device)
+    loss, loss_weight = _resolve_loss(estimator.loss), _resolve_weight(estimator.loss_weight)
     return Components(
         resolve_path(estimator),
         resolve_source(estimator),
         resolve_component("coupling", estimator.coupling, flow.Coupling, ALIASES["coupling"]),
         resolve_component("time_sampler", estimator.time_sampler, flow.TimeSampler, ALIASES["time_sampler"]),
-        resolve_component("loss", estimator.loss, objectives.ResidualLoss, ALIASES["loss"]),
-        _resolve_weight(estimator.loss_weight),
+        loss,
+        loss_weight,
         resolve_network(estimator),
         options,
+        tuple(
+            PhaseComponents(
+                loss if phase.loss is None else _resolve_loss(phase.loss),
+                loss_weight if phase.loss_weight is None else _resolve_weight(phase.loss_weight),
+                phase.conditioned,
+                phase.crop,
+            )
+            for phase in options.phases
+        )
+        or (PhaseComponents(loss, loss_weight),),
     )
 
 
@@ -136,6 +159,10 @@ def _describe(value: Any) -> Any:
         return "partial", _describe(value.func), _describe(value.args), _describe(list(value.keywords.items()))
     code = getattr(value, "__code__", None)
     return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
+
+
+def _resolve_loss(loss: Any) -> objectives.ResidualLoss:
+    return resolve_component("loss", loss, objectives.ResidualLoss, ALIASES["loss"])
 
 
 def _resolve_weight(weight: Any) -> objectives.LossWeight:

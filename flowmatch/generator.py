@@ -59,12 +59,12 @@ TimeSampler, default="logit_normal"
 default="uniform"
         Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
     max_iter : int or None, default=None
-        Optimiser steps. None makes about 600 passes through the data at the default batch size, at least 300 and at
-        most 1000 steps: right for tables of some hundred rows; large data gain from more.
-    batch_size : int, default=256
-        Rows a step.
-    learning_rate : float, default=0.005
-        Peak learning rate.
+        Optimiser steps. None makes about 600 passes through a table, at least 300 and at most 1000 steps, and 1500
+        steps for grids: right for small data; large data gain from more.
+    batch_size : int or None, default=None
+        Rows a step. None takes 256 of a table, and 128 signals, images or fields.
+    learning_rate : float or None, default=None
+        Peak learning rate; None takes 0.005.
     training : TrainingOptions or None, default=None
         What else there is to tune about training; None stands for ``TrainingOptions()``.
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
@@ -136,8 +136,8 @@ default="uniform"
         loss="l2",
         loss_weight="uniform",
         max_iter=None,
-        batch_size=256,
-        learning_rate=5e-3,
+        batch_size=None,
+        learning_rate=None,
         training=None,
         preprocessing="auto",
         condition_dropout=0.1,

@@ -339,7 +339,7 @@ def test_going_on_refuses_other_columns_and_labels():
 
 
 def test_nested_parameters_are_reached_also_through_names_and_none():
-    model = FlowMatchingGenerator().set_params(
+    model = FlowMatchingGenerator(network="mlp").set_params(
         network__width=16, training__ema_decay=0.9, coupling="ot", coupling__block_size=8
     )
     assert model.network == MLP(width=16)
@@ -347,12 +347,19 @@ def test_nested_parameters_are_reached_also_through_names_and_none():
     assert model.coupling == OptimalTransportCoupling(8)
     with pytest.raises(ValueError, match="Invalid parameter 'wdth'|no parameter 'wdth'"):
         FlowMatchingGenerator(network=MLP()).set_params(network__wdth=3)
-    untouched = FlowMatchingGenerator()
+    untouched = FlowMatchingGenerator(network="mlp")
     with pytest.raises(ValueError, match="no parameter 'wdth'"):
         untouched.set_params(network__wdth=3)
-    assert untouched.network == "auto"
-    with pytest.raises(ValueError, match="name a transform"):
+    assert untouched.network == "mlp"
+
+
+def test_auto_has_no_parameters_of_its_own():
+    untouched = FlowMatchingGenerator()
+    with pytest.raises(ValueError, match="preprocessing='auto' has no parameters.*max_knots.*a transform by name"):
         untouched.set_params(preprocessing__max_knots=3)
+    with pytest.raises(ValueError, match="network='auto' has no parameters.*width.*'mlp' for tables, 'unet'"):
+        untouched.set_params(network__width=3)
+    assert untouched.network == untouched.preprocessing == "auto"
 
 
 def test_setting_a_component_does_not_reach_other_estimators():
@@ -409,10 +416,13 @@ def test_curved_paths_reach_the_same_law(path):
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(X.T), atol=0.15)
 
 
-def test_max_iter_none_goes_by_the_number_of_rows():
-    from flowmatch._base import default_steps
+def test_steps_go_by_the_number_of_rows_unless_they_are_given():
+    from flowmatch._schedule import Schedule, schedule_of
 
-    assert [default_steps(n) for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
+    nothing = FlowMatchingGenerator()
+    assert [schedule_of(nothing, (3,), n).max_iter for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
+    given = FlowMatchingGenerator(max_iter=7, batch_size=3, learning_rate=0.5)
+    assert schedule_of(given, (3,), 20) == schedule_of(given, (1, 8, 8), 20) == Schedule(7, 3, 0.5)
 
 
 def test_verbose_says_what_auto_picked(capsys):

@@ -6,6 +6,7 @@ import torch
 from flowmatch import MLP, TrainingOptions
 from flowmatch.flow import FIXED_STEP, PATHS, SOURCES, TIME_SAMPLERS, guide, integrate, time_grid
 from flowmatch.flow.couplings import IndependentCoupling
+from flowmatch.networks import Transformer, UNet
 from flowmatch.networks.mlp import CONDITIONINGS
 from flowmatch.objectives import LOSS_WEIGHTS, LOSSES, VelocityObjective
 from flowmatch.preprocessing import QuantileNormal
@@ -14,7 +15,7 @@ from flowmatch.training import TrainingPlan, TrainingRun
 META = torch.device("meta")
 
 
-def objective(**changes):
+def objective(shape=(3,), **changes):
     parts = {
         "path": "linear",
         "source": "normal",
@@ -22,7 +23,7 @@ def objective(**changes):
         "loss": "l2",
         "weight": "uniform",
     } | changes
-    x1 = torch.ones(8, 3, device=META)
+    x1 = torch.ones(8, *shape, device=META)
     source = SOURCES[parts["source"]]()
     return VelocityObjective(
         PATHS[parts["path"]](),
@@ -53,6 +54,61 @@ def test_losses_stay_on_the_device(case, conditioning):
     assert losses.device == META
     assert losses.shape == (8,)
     losses.mean().backward()
+
+
+GRID_NETWORKS = pytest.mark.parametrize(
+    "component",
+    [
+        UNet(width=8),
+        UNet(width=8, multipliers=(1, 2, 2), patch_size=2, boundary="periodic", dropout=0.1),
+        Transformer(width=16, depth=2, n_heads=2, dropout=0.1),
+        Transformer(width=16, depth=2, n_heads=2, patch_size=2),
+    ],
+    ids=str,
+)
+SHAPES = pytest.mark.parametrize("shape", [(2, 9), (2, 8, 7), (2, 5, 4, 3)], ids=str)
+
+
+def grid_network(component, shape, **settings):
+    """A network for conditions of two numbers and a grid, and such conditions for eight rows."""
+    size = 2 + torch.Size(shape).numel()
+    network = component(shape, size, context_channels=shape[0], **settings).to(META)
+    return network, torch.ones(8, size, device=META)
+
+
+@GRID_NETWORKS
+@SHAPES
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_losses_of_grid_networks_stay_on_the_device(component, shape, checkpointing):
+    network, condition = grid_network(component, shape)
+    network.activation_checkpointing = checkpointing
+    losses = objective(shape)(network, torch.ones(8, *shape, device=META), condition)
+    assert losses.device == META
+    assert losses.shape == (8,)
+    losses.mean().backward()
+    assert all(p.grad is not None and p.grad.device == META for p in network.parameters())
+
+
+@GRID_NETWORKS
+@SHAPES
+def test_forward_derivatives_of_grid_flow_maps_stay_on_the_device(component, shape):
+    network, condition = grid_network(component, shape, flow_map=True)
+    x, t = torch.ones(8, *shape, device=META), torch.ones(8, device=META)
+    _, derivative = torch.func.jvp(lambda x, t, step: network(x, t, condition, step), (x, t, t), (x, t, -t))
+    assert derivative.device == META
+    assert derivative.shape == (8, *shape)
+
+
+@GRID_NETWORKS
+@SHAPES
+@pytest.mark.parametrize("method", FIXED_STEP)
+def test_solvers_of_grid_networks_stay_on_the_device(component, shape, method):
+    network, condition = grid_network(component, shape)
+    velocity = guide(network.eval(), condition, 2.0)
+    with torch.no_grad():
+        x = integrate(velocity, torch.ones(8, *shape, device=META), time_grid(2, device=META), method)
+    assert x.device == META
+    assert x.shape == (8, *shape)
 
 
 @pytest.mark.parametrize("options", [TrainingOptions(), TrainingOptions(accumulation=2, ema_decay=None)], ids=str)

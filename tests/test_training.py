@@ -33,7 +33,7 @@ def linear_problem(max_iter=50, n_rows=64, options=None, network=None, **plan):
     def batch_loss(network, rows, generator):
         return (network(x[rows]) - y[rows]).square().mean(1)
 
-    plan = TrainingPlan(batch_loss, n_rows, max_iter, 16, 0.05, options or TrainingOptions(), **plan)
+    plan = TrainingPlan([batch_loss], n_rows, max_iter, 16, 0.05, options or TrainingOptions(), **plan)
     return TrainingRun(network, plan, generator(1), generator(2))
 
 
@@ -84,7 +84,7 @@ def test_the_loop_is_plain_adamw_when_nothing_else_is_asked_for(betas, weight_de
     rows = RowSampler(64, 16, generator(2), "cpu")
     for _ in range(20):
         optimizer.zero_grad()
-        run.plan.batch_loss(reference, rows.draw(), None).mean().backward()
+        run.plan.batch_losses[0](reference, rows.draw(), None).mean().backward()
         optimizer.step()
     trained = train(run)
     for one, other in zip(trained.parameters(), reference.parameters(), strict=True):
@@ -169,7 +169,7 @@ def test_history_holds_the_mean_loss_between_reports():
 def poisoned(at_step, where):
     """A problem whose loss (or only its gradient) turns NaN at a step."""
     run = linear_problem(max_iter=40, options=TrainingOptions(report_period=10))
-    clean, calls = run.plan.batch_loss, []
+    clean, calls = run.plan.batch_losses[0], []
 
     def batch_loss(network, rows, generator):
         calls.append(1)
@@ -178,7 +178,7 @@ def poisoned(at_step, where):
             return losses
         return losses * math.nan if where == "loss" else losses + (0 * network.weight.sum()).sqrt()
 
-    object.__setattr__(run.plan, "batch_loss", batch_loss)
+    object.__setattr__(run.plan, "batch_losses", [batch_loss])
     return run
 
 

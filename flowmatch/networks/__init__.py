@@ -1,5 +1,6 @@
 """Networks: velocity fields and flow maps ``forward(x, t, condition=None, step=None)``."""
 
+from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 from flowmatch.networks.transformer import DiffusionTransformer, Transformer
@@ -7,6 +8,7 @@ from flowmatch.networks.unet import ConvolutionalUNet, UNet
 
 __all__ = [
     "MLP",
+    "AutoNetwork",
     "ConcatenatedMLP",
     "ConditionedNetwork",
     "ConvolutionalUNet",

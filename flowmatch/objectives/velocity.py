@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -31,6 +31,8 @@ class VelocityObjective:
     conditions_are_classes : bool
         Whether conditions are one-hot labels. The coupling then pairs inside a class; for other conditions every row
         is alone in its condition and keeps the noise it was given.
+    crop : float
+        Train on random windows of this share of every grid axis.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class VelocityObjective:
     weight: LossWeight = field(default_factory=UniformWeight)
     condition_dropout: float = 0.0
     conditions_are_classes: bool = False
+    crop: float = 1.0
 
     def __call__(
         self, network: Network, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -56,7 +59,10 @@ class VelocityObjective:
         condition : Tensor of shape (B, k), optional
         generator : torch.Generator on the device of `x1`, optional
         """
-        x0 = self._draw_noise(x1, condition, generator)
+        x0 = self.source.draw(len(x1), self.source_scale, generator)
+        if self.crop < 1:
+            x0, x1 = random_windows((x0, x1), self.crop, generator)
+        x0 = self._pair(x0, x1, condition)
         t = self.draw_times(len(x1), generator)
         if condition is not None and self.condition_dropout > 0:
             kept = torch.rand(len(x1), 1, generator=generator, device=x1.device) >= self.condition_dropout
@@ -81,10 +87,36 @@ class VelocityObjective:
         error = loss if isinstance(self.loss, L2Loss) else residual.square().flatten(1).mean(1)
         return self.weight(t, error, self.path) * loss
 
-    def _draw_noise(self, x1: Tensor, condition: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        x0 = self.source.draw(len(x1), self.source_scale, generator)
+    def _pair(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
+        """Noise in the order of the data that the coupling gives it to."""
         if condition is None:
             return self.coupling.pair(x0, x1)
         if self.conditions_are_classes:
             return self.coupling.pair(x0, x1, condition.argmax(1))
         return x0
+
+
+def random_windows(
+    tensors: Sequence[Tensor], share: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, ...]:
+    """Cut a random window out of each sample's grid, the same one in all tensors.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor of shape (B, C, *grid)
+    share : float
+        Length of the window along every axis, as a share of the axis; at least one point.
+    generator : torch.Generator on the tensors' device, optional
+
+    Returns
+    -------
+    tuple of Tensor of shape (B, C, *window)
+    """
+    first = tensors[0]
+    for axis in range(2, first.ndim):
+        size = max(1, round(share * first.shape[axis]))
+        start = torch.randint(first.shape[axis] - size + 1, (len(first), 1), generator=generator, device=first.device)
+        points = start + torch.arange(size, device=first.device)
+        index = points.reshape(len(first), *[1] * (axis - 1), size, *[1] * (first.ndim - axis - 1))
+        tensors = [torch.take_along_dim(tensor, index, dim=axis) for tensor in tensors]
+    return tuple(tensors)

@@ -5,12 +5,14 @@ from flowmatch.training.checkpoints import Checkpointer, fingerprint
 from flowmatch.training.loop import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
 from flowmatch.training.monitoring import SampleMonitor, TensorBoardWriter
 from flowmatch.training.options import TrainingOptions
+from flowmatch.training.phases import Phase
 
 __all__ = [
     "CallbackList",
     "Checkpointer",
     "FitContext",
     "NonFiniteTrainingError",
+    "Phase",
     "SampleMonitor",
     "TensorBoardWriter",
     "TrainingOptions",

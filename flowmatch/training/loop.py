@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from flowmatch.training.averaging import AveragedWeights
 from flowmatch.training.options import TrainingOptions
+from flowmatch.training.phases import phase_ends
 from flowmatch.training.rows import RowSampler
 
 BatchLoss = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
@@ -46,8 +49,8 @@ class TrainingPlan:
 
     Parameters
     ----------
-    batch_loss : callable
-        See `BatchLoss`.
+    batch_losses : sequence of callables
+        See `BatchLoss`: one for each phase of the options, or a single one without phases.
     n_rows : int
         Rows to train on.
     max_iter, batch_size, learning_rate
@@ -62,7 +65,7 @@ class TrainingPlan:
         Where row numbers are wanted.
     """
 
-    batch_loss: BatchLoss
+    batch_losses: Sequence[BatchLoss]
     n_rows: int
     max_iter: int
     batch_size: int
@@ -76,6 +79,15 @@ class TrainingPlan:
     def report_period(self) -> int:
         """Steps between two reports."""
         return self.options.report_period or max(1, self.max_iter // 100)
+
+    @cached_property
+    def phase_ends(self) -> list[int]:
+        """The step at which each phase is over."""
+        return phase_ends(self.options.phases, self.max_iter)
+
+    def batch_loss_at(self, step: int) -> BatchLoss:
+        """The loss of the phase that `step`, counted from 0, belongs to."""
+        return self.batch_losses[bisect.bisect_right(self.phase_ends[:-1], step)]
 
 
 class TrainingRun:
@@ -104,6 +116,7 @@ class TrainingRun:
         self.device = self.parameters[0].device
         self.forward: Any = _in_precision(torch.compile(network) if options.compile else network, self.device, options)
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
+        checkpoint_activations(network, options.activation_checkpointing)
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
             self.parameters, plan.learning_rate, options.betas, weight_decay=options.weight_decay, fused=fused
@@ -216,7 +229,7 @@ class TrainingRun:
         return self.averaged_network
 
     def _mean_loss(self, rows: Tensor) -> Tensor:
-        return self.plan.batch_loss(self.forward, rows, self.noise).float().mean()
+        return self.plan.batch_loss_at(self.step)(self.forward, rows, self.noise).float().mean()
 
     def _watch(self, loss: Tensor, norm: Tensor) -> None:
         """Add to the sums and remember the first bad step, all on the device."""
@@ -292,10 +305,15 @@ def train(
 
 
 def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[int], float]:
-    """Factor of the peak learning rate for each step: linear warm-up, then the schedule."""
+    """Factor of the peak learning rate for each step: linear warm-up, then the schedule, times the phase's factor."""
     warmup = round(options.warmup * max_iter)
+    ends = phase_ends(options.phases, max_iter)[:-1]
+    rates = [phase.learning_rate for phase in options.phases] or [1.0]
 
     def factor(step: int) -> float:
+        return scheduled(step) * rates[bisect.bisect_right(ends, step)]
+
+    def scheduled(step: int) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         if options.schedule == "constant":
@@ -305,6 +323,24 @@ def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[i
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, max_iter - warmup)))
 
     return factor
+
+
+def checkpoint_activations(network: nn.Module, wanted: bool) -> None:
+    """Tell a network's modules whether to recompute activations in the backward pass.
+
+    Raises
+    ------
+    ValueError
+        If that is wanted and none of them can.
+    """
+    able = [module for module in network.modules() if hasattr(module, "activation_checkpointing")]
+    if wanted and not able:
+        raise ValueError(
+            f"activation_checkpointing=True, but {type(network).__name__} cannot do it: use a network of flowmatch, or "
+            "give a module of yours the attribute `activation_checkpointing` and let it act on it."
+        )
+    for module in able:
+        setattr(module, "activation_checkpointing", wanted)  # noqa: B010 (modules declare their attributes as tensors)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component
 from flowmatch.training.callbacks import check_callbacks
+from flowmatch.training.phases import Phase, check_phases
 
 PRECISIONS = ("float32", "bf16", "fp16")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -55,6 +56,13 @@ class TrainingOptions(Component):
         float32.
     compile : bool, default=False
         Train through `torch.compile`, which pays for large networks and long fits.
+    activation_checkpointing : bool, default=False
+        Keep the activations between blocks of the network only, and compute those inside again in the backward pass
+        (Chen et al., 2016): less memory for about a third more time. The networks of flowmatch support it, and modules
+        of yours that have an attribute ``activation_checkpointing``.
+    phases : sequence of Phase, default=()
+        Training in phases with losses, learning rates, conditions or window sizes of their own; see
+        `flowmatch.training.Phase`.
     checkpoint_folder : path-like or None, default=None
         Where to keep a checkpoint of the running fit. A fit that finds the checkpoint of an interrupted run with the
         same data, parameters and start goes on from there, and ends bit-identical to a run that was not interrupted;
@@ -64,7 +72,8 @@ class TrainingOptions(Component):
     callbacks : sequence, default=()
         Objects with any hooks of the names that scikit-learn 1.9 gave them, ``setup``, ``on_fit_task_begin``,
         ``on_fit_task_end`` and ``teardown``, called as ``hook(estimator, context)`` with a
-        `flowmatch.training.FitContext`. Training stops when ``on_fit_task_end`` returns True.
+        `flowmatch.training.FitContext`. Training stops when ``on_fit_task_end`` returns True. Ready ones are
+        `flowmatch.training.SampleMonitor` and `flowmatch.training.TensorBoardWriter`.
     """
 
     weight_decay: float = 0.0
@@ -81,6 +90,8 @@ class TrainingOptions(Component):
     report_period: int | None = None
     precision: str = "float32"
     compile: bool = False
+    activation_checkpointing: bool = False
+    phases: Sequence[Phase] = ()
     checkpoint_folder: str | Path | None = None
     checkpoint_period: int = 500
     callbacks: Sequence[Any] = ()
@@ -105,10 +116,11 @@ class TrainingOptions(Component):
             check_number("ema_decay", self.ema_decay, 0.0, 1.0)
         if self.validation_fraction is not None:
             check_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=self.early_stopping)
-        for name in ("early_stopping", "ema_warmup", "compile"):
+        for name in ("early_stopping", "ema_warmup", "compile", "activation_checkpointing"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         check_callbacks(self.callbacks)
+        check_phases(self.phases)
 
     @property
     def held_out(self) -> float:

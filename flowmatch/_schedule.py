@@ -1,0 +1,34 @@
+"""How long and how fast to train when the user does not say: one measured rule for all data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Optimiser steps, rows a step, and the peak learning rate."""
+
+    max_iter: int
+    batch_size: int
+    learning_rate: float
+
+
+def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> Schedule:
+    """The estimator's own `max_iter`, `batch_size` and `learning_rate`, and measured ones where they are None.
+
+    Tables (up to a thousand rows were measured): about 600 passes of batches of 256, at least 300 and at most 1000
+    steps; more passes lower the distance to held-out rows little and copy more. Grids: 1500 steps of 128.
+    """
+    if len(sample_shape) == 1:
+        measured = Schedule(int(np.clip(600 * n_rows // 256, 300, 1000)), 256, 5e-3)
+    else:
+        measured = Schedule(1500, 128, 5e-3)
+    return Schedule(
+        measured.max_iter if estimator.max_iter is None else int(estimator.max_iter),
+        measured.batch_size if estimator.batch_size is None else int(estimator.batch_size),
+        measured.learning_rate if estimator.learning_rate is None else float(estimator.learning_rate),
+    )

@@ -1,0 +1,77 @@
+"""A fit in phases: each with its own loss, learning rate, conditions or window size."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowmatch._checks import check_number
+from flowmatch._component import Component
+
+
+@dataclass(frozen=True)
+class Phase(Component):
+    """A stretch of training; what is None stays as the estimator has it.
+
+    Parameters
+    ----------
+    share : float
+        Its share of `max_iter`; the shares of all phases add up to 1.
+    learning_rate : float, default=1.0
+        Factor on the scheduled learning rate.
+    loss, loss_weight : as the estimator takes them, default=None
+        In place of the estimator's own.
+    conditioned : bool, default=True
+        False hides all conditions: the phase learns the unconditional distribution.
+    crop : float, default=1.0
+        The phase trains on random windows of this share of every grid axis: a curriculum of growing signals is a list
+        of phases with growing `crop`. Needs a network that takes grids of any size, such as `UNet`.
+
+    Examples
+    --------
+    Plain loss, then adaptive weights, then conditions at a lower rate:
+
+    >>> phases = [
+    ...     Phase(0.3, conditioned=False),
+    ...     Phase(0.4, loss_weight="adaptive", conditioned=False),
+    ...     Phase(0.3, learning_rate=0.1),
+    ... ]
+
+    A curriculum from quarters over halves to whole signals:
+
+    >>> curriculum = [Phase(0.2, crop=0.25), Phase(0.3, crop=0.5), Phase(0.5)]
+    """
+
+    share: float
+    learning_rate: float = 1.0
+    loss: Any = None
+    loss_weight: Any = None
+    conditioned: bool = True
+    crop: float = 1.0
+
+    def validate(self) -> None:
+        check_number("share", self.share, 0.0, math.nextafter(1.0, 2.0), open_low=True)
+        check_number("learning_rate", self.learning_rate, 0.0)
+        check_number("crop", self.crop, 0.0, math.nextafter(1.0, 2.0), open_low=True)
+        if not isinstance(self.conditioned, bool):
+            raise ValueError(f"conditioned must be True or False, got {self.conditioned!r}.")
+
+
+def check_phases(phases: Any) -> None:
+    """Raise a ValueError unless `phases` is a sequence of phases whose shares add up to 1, or empty."""
+    if not isinstance(phases, Sequence) or not all(isinstance(phase, Phase) for phase in phases):
+        raise ValueError(f"phases must be a list of flowmatch.training.Phase, got {phases!r}.")
+    for phase in phases:
+        phase.validate()
+    total = sum(phase.share for phase in phases)
+    if phases and not math.isclose(total, 1.0, abs_tol=1e-6):
+        raise ValueError(f"the shares of phases must add up to 1, but {[p.share for p in phases]} add up to {total:g}.")
+
+
+def phase_ends(phases: Sequence[Phase], max_iter: int) -> list[int]:
+    """The step at which each phase is over; the last one ends with the fit."""
+    ends = [round(share * max_iter) for share in itertools.accumulate(phase.share for phase in phases)]
+    return [*ends[:-1], max_iter] if phases else [max_iter]

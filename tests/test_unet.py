@@ -1,0 +1,106 @@
+"""What the U-Net alone promises."""
+
+import pytest
+import torch
+from grid_networks import normal, shaken, times
+
+from flowmatch.networks import UNet
+
+SMALL = {"width": 8, "context_width": 16, "n_time_features": 8}
+
+
+def shift_error(component, shape, shift, context=False):
+    """How far shifting the input (and the context grid) by so many points is from shifting the output."""
+    n_context = 2 * normal(*shape)[0].numel() if context else 0
+    network = shaken(component, shape, n_context, context_channels=2 if context else 0)
+    x, t = normal(2, *shape), times(2)
+    grid = normal(2, 2, *shape[1:], seed=5)
+    axes = tuple(range(2, x.ndim))
+
+    def rolled(x):
+        return x.roll([shift] * len(axes), axes)
+
+    def output(x, grid):
+        return network(x, t, grid.flatten(1) if context else None)
+
+    return (output(rolled(x), rolled(grid)) - rolled(output(x, grid))).abs().max().item()
+
+
+PERIODIC_CASES = [
+    ({"multipliers": (1,)}, (2, 7), 1),
+    ({"multipliers": (1, 2)}, (2, 8), 2),
+    ({"multipliers": (1, 2, 2)}, (2, 8, 12), 4),
+    ({"multipliers": (1, 2), "patch_size": 2, "attention_levels": 2}, (1, 8, 4), 4),
+    ({"multipliers": (1, 2)}, (1, 4, 2, 6), 2),
+]
+
+
+@pytest.mark.parametrize(("settings", "shape", "stride"), PERIODIC_CASES, ids=str)
+def test_a_periodic_network_commutes_with_shifts_by_its_stride(settings, shape, stride):
+    assert shift_error(UNet(**SMALL, boundary="periodic", **settings), shape, stride) < 1e-12
+    if stride > 1:
+        assert shift_error(UNet(**SMALL, boundary="periodic", **settings), shape, 1) > 1e-4
+
+
+@pytest.mark.parametrize("boundary", ["zeros", "replicate"])
+@pytest.mark.parametrize(("settings", "shape", "stride"), PERIODIC_CASES, ids=str)
+def test_other_boundaries_do_not(settings, shape, stride, boundary):
+    assert shift_error(UNet(**SMALL, boundary=boundary, **settings), shape, stride) > 1e-4
+
+
+@pytest.mark.parametrize(("settings", "shape", "stride"), PERIODIC_CASES, ids=str)
+def test_a_context_grid_is_read_at_its_own_place(settings, shape, stride):
+    assert shift_error(UNet(**SMALL, boundary="periodic", **settings), shape, stride, context=True) < 1e-12
+
+
+@pytest.mark.parametrize(("boundary", "blind"), [("zeros", False), ("periodic", True), ("replicate", True)])
+def test_only_zeros_tell_the_edge_of_a_constant_field_from_its_middle(boundary, blind):
+    network = shaken(UNet(**SMALL, boundary=boundary), (1, 8, 8))
+    output = network(torch.ones(1, 1, 8, 8, dtype=torch.float64), times(1))
+    assert (output.std() < 1e-12) == blind
+
+
+@pytest.mark.parametrize(
+    ("grid", "settings", "channels"),
+    [
+        ((1,), {}, [32, 64]),
+        ((8, 8), {}, [32, 64]),
+        ((16, 3), {}, [32, 64]),
+        ((17,), {}, [32, 64, 64]),
+        ((32, 32), {}, [32, 64, 64]),
+        ((64, 64), {"patch_size": 2}, [32, 64, 64]),
+        ((10_000,), {}, [32, 64, 64, 128, 128]),
+        ((64, 64), {"width": 8, "multipliers": [1, 3]}, [8, 24]),
+    ],
+)
+def test_the_grid_is_halved_until_eight_points_are_left(grid, settings, channels):
+    assert UNet(**settings).channels(grid) == channels
+
+
+@pytest.mark.parametrize("width", [4, 20, 36, 68, 100, 104])
+def test_every_width_that_is_allowed_works(width):
+    network = shaken(UNet(width=width, multipliers=(1, 3), context_width=8), (1, 4))
+    assert network(normal(2, 1, 4), times(2)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"width": 6},
+        {"width": 0},
+        {"multipliers": ()},
+        {"multipliers": "12"},
+        {"multipliers": (1, 0)},
+        {"n_blocks": 0},
+        {"attention_levels": -1},
+        {"patch_size": 0},
+        {"boundary": "wrap"},
+        {"dropout": 1.0},
+        {"context_width": 0.5},
+        {"n_time_features": 3},
+    ],
+    ids=str,
+)
+def test_bad_parameters_are_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        UNet(**bad)((1, 4), 0)
