@@ -18,6 +18,8 @@ N_PROBES = 32
 """Hutchinson probes beyond that."""
 
 _NUMBERS_AT_ONCE = 2**20
+_GRID_NUMBERS_AT_ONCE = 2**15
+"""Networks of grids hold dozens of numbers for each of the sample; smaller batches are no slower."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class CodeDensity:
         scale = self.source_scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
         probes = self._probes(scale)
-        rows = max(1, _NUMBERS_AT_ONCE // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
+        numbers = _NUMBERS_AT_ONCE if scale.ndim == 1 else _GRID_NUMBERS_AT_ONCE
+        rows = max(1, numbers // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.to(x).split(rows)
         parts = [self._batch(part, c, scale, probes) for part, c in zip(x.split(rows), conditions, strict=True)]
         density, error = (torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True))

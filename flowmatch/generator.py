@@ -37,8 +37,9 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
 
     Parameters
     ----------
-    network : {"auto", "mlp"}, component or factory, default="auto"
-        The network: an `flowmatch.networks.MLP` by default. A factory is called as
+    network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
+        The network: an `flowmatch.networks.MLP` by default; `flowmatch.networks.UNet` and
+        `flowmatch.networks.Transformer` are for signals, images and fields. A factory is called as
         ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
         ``forward(x, t, condition=None)``.
     path : {"linear", "vp", "cosine"} or Path, default="linear"

@@ -43,15 +43,15 @@ def test_grids_are_learned_drawn_scored_and_saved(network, shape, tmp_path):
     assert not np.allclose(guided[0], guided[1])
     np.testing.assert_allclose(guided[1] - guided[0], (guided[2] - guided[0]) / 3, rtol=0.5, atol=0.5)
 
-    together = generator.score_samples(X[:4], y[:4])
-    alone = [generator.score_samples(X[i : i + 1], y[i : i + 1])[0] for i in range(4)]
+    together = generator.score_samples(X[:2], y[:2])
+    alone = [generator.score_samples(X[i : i + 1], y[i : i + 1])[0] for i in range(2)]
     assert np.isfinite(together).all()
     np.testing.assert_allclose(together, alone, rtol=1e-10)
 
     generator.save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors", device="cpu")
     assert np.array_equal(loaded.sample(5, random_state=1), samples)
-    assert np.array_equal(loaded.score_samples(X[:2], y[:2]), generator.score_samples(X[:2], y[:2]))
+    assert np.array_equal(loaded.score_samples(X[:2], y[:2]), together)
 
 
 @EVERY_NETWORK
@@ -71,8 +71,9 @@ def test_scores_of_large_grids_are_estimated_row_by_row(network, shape):
 def test_codes_lead_back_to_the_samples(network, shape):
     X, y = data(shape)
     generator = quick(network).fit(X, y)
-    codes = generator.encode(X[:3], y[:3], n_steps=20, solver="rk4")
-    np.testing.assert_allclose(generator.decode(codes, y[:3], n_steps=20, solver="rk4"), X[:3], rtol=0, atol=1e-4)
+    codes = generator.encode(X[:3], y[:3], n_steps=8, solver="rk4")
+    np.testing.assert_allclose(generator.decode(codes, y[:3], n_steps=8, solver="rk4"), X[:3], rtol=0, atol=1e-3)
+    assert not np.allclose(codes, codes[:1])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
