@@ -34,7 +34,7 @@ COMPONENTS: dict[str, type[Any]] = {
     for name, value in vars(room).items()
     if isinstance(value, type) and issubclass(value, Component)
 }
-_TRAINING_ONLY = ("loss", "loss_weight", "callbacks")
+_TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
 _LEFT_OUT = {"left_out": True}
 """Stands for a parameter that a file cannot hold; it loads as the default."""
 
@@ -291,7 +291,8 @@ class _Packer:
                 "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params(deep=False).items()},
             }
         if isinstance(value, (tuple, list)):
-            if name == "callbacks" and value:
+            unfit = any(isinstance(entry, Component) and not _fits_in_a_file(entry) for entry in value)
+            if unfit or (name == "callbacks" and value):
                 return self._left_out(name, value)
             return [self.parameter(name, entry) for entry in value]
         if isinstance(value, (str, bool, int, float, type(None))):
@@ -336,7 +337,7 @@ class _Unpacker:
 
     def parameter(self, saved: Any) -> Any:
         if isinstance(saved, list):
-            return tuple(saved)
+            return tuple(map(self.parameter, saved))
         if not isinstance(saved, dict):
             return saved
         if str(saved["component"]) not in COMPONENTS:

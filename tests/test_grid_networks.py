@@ -63,7 +63,12 @@ def test_a_network_works_on_other_grids_than_the_one_it_was_built_for(component,
 @BOTH
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((5,), "use network='mlp' for tables"), ((1, 2, 2, 2, 2), "fields"), ((2, 0), "one point"), ((0, 4, 4), "channel")],
+    [
+        ((5,), "use network='mlp' for tables"),
+        ((1, 2, 2, 2, 2), "fields"),
+        ((2, 0), "one point"),
+        ((0, 4, 4), "channel"),
+    ],
 )
 def test_samples_that_are_no_grids_are_refused(component, shape, message):
     with pytest.raises(ValueError, match=message):

@@ -503,7 +503,7 @@ DAMAGES = {
     "history_type": (setting([1, 2], "fitted", "history_"), "history_"),
     "names": (setting(["a"], "fitted", "feature_names_in_"), "feature_names_in_"),
     "condition_size": (setting(7, "condition_size"), "condition_size"),
-    "condition_kind": (setting("Thing", "conditions", "kind"), "'Thing' is missing"),
+    "condition_kind": (setting("Thing", "conditions", "kind"), "kind of conditions"),
     "condition_field": (without("conditions", "shares"), "shares"),
     "no_conditions_but_a_size": (setting(None, "conditions"), "condition_size"),
     "no_varying": (tensor("encoder.varying", None), "'encoder.varying' is missing"),

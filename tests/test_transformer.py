@@ -45,7 +45,9 @@ def test_places_along_each_axis_are_told_by_sines_and_cosines_of_the_index():
 
 
 def test_places_in_half_precision_are_the_rounded_ones():
-    exact, half = (position_features((256,), 16, torch.zeros(1, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16))
+    exact, half = (
+        position_features((256,), 16, torch.zeros(1, dtype=dtype)) for dtype in (torch.float32, torch.bfloat16)
+    )
     assert torch.equal(half, exact.bfloat16())
 
 
@@ -80,6 +82,13 @@ def test_with_attention_every_patch_reads_the_whole_sample():
     x = normal(1, 1, 12)
     jacobian = torch.autograd.functional.jacobian(lambda x: network(x, times(1)), x).reshape(12, 12)
     assert jacobian.abs().min() > 1e-8
+
+
+def test_blocks_start_as_the_identity():
+    network = Transformer(**SMALL)((1, 8), 0).double()
+    tokens, context = normal(3, 8, 16), normal(3, 16)
+    for block in network.blocks:
+        assert torch.equal(block(tokens, context), tokens)
 
 
 # -- attention ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import torch
 from grid_networks import normal, shaken, times
 
 from flowmatch.networks import UNet
+from flowmatch.networks.unet import AttentionBlock
 
 SMALL = {"width": 8, "context_width": 16, "n_time_features": 8}
 
@@ -51,6 +52,23 @@ def test_other_boundaries_do_not(settings, shape, stride, boundary):
 @pytest.mark.parametrize(("settings", "shape", "stride"), PERIODIC_CASES, ids=str)
 def test_a_context_grid_is_read_at_its_own_place(settings, shape, stride):
     assert shift_error(UNet(**SMALL, boundary="periodic", **settings), shape, stride, context=True) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 7), (1, 5, 4), (1, 3, 1, 6)], ids=str)
+def test_the_way_up_hands_a_coarse_point_to_the_points_it_came_from(shape):
+    network, seen = shaken(UNet(**SMALL, multipliers=(1, 2)), shape), {}
+    network.widen[0].register_forward_hook(lambda module, arguments, output: seen.update(coarse=output))
+    network.up[0][0].register_forward_pre_hook(lambda module, arguments: seen.update(fine=arguments[0][:, :8]))
+    network(normal(2, *shape), times(2))
+    expected = seen["coarse"]
+    for axis, size in enumerate(shape[1:], start=2):
+        expected = expected.index_select(axis, torch.arange(size) // 2)
+    assert torch.equal(seen["fine"], expected)
+
+
+def test_attention_starts_as_the_identity():
+    x = normal(2, 8, 5)
+    assert torch.equal(AttentionBlock(8).double()(x, None), x)
 
 
 @pytest.mark.parametrize(("boundary", "blind"), [("zeros", False), ("periodic", True), ("replicate", True)])

@@ -97,4 +97,6 @@ def check_grid(kind: str, sample_shape: tuple[int, ...]) -> None:
             f"{sample_shape}; use network='mlp' for tables."
         )
     if min(sample_shape) < 1:
-        raise ValueError(f"network={kind!r} needs at least one channel and one point on every axis, got {sample_shape}.")
+        raise ValueError(
+            f"network={kind!r} needs at least one channel and one point on every axis, got {sample_shape}."
+        )

@@ -153,7 +153,10 @@ class TransformerBlock(nn.Module):
         self.gates = zero_initialised(nn.Linear(width, 2 * width))
         self.attention = SelfAttention(width, settings.n_heads)
         self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Dropout(settings.dropout), nn.Linear(hidden, width)
+            nn.Linear(width, hidden),
+            nn.GELU(approximate="tanh"),
+            nn.Dropout(settings.dropout),
+            nn.Linear(hidden, width),
         )
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
