@@ -60,12 +60,12 @@ TimeSampler, default="logit_normal"
 default="uniform"
         Weight of the loss over time; a callable is given times (B,) and returns weights (B,).
     max_iter : int or None, default=None
-        Optimiser steps. None makes about 600 passes through a table, at least 300 and at most 1000 steps, and 1500
-        steps for grids: right for small data; large data gain from more.
+        Optimiser steps. None makes about 600 passes through a table, at least 300 and at most 1000 steps, and about
+        130 passes through grids, at least 1000 and at most 8000 steps: right for small data; large data gain from more.
     batch_size : int or None, default=None
-        Rows a step. None takes 256 of a table, and 128 signals, images or fields.
+        Rows a step. None takes 256 of a table, and 32 signals, images or fields.
     learning_rate : float or None, default=None
-        Peak learning rate; None takes 0.005.
+        Peak learning rate. None takes 0.005 for tables and 0.004 for grids.
     training : TrainingOptions or None, default=None
         What else there is to tune about training; None stands for ``TrainingOptions()``.
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"

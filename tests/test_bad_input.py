@@ -200,7 +200,10 @@ def test_negative_rows_are_refused_by_log1p(plain, refuses):
         (np.where(np.arange(N) == 3, np.nan, 1.0), "y contains NaN"),
         (np.where(np.arange(N) == 3, np.inf, 1.5), "y contains NaN or infinity"),
         (np.array([1, "a"] * (N // 2), dtype=object), "y mixes types that cannot be sorted: int, str"),
-        (np.array([["a", 1], [2, 1]] * (N // 2), dtype=object), "column 0 of y mixes types that cannot be sorted: int, str"),
+        (
+            np.array([["a", 1], [2, 1]] * (N // 2), dtype=object),
+            "column 0 of y mixes types that cannot be sorted: int, str",
+        ),
         (np.zeros((N, 2, 2)), "y has 3 dimensions"),
     ],
 )

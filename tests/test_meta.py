@@ -116,7 +116,7 @@ def test_the_training_step_stays_on_the_device(options):
     data = torch.ones(50, 3, device=META)
     loss = objective()
     plan = TrainingPlan(
-        lambda network, rows, generator: loss(network, data[rows], None, generator),
+        [lambda network, rows, generator: loss(network, data[rows], None, generator)],
         50, 4, 8, 1e-3, options, sample_weight=torch.ones(50, device=META), data_device=META,
     )  # fmt: skip
     run = TrainingRun(network, plan, None, None)

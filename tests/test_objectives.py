@@ -159,7 +159,7 @@ def test_coupling_stays_inside_classes_and_leaves_numeric_conditions_alone():
     noises = {}
     for labelled in (True, False):
         coupled = objective(coupling=OptimalTransportCoupling(), conditions_are_classes=labelled)
-        noises[labelled] = coupled._draw_noise(x1, classes, generator(3))
+        noises[labelled] = coupled._pair(coupled.source.draw(64, coupled.source_scale, generator(3)), x1, classes)
     drawn = NormalSource().draw(64, torch.ones(2, dtype=torch.float64), generator(3))
     torch.testing.assert_close(noises[False], drawn)
     for label in (0, 1):

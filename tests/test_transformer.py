@@ -118,7 +118,7 @@ def test_plain_products_and_fused_kernels_attend_alike():
 @pytest.mark.parametrize(
     "bad",
     [
-        {"n_heads": 3},
+        {"n_heads": 5},
         {"n_heads": 0},
         {"width": 4},
         {"width": 16.0},

@@ -66,6 +66,40 @@ def test_the_way_up_hands_a_coarse_point_to_the_points_it_came_from(shape):
     assert torch.equal(seen["fine"], expected)
 
 
+@pytest.mark.parametrize(
+    ("grid", "patch_size"), [((8, 8), 1), ((16, 16), 1), ((28, 28), 2), ((1024,), 2), ((7,) * 3, 2)]
+)
+def test_large_grids_are_read_in_patches(grid, patch_size):
+    assert UNet().patch(grid) == patch_size
+    assert UNet(patch_size=3).patch(grid) == 3
+
+
+def test_positions_tell_points_apart_unless_the_boundary_is_periodic():
+    x = torch.ones(1, 1, 8, 8, dtype=torch.float64)
+    for boundary, positions, blind in (
+        ("replicate", None, False), ("replicate", False, True), ("periodic", None, True), ("periodic", True, False),
+    ):  # fmt: skip
+        network = shaken(UNet(**SMALL, boundary=boundary, positions=positions), (1, 8, 8))
+        assert (network(x, times(1)).std() < 1e-12) == blind
+
+
+def test_positions_are_interpolated_on_other_grids():
+    network = shaken(UNet(**SMALL, multipliers=(1, 2)), (1, 8, 8))
+    assert network(normal(2, 1, 5, 12), times(2)).shape == (2, 1, 5, 12)
+    ramp = network.positions[0].features.data
+    ramp[:] = torch.arange(8.0)  # linear along the last axis: interpolation keeps it linear inside
+    steps = network.positions[0](torch.zeros(1, 8, 8, 16, dtype=torch.float64))[0, 0, 0].diff()
+    torch.testing.assert_close(steps[1:-1], torch.full((13,), 0.5, dtype=torch.float64))
+
+
+def test_a_label_speaks_as_loud_as_time():
+    torch.manual_seed(0)
+    embedding = UNet()((1, 8, 8), 10).embed_context
+    assert float(embedding.embed_condition(torch.eye(10)).detach().std()) == pytest.approx(1.0, abs=0.1)
+    many = UNet()((1, 8, 8), 64).embed_context
+    assert float(many.embed_condition(torch.eye(64)).detach().std()) == pytest.approx(0.5, abs=0.05)
+
+
 def test_attention_starts_as_the_identity():
     x = normal(2, 8, 5)
     assert torch.equal(AttentionBlock(8).double()(x, None), x)
@@ -73,7 +107,7 @@ def test_attention_starts_as_the_identity():
 
 @pytest.mark.parametrize(("boundary", "blind"), [("zeros", False), ("periodic", True), ("replicate", True)])
 def test_only_zeros_tell_the_edge_of_a_constant_field_from_its_middle(boundary, blind):
-    network = shaken(UNet(**SMALL, boundary=boundary), (1, 8, 8))
+    network = shaken(UNet(**SMALL, boundary=boundary, positions=False), (1, 8, 8))
     output = network(torch.ones(1, 1, 8, 8, dtype=torch.float64), times(1))
     assert (output.std() < 1e-12) == blind
 
@@ -85,7 +119,8 @@ def test_only_zeros_tell_the_edge_of_a_constant_field_from_its_middle(boundary, 
         ((8, 8), {}, [32, 64]),
         ((16, 3), {}, [32, 64]),
         ((17,), {}, [32, 64, 64]),
-        ((32, 32), {}, [32, 64, 64]),
+        ((32, 32), {"patch_size": 1}, [32, 64, 64]),
+        ((32, 32), {}, [32, 64]),
         ((64, 64), {"patch_size": 2}, [32, 64, 64]),
         ((10_000,), {}, [32, 64, 64, 128, 128]),
         ((64, 64), {"width": 8, "multipliers": [1, 3]}, [8, 24]),

@@ -12,7 +12,7 @@ from flowmatch._checks import check_count, check_number
 from flowmatch._component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
-from flowmatch.networks.embeddings import TimeFeatures, position_features
+from flowmatch.networks.embeddings import ContextEmbedding, position_features
 from flowmatch.networks.patches import patchify, unpatchify
 
 _MOST_TOKENS = 256
@@ -27,11 +27,12 @@ class Transformer(Component):
     what the patches do not divide is padded with zeros and cropped again. The gates and the output layer start at
     zero. It sees the whole grid at once and scales well; on little data a `UNet` learns faster.
 
-    The smallest network of the paper, DiT-S/2, is ``Transformer(width=384, depth=12, n_heads=6, patch_size=2)``.
+    The smallest network of the paper, DiT-S/2, has the sizes
+    ``Transformer(width=384, depth=12, n_heads=6, patch_size=2, mlp_ratio=4.0)``.
 
     Parameters
     ----------
-    width : int, default=128
+    width : int, default=96
         Numbers a token.
     depth : int, default=4
         Number of blocks.
@@ -40,7 +41,7 @@ class Transformer(Component):
     patch_size : int or None, default=None
         Points of a patch along each axis. None takes the smallest power of two that gives at most 256 tokens; the
         cost of attention grows with their square.
-    mlp_ratio : float, default=4.0
+    mlp_ratio : float, default=2.0
         Hidden units of a block's perceptron in units of `width`.
     dropout : float, default=0.0
         Share of these hidden units dropped in training.
@@ -55,11 +56,11 @@ class Transformer(Component):
     torch.Size([4, 3, 17, 9])
     """
 
-    width: int = 128
+    width: int = 96
     depth: int = 4
     n_heads: int = 4
     patch_size: int | None = None
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = 2.0
     dropout: float = 0.0
     n_time_features: int = 32
 
@@ -120,11 +121,8 @@ class DiffusionTransformer(ConditionedNetwork):
         super().__init__(condition_size, context_channels)
         self.patch_size, self.width = settings.patch(sample_shape[1:]), settings.width
         points = self.patch_size ** (len(sample_shape) - 1)
-        self.time_features = TimeFeatures(settings.n_time_features, flow_map)
-        n_inputs = self.time_features.size + vector_size(condition_size, context_channels, sample_shape)
-        self.embed_context = nn.Sequential(
-            nn.Linear(n_inputs, self.width), nn.SiLU(), nn.Linear(self.width, self.width), nn.SiLU()
-        )
+        n_numbers = vector_size(condition_size, context_channels, sample_shape)
+        self.embed_context = ContextEmbedding(settings.n_time_features, flow_map, n_numbers, self.width)
         self.embed_patch = nn.Linear((sample_shape[0] + context_channels) * points, self.width)
         self.blocks = nn.ModuleList([TransformerBlock(settings) for _ in range(settings.depth)])
         self.norm = AdaptiveLayerNorm(self.width)
@@ -133,7 +131,7 @@ class DiffusionTransformer(ConditionedNetwork):
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         grid = x.shape[2:]
         condition, x = self._split_condition(condition, x)
-        context = self.embed_context(torch.cat([self.time_features(t, step), condition], dim=1))
+        context = self.embed_context(t, step, condition)
         patches = patchify(x, self.patch_size)
         coarse = patches.shape[2:]
         tokens = self.embed_patch(patches.flatten(2).transpose(1, 2)) + position_features(coarse, self.width, x)

@@ -16,7 +16,7 @@ from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
-from flowmatch.networks.embeddings import TimeFeatures
+from flowmatch.networks.embeddings import ContextEmbedding, PositionMap
 from flowmatch.networks.patches import patchify, unpatchify
 
 BOUNDARIES = {"zeros": "zeros", "periodic": "circular", "replicate": "replicate"}
@@ -24,6 +24,8 @@ BOUNDARIES = {"zeros": "zeros", "periodic": "circular", "replicate": "replicate"
 
 _CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _COARSEST = 8
+_MOST_UNPATCHED = 256
+_MOST_POSITIONS = 4096
 _GROWTH = (1, 2, 2, 4, 4)
 
 
@@ -50,10 +52,16 @@ class UNet(Component):
         Residual blocks at each resolution, on the way down and on the way up.
     attention_levels : int, default=1
         The coarsest resolutions, so many, where points attend to each other.
-    patch_size : int, default=1
+    patch_size : int or None, default=None
         The network works on patches of so many points along each axis: 2 makes it about four times cheaper on images.
+        None takes 1 for grids of up to 256 points and 2 for larger ones.
     boundary : {"zeros", "periodic", "replicate"}, default="zeros"
-        What the convolutions see beyond the edge: nothing, the opposite side, or the outermost value.
+        What the convolutions see beyond the edge: nothing, the opposite side, or the outermost value. Sizes that
+        `patch_size` does not divide are filled up with zeros first, whatever the boundary.
+    positions : bool or None, default=None
+        Whether to add learned features of every grid point at each resolution of up to 4096 points. Without them a
+        network of convolutions knows where it is from the edges only. None adds them unless the boundary is periodic,
+        where all points are alike.
     dropout : float, default=0.0
         Share of hidden values dropped in training.
     context_width : int, default=128
@@ -73,8 +81,9 @@ class UNet(Component):
     multipliers: Sequence[int] | None = None
     n_blocks: int = 1
     attention_levels: int = 1
-    patch_size: int = 1
+    patch_size: int | None = None
     boundary: str = "zeros"
+    positions: bool | None = None
     dropout: float = 0.0
     context_width: int = 128
     n_time_features: int = 32
@@ -100,8 +109,12 @@ class UNet(Component):
         return ConvolutionalUNet(self, tuple(sample_shape), condition_size, flow_map, context_channels)
 
     def validate(self) -> None:
-        for name in ("width", "n_blocks", "patch_size", "context_width", "n_time_features"):
+        for name in ("width", "n_blocks", "context_width", "n_time_features"):
             check_count(name, getattr(self, name))
+        if self.patch_size is not None:
+            check_count("patch_size", self.patch_size)
+        if self.positions is not None and not isinstance(self.positions, bool):
+            raise ValueError(f"positions must be True, False or None, got {self.positions!r}.")
         check_count("attention_levels", self.attention_levels, 0)
         if self.width % 4:
             raise ValueError(f"width must be a multiple of 4, got {self.width}.")
@@ -115,11 +128,22 @@ class UNet(Component):
         check_choice("boundary", self.boundary, BOUNDARIES)
         check_number("dropout", self.dropout, 0.0, 1.0)
 
+    @property
+    def knows_positions(self) -> bool:
+        """Whether grid points have features of their own."""
+        return self.boundary != "periodic" if self.positions is None else self.positions
+
+    def patch(self, grid: tuple[int, ...]) -> int:
+        """Points of a patch along each axis of such a grid."""
+        if self.patch_size is not None:
+            return self.patch_size
+        return 1 if math.prod(grid) <= _MOST_UNPATCHED else 2
+
     def channels(self, grid: tuple[int, ...]) -> list[int]:
         """Channels of each resolution, finest first."""
         multipliers = self.multipliers
         if multipliers is None:
-            longest = max(-(-size // self.patch_size) for size in grid)
+            longest = max(-(-size // self.patch(grid)) for size in grid)
             halvings = max(1, math.ceil(math.log2(max(longest, 1) / _COARSEST)))
             multipliers = _GROWTH[: 1 + min(halvings, 4)]
         return [self.width * multiplier for multiplier in multipliers]
@@ -137,12 +161,12 @@ class ConvolutionalUNet(ConditionedNetwork):
         context_channels: int,
     ) -> None:
         super().__init__(condition_size, context_channels)
-        self.patch_size = settings.patch_size
+        self.patch_size = settings.patch(sample_shape[1:])
         grid, d = sample_shape[1:], len(sample_shape) - 1
         conv, padding_mode = _CONVOLUTIONS[d - 1], BOUNDARIES[settings.boundary]
         context = settings.context_width
         channels = settings.channels(grid)
-        points = settings.patch_size**d
+        points = self.patch_size**d
 
         def block(c_in: int, c_out: int) -> ResidualBlock:
             return ResidualBlock(conv, c_in, c_out, context, settings.dropout, padding_mode)
@@ -158,13 +182,15 @@ class ConvolutionalUNet(ConditionedNetwork):
                     blocks.append(AttentionBlock(c_out))
             return nn.ModuleList(blocks)
 
-        self.time_features = TimeFeatures(settings.n_time_features, flow_map)
-        n_inputs = self.time_features.size + vector_size(condition_size, context_channels, sample_shape)
-        self.embed_context = nn.Sequential(
-            nn.Linear(n_inputs, context), nn.SiLU(), nn.Linear(context, context), nn.SiLU()
-        )
+        n_numbers = vector_size(condition_size, context_channels, sample_shape)
+        self.embed_context = ContextEmbedding(settings.n_time_features, flow_map, n_numbers, context)
         n_channels = (sample_shape[0] + context_channels) * points
         self.stem = conv(n_channels, channels[0], 3, padding=1, padding_mode=padding_mode)
+        sizes = _resolutions(grid, self.patch_size, len(channels))
+        self.positions = nn.ModuleList(
+            PositionMap(c, size) if settings.knows_positions and math.prod(size) <= _MOST_POSITIONS else nn.Identity()
+            for c, size in zip(channels, sizes, strict=True)
+        )
         self.down = nn.ModuleList([level(i, channels[i]) for i in range(len(channels) - 1)])
         self.halve = nn.ModuleList(
             [conv(a, b, 3, stride=2, padding=1, padding_mode=padding_mode) for a, b in _steps(channels)]
@@ -180,13 +206,14 @@ class ConvolutionalUNet(ConditionedNetwork):
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         grid = x.shape[2:]
         condition, x = self._split_condition(condition, x)
-        context = self.embed_context(torch.cat([self.time_features(t, step), condition], dim=1))
-        h = self.stem(patchify(x, self.patch_size))
+        context = self.embed_context(t, step, condition)
+        positions = iter(self.positions)
+        h = next(positions)(self.stem(patchify(x, self.patch_size)))
         skips = []
         for blocks, halve in zip(self.down, self.halve, strict=True):
             h = self._through(blocks, h, context)
             skips.append(h)
-            h = halve(h)
+            h = next(positions)(halve(h))
         h = self._through(self.middle, h, context)
         for blocks, widen in zip(reversed(self.up), reversed(self.widen), strict=True):
             skip = skips.pop()
@@ -241,6 +268,14 @@ def attention_heads(channels: int) -> int:
 def group_norm(channels: int) -> nn.GroupNorm:
     """At most 8 groups of at least 4 channels."""
     return nn.GroupNorm(max(g for g in range(1, 9) if channels % g == 0 and channels // g >= 4), channels)
+
+
+def _resolutions(grid: tuple[int, ...], patch_size: int, n_levels: int) -> list[tuple[int, ...]]:
+    """Points along each axis at every resolution, finest first."""
+    sizes = [tuple(-(-size // patch_size) for size in grid)]
+    for _ in range(n_levels - 1):
+        sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+    return sizes
 
 
 def _steps(channels: list[int]) -> list[tuple[int, int]]:

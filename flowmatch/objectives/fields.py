@@ -40,8 +40,9 @@ class Sobolev(ResidualLoss):
     short wavelengths first; centred differences would not see the shortest, the checkerboard. Independent noise
     weighs ``alpha + 2 beta / h^2`` for each periodic axis. ``Sobolev(1, 0)`` is `L2Loss`.
 
-    Near t = 1 the velocity's target is mostly noise, which no network can predict and which beta > 0 amplifies: look
-    at spectra of generated samples before choosing a large beta.
+    Near t = 1 the velocity's target is mostly noise, which no network can predict and which beta > 0 amplifies. On
+    small unconditional fields trained for few steps short wavelengths came out worse, not better, the larger beta was:
+    compare spectra of generated samples with those under "l2" before relying on it.
 
     Parameters
     ----------

@@ -20,8 +20,7 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tup
 
     One-dimensional `y` are labels, unless they are floating point numbers with a fraction, or numbers of which more
     than 20 and more than a tenth of the rows are distinct. Columns of two-dimensional `y` are numbers, or labels where
-    they hold text, categories or, beside others, booleans. More dimensions are grids (n, channels, *grid) on the grid
-    of the samples.
+    they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of the samples.
 
     Raises
     ------

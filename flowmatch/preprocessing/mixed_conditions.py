@@ -108,10 +108,10 @@ class MixedEncoder(ConditionEncoder):
 
 
 def is_numeric(column: NDArray[Any]) -> bool:
-    """Whether a column holds numbers rather than labels; booleans are labels."""
+    """Whether a column holds numbers rather than labels; booleans count as 0 and 1."""
     if column.dtype.kind != "O":
-        return column.dtype.kind in "iuf"
-    return all(isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) for value in column)
+        return column.dtype.kind in "biuf"
+    return all(isinstance(value, (numbers.Real, np.bool_)) for value in column)
 
 
 def _name(container: Container, column: int) -> Any:

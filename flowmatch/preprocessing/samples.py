@@ -238,10 +238,10 @@ class StoredCodes:
 
 
 def find_levels(values: Array) -> Array:
-    """The distinct values (n,) takes, in order, if there are at most 256; else none."""
+    """The distinct values (n,) takes, in order, if there are at most 256 and each occurs 8 times on average."""
     few = np.unique(values[:10_000])
     levels = few if len(few) > MOST_LEVELS else np.unique(values)
-    return levels if len(levels) <= MOST_LEVELS else levels[:0]
+    return levels if len(levels) <= min(MOST_LEVELS, len(values) // 8) else levels[:0]
 
 
 def to_columns(X: Array) -> Array:
