@@ -57,7 +57,7 @@ def fit(path: str) -> dict:
     from flowmatch.networks import UNet
 
     images = np.load(path, mmap_mode="r")
-    FlowMatchingGenerator(network=UNet(width=8), max_iter=100, batch_size=64, random_state=0).fit(images)
+    FlowMatchingGenerator(network=UNet(width=8), max_iter=30, batch_size=64, random_state=0).fit(images)
     return {"peak": peak()}
 
 
