@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from flowmatch import flow, objectives, preprocessing, training
 from flowmatch._checks import check_choice, check_count
+from flowmatch._component import Component
 from flowmatch._parameters import (
     ALIASES,
     SOLVERS,
@@ -33,6 +34,9 @@ from flowmatch._validation import generator_on, isolated_rng, resolve_device, se
 
 FROZEN = ("network", "path", "source", "condition_dropout")
 """Parameters that belong to the fitted weights."""
+
+BLOCK_NUMBERS = 2**22
+"""Numbers of noise that are drawn at once."""
 
 AUTO_MEANS = {
     "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",
@@ -186,8 +190,8 @@ class FlowEstimator(BaseEstimator):
         callbacks = training.CallbackList(options.callbacks, self, run.plan.max_iter, run.history, run.memory)
         self.network_ = run.averaged_network
         self.n_parameters_ = sum(p.numel() for p in self.network_.parameters())
-        callbacks.call("setup")
         try:
+            callbacks.call("setup")
             callbacks.call("on_fit_task_begin", "report")
             training.train(
                 run,
@@ -246,6 +250,7 @@ class FlowEstimator(BaseEstimator):
     def _check_phases(self, components: Components, network: nn.Module) -> None:
         """Raise a ValueError unless every phase suits samples of the shape at hand."""
         shape = self._encoder.code_shape
+        components.loss.check_shape(shape)
         for phase in components.phases:
             phase.loss.check_shape(shape)
             if phase.crop == 1:
@@ -254,11 +259,16 @@ class FlowEstimator(BaseEstimator):
                 raise ValueError(f"a phase with crop={phase.crop:g} needs signals, images or fields, but X is a table.")
             if self._conditions is not None and self._conditions.context_channels:
                 raise ValueError(f"a phase with crop={phase.crop:g} cannot cut the grids that are given as conditions.")
+            if _is_periodic(phase.loss) or _is_periodic(components.network):
+                raise ValueError(
+                    f"a phase with crop={phase.crop:g} cuts windows, which are not periodic: choose another boundary "
+                    "for the network and for the loss of that phase."
+                )
             window = [max(1, round(phase.crop * size)) for size in shape[1:]]
             x = self._source_scale.new_zeros(1, shape[0], *window)
             try:
                 with torch.no_grad():
-                    fits = network(x, x.new_zeros(1), None).shape == x.shape
+                    fits = copy.deepcopy(network).eval()(x, x.new_zeros(1), None).shape == x.shape
             except (RuntimeError, ValueError):
                 fits = False
             if not fits:
@@ -299,7 +309,8 @@ class FlowEstimator(BaseEstimator):
         codes: preprocessing.TrainingCodes | preprocessing.StoredCodes,
         learning_rate: float,
     ) -> training.NonFiniteTrainingError:
-        drawn = codes.draw(torch.arange(min(len(codes), 4096), device=codes.device))
+        some = max(1, 2**20 // math.prod(self._encoder.code_shape))
+        drawn = codes.draw(torch.arange(min(len(codes), some), device=codes.device))
         return training.NonFiniteTrainingError(
             f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
             f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "
@@ -333,7 +344,7 @@ class FlowEstimator(BaseEstimator):
         times = flow.time_grid(n_steps, path.first_time, device=x.device, dtype=x.dtype)
         times = times.flip(0) if backward else times
         network = self.network_ if network is None else network
-        rows = batch_size or rows_per_batch(tuple(x.shape[1:]))
+        rows = batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
         with torch.no_grad():
             parts = [
@@ -352,7 +363,8 @@ class FlowEstimator(BaseEstimator):
     def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
         """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
         self._require_conditions(y)
-        return None if self._conditions is None else self._conditions.encode(plain_conditions(y), n_samples)
+        plain = preprocessing.plain_conditions(y)
+        return None if self._conditions is None else self._conditions.encode(plain, n_samples)
 
     def _require_conditions(self, y: Any) -> None:
         """Raise a ValueError unless there are conditions exactly if the model has learned any."""
@@ -360,27 +372,36 @@ class FlowEstimator(BaseEstimator):
             raise ValueError("y was given, but this model was fitted without conditions.")
         if self._conditions is not None and y is None:
             raise ValueError("this model was fitted with conditions y; pass them here too.")
+        known = () if self._conditions is None else self._conditions.container.columns
+        names = tuple(getattr(y, "columns", known))
+        if known and names != known:
+            raise ValueError(f"y has the columns {list(names)}, but in training they were {list(known)}.")
 
-    def _condition_tensor(self, y: Any, n_samples: int) -> Tensor | None:
-        encoded = self._encode_condition(y, n_samples)
-        return None if encoded is None else torch.as_tensor(encoded, device=self._fitted_device)
+    def _condition_pieces(self, y: Any, n_samples: int) -> Callable[[slice], Tensor | None]:
+        """Vectors of the conditions on the fitted device, a piece at a time."""
+        self._require_conditions(y)
+        if self._conditions is None:
+            return lambda part: None
+        pieces = self._conditions.pieces(preprocessing.plain_conditions(y), n_samples)
+        return lambda part: torch.as_tensor(pieces(part), device=self._fitted_device)
 
-    def _known_condition(self, y: Any, n_samples: int) -> Tensor | None:
+    def _known_condition(self, y: Any, n_samples: int) -> Callable[[slice], Tensor | None]:
         """Conditions of given rows; without `y`, "no condition" if the model has learned what that means."""
-        if y is None and self._conditions is not None:
-            if self._as_fitted.condition_dropout == 0:
-                raise ValueError(
-                    "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
-                    "learn the unconditional distribution as well."
-                )
-            return torch.zeros(n_samples, self._conditions.size, device=self._fitted_device)
-        return self._condition_tensor(y, n_samples)
+        conditions = self._conditions
+        if y is not None or conditions is None:
+            return self._condition_pieces(y, n_samples)
+        if self._as_fitted.condition_dropout == 0:
+            raise ValueError(
+                "this model was fitted with conditions y; pass them here too, or fit with condition_dropout > 0 to "
+                "learn the unconditional distribution as well."
+            )
+        return lambda part: torch.zeros(part.stop - part.start, conditions.size, device=self._fitted_device)
 
     def _wrap_condition(self, y: Any, n_samples: int) -> Any:
         """Conditions in the container that `fit` got them in."""
         if self._conditions is None:
             return None
-        return self._conditions.container.wrap(self._conditions.expand(plain_conditions(y), n_samples))
+        return self._conditions.container.wrap(self._conditions.expand(preprocessing.plain_conditions(y), n_samples))
 
     # -- scikit-learn, pickle, files ----------------------------------------------------------------------------
 
@@ -426,17 +447,6 @@ class FlowEstimator(BaseEstimator):
         self._source_scale = self._source_scale.to(target)
 
 
-def plain_conditions(y: Any) -> Any:
-    """Conditions as a numpy array; grids stay what they are."""
-    if len(getattr(y, "shape", ())) > 2:
-        return y
-    if isinstance(y, Tensor):
-        return (y.float() if y.dtype == torch.bfloat16 else y).detach().cpu().numpy()
-    array = np.asarray(y)
-    # numpy would turn the numbers of [2, "a", 0.3] into text
-    return np.asarray(y, dtype=object) if array.dtype.kind in "US" and isinstance(y, (list, tuple)) else array
-
-
 def build_network(
     factory: NetworkFactory, code_shape: tuple[int, ...], conditions: preprocessing.ConditionEncoder | None
 ) -> nn.Module:
@@ -464,16 +474,24 @@ def _takes_context(factory: NetworkFactory) -> bool:
         return False
 
 
-def rows_per_batch(sample_shape: tuple[int, ...]) -> int:
-    """Samples that are carried together: about four million numbers of tables, a quarter of a million of grids.
+def _is_periodic(component: Any) -> bool:
+    """Whether a component, or one inside it, has a periodic boundary."""
+    if not isinstance(component, Component):
+        return False
+    values = component.get_params(deep=False)
+    return "periodic" in np.atleast_1d(values.get("boundary", "")) or any(map(_is_periodic, values.values()))
 
-    Networks of grids hold dozens of numbers for each of the sample; smaller batches are not slower.
+
+def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
+    """Samples that are carried together: about four million numbers, on the CPU a quarter of a million of grids.
+
+    Networks of grids hold dozens of numbers for each of the sample; on the CPU smaller batches are not slower.
     """
-    numbers = 2**22 if len(sample_shape) == 1 else 2**18
+    numbers = 2**18 if len(sample_shape) > 1 and device.type == "cpu" else 2**22
     return max(1, min(16_384, numbers // max(1, math.prod(sample_shape))))
 
 
 def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
     """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
-    n_rows = max(1, min(16_384, 2**22 // max(1, sample_size)))
+    n_rows = max(1, min(16_384, BLOCK_NUMBERS // max(1, sample_size)))
     return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))

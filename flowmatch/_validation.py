@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing import SampleRows, as_numpy
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -103,9 +103,9 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
     for name, array in arrays.items():
         if array is None:
             continue
-        shape = array.shape if hasattr(array, "shape") else np.asarray(array).shape
-        if len(shape) > 0 and shape[0] != n_rows:
-            raise ValueError(f"{name} has {shape[0]} rows, but X has {n_rows}: inconsistent numbers of samples.")
+        scalar = not hasattr(array, "__len__") or isinstance(array, str) or getattr(array, "shape", None) == ()
+        if not scalar and len(array) != n_rows:
+            raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
 def check_codes(Z: Any, code_shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -214,7 +214,7 @@ def _not_numbers(name: Any, what: str) -> ValueError:
 def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     """Data that scikit-learn can check and convert."""
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy() if X.dtype != torch.bfloat16 else X.detach().cpu().float().numpy()
+        X = as_numpy(X)
     names = getattr(X, "columns", None)
     if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
         X = X.set_axis(range(len(names)), axis=1)
@@ -242,7 +242,12 @@ def _stays(X: Any) -> bool:
 def _stored_rows(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     """Data that are not converted; what scikit-learn would check is checked here."""
     rows = SampleRows(X.detach() if isinstance(X, torch.Tensor) else X)
-    plain = rows.dtype in ("bfloat16", "bool") or np.dtype(rows.dtype).kind in "biuf"
+    if len(rows) and not rows.sample_shape:
+        raise ValueError(f"X gives single numbers, such as {X[0]!r}; one array a sample is expected.")
+    try:
+        plain = rows.dtype == "bfloat16" or np.dtype(rows.dtype).kind in "biuf"
+    except TypeError:  # a dtype that numpy lacks
+        plain = False
     if not plain:
         raise ValueError(f"X has dtype {rows.dtype}; real numbers are expected.")
     if len(rows) < min_samples:
@@ -271,7 +276,7 @@ def _stack_grids(X: Any) -> Any:
             f"X is a list of samples of unequal shapes: X[0] has {shapes[0]} and X[{other}] has {shapes[other]}. Crop, "
             "pad or resample them to one shape, or cut windows of equal length."
         )
-    return np.stack([sample.detach().cpu().numpy() if isinstance(sample, torch.Tensor) else sample for sample in X])
+    return np.stack([as_numpy(sample) if isinstance(sample, torch.Tensor) else sample for sample in X])
 
 
 def _check_values(rows: SampleRows, names: Any) -> None:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
-from flowmatch._base import FlowEstimator, blocks, plain_conditions
+from flowmatch._base import FlowEstimator, blocks
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
@@ -38,16 +38,16 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
     Parameters
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
-        The network: an `flowmatch.networks.MLP` by default; `flowmatch.networks.UNet` and
-        `flowmatch.networks.Transformer` are for signals, images and fields. A factory is called as
-        ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
-        ``forward(x, t, condition=None)``.
+        "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
+        fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
+        ``forward(x, t, condition=None)``; if it takes `context_channels`, it is told how many channels of a grid the
+        condition ends in.
     path : {"linear", "vp", "cosine"} or Path, default="linear"
         How noise and data are mixed along time.
     coupling : {"independent", "ot"} or Coupling, default="independent"
         How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 128, inside a
         class when `y` holds labels; it straightens the paths, so that fewer solver steps do, at about 1.4 times the
-        cost of a training step. Numeric conditions keep independent pairs.
+        cost of a training step. Other conditions keep independent pairs.
     source : {"normal", "matched", "sparse"} or Source, default="normal"
         The distribution of the noise.
     time_sampler : {"uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", "noise_emphasis"} or \
@@ -179,10 +179,12 @@ default="uniform"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            Numbers: numpy array, DataFrame or torch tensor. At least 2 rows.
-        y : array-like of shape (n_samples,) or (n_samples, k), optional
+            Numbers: numpy array (memory-mapped ones stay on disk), DataFrame, torch tensor, or anything with
+            ``__len__`` and ``__getitem__`` that gives one array a sample. At least 2 rows.
+        y : array-like of shape (n_samples,), (n_samples, k) or (n_samples, n_channels, *grid), optional
             Conditions. One-dimensional: labels of any dtype, unless they are amounts (numbers with a fraction, or of
-            which more than 20 and more than a tenth of the rows are distinct). Two-dimensional: numbers.
+            which more than 20 and more than a tenth of the rows are distinct). Two-dimensional: columns of numbers,
+            and of labels where they hold text or categories. More dimensions: grids of the size of X's.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows; rows of weight 0 are left out.
 
@@ -238,14 +240,16 @@ default="uniform"
             self.preprocessing_ = self._encoder.transform
             if isinstance(self._conditions, preprocessing.LabelEncoder):
                 self.classes_ = self._conditions.classes
-        elif y is not None and self._conditions is not None:
-            self._conditions = self._conditions.with_shares_of(plain_conditions(y), weight)
+        else:
+            self._require_conditions(y)
+        if not fresh and self._conditions is not None:
+            self._conditions = self._conditions.with_shares_of(preprocessing.plain_conditions(y), weight)
         self._freeze_parameters(fresh=fresh)
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)
         if fresh:
             self._announce(samples)
-        self._train(samples, None if y is None else plain_conditions(y), weight, components, fresh=fresh)
+        self._train(samples, None if y is None else preprocessing.plain_conditions(y), weight, components, fresh=fresh)
 
     def _announce(self, samples: preprocessing.SampleRows) -> None:
         """Say what was picked, and warn where quality must suffer."""
@@ -297,7 +301,8 @@ default="uniform"
         n_steps, solver, guidance_scale : optional
             In place of the estimator's own.
         batch_size : int, optional
-            Samples carried together; with the fixed-step solvers the result does not depend on it.
+            Samples carried together, at most about four million numbers; with the fixed-step solvers the result does
+            not depend on it.
         return_y : bool, default=False
             Return the conditions too.
 
@@ -318,13 +323,13 @@ default="uniform"
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
-        condition = self._condition_tensor(y, n_samples)
+        condition = self._condition_pieces(y, n_samples)
         source, generator = resolve_source(self._as_fitted), generator_on(self._fitted_device, int(seeds[1]))
         parts = []
         for rows in blocks(n_samples, self._source_scale.numel()):  # so large that noise hardly takes memory
             codes = self._integrate(
                 source.draw(rows.stop - rows.start, self._source_scale, generator),
-                None if condition is None else condition[rows],
+                condition(rows),
                 n_steps=n_steps,
                 solver=solver,
                 guidance_scale=scale,
@@ -385,15 +390,15 @@ default="uniform"
             self.solver if solver is None else check_choice("solver", solver, SOLVERS),
             n_probes,
         )
-        labels = self._conditions if y is None and isinstance(self._conditions, preprocessing.LabelEncoder) else None
-        condition = None if labels is not None else self._known_condition(y, len(samples))
+        mixture = y is None and isinstance(self._conditions, preprocessing.LabelEncoder)
+        known = None if mixture else self._known_condition(y, len(samples))
         parts = []
         for start, chunk in samples.chunks():
             codes = self._encoder.encode(chunk)
-            if labels is not None:
-                value, error = self._mixture_density(density, codes, labels)
+            if known is None:
+                value, error = self._mixture_density(density, codes)
             else:
-                value, error = density(codes, None if condition is None else condition[start : start + len(chunk)])
+                value, error = density(codes, known(slice(start, start + len(chunk))))
             parts.append((value + self._encoder.log_jacobian(chunk), error))
         log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
         return (log_density, errors) if return_error else log_density
@@ -426,7 +431,7 @@ default="uniform"
         condition = self._known_condition(y, len(samples))
         parts = []
         for start, chunk in samples.chunks():
-            known = None if condition is None else condition[start : start + len(chunk)]
+            known = condition(slice(start, start + len(chunk)))
             parts.append(self._carry(self._encoder.encode(chunk), known, n_steps, solver, backward=True))
         return np.concatenate(parts)
 
@@ -446,7 +451,8 @@ default="uniform"
         """
         check_is_fitted(self)
         codes = check_codes(Z, self._encoder.code_shape)
-        carried = self._carry(codes, self._known_condition(y, len(codes)), n_steps, solver, backward=False)
+        condition = self._known_condition(y, len(codes))(slice(0, len(codes)))
+        carried = self._carry(codes, condition, n_steps, solver, backward=False)
         return self._encoder.container.wrap(self._encoder.decode(carried))
 
     # -- how the methods share their work -----------------------------------------------------------------------
@@ -470,11 +476,14 @@ default="uniform"
         )
 
     def _mixture_density(
-        self, density: CodeDensity, codes: NDArray[np.float64], labels: preprocessing.LabelEncoder
+        self, density: CodeDensity, codes: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
+        labels = self._conditions
+        assert isinstance(labels, preprocessing.LabelEncoder)
         present = labels.shares > 0
-        parts = [density(codes, self._condition_tensor(label, len(codes))) for label in labels.classes[present]]
+        every = slice(0, len(codes))
+        parts = [density(codes, self._condition_pieces(label, len(codes))(every)) for label in labels.classes[present]]
         joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]
         total = np.logaddexp.reduce(joint, axis=0)
         # all classes share the probes, so their errors may add up

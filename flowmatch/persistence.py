@@ -26,7 +26,7 @@ from flowmatch._parameters import resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.generator import FlowMatchingGenerator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ESTIMATORS: dict[str, type[FlowEstimator]] = {"FlowMatchingGenerator": FlowMatchingGenerator}
 COMPONENTS: dict[str, type[Any]] = {
     name: value
@@ -89,6 +89,7 @@ def _pack_encoder(pack: _Packer, prefix: str, encoder: preprocessing.SampleEncod
         "varying": pack.array(f"{prefix}encoder.varying", encoder.varying),
         "constants": pack.array(f"{prefix}encoder.constants", encoder.constants),
         "levels": [pack.array(f"{prefix}encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
+        "limits": pack.array(f"{prefix}encoder.limits", encoder.limits),
         "sample_shape": list(encoder.sample_shape),
     }
 
@@ -220,7 +221,13 @@ def _rebuild_encoder(saved: Mapping[str, Any], unpack: _Unpacker) -> preprocessi
         unpack.array(saved["constants"]),
         sample_shape,
         tuple(unpack.array(levels) for levels in saved["levels"]),
+        unpack.array(saved["limits"]),
     )
+    _require(encoder.limits.shape == (2, 0 if encoder.is_table else sample_shape[0]), "limits")
+    for levels in encoder.levels:
+        _require(levels.ndim == 1 and bool((np.diff(levels) > 0).all()), "levels")
+    n_dtypes = len(encoder.container.dtypes)
+    _require(n_dtypes == (sample_shape[0] if encoder.container.kind == "dataframe" else 1), "dtypes")
     _require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
     _require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
     _require(encoder.constants.shape == sample_shape[:1], "constants")

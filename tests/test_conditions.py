@@ -102,6 +102,27 @@ def test_bad_mixed_conditions_are_refused_by_column(what):
         quick().fit(X, FRAME).sample(5, y=y)
 
 
+def test_columns_of_conditions_are_matched_by_name():
+    model = quick().fit(X, FRAME)
+    with pytest.raises(ValueError, match=r"y has the columns \['wet', 'load'.*in training they were \['fault', 'load'"):
+        model.sample(N, y=FRAME[["wet", "load", "bearing", "fault"]])
+
+
+def test_rows_of_mixed_lists_keep_their_numbers():
+    y = [[float(i), "ab"[i % 2]] for i in range(N)]
+    assert isinstance(fit_conditions(y, None), MixedEncoder)
+    assert quick().fit(X, y).sample(2, y=[0.25, "b"]).shape == (2, 1, 6, 5)
+
+
+def test_tensors_with_gradients_are_conditions_too():
+    y = torch.as_tensor(FRAME["load"].to_numpy()).requires_grad_()
+    assert isinstance(fit_conditions(y, None), NumberEncoder)
+
+
+def test_categories_are_labels_whatever_they_hold():
+    assert isinstance(fit_conditions(pd.Series(np.arange(60) / 2, dtype="category"), None), LabelEncoder)
+
+
 def test_weights_of_mixed_conditions_act_like_repeated_rows():
     counts = 1 + np.arange(N) % 3
     weighted = fit_conditions(FRAME, counts / counts.mean())
@@ -180,6 +201,17 @@ def test_bad_grids_are_refused_before_training(what):
     with pytest.raises(ValueError, match=message):
         model.fit(X, y)
     assert not hasattr(model, "network_")
+
+
+@pytest.mark.parametrize("y", ["a", 3.0, CONTEXT[:2].astype(complex), np.arange(N)])
+def test_other_conditions_than_grids_are_refused(y):
+    with pytest.raises(ValueError, match="y has (shape|dtype)"):
+        quick().fit(X, CONTEXT).sample(2, y=y)
+
+
+def test_a_fit_with_grids_does_not_go_on_with_labels():
+    with pytest.raises(ValueError, match="y has shape"):
+        quick().fit(X, CONTEXT).partial_fit(X, np.arange(N))
 
 
 def test_a_grid_of_another_shape_is_refused_at_sampling():

@@ -38,10 +38,12 @@ def test_grids_are_learned_drawn_scored_and_saved(network, shape, tmp_path):
     assert samples.shape == (5, *shape)
     assert np.isfinite(samples).all()
 
-    guided = [generator.sample(5, y="low", random_state=1, guidance_scale=scale) for scale in (0.0, 1.0, 3.0)]
-    assert np.isfinite(guided).all()
+    one_step = {"random_state": 1, "n_steps": 1, "solver": "euler"}  # where a sample is linear in the scale
+    guided = [generator.sample(5, y="low", guidance_scale=scale, **one_step) for scale in (0.0, 1.0, 3.0)]
     assert not np.allclose(guided[0], guided[1])
-    np.testing.assert_allclose(guided[1] - guided[0], (guided[2] - guided[0]) / 3, rtol=0.5, atol=0.5)
+    inside = np.abs(guided[2]) < np.abs(X).max(axis=0)  # samples stop at the range of the data
+    difference = [(guided[i] - guided[0])[inside] for i in (1, 2)]
+    np.testing.assert_allclose(3 * difference[0], difference[1], rtol=1e-3, atol=1e-4)
 
     together = generator.score_samples(X[:2], y[:2])
     alone = [generator.score_samples(X[i : i + 1], y[i : i + 1])[0] for i in range(2)]

@@ -8,7 +8,7 @@ from torch import nn
 
 from flowmatch import FlowMatchingGenerator, flow
 from flowmatch.networks import UNet
-from flowmatch.objectives import L2Loss, VelocityObjective
+from flowmatch.objectives import ChannelWeighted, L2Loss, MultiScale, Sobolev, VelocityObjective
 from flowmatch.objectives.velocity import random_windows
 from flowmatch.training import Phase, TrainingOptions
 from flowmatch.training.loop import learning_rate_factor
@@ -169,6 +169,20 @@ def test_windows_are_refused_where_they_make_no_sense():
         quick(phases, network="mlp").fit(X[:, 0])
     with pytest.raises(ValueError, match="cannot cut the grids that are given as conditions"):
         quick(phases).fit(X, X)
+
+
+@pytest.mark.parametrize("loss", [Sobolev(boundary="periodic"), MultiScale(loss=Sobolev(boundary="periodic"))])
+def test_windows_of_periodic_losses_and_networks_are_refused(loss):
+    phases = [Phase(0.5, crop=0.5), Phase(0.5)]
+    with pytest.raises(ValueError, match="windows, which are not periodic"):
+        quick(phases, loss=loss).fit(X)
+    with pytest.raises(ValueError, match="windows, which are not periodic"):
+        quick(phases, network=UNet(width=8, boundary="periodic")).fit(X)
+
+
+def test_the_loss_of_the_estimator_is_checked_even_if_phases_replace_it():
+    with pytest.raises(ValueError, match="weights"):
+        quick([Phase(1.0, loss="l2")], loss=ChannelWeighted([1.0, 2.0])).fit(X)
 
 
 def test_phases_are_cloned_and_saved(tmp_path):

@@ -208,7 +208,29 @@ def test_usual_layouts_pass_the_guess(shape):
     check_layout(shape)
 
 
+@pytest.mark.parametrize("mode", ["c", "r+", "r"])
+def test_a_fit_leaves_the_data_alone_whatever_the_map(mode, tmp_path):
+    np.save(tmp_path / "data.npy", images(np.float32))
+    data = np.load(tmp_path / "data.npy", mmap_mode=mode)
+    if mode != "r":
+        data[:] = 7 + images(np.float32)  # in mode "c" this is nowhere but in memory
+    data.flags.writeable = False
+    before = np.array(data)
+    quick().fit(data)
+    np.testing.assert_array_equal(data, before)
+
+
+def test_samples_stay_in_the_range_of_each_channel():
+    X = np.random.default_rng(0).integers(0, 4096, size=(N, 2, 5, 4)).astype(np.uint16)
+    X[:, 1] //= 16
+    drawn = quick(learning_rate=0.1).fit(X).sample(100, random_state=0)
+    assert drawn.dtype == np.uint16
+    for channel in range(2):
+        assert X[:, channel].min() <= drawn[:, channel].min() < drawn[:, channel].max() <= X[:, channel].max()
+
+
 def test_samples_do_not_depend_on_the_batch_size(monkeypatch):
+    monkeypatch.setattr("flowmatch._base.BLOCK_NUMBERS", 40 * 11)
     model = quick().fit(images(np.float32) + np.random.default_rng(0).normal(size=(N, 2, 5, 4)).astype(np.float32))
     whole = model.sample(30, random_state=0)
     for batch_size in (1, 7, 1000):

@@ -38,8 +38,8 @@ class UNet(Component):
     (C, H, W) and fields (C, D, H, W) of any size, odd ones included: resolutions halve to ``ceil(n / 2)``, and the
     way up returns to the exact sizes. The output layer starts at zero.
 
-    The two-level network of small tutorials is ``UNet(width=64, multipliers=(1, 2))``, the classic four-level one of
-    diffusion models ``UNet(width=64, multipliers=(1, 2, 4, 8), n_blocks=2)``.
+    The two-level network of small tutorials is ``UNet(width=64, multipliers=(1, 2), patch_size=1)``, the classic
+    four-level one of diffusion models ``UNet(width=64, multipliers=(1, 2, 4, 8), n_blocks=2, patch_size=1)``.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class UNet(Component):
         Channels at full resolution.
     multipliers : sequence of int or None, default=None
         Channels of each resolution in units of `width`; every further one halves the grid. None halves until the
-        longest axis has at most 8 points, at most four times, with the first of (1, 2, 2, 4, 4).
+        longest axis has at most 8 points, at least once and at most four times, with the first of (1, 2, 2, 4, 4).
     n_blocks : int, default=1
         Residual blocks at each resolution, on the way down and on the way up.
     attention_levels : int, default=1

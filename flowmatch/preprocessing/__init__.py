@@ -1,12 +1,12 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
-from flowmatch.preprocessing.condition_kinds import fit_conditions
+from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.mixed_conditions import MixedEncoder
 from flowmatch.preprocessing.quantile import QuantileNormal
-from flowmatch.preprocessing.rows import RowSummary, SampleRows
+from flowmatch.preprocessing.rows import RowSummary, SampleRows, as_numpy
 from flowmatch.preprocessing.samples import (
     FITTED_NUMBERS,
     TRANSFORMS,
@@ -38,6 +38,8 @@ __all__ = [
     "Standardize",
     "StoredCodes",
     "TrainingCodes",
+    "as_numpy",
     "choose_transform",
     "fit_conditions",
+    "plain_conditions",
 ]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.mixed_conditions import MixedEncoder, is_numeric
+from flowmatch.preprocessing.rows import as_numpy
 
 _MANY_VALUES = 20
 
@@ -27,14 +29,16 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tup
     ValueError
         For NaN, infinities, or another number of dimensions.
     """
-    container = Container.of(y)
-    if len(getattr(y, "shape", ())) > 2:
-        return _fit_grids(y, container, weight, sample_shape)
-    values = np.asarray(y.detach().cpu().float() if str(getattr(y, "dtype", "")) == "torch.bfloat16" else y)
+    values = plain_conditions(y)
+    container = Container.of(y if hasattr(y, "dtype") or hasattr(y, "dtypes") else values)
+    if len(values.shape) > 2:
+        return _fit_grids(values, container, weight, sample_shape)
+    if values.ndim == 2 and values.shape[1] == 0:
+        raise ValueError(f"y has shape {values.shape}: there are no conditions in it.")
     if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
         values = values[:, 0]
-    if values.ndim not in (1, 2):
-        return _fit_grids(values, container, weight, sample_shape)
+    if values.ndim == 0:
+        raise ValueError(f"y is {y!r}; expected labels (n,), columns (n, k), or grids.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("Input y contains NaN or infinity.")
     if values.dtype.kind == "O" and any(map(_is_missing, values.ravel())):
@@ -47,7 +51,21 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tup
         if values.dtype.kind not in "biuf":
             return MixedEncoder.fit(values, container, weight)
         return NumberEncoder.fit(values, container, weight)
-    return (NumberEncoder if _is_measurement(values) else LabelEncoder).fit(values, container, weight)
+    measured = _is_measurement(values) and "category" not in container.dtypes
+    return (NumberEncoder if measured else LabelEncoder).fit(values, container, weight)
+
+
+def plain_conditions(y: Any) -> Any:
+    """Conditions as a numpy array; grids stay what they are."""
+    if len(getattr(y, "shape", ())) > 2:
+        return y
+    if isinstance(y, torch.Tensor):
+        return as_numpy(y)
+    array = np.asarray(y)
+    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
+        objects = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
+        return array if all(isinstance(entry, str) for entry in objects.ravel()) else objects
+    return array
 
 
 def _is_missing(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,6 +66,10 @@ class ConditionEncoder(ABC):
     def training_vectors(self, y: Any, device: torch.device) -> Conditions:
         """The conditions of the training rows, to be drawn from."""
         return Conditions(torch.as_tensor(self.encode(y, len(y)), device=device))
+
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+        """The vectors of `encode`, a piece at a time."""
+        return self.encode(y, n_samples).__getitem__
 
     @abstractmethod
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:

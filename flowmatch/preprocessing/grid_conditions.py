@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,10 +72,18 @@ class GridEncoder(ConditionEncoder):
         return np.broadcast_to(rows, (n_samples, *rows.shape[1:])).copy()
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        return self.pieces(y, n_samples)(slice(0, n_samples))
+
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
         rows = self._rows(y, n_samples)
-        vectors = np.ones((n_samples, self.size), dtype=np.float32)
-        vectors[:, 1:] = self.grids.encode(rows.array()).reshape(len(rows), -1)
-        return vectors
+
+        def piece(part: slice) -> NDArray[np.float32]:
+            wanted = np.arange(part.start, part.stop) if len(rows) > 1 else np.zeros(1, dtype=np.intp)
+            vectors = np.ones((part.stop - part.start, self.size), dtype=np.float32)
+            vectors[:, 1:] = self.grids.encode(rows.read(wanted)).reshape(len(wanted), -1)
+            return vectors
+
+        return piece
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
         raise ValueError("the model is conditioned on grids, which it does not keep: pass them as y.")
@@ -82,8 +91,11 @@ class GridEncoder(ConditionEncoder):
     def _rows(self, y: Any, n_samples: int) -> SampleRows:
         """Checked grids, (n_samples, channels, *grid) or one for all."""
         shape = self.grids.sample_shape
-        if tuple(np.shape(y)) == shape:
+        y = y if hasattr(y, "shape") else np.asarray(y)
+        if tuple(y.shape) == shape:
             y = y[None]
+        if len(y.shape) != len(shape) + 1:
+            raise ValueError(f"y has shape {tuple(y.shape)}; expected one grid of shape {shape}, or one each.")
         rows = _checked(y)
         if rows.sample_shape != shape or len(rows) not in (1, n_samples):
             raise ValueError(
@@ -94,6 +106,8 @@ class GridEncoder(ConditionEncoder):
 
 def _checked(y: Any) -> SampleRows:
     rows = SampleRows(y)
+    if rows.dtype != "bfloat16" and np.dtype(rows.dtype).kind not in "biuf":
+        raise ValueError(f"y has dtype {rows.dtype}; grids must hold real numbers.")
     if not np.isfinite([rows.summary.low, rows.summary.high]).all():
         raise ValueError("y contains NaN or infinity.")
     return rows

@@ -103,7 +103,7 @@ class SampleRows:
         else:
             values = np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows])
         _release(self.data)
-        return values.astype(np.float64)
+        return values.astype(np.float64, copy=False)
 
     def chunks(self, numbers: int = NUMBERS_AT_ONCE) -> Iterator[tuple[int, Array]]:
         """Consecutive pieces of about so many numbers, each with the number of its first row."""
@@ -167,11 +167,16 @@ class SampleRows:
         return row
 
 
+def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    """A tensor as an array; bfloat16, which numpy lacks, becomes float32."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def _plain_row(row: Any, number: int) -> NDArray[Any]:
     """One row of a container as an array of numbers."""
     if isinstance(row, torch.Tensor):
-        row = row.detach().cpu()
-        return (row.float() if row.dtype == torch.bfloat16 else row).numpy()
+        return as_numpy(row)
     if not isinstance(row, (tuple, dict)):
         array = np.asarray(row)
         if array.dtype.kind in "biuf":
@@ -194,7 +199,14 @@ def _memory_map(array: Any) -> mmap.mmap | None:
 
 
 def _release(data: Any) -> None:
-    """Give pages of a read-only memory map back to the system; they would pile up as resident memory."""
-    mapped = _memory_map(data) if isinstance(data, np.ndarray) and not data.flags.writeable else None
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    """Give pages of a read-only memory map back to the system; they would pile up as resident memory.
+
+    Maps of the other modes are left alone: pages of a copy-on-write map hold changes that are nowhere else.
+    """
+    while isinstance(data, np.ndarray):
+        if isinstance(data, np.memmap) and data.mode == "r":
+            mapped = _memory_map(data)
+            if mapped is not None and hasattr(mapped, "madvise"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+            return
+        data = data.base

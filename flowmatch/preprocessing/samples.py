@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,11 @@ class SampleEncoder:
         First row's values, used where a column does not vary.
     levels : tuple of ndarray
         For each channel of a grid the values it takes in training, if they are few (grey levels, counts): generated
-        samples are put on the nearest of them. Empty for continuous channels.
+        samples are put on the nearest of them. Empty for continuous channels. Of large data, values that the part
+        drawn for the scaling lacks are left out.
+    limits : ndarray of shape (2, n_channels)
+        Smallest and largest value of each channel of a grid: generated samples stay between them. Tables leave that
+        to their transform.
     """
 
     container: Container
@@ -72,6 +76,7 @@ class SampleEncoder:
     constants: Array
     sample_shape: tuple[int, ...]
     levels: tuple[Array, ...] = ()
+    limits: Array = field(default_factory=lambda: np.empty((2, 0)))
 
     @classmethod
     def fit(
@@ -94,7 +99,8 @@ class SampleEncoder:
         used = columns[:, varying] if is_table else columns
         transform.fit(used, weight, container.tolerance(columns.shape[1])[varying if is_table else slice(None)])
         levels = () if is_table else tuple(map(find_levels, columns.T))
-        return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels)
+        limits = np.empty((2, 0)) if is_table else np.stack([rows.summary.low, rows.summary.high])
+        return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels, limits)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -117,6 +123,8 @@ class SampleEncoder:
     def restore(self, Z: Array) -> Array:
         """Samples from generated codes, on the values that the data can take."""
         X = self._unmap(self.transform.restore, Z)
+        if not self.is_table:
+            X = np.clip(X, *self.limits.reshape(2, -1, *[1] * (X.ndim - 2)))
         for channel, levels in enumerate(self.levels):
             if len(levels):
                 X[:, channel] = levels[np.searchsorted(0.5 * (levels[1:] + levels[:-1]), X[:, channel])]
@@ -138,7 +146,13 @@ class SampleEncoder:
         """
         rows = SampleRows.of(X)
         if rows.in_memory and rows.size <= ENCODED_AT_ONCE:
-            low, high = self.training_cells(rows.array())
+            low, high = torch.empty(len(rows), *self.code_shape), None
+            for start, chunk in rows.chunks():  # no more than a piece in double precision
+                cells = self.training_cells(chunk)
+                low[start : start + len(chunk)] = cells[0]
+                if cells[1] is not None:
+                    high = torch.empty_like(low) if high is None else high
+                    high[start : start + len(chunk)] = cells[1]
             return TrainingCodes(self.transform, low.to(device), None if high is None else high.to(device))
         return StoredCodes(self, rows, device)
 

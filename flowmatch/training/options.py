@@ -58,8 +58,8 @@ class TrainingOptions(Component):
         Train through `torch.compile`, which pays for large networks and long fits.
     activation_checkpointing : bool, default=False
         Keep the activations between blocks of the network only, and compute those inside again in the backward pass
-        (Chen et al., 2016): less memory for about a third more time. The networks of flowmatch support it, and modules
-        of yours that have an attribute ``activation_checkpointing``.
+        (Chen et al., 2016): much less memory; the blocks' forward pass is made twice. The networks of flowmatch
+        support it, and modules of yours that have an attribute ``activation_checkpointing``.
     phases : sequence of Phase, default=()
         Training in phases with losses, learning rates, conditions or window sizes of their own; see
         `flowmatch.training.Phase`.

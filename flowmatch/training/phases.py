@@ -28,7 +28,8 @@ class Phase(Component):
         False hides all conditions: the phase learns the unconditional distribution.
     crop : float, default=1.0
         The phase trains on random windows of this share of every grid axis: a curriculum of growing signals is a list
-        of phases with growing `crop`. Needs a network that takes grids of any size, such as `UNet`.
+        of phases with growing `crop`. Needs a network that takes grids of any size, such as
+        ``UNet(positions=False)``: learned positions would call the edge of every window the edge of the signal.
 
     Examples
     --------
