@@ -28,7 +28,7 @@ from flowmatch._parameters import (
     describe_parameters,
     resolve_path,
 )
-from flowmatch._schedule import Schedule, schedule_of
+from flowmatch._schedule import Schedule, measured_times, schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
@@ -41,6 +41,7 @@ BLOCK_NUMBERS = 2**22
 AUTO_MEANS = {
     "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",
     "preprocessing": "a transform by name, such as 'quantile'",
+    "time_sampler": "a sampler by name, such as 'logit_normal'",
 }
 """What to set before parameters inside "auto" can be."""
 
@@ -224,7 +225,7 @@ class FlowEstimator(BaseEstimator):
                 components.path,
                 components.source,
                 components.coupling,
-                components.time_sampler,
+                components.time_sampler or measured_times(self._encoder.code_shape),
                 self._source_scale,
                 phase.loss,
                 phase.loss_weight,

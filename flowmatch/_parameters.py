@@ -53,7 +53,7 @@ class Components:
     path: flow.Path
     source: flow.Source
     coupling: flow.Coupling
-    time_sampler: flow.TimeSampler
+    time_sampler: flow.TimeSampler | None
     loss: objectives.ResidualLoss
     loss_weight: objectives.LossWeight
     network: NetworkFactory
@@ -86,7 +86,7 @@ def resolve_components(estimator: Any) -> Components:
         resolve_path(estimator),
         resolve_source(estimator),
         resolve_component("coupling", estimator.coupling, flow.Coupling, ALIASES["coupling"]),
-        resolve_component("time_sampler", estimator.time_sampler, flow.TimeSampler, ALIASES["time_sampler"]),
+        _resolve_time_sampler(estimator.time_sampler),
         loss,
         loss_weight,
         resolve_network(estimator),
@@ -159,6 +159,14 @@ def _describe(value: Any) -> Any:
         return "partial", _describe(value.func), _describe(value.args), _describe(list(value.keywords.items()))
     code = getattr(value, "__code__", None)
     return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
+
+
+def _resolve_time_sampler(time_sampler: Any) -> flow.TimeSampler | None:
+    """A sampler of times; None for "auto", which goes by the shape of the data."""
+    if isinstance(time_sampler, str) and time_sampler == "auto":
+        return None
+    names = {"auto": flow.LogitNormalTimes, **ALIASES["time_sampler"]}  # for the list in the error
+    return resolve_component("time_sampler", time_sampler, flow.TimeSampler, names)
 
 
 def _resolve_loss(loss: Any) -> objectives.ResidualLoss:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flowmatch.flow import LogitNormalTimes
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -33,3 +35,12 @@ def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> S
         measured.batch_size if estimator.batch_size is None else int(estimator.batch_size),
         measured.learning_rate if estimator.learning_rate is None else float(estimator.learning_rate),
     )
+
+
+def measured_times(sample_shape: tuple[int, ...]) -> LogitNormalTimes:
+    """What ``time_sampler="auto"`` means: times from the middle for tables, and nearer to the noise for grids.
+
+    Grids settle what they show early on the way from noise to data: with a mean of -1/2 samples of MNIST come a third
+    closer in the same number of steps than with 0.
+    """
+    return LogitNormalTimes() if len(sample_shape) == 1 else LogitNormalTimes(mean=-0.5)

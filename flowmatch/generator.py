@@ -50,9 +50,9 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
         cost of a training step. Other conditions keep independent pairs.
     source : {"normal", "matched", "sparse"} or Source, default="normal"
         The distribution of the noise.
-    time_sampler : {"uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", "noise_emphasis"} or \
-TimeSampler, default="logit_normal"
-        How training times are drawn.
+    time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
+"noise_emphasis"} or TimeSampler, default="auto"
+        How training times are drawn. "auto" takes "logit_normal", for grids with a mean of -1/2, nearer to the noise.
     loss : {"l2", "huber", "sobolev", "multiscale"} or ResidualLoss, default="l2"
         Norm of the velocity's error. For grids, "sobolev" adds its gradients, "multiscale" its averages over coarser
         cells, and ``ChannelWeighted(weights, loss)`` weighs the channels.
@@ -133,7 +133,7 @@ default="uniform"
         path="linear",
         coupling="independent",
         source="normal",
-        time_sampler="logit_normal",
+        time_sampler="auto",
         loss="l2",
         loss_weight="uniform",
         max_iter=None,

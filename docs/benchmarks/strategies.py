@@ -1,7 +1,9 @@
 """What a training strategy changes, against the plain fit ("l2") with as many optimiser steps.
 
 ``OMP_NUM_THREADS=1 python strategies.py NAME... [--data fronts] [--seeds 0,1] [--steps 400]`` prints a markdown row
-for each strategy; ``all`` stands for every loss, ``floor`` for real data in place of samples. Every fit has a process of its own; MiB is what its peak of resident memory grows by in training (Linux).
+for each strategy; ``all`` stands for every loss, ``floor`` for real data in place of samples. "loss" is the plain loss
+on held-out data, whatever the strategy. Every fit has a process of its own; MiB is what its peak of resident memory
+grows by in training (Linux).
 
 Fields are periodic, on a 16 x 16 grid, made here:
 
