@@ -21,6 +21,7 @@ from torch import Tensor
 
 from flowmatch import flow, networks, objectives, preprocessing, training
 from flowmatch._base import FlowEstimator, build_network
+from flowmatch._checks import check_number
 from flowmatch._component import Component
 from flowmatch._parameters import resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
@@ -174,6 +175,7 @@ def _rebuild(
     estimator = ESTIMATORS[header["class"]](**{**parameters, "device": device})
     estimator._freeze_parameters(fresh=True)
     resolve_components(estimator)
+    check_number("guidance_scale", estimator.guidance_scale, -math.inf)
     _set_fitted(estimator, header["fitted"])
     estimator._encoder = _rebuild_encoder(header["encoder"], unpack)
     _require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
@@ -187,6 +189,7 @@ def _rebuild(
     estimator.network_ = module.eval().requires_grad_(False)
     estimator._source_scale = tensors["source_scale"]
     _require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")
+    _require(estimator._source_scale.dtype == torch.float32, "source_scale")
     estimator._to_device(device)
     return estimator
 

@@ -382,3 +382,39 @@ def test_what_tensorboard_reads_back_is_the_history(tmp_path):
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
     assert [event.step for event in events] == fitted.history_["step"]
     assert [event.value for event in events] == pytest.approx(fitted.history_["loss"])
+
+
+def test_a_failing_setup_tears_down_those_that_were_set_up():
+    calls = []
+
+    class Watch:
+        def __init__(self, name):
+            self.name = name
+
+        def setup(self, estimator, context):
+            if self.name == "bad":
+                raise RuntimeError("no")
+            calls.append(f"setup {self.name}")
+
+        def teardown(self, estimator, context):
+            calls.append(f"teardown {self.name}")
+
+    with pytest.raises(RuntimeError, match="no"):
+        fit(Watch("good"), Watch("bad"), Watch("never"))
+    assert calls == ["setup good", "teardown good"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        (SampleMonitor(far_from_the_data, sample_params={"n_step": 3}), "n_step"),
+        (SampleMonitor(far_from_the_data, n_samples=5, y=[0, 1]), "y was given, but this model was fitted without"),
+        (SampleMonitor(far_from_the_data, sample_params={"guidance_scale": 2.0}), "guidance_scale=2 needs conditions"),
+    ],
+    ids=["unknown argument", "conditions", "guidance"],
+)
+def test_a_monitor_that_cannot_sample_says_so_before_training(monitor, message):
+    seen = WeightsSeen()
+    with pytest.raises(ValueError, match=f"SampleMonitor 'quality' cannot draw samples: .*{message}"):
+        fit(seen, monitor)
+    assert seen.at == {}

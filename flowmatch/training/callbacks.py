@@ -77,6 +77,7 @@ class CallbackList:
     ) -> None:
         self.callbacks = tuple(callbacks)
         self.estimator = estimator
+        self._ready: list[Any] = []
         self.context = FitContext(type(estimator).__name__, max_iter, history=history, memory=memory)
 
     def report(self, entry: dict[str, float]) -> bool:
@@ -91,9 +92,12 @@ class CallbackList:
         self.context.task_name = task_name
         if report is not None:
             self.context.report, self.context.task_id = report, int(report["step"])
-        results = [
-            getattr(callback, hook)(self.estimator, self.context)
-            for callback in self.callbacks
-            if hasattr(callback, hook)
-        ]
-        return any(result is True for result in results)
+        stop = False
+        for callback in self.callbacks:
+            if hook == "teardown" and not any(callback is ready for ready in self._ready):
+                continue  # its own setup, or one before it, has failed
+            if hasattr(callback, hook):
+                stop |= getattr(callback, hook)(self.estimator, self.context) is True
+            if hook == "setup":
+                self._ready.append(callback)
+        return stop

@@ -126,7 +126,17 @@ class SampleMonitor(Component):
         return int(values.argmax() if self.greater_is_better else values.argmin())  # the first of equals
 
     def setup(self, estimator: Any, context: FitContext) -> None:
-        """Forget the last fit; take up what an interrupted one had measured."""
+        """Forget the last fit, take up what an interrupted one had measured, and see whether sampling works.
+
+        Raises
+        ------
+        ValueError
+            If the estimator cannot sample with `y` and `sample_params`.
+        """
+        try:
+            self._draw(estimator, n_steps=1)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"SampleMonitor {self.name!r} cannot draw samples: {error}") from error
         self._steps_before = int(estimator.n_iter_)
         self.history_: dict[str, list[Any]] = {"step": [], "value": []}
         values = context.history.get(self.name, [])
@@ -156,10 +166,8 @@ class SampleMonitor(Component):
 
     def _look(self, estimator: Any, step: int) -> float:
         """The metric of samples from the present weights, with the random state of training put aside."""
+        samples = self._draw(estimator)
         with _global_state_put_aside(next(estimator.network_.parameters()).device, self.random_state):
-            samples = estimator.sample(
-                self.n_samples, self.y, random_state=self.random_state, **(self.sample_params or {})
-            )
             where = f"SampleMonitor {self.name!r}: at step {step} the metric"
             try:
                 value = float(self.metric(samples))
@@ -168,6 +176,12 @@ class SampleMonitor(Component):
         if not math.isfinite(value):
             raise ValueError(f"{where} returned {value}; expected a finite number.")
         return value
+
+    def _draw(self, estimator: Any, **changes: Any) -> Any:
+        """Samples of the present weights, with the random state of training put aside."""
+        parameters = {**(self.sample_params or {}), **changes}
+        with _global_state_put_aside(next(estimator.network_.parameters()).device, self.random_state):
+            return estimator.sample(self.n_samples, self.y, random_state=self.random_state, **parameters)
 
     def _note(self, step: float, value: float) -> None:
         self.history_["step"].append(self._steps_before + int(step))

@@ -33,9 +33,10 @@ class Phase(Component):
 
     Examples
     --------
-    Plain loss, then adaptive weights, then conditions at a lower rate:
+    Plain loss, then adaptive weights, then conditions at a lower rate; short fits do not learn conditions that come so
+    late and so slowly, measurements in the guide to grids say:
 
-    >>> phases = [
+    >>> progressive = [
     ...     Phase(0.3, conditioned=False),
     ...     Phase(0.4, loss_weight="adaptive", conditioned=False),
     ...     Phase(0.3, learning_rate=0.1),
