@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -17,26 +16,24 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowmatch import flow, objectives, preprocessing, training
+from flowmatch._batches import rows_per_batch
 from flowmatch._checks import check_choice, check_count
-from flowmatch._component import Component
 from flowmatch._parameters import (
     ALIASES,
     SOLVERS,
     Components,
-    NetworkFactory,
     PhaseComponents,
+    build_network,
     describe_parameters,
     resolve_path,
 )
+from flowmatch._phases import check_phases
 from flowmatch._schedule import Schedule, measured_times, schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
 FROZEN = ("network", "path", "source", "condition_dropout")
 """Parameters that belong to the fitted weights."""
-
-BLOCK_NUMBERS = 2**22
-"""Numbers of noise that are drawn at once."""
 
 AUTO_MEANS = {
     "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",
@@ -170,7 +167,7 @@ class FlowEstimator(BaseEstimator):
                 for parameter, trainable in zip(network.parameters(), self._trainable, strict=True):
                     parameter.requires_grad_(trainable)
             self._source_scale = self._source_scale.to(device)
-            self._check_phases(components, network)
+            check_phases(components, network, self._source_scale, self._conditions)
             plan = self._plan(components, data, schedule, device, seeds)
             run = training.TrainingRun(
                 network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
@@ -247,36 +244,6 @@ class FlowEstimator(BaseEstimator):
             validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
             data_device=data.codes.device,
         )
-
-    def _check_phases(self, components: Components, network: nn.Module) -> None:
-        """Raise a ValueError unless every phase suits samples of the shape at hand."""
-        shape = self._encoder.code_shape
-        components.loss.check_shape(shape)
-        for phase in components.phases:
-            phase.loss.check_shape(shape)
-            if phase.crop == 1:
-                continue
-            if len(shape) == 1:
-                raise ValueError(f"a phase with crop={phase.crop:g} needs signals, images or fields, but X is a table.")
-            if self._conditions is not None and self._conditions.context_channels:
-                raise ValueError(f"a phase with crop={phase.crop:g} cannot cut the grids that are given as conditions.")
-            if _is_periodic(phase.loss) or _is_periodic(components.network):
-                raise ValueError(
-                    f"a phase with crop={phase.crop:g} cuts windows, which are not periodic: choose another boundary "
-                    "for the network and for the loss of that phase."
-                )
-            window = [max(1, round(phase.crop * size)) for size in shape[1:]]
-            x = self._source_scale.new_zeros(1, shape[0], *window)
-            try:
-                with torch.no_grad():
-                    fits = copy.deepcopy(network).eval()(x, x.new_zeros(1), None).shape == x.shape
-            except (RuntimeError, ValueError):
-                fits = False
-            if not fits:
-                raise ValueError(
-                    f"a phase with crop={phase.crop:g} gives the network windows of {tuple(window)} points, which "
-                    f"{type(network).__name__} cannot take; use network='unet' or 'transformer'."
-                )
 
     def _checkpointer(
         self, options: training.TrainingOptions, data: TrainingData, device: torch.device, *, fresh: bool
@@ -446,53 +413,3 @@ class FlowEstimator(BaseEstimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
-
-
-def build_network(
-    factory: NetworkFactory, code_shape: tuple[int, ...], conditions: preprocessing.ConditionEncoder | None
-) -> nn.Module:
-    """Call a factory and check what it gives.
-
-    A factory that takes `context_channels` is told how many channels of a grid the condition's vectors end in; for
-    others they are vectors like any.
-    """
-    size = 0 if conditions is None else conditions.size
-    if conditions is not None and conditions.context_channels and _takes_context(factory):
-        network = factory(code_shape, size, False, context_channels=conditions.context_channels)
-    else:
-        network = factory(code_shape, size, False)
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
-    if not any(p.requires_grad for p in network.parameters()):
-        raise ValueError("the network has no parameters to train.")
-    return network
-
-
-def _takes_context(factory: NetworkFactory) -> bool:
-    try:
-        return "context_channels" in inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # a callable without a signature
-        return False
-
-
-def _is_periodic(component: Any) -> bool:
-    """Whether a component, or one inside it, has a periodic boundary."""
-    if not isinstance(component, Component):
-        return False
-    values = component.get_params(deep=False)
-    return "periodic" in np.atleast_1d(values.get("boundary", "")) or any(map(_is_periodic, values.values()))
-
-
-def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
-    """Samples that are carried together: about four million numbers, on the CPU a quarter of a million of grids.
-
-    Networks of grids hold dozens of numbers for each of the sample; on the CPU smaller batches are not slower.
-    """
-    numbers = 2**18 if len(sample_shape) > 1 and device.type == "cpu" else 2**22
-    return max(1, min(16_384, numbers // max(1, math.prod(sample_shape))))
-
-
-def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
-    """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
-    n_rows = max(1, min(16_384, BLOCK_NUMBERS // max(1, sample_size)))
-    return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))

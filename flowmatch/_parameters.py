@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,33 @@ def resolve_network(estimator: Any) -> NetworkFactory:
             network.validate()
         return network
     raise unknown_option("network", network, known, "pass a component such as MLP(width=256), or a factory")
+
+
+def build_network(
+    factory: NetworkFactory, code_shape: tuple[int, ...], conditions: preprocessing.ConditionEncoder | None
+) -> nn.Module:
+    """Call a factory and check what it gives.
+
+    A factory that takes `context_channels` is told how many channels of a grid the condition's vectors end in; for
+    others they are vectors like any.
+    """
+    size = 0 if conditions is None else conditions.size
+    if conditions is not None and conditions.context_channels and _takes_context(factory):
+        network = factory(code_shape, size, False, context_channels=conditions.context_channels)
+    else:
+        network = factory(code_shape, size, False)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ValueError("the network has no parameters to train.")
+    return network
+
+
+def _takes_context(factory: NetworkFactory) -> bool:
+    try:
+        return "context_channels" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
 
 
 def resolve_transform(estimator: Any, sample_shape: tuple[int, ...]) -> preprocessing.ColumnTransform:

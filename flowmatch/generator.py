@@ -13,7 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
-from flowmatch._base import FlowEstimator, blocks
+from flowmatch._base import FlowEstimator
+from flowmatch._batches import blocks
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform

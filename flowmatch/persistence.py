@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch import flow, networks, objectives, preprocessing, training
-from flowmatch._base import FlowEstimator, build_network
+from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_number
 from flowmatch._component import Component
-from flowmatch._parameters import resolve_components, resolve_network
+from flowmatch._parameters import build_network, resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.generator import FlowMatchingGenerator
 

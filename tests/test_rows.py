@@ -230,7 +230,7 @@ def test_samples_stay_in_the_range_of_each_channel():
 
 
 def test_samples_do_not_depend_on_the_batch_size(monkeypatch):
-    monkeypatch.setattr("flowmatch._base.BLOCK_NUMBERS", 40 * 11)
+    monkeypatch.setattr("flowmatch._batches.BLOCK_NUMBERS", 40 * 11)
     model = quick().fit(images(np.float32) + np.random.default_rng(0).normal(size=(N, 2, 5, 4)).astype(np.float32))
     whole = model.sample(30, random_state=0)
     for batch_size in (1, 7, 1000):

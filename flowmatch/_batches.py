@@ -1,0 +1,26 @@
+"""How many samples are carried together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+BLOCK_NUMBERS = 2**22
+"""Numbers of noise that are drawn at once."""
+
+
+def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
+    """Samples that are carried together: about four million numbers, on the CPU a quarter of a million of grids.
+
+    Networks of grids hold dozens of numbers for each of the sample; on the CPU smaller batches are not slower.
+    """
+    numbers = 2**18 if len(sample_shape) > 1 and device.type == "cpu" else 2**22
+    return max(1, min(16_384, numbers // max(1, math.prod(sample_shape))))
+
+
+def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
+    """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
+    n_rows = max(1, min(16_384, BLOCK_NUMBERS // max(1, sample_size)))
+    return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))
