@@ -278,7 +278,11 @@ def generator(**parameters):
 pytestmark = pytest.mark.filterwarnings("ignore:X has .* rows")
 
 
-@pytest.mark.parametrize("loss", ["sobolev", "multiscale", NESTED, Sobolev(beta=lambda t: t)], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    ["sobolev", "multiscale", NESTED, Sobolev(beta=lambda t: t)],
+    ids=["sobolev", "multiscale", "nested", "callable"],
+)
 @pytest.mark.parametrize("loss_weight", ["uniform", "adaptive"])
 def test_estimators_train_with_them(loss, loss_weight):
     model = generator(loss=loss, loss_weight=loss_weight).fit(fields())

@@ -99,7 +99,7 @@ def test_a_curriculum_grows_the_windows():
             return self.layer(x)
 
     quick([Phase(0.2, crop=0.25), Phase(0.3, crop=0.5), Phase(0.5)], network=lambda *_: Network()).fit(X)
-    assert seen == [3, 6] + [3] * 2 + [6] * 3 + [12] * 5  # first a look whether the network takes such windows
+    assert seen == [3] * 2 + [6] * 3 + [12] * 5
 
 
 @pytest.mark.parametrize("network", ["unet", "transformer"])
