@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions, load
-from flowmatch.flow import OptimalTransportCoupling
+from flowmatch.flow import LogitNormalTimes, OptimalTransportCoupling
 from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has .* rows")
@@ -423,6 +423,19 @@ def test_steps_go_by_the_number_of_rows_unless_they_are_given():
     assert [schedule_of(nothing, (3,), n).max_iter for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
     given = FlowMatchingGenerator(max_iter=7, batch_size=3, learning_rate=0.5)
     assert schedule_of(given, (3,), 20) == schedule_of(given, (1, 8, 8), 20) == Schedule(7, 3, 0.5)
+
+
+def test_times_move_towards_the_noise_as_grids_grow():
+    from flowmatch._schedule import measured_times
+
+    assert measured_times((20,)) == measured_times((3, 8, 8)) == measured_times((1, 5)) == LogitNormalTimes()
+    means = [measured_times(shape).mean for shape in ((1, 100), (1, 16, 16), (2, 28, 28), (1, 32, 32, 32))]
+    assert 0 > means[0] > means[1] > -0.99 > means[2] >= means[3] == -1
+
+
+def test_a_bad_time_sampler_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown time_sampler 'beta'. Choose one of 'auto', 'uniform', 'stratified'"):
+        quick(time_sampler="beta").fit(np.eye(5))
 
 
 def test_verbose_says_what_auto_picked(capsys):
