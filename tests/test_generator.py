@@ -233,7 +233,7 @@ def test_constant_columns_come_back_exactly_and_mark_other_values_as_impossible(
 @pytest.mark.parametrize("preprocessing", ["auto", "minmax", "quantile", "none"])
 def test_grids_of_any_shape_work(shape, preprocessing):
     X = np.random.default_rng(0).normal(size=(60, *shape)).astype(np.float32)
-    model = quick(max_iter=5, preprocessing=preprocessing).fit(X)
+    model = quick(network="mlp", max_iter=5, preprocessing=preprocessing).fit(X)
     assert model.sample_shape_ == shape
     assert model.n_features_in_ == shape[0]
     assert model.sample(3).shape == (3, *shape)
