@@ -17,7 +17,7 @@ from flowmatch import FlowMatchingGenerator
 from flowmatch.networks import UNet
 from flowmatch.training import TrainingOptions
 
-STEPS, ROUNDS, BATCH = 12, 7, 64
+STEPS, ROUNDS, BATCH = 4, 5, 64
 NETWORK = UNet(width=64, multipliers=(1, 2), patch_size=1)
 
 

@@ -97,12 +97,11 @@ class SampleRows:
         """Samples of the given numbers, (len(rows), *sample_shape)."""
         rows = rows if self.index is None else self.index[rows]
         if isinstance(self.data, np.ndarray):
-            values = self.data[rows]
+            values = self._gather(self.data, rows)
         elif isinstance(self.data, torch.Tensor):
             return _from_tensor(self.data[torch.as_tensor(rows, device=self.data.device)])
         else:
             values = np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows])
-        _release(self.data)
         return values.astype(np.float64, copy=False)
 
     def chunks(self, numbers: int = NUMBERS_AT_ONCE) -> Iterator[tuple[int, Array]]:
@@ -160,6 +159,16 @@ class SampleRows:
         for _, chunk in self.chunks():
             digest.update(np.ascontiguousarray(chunk).tobytes())
         return digest.digest()
+
+    def _gather(self, array: NDArray[Any], rows: Index) -> NDArray[Any]:
+        """Rows of an array; few at a time from a memory map, where touching one can map two megabytes around it."""
+        if _memory_map(array) is None:
+            return array[rows]
+        values = np.empty((len(rows), *self.sample_shape), array.dtype)
+        for start in range(0, len(rows), 8):
+            values[start : start + 8] = array[rows[start : start + 8]]
+            _release(array)
+        return values
 
     def _checked(self, row: NDArray[Any], number: int) -> NDArray[Any]:
         if row.shape != self.sample_shape:
