@@ -115,7 +115,7 @@ def test_rows_of_mixed_lists_keep_their_numbers():
 
 
 def test_tensors_with_gradients_are_conditions_too():
-    y = torch.as_tensor(FRAME["load"].to_numpy()).requires_grad_()
+    y = torch.tensor(FRAME["load"].to_numpy()).requires_grad_()
     assert isinstance(fit_conditions(y, None), NumberEncoder)
 
 
