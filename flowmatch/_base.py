@@ -328,12 +328,6 @@ class FlowEstimator(BaseEstimator):
 
     # -- conditions ---------------------------------------------------------------------------------------------
 
-    def _encode_condition(self, y: Any, n_samples: int) -> NDArray[np.float32] | None:
-        """Vectors of the conditions, (n_samples, k); None for an unconditional model."""
-        self._require_conditions(y)
-        plain = preprocessing.plain_conditions(y)
-        return None if self._conditions is None else self._conditions.encode(plain, n_samples)
-
     def _require_conditions(self, y: Any) -> None:
         """Raise a ValueError unless there are conditions exactly if the model has learned any."""
         if self._conditions is None and y is not None:

@@ -43,7 +43,8 @@ def measured_times(sample_shape: tuple[int, ...]) -> LogitNormalTimes:
 
     The more points show the same thing, the earlier on the way from noise to data it is settled what they show, so the
     logit's mean falls with the logarithm of the number of points (Esser et al., 2024, section 5.3.2, derive half of
-    that logarithm). Measured on pictures of digits: 0 is best for 64 points, -1/2 and -1 are better for 784.
+    that logarithm). Measured on pictures of digits: with 64 points 0 is better than -1/2, with 784 points
+    -1/2 and -1 are better than 0.
     """
     if len(sample_shape) == 1:
         return LogitNormalTimes()

@@ -17,7 +17,15 @@ from flowmatch._base import FlowEstimator
 from flowmatch._batches import blocks
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._density import CodeDensity
-from flowmatch._parameters import SOLVERS, resolve_components, resolve_path, resolve_source, resolve_transform
+from flowmatch._parameters import (
+    SOLVERS,
+    Components,
+    resolve_components,
+    resolve_path,
+    resolve_source,
+    resolve_transform,
+)
+from flowmatch._schedule import measured_times, schedule_of
 from flowmatch._validation import (
     check_codes,
     check_layout,
@@ -27,6 +35,7 @@ from flowmatch._validation import (
     generator_on,
     seed_from,
 )
+from flowmatch.networks import AutoNetwork
 
 
 class FlowMatchingGenerator(DensityMixin, FlowEstimator):
@@ -250,10 +259,10 @@ default="uniform"
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)
         if fresh:
-            self._announce(samples)
+            self._announce(samples, components)
         self._train(samples, None if y is None else preprocessing.plain_conditions(y), weight, components, fresh=fresh)
 
-    def _announce(self, samples: preprocessing.SampleRows) -> None:
+    def _announce(self, samples: preprocessing.SampleRows, components: Components) -> None:
         """Say what was picked, and warn where quality must suffer."""
         if isinstance(self._conditions, preprocessing.LabelEncoder):
             rare = self._conditions.counts < 2
@@ -273,7 +282,12 @@ default="uniform"
                 stacklevel=5,
             )
         if self.verbose:
-            print(f"preprocessing: {self.preprocessing_!r}, conditions: {type(self._conditions).__name__}")
+            shape, network = self._encoder.code_shape, components.network
+            print(
+                f"preprocessing: {self.preprocessing_!r}, conditions: {type(self._conditions).__name__}\n"
+                f"network: {network.choose(shape) if isinstance(network, AutoNetwork) else network!r}\n"
+                f"{schedule_of(self, shape, len(samples))}, {components.time_sampler or measured_times(shape)}"
+            )
 
     # -- sampling -----------------------------------------------------------------------------------------------
 

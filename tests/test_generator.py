@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import LogitNormalTimes, OptimalTransportCoupling
 from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
+from flowmatch.networks import AutoNetwork
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has .* rows")
 
@@ -442,4 +443,13 @@ def test_verbose_says_what_auto_picked(capsys):
     quick(verbose=1, max_iter=3).fit(np.random.default_rng(0).normal(size=(60, 2)))
     captured = capsys.readouterr()
     assert "QuantileNormal" in captured.out
+    assert "network: MLP(" in captured.out
+    assert "max_iter=3" in captured.out
+    assert "LogitNormalTimes" in captured.out
     assert "3/3" in captured.err
+
+
+def test_auto_takes_the_network_that_suits_the_shape():
+    assert [type(AutoNetwork()(shape, 0)).__name__ for shape in ((3,), (1, 8), (1, 4, 4), (1, 2, 2, 2))] == [
+        "ModulatedMLP", *["ConvolutionalUNet"] * 3,
+    ]  # fmt: skip

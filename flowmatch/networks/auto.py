@@ -15,6 +15,10 @@ from flowmatch.networks.unet import UNet
 class AutoNetwork(Component):
     """What ``network="auto"`` means: an `MLP` for tables, a `UNet` for signals, images and fields."""
 
+    def choose(self, sample_shape: tuple[int, ...]) -> MLP | UNet:
+        """The network for samples of `sample_shape`."""
+        return MLP() if len(sample_shape) == 1 else UNet()
+
     def __call__(
         self,
         sample_shape: tuple[int, ...],
@@ -23,6 +27,7 @@ class AutoNetwork(Component):
         context_channels: int = 0,
     ) -> nn.Module:
         """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers."""
-        if len(sample_shape) == 1:
-            return MLP()(sample_shape, condition_size, flow_map)
-        return UNet()(sample_shape, condition_size, flow_map, context_channels)
+        network = self.choose(sample_shape)
+        if isinstance(network, UNet):
+            return network(sample_shape, condition_size, flow_map, context_channels)
+        return network(sample_shape, condition_size, flow_map)
