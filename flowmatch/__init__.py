@@ -3,7 +3,8 @@
 ``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
 """
 
-from flowmatch import datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
@@ -13,10 +14,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "FlowAnomalyDetector",
     "FlowMatchingGenerator",
     "NonFiniteTrainingError",
     "TrainingOptions",
     "__version__",
+    "anomaly",
     "datasets",
     "flow",
     "load",

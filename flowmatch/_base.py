@@ -6,20 +6,18 @@ import copy
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowmatch import flow, objectives, preprocessing, training
 from flowmatch._batches import rows_per_batch
 from flowmatch._checks import check_choice, check_count
+from flowmatch._estimator import Estimator
 from flowmatch._parameters import (
-    ALIASES,
     SOLVERS,
     Components,
     PhaseComponents,
@@ -35,15 +33,8 @@ from flowmatch._validation import generator_on, isolated_rng, resolve_device, se
 FROZEN = ("network", "path", "source", "condition_dropout")
 """Parameters that belong to the fitted weights."""
 
-AUTO_MEANS = {
-    "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",
-    "preprocessing": "a transform by name, such as 'quantile'",
-    "time_sampler": "a sampler by name, such as 'logit_normal'",
-}
-"""What to set before parameters inside "auto" can be."""
 
-
-class FlowEstimator(BaseEstimator):
+class FlowEstimator(Estimator):
     """Base of the estimators: training, integration of the fitted field, files and pickles.
 
     A subclass declares its parameters in its own ``__init__``, at least those that `flowmatch._parameters` and the
@@ -61,44 +52,7 @@ class FlowEstimator(BaseEstimator):
     _fitted_parameters: dict[str, Any]
     _trainable: list[bool]
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``training__ema_decay=...`` also works while `training` is None, and names become components.
-
-        Returns
-        -------
-        self
-        """
-        for name in {key.partition("__")[0] for key in params if "__" in key}:
-            value = params.get(name, getattr(self, name, None))
-            if name == "training" and value is None:
-                params[name] = training.TrainingOptions()
-            elif value == "auto" and name in AUTO_MEANS:
-                raise ValueError(
-                    f"{name}='auto' has no parameters of its own ({', '.join(n for n in params if '__' in n)}); choose "
-                    f"{AUTO_MEANS[name]}."
-                )
-            elif isinstance(value, str) and value in ALIASES.get(name, {}):
-                component = ALIASES[name][value]()
-                for key, nested in params.items():
-                    if key.startswith(f"{name}__"):
-                        component.set_params(**{key.partition("__")[2]: nested})  # a wrong name changes nothing here
-                params[name] = component
-        return super().set_params(**params)
-
     # -- fitting ------------------------------------------------------------------------------------------------
-
-    def _fit(self, X: Any, y: Any, sample_weight: Any, *, go_on: bool) -> Self:
-        """Fit a copy and take over what it learned, so that an error leaves the estimator as it was."""
-        go_on = go_on and hasattr(self, "network_")
-        fitted = object.__new__(type(self))
-        fitted.__dict__ = {name: value for name, value in vars(self).items() if go_on or not name.endswith("_")}
-        try:
-            fitted._fit_in_place(X, y, sample_weight, fresh=not go_on)
-        except training.NonFiniteTrainingError:
-            self.__dict__ = dict(fitted.__dict__)
-            raise
-        self.__dict__ = dict(fitted.__dict__)
-        return self
 
     @property
     def _as_fitted(self) -> SimpleNamespace:
@@ -122,9 +76,6 @@ class FlowEstimator(BaseEstimator):
                         "now. Set it back, or fit anew with warm_start=False."
                     )
         self._fitted_parameters = present
-
-    def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
-        raise TypeError(f"{type(self).__name__} must define _fit_in_place.")
 
     def _train(
         self,
@@ -366,25 +317,6 @@ class FlowEstimator(BaseEstimator):
         return self._conditions.container.wrap(self._conditions.expand(preprocessing.plain_conditions(y), n_samples))
 
     # -- scikit-learn, pickle, files ----------------------------------------------------------------------------
-
-    def save(self, path: Any) -> None:
-        """Write the fitted estimator to one ``.safetensors`` file; `flowmatch.load` reads it.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Raises
-        ------
-        ValueError
-            If the path cannot be written.
-        sklearn.exceptions.NotFittedError
-            If the estimator is not fitted.
-        """
-        from flowmatch.persistence import save
-
-        check_is_fitted(self)
-        save(self, path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold CPU tensors, so that they load on machines without the device."""

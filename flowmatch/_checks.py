@@ -18,11 +18,14 @@ def check_count(name: str, value: Any, low: int = 1, high: int | None = None, wh
     return int(value)
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """A finite number in [low, high), or (low, high) with `open_low`."""
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False, closed_high: bool = False
+) -> float:
+    """A finite number in [low, high), without `low` if `open_low`, with `high` if `closed_high`."""
     good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not (low < value < high or (value == low and not open_low)):
-        raise ValueError(f"{name} must be a number in {'(' if open_low else '['}{low:g}, {high:g}), got {value!r}.")
+    if not good or not (low < value < high or (value == low and not open_low) or (value == high and closed_high)):
+        span = f"{'(' if open_low else '['}{low:g}, {high:g}{']' if closed_high else ')'}"
+        raise ValueError(f"{name} must be a number in {span}, got {value!r}.")
     return float(value)
 
 

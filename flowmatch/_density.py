@@ -11,12 +11,6 @@ from torch import Tensor, nn
 
 from flowmatch import flow
 
-MOST_EXACT = 64
-"""Numbers in a sample up to which the divergence is exact by default."""
-
-N_PROBES = 32
-"""Hutchinson probes beyond that."""
-
 _NUMBERS_AT_ONCE = 2**20
 _GRID_NUMBERS_AT_ONCE = 2**15
 """Networks of grids hold dozens of numbers for each of the sample; smaller batches are no slower."""
@@ -55,7 +49,7 @@ class CodeDensity:
         parameter = next(self.network.parameters())
         scale = self.source_scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
-        probes = self._probes(scale)
+        probes = flow.divergence_probes(scale, self.n_probes)
         numbers = _NUMBERS_AT_ONCE if scale.ndim == 1 else _GRID_NUMBERS_AT_ONCE
         rows = max(1, numbers // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.to(x).split(rows)
@@ -80,12 +74,3 @@ class CodeDensity:
             n_estimates=n_estimates,
         )
         return result.log_density, result.standard_error
-
-    def _probes(self, scale: Tensor) -> Tensor | None:
-        """Probes that are the same for every call and row; None for the exact trace."""
-        n_probes = self.n_probes
-        if n_probes is None and scale.numel() > MOST_EXACT:
-            n_probes = N_PROBES
-        if n_probes is None:
-            return None
-        return flow.rademacher_probes(n_probes, scale, torch.Generator(scale.device).manual_seed(0))

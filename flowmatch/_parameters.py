@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from flowmatch import flow, objectives, preprocessing, training
+from flowmatch import anomaly, flow, objectives, preprocessing, training
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
@@ -30,6 +30,7 @@ ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
     "loss": dict(objectives.LOSSES),
     "loss_weight": dict(objectives.LOSS_WEIGHTS),
     "preprocessing": dict(preprocessing.TRANSFORMS),
+    "score": dict(anomaly.SCORES),
 }
 """What each string means, parameter by parameter."""
 

@@ -32,7 +32,8 @@ def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) 
     _check_columns(X)
     X = _stack_grids(X)
     names = getattr(X, "columns", None)
-    rows = _stored_rows(estimator, X, reset, min_samples) if _stays(X) else _table(estimator, X, reset, min_samples)
+    stays = isinstance(X, SampleRows) or _stays(X)
+    rows = _stored_rows(estimator, X, reset, min_samples) if stays else _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     _check_values(rows, names)
@@ -241,7 +242,7 @@ def _stays(X: Any) -> bool:
 
 def _stored_rows(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     """Data that are not converted; what scikit-learn would check is checked here."""
-    rows = SampleRows(X.detach() if isinstance(X, torch.Tensor) else X)
+    rows = SampleRows.of(X.detach() if isinstance(X, torch.Tensor) else X)
     if len(rows) and not rows.sample_shape:
         raise ValueError(f"X gives single numbers, such as {X[0]!r}; one array a sample is expected.")
     try:

@@ -6,10 +6,13 @@ Pure functions and small components; a velocity is any callable, and no network 
 from flowmatch.flow.couplings import COUPLINGS, Coupling, IndependentCoupling, OptimalTransportCoupling
 from flowmatch.flow.guidance import guide
 from flowmatch.flow.likelihood import (
+    MOST_EXACT,
     LogLikelihood,
+    divergence_probes,
     exact_divergence,
     hutchinson_divergence,
     log_likelihood,
+    log_likelihood_terms,
     rademacher_probes,
 )
 from flowmatch.flow.paths import PATHS, CosinePath, LinearPath, Path, VariancePreservingPath, expand_time
@@ -30,6 +33,7 @@ __all__ = [
     "ADAPTIVE",
     "COUPLINGS",
     "FIXED_STEP",
+    "MOST_EXACT",
     "PATHS",
     "SOURCES",
     "TIME_SAMPLERS",
@@ -53,12 +57,14 @@ __all__ = [
     "UniformTimes",
     "VariancePreservingPath",
     "Velocity",
+    "divergence_probes",
     "exact_divergence",
     "expand_time",
     "guide",
     "hutchinson_divergence",
     "integrate",
     "log_likelihood",
+    "log_likelihood_terms",
     "rademacher_probes",
     "time_grid",
 ]

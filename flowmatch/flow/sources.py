@@ -29,8 +29,12 @@ class Source(Component, ABC):
         """Noise of shape (n_samples, *scale.shape) on the device and in the dtype of `scale`."""
 
     @abstractmethod
+    def log_density_terms(self, x0: Tensor, scale: Tensor) -> Tensor:
+        """Log-density of each number of the noise, (B, *sample_shape); the numbers are independent."""
+
     def log_density(self, x0: Tensor, scale: Tensor) -> Tensor:
         """Log-density of each sample of noise, shape (B,)."""
+        return self.log_density_terms(x0, scale).flatten(1).sum(1)
 
 
 def _draw_normal(n_samples: int, scale: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -45,8 +49,8 @@ class NormalSource(Source):
     def draw(self, n_samples: int, scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _draw_normal(n_samples, scale, generator)
 
-    def log_density(self, x0: Tensor, scale: Tensor) -> Tensor:
-        return -0.5 * (x0.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+    def log_density_terms(self, x0: Tensor, scale: Tensor) -> Tensor:
+        return -0.5 * (x0.square() + math.log(2 * math.pi))
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,8 @@ class MatchedSource(Source):
     def draw(self, n_samples: int, scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
         return _draw_normal(n_samples, scale, generator) * scale
 
-    def log_density(self, x0: Tensor, scale: Tensor) -> Tensor:
-        z = x0 / scale
-        return -0.5 * (z.square() + math.log(2 * math.pi)).flatten(1).sum(1) - scale.log().sum()
+    def log_density_terms(self, x0: Tensor, scale: Tensor) -> Tensor:
+        return -0.5 * ((x0 / scale).square() + math.log(2 * math.pi)) - scale.log()
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class SparseSource(Source):
         keep = torch.rand(noise.shape, generator=generator, device=scale.device, dtype=scale.dtype)
         return noise * (keep >= self.dropout_rate)
 
-    def log_density(self, x0: Tensor, scale: Tensor) -> Tensor:
+    def log_density_terms(self, x0: Tensor, scale: Tensor) -> Tensor:
         raise ValueError(
             "source='sparse' has atoms at 0 and therefore no density; use source='normal' for likelihoods."
         )

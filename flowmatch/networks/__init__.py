@@ -1,6 +1,7 @@
 """Networks: velocity fields and flow maps ``forward(x, t, condition=None, step=None)``."""
 
 from flowmatch.networks.auto import AutoNetwork
+from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 from flowmatch.networks.transformer import DiffusionTransformer, Transformer
@@ -9,6 +10,8 @@ from flowmatch.networks.unet import ConvolutionalUNet, UNet
 __all__ = [
     "MLP",
     "AutoNetwork",
+    "Bottleneck",
+    "BottleneckNetwork",
     "ConcatenatedMLP",
     "ConditionedNetwork",
     "ConvolutionalUNet",

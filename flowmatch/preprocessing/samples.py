@@ -132,11 +132,20 @@ class SampleEncoder:
 
     def log_jacobian(self, X: Array) -> Array:
         """Log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
-        total = self._map(self.transform.log_slope, X).reshape(len(X), -1).sum(axis=1)
+        total = self.log_slopes(X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
             total = np.where((X[:, fixed] == self.constants[fixed]).all(axis=1), total, -np.inf)
         return total
+
+    def log_slopes(self, X: Array) -> Array:
+        """Log |dz/dx| of each number, of the shape of `X`; 0 in the constant columns of a table."""
+        slopes = self._map(self.transform.log_slope, X)
+        if not self.is_table:
+            return slopes
+        whole = np.zeros(X.shape)
+        whole[:, self.varying] = slopes
+        return whole
 
     def training_codes(self, X: SampleRows | Array, device: torch.device) -> TrainingCodes | StoredCodes:
         """The training set, ready to be drawn from: encoded on `device`, or left where it is.

@@ -1,0 +1,153 @@
+"""One flow of an anomaly detector, and what its score keeps of the rows it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from torch import Tensor
+
+from flowmatch import anomaly, preprocessing
+from flowmatch._batches import rows_per_batch
+from flowmatch._parameters import resolve_path, resolve_source
+from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.preprocessing import SampleRows
+
+Floats = NDArray[np.float64]
+
+_SAME = 1e-6
+"""Relative difference up to which a value counts as that of a constant column."""
+
+
+class NormalFlow(FlowMatchingGenerator):
+    """A generator whose warnings and announcements are the detector's business."""
+
+    def _announce(self, samples: Any, components: Any) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A fitted flow and its score.
+
+    Attributes
+    ----------
+    flow : NormalFlow
+    score : Score
+    state : dict of Tensor
+        What the score keeps.
+    n_rows : int
+        Rows that the flow was trained on last.
+    """
+
+    flow: NormalFlow
+    score: anomaly.Score
+    state: anomaly.State
+    n_rows: int
+
+    @classmethod
+    def fit(
+        cls,
+        flow: NormalFlow,
+        score: anomaly.Score,
+        rows: SampleRows,
+        y: NDArray[Any] | None,
+        weight: Floats | None,
+        previous: anomaly.State | None = None,
+    ) -> Member:
+        """Train `flow` on the rows and let the score see them; go on with both if there is a `previous` state."""
+        condition = rows.array() if score.given_the_row else y
+        flow._fit(rows, condition, weight, go_on=previous is not None)
+        member = cls(flow, score, {}, len(rows))
+        return member._with_state(score.fit(member.field, *member._known(rows, y), previous or {}))
+
+    def calibrated(self, rows: SampleRows, y: NDArray[Any] | None) -> Member:
+        """The member whose score knows its size on these rows, which the flow was not trained on."""
+        return self._with_state(self.score.calibrate(self.field, self.state, *self._known(rows, y)))
+
+    def _with_state(self, state: anomaly.State) -> Member:
+        return Member(self.flow, self.score, state, self.n_rows)
+
+    @cached_property
+    def field(self) -> anomaly.FlowField:
+        """The flow in double precision where the device has it: scores are small differences."""
+        flow, network = self.flow, self.flow._inspection_network()
+        return anomaly.FlowField(
+            network,
+            resolve_path(flow._as_fitted),
+            resolve_source(flow._as_fitted),
+            flow._source_scale.to(next(network.parameters())),
+            flow.n_steps,
+            flow.solver,
+        )
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that are scored together."""
+        shape = self.flow._encoder.code_shape
+        return max(1, rows_per_batch(shape, self.flow._fitted_device) // self.score.copies(int(np.prod(shape))))
+
+    def contributions(self, X: Floats) -> Floats:
+        """What each number of rows X (B, *sample_shape) adds to their scores, under the class that suits them best."""
+        encoder = self.flow._encoder
+        codes = self._codes(X)
+        with torch.no_grad():
+            found = self._best(codes, X).cpu().double().numpy()
+        if encoder.is_table:
+            whole = np.zeros_like(X)
+            whole[:, encoder.varying] = found
+            found = whole
+            fixed = np.flatnonzero(~encoder.varying)
+            expected = encoder.constants[fixed]
+            differs = np.abs(X[:, fixed] - expected) > _SAME * np.abs(expected)
+            found[:, fixed] = np.where(differs, self._surprise, 0.0)
+        return found - encoder.log_slopes(X) if self.score.is_density else found
+
+    @property
+    def _surprise(self) -> float:
+        """What another value in a constant column adds: the square of the normal score of a value beyond all rows."""
+        return float(ndtri(0.5 / (self.n_rows + 1)) ** 2)
+
+    def _best(self, codes: Tensor, X: Floats) -> Tensor:
+        """Contributions under each row's own condition, or under the class of the lowest score."""
+        flow = self.flow
+        if self.score.given_the_row:
+            return self.score.contributions(self.field, self.state, codes, self._condition(X))
+        if not isinstance(flow._conditions, preprocessing.LabelEncoder):
+            return self.score.contributions(self.field, self.state, codes, None)
+        best: Tensor | None = None
+        for label in flow.classes_:
+            condition = self._condition(np.repeat(label, len(X)))
+            found = self.score.contributions(self.field, self.state, codes, condition)
+            if best is not None:
+                lower = found.flatten(1).sum(1) < best.flatten(1).sum(1)
+                found = torch.where(lower.view(-1, *[1] * (found.ndim - 1)), found, best)
+            best = found
+        assert best is not None
+        return best
+
+    def _known(self, rows: SampleRows, y: NDArray[Any] | None) -> tuple[Tensor, Tensor | None]:
+        """Codes and conditions of rows of which the class is known, at most about four million numbers."""
+        part = rows.subset(preprocessing.FITTED_NUMBERS)
+        X = rows.read(part)
+        if self.score.given_the_row:
+            return self._codes(X), self._condition(X)
+        return self._codes(X), None if y is None else self._condition(y[part])
+
+    def _codes(self, X: Floats) -> Tensor:
+        return torch.as_tensor(self.flow._encoder.encode(X)).to(self.field.source_scale)
+
+    def _condition(self, y: Any) -> Tensor:
+        condition = self.flow._condition_pieces(y, len(y))(slice(0, len(y)))
+        assert condition is not None
+        return condition.to(self.field.source_scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickles hold CPU tensors, and not the copy in double precision."""
+        state = {name: value for name, value in self.__dict__.items() if name != "field"}
+        return {**state, "state": {name: value.cpu() for name, value in self.state.items()}}

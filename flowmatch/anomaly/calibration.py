@@ -1,0 +1,61 @@
+"""Thresholds and p-values from the scores of rows that the model was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Anomaly scores of held-out normal rows, in increasing order, and their weights.
+
+    A new normal row ranks among them like any of them, so the share of normal rows with a p-value of at most alpha is
+    at most alpha (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010, for anomalies; Bates et al.,
+    2023, section 2). With several folds, each scored by the model that did not see it, this is cross-conformal
+    prediction (Vovk, 2015): the guarantee is then approximate.
+
+    Attributes
+    ----------
+    scores, weights : ndarray of shape (n,)
+        In the order in which they came, the latest fit first. Weights have mean 1; a new row counts as one of weight 1.
+    """
+
+    scores: Floats
+    weights: Floats
+
+    @classmethod
+    def of(cls, scores: Floats, weights: Floats | None = None) -> Calibration:
+        """The calibration by held-out rows, of equal weights unless some are given."""
+        return cls(scores, np.ones(len(scores)) if weights is None else weights / weights.mean())
+
+    def before(self, earlier: Calibration) -> Calibration:
+        """These scores and the latest of the earlier ones, no more than the larger of the two has."""
+        kept = max(len(self.scores), len(earlier.scores))
+        weights = np.concatenate([self.weights, earlier.weights])[:kept]
+        return type(self)(np.concatenate([self.scores, earlier.scores])[:kept], weights / weights.mean())
+
+    def p_values(self, scores: Floats) -> Floats:
+        """``(1 + weight of held-out rows that score at least as high) / (1 + weight of all)`` for each score."""
+        order = np.argsort(self.scores)
+        above = np.append(np.cumsum(self.weights[order][::-1])[::-1], 0.0)
+        return (1 + above[np.searchsorted(self.scores[order], scores, side="left")]) / (1 + self.weights.sum())
+
+    def threshold(self, false_alarm_rate: float) -> float:
+        """The smallest held-out score whose excess has a p-value of at most `false_alarm_rate`.
+
+        The largest one where there are too few rows for that rate.
+        """
+        order = np.argsort(self.scores)
+        beyond = self.weights.sum() - np.cumsum(self.weights[order])
+        fits = (1 + beyond) / (1 + self.weights.sum()) <= false_alarm_rate * (1 + 1e-9)
+        return float(self.scores[order[int(np.argmax(fits)) if fits.any() else -1]])
+
+    @property
+    def smallest_rate(self) -> float:
+        """The lowest false alarm rate that so many rows can promise."""
+        return float(1 / (1 + self.weights.sum()))

@@ -1,0 +1,64 @@
+"""A fitted flow as anomaly scores see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowmatch import flow
+from flowmatch.flow.solvers import Velocity
+
+
+@dataclass(frozen=True)
+class FlowField:
+    """The velocity that was learned from normal rows, and how to follow it.
+
+    Attributes
+    ----------
+    network : nn.Module
+        ``network(x, t, condition)``; its dtype and device are those of the computation.
+    path, source
+        What it was trained with.
+    source_scale : Tensor of shape code_shape
+        In the network's dtype, on its device.
+    n_steps, solver
+        For scores that integrate the flow.
+    """
+
+    network: nn.Module
+    path: flow.Path
+    source: flow.Source
+    source_scale: Tensor
+    n_steps: int
+    solver: str
+
+    def velocity(self, condition: Tensor | None) -> Velocity:
+        """The velocity ``(x, t)`` under a condition, for the solvers; `t` is 0-d."""
+        return flow.guide(self.network, condition)
+
+    def time(self, t: float) -> Tensor:
+        """A time as a 0-d tensor."""
+        return torch.full((), t, dtype=self.source_scale.dtype, device=self.source_scale.device)
+
+    def times(self, start: float = 0.0, stop: float = 1.0) -> Tensor:
+        """Steps from `start` to `stop`, as many as that part of the way needs; never before the path's first time."""
+        start = max(start, self.path.first_time)
+        n_steps = max(1, round(self.n_steps * (stop - start)))
+        scale = self.source_scale
+        return torch.linspace(start, stop, n_steps + 1, dtype=scale.dtype, device=scale.device)
+
+    def to_data(self, x: Tensor, condition: Tensor | None, start: float = 0.0) -> Tensor:
+        """Carry points at time `start` to the data."""
+        return flow.integrate(self.velocity(condition), x, self.times(start), self.solver)
+
+    def to_noise(self, codes: Tensor, condition: Tensor | None) -> Tensor:
+        """Carry codes back to the noise that they come from, in units of the source's scale."""
+        x0 = flow.integrate(self.velocity(condition), codes, self.times().flip(0), self.solver)
+        return x0 / self.source_scale
+
+    def draw_noise(self, n_draws: int, seed: int) -> Tensor:
+        """Noise (n_draws, *code_shape) that is the same at every call."""
+        generator = torch.Generator(self.source_scale.device).manual_seed(seed)
+        return self.source.draw(n_draws, self.source_scale, generator)

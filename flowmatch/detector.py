@@ -1,0 +1,532 @@
+"""FlowAnomalyDetector: learn what is normal, and tell how far other rows are from it, and where."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from flowmatch import anomaly, preprocessing
+from flowmatch._checks import check_count, check_number
+from flowmatch._component import resolve_component
+from flowmatch._estimator import Estimator
+from flowmatch._member import Member, NormalFlow
+from flowmatch._parameters import ALIASES, resolve_components, resolve_network
+from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from
+from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.networks import Bottleneck
+from flowmatch.preprocessing import SampleRows
+
+Floats = NDArray[np.float64]
+
+FEW_ROWS = 500
+"""Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
+
+FOLDS = 5
+HELD_OUT = 0.2
+MOST_HELD_OUT = 1000
+"""With more rows than these the threshold hardly gets better."""
+
+FLOW_PARAMETERS = (
+    "path",
+    "coupling",
+    "source",
+    "loss",
+    "loss_weight",
+    "max_iter",
+    "batch_size",
+    "learning_rate",
+    "training",
+    "solver",
+    "n_steps",
+    "device",
+    "verbose",
+)
+"""Parameters that go to the flows as they are."""
+
+
+class FlowAnomalyDetector(OutlierMixin, Estimator):
+    """Find rows, signals, images or fields that are unlike those of training.
+
+    A flow learns the normal data; how far a row is from them is read off its velocity in one evaluation, off the
+    row's neighbours, or off the path that the flow takes from it. The threshold comes from rows that were held out
+    of training, so that the share of false alarms on new normal data is the one that was asked for.
+
+    Parameters
+    ----------
+    network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
+        As in `FlowMatchingGenerator`.
+    score : {"combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding", \
+"reconstruction"} or Score, default="combined"
+        How abnormal a row is. "combined" joins "one_step" and "neighbors" and ranked best over tables; "one_step" is
+        the fastest. See `flowmatch.anomaly` for each.
+    contamination : "auto" or float, default="auto"
+        "auto": the training data are normal, and the threshold is set for `false_alarm_rate` on rows held out of
+        training. A float in (0, 0.5]: that share of the training rows is flagged, as elsewhere in scikit-learn;
+        nothing is held out then.
+    false_alarm_rate : float, default=0.05
+        With ``contamination="auto"``, the share of new normal rows that may be flagged.
+    n_folds : "auto" or int, default="auto"
+        With ``contamination="auto"``, how rows are held out. 1: a random fifth (at most 1000), the flow is trained on
+        the others. k > 1: k flows, each trained without one k-th of the rows, whose scores are averaged. "auto" takes
+        5 below 500 rows, and 1 from there on.
+    trim : float, default=0.0
+        Robust training for data that hold outliers: this share of the training rows, those with the highest scores
+        after a first training, is left out of a second one.
+    path, coupling, source, loss, loss_weight, training, device, verbose
+        As in `FlowMatchingGenerator`.
+    time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
+"noise_emphasis"} or TimeSampler, default="auto"
+        How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
+    max_iter, batch_size, learning_rate : default=None
+        As in `FlowMatchingGenerator`; None takes the measured ones.
+    preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
+        Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
+    solver : str, default="midpoint"
+    n_steps : int, default=5
+        Solver and steps of the scores that integrate the flow; read when `fit` is called.
+    random_state : int, RandomState or None, default=None
+        Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fitted flows, as `partial_fit` does.
+
+    Attributes
+    ----------
+    flows_ : list of FlowMatchingGenerator
+        The fitted flows, one or one a fold.
+    offset_ : float
+        Rows of a `score_samples` below it are flagged.
+    calibration_ : Calibration or None
+        Anomaly scores of the held-out rows; None with a float `contamination`.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the normal rows, if `y` held any.
+    network_ : torch.nn.Module
+        That of the first flow; so are `n_iter_`, `history_` and `n_parameters_`.
+    sample_shape_ : tuple of int
+        Shape of one sample: (d,) for a table.
+    n_features_in_ : int
+        Columns of a table, channels of a grid.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Column names, if X had any that are strings.
+
+    See Also
+    --------
+    sklearn.ensemble.IsolationForest, sklearn.neighbors.LocalOutlierFactor
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch import FlowAnomalyDetector
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(1000, 1))
+    >>> normal = np.hstack([x, x + 0.1 * rng.normal(size=(1000, 1))])
+    >>> detector = FlowAnomalyDetector(random_state=0).fit(normal)
+    >>> detector.predict([[1.0, 1.0], [1.0, -1.0]])
+    array([ 1, -1])
+    """
+
+    def __init__(
+        self,
+        network="auto",
+        *,
+        score="combined",
+        contamination="auto",
+        false_alarm_rate=0.05,
+        n_folds="auto",
+        trim=0.0,
+        path="linear",
+        coupling="independent",
+        source="normal",
+        time_sampler="auto",
+        loss="l2",
+        loss_weight="uniform",
+        max_iter=None,
+        batch_size=None,
+        learning_rate=None,
+        training=None,
+        preprocessing="auto",
+        solver="midpoint",
+        n_steps=5,
+        device="auto",
+        random_state=None,
+        verbose=0,
+        warm_start=False,
+    ):
+        self.network = network
+        self.score = score
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.n_folds = n_folds
+        self.trim = trim
+        self.path = path
+        self.coupling = coupling
+        self.source = source
+        self.time_sampler = time_sampler
+        self.loss = loss
+        self.loss_weight = loss_weight
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.training = training
+        self.preprocessing = preprocessing
+        self.solver = solver
+        self.n_steps = n_steps
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.warm_start = warm_start
+
+    _members: list[Member]
+    calibration_: anomaly.Calibration | None
+    classes_: NDArray[Any]
+
+    # -- fitting ------------------------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
+            As in `FlowMatchingGenerator.fit`. Normal rows; or, with a float `contamination`, rows that hold outliers.
+        y : array-like of shape (n_samples,), optional
+            Classes of the normal rows (operating points, products), not their anomalies: each class is learned as
+            such, and a row's score is that under the class that suits it best.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the rows; rows of weight 0 are left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad parameters or data, before training starts and with whatever was fitted left as it was.
+        NonFiniteTrainingError
+            If the loss or its gradient becomes non-finite.
+        """
+        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start))
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Go on with `max_iter` more steps on new normal rows, for data that drift.
+
+        The first call is a `fit`. Later ones go on from the fitted weights and scaling. Of the rows that are searched
+        for neighbours the oldest leave, and of the held-out rows' scores, which set the threshold, likewise.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`, of the same columns and classes.
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, sample_weight, go_on=True)
+
+    def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
+        resolve_components(self)
+        score = self._check_parameters()
+        samples = check_samples(self, X, reset=fresh, min_samples=2)
+        check_lengths(len(samples), y=y, sample_weight=sample_weight)
+        weight = check_weights(sample_weight, len(samples))
+        y = self._check_labels(y, fresh=fresh)
+        if weight is not None and not weight.all():
+            kept = np.flatnonzero(weight)
+            samples, y, weight = samples.take(kept), None if y is None else y[kept], weight[kept]
+        if fresh:
+            if isinstance(self.network, str) and self.network != "mlp":
+                check_layout(samples.shape)
+            self.sample_shape_ = samples.sample_shape
+        random = np.random.RandomState(seed_from(self.random_state))
+        parts = self._split(len(samples), y, random, fresh=fresh)
+        earlier: list[Any] = [None] * len(parts) if fresh else self._members
+        members, scores = [], []
+        for (kept, held), before in zip(parts, earlier, strict=True):
+            seed = int(random.randint(2**31 - 1))
+            member = self._fit_member(score, _take(samples, y, weight, kept), len(held) == 0, before, seed)
+            if len(held):
+                rows, labels, _ = _take(samples, y, weight, held)
+                member = member.calibrated(rows, labels)
+                scores.append(_sums(member, rows))
+            members.append(member)
+        self._members = members
+        if scores:
+            order = np.concatenate([held for _, held in parts])
+            self._calibrate(np.concatenate(scores), None if weight is None else weight[order])
+        else:
+            self.calibration_ = None
+            self.offset_ = float(np.percentile(-self._scores(samples), 100 * self.contamination))
+
+    def _fit_member(
+        self,
+        score: anomaly.Score,
+        data: tuple[SampleRows, NDArray[Any] | None, Floats | None],
+        calibrate: bool,
+        before: Member | None,
+        seed: int,
+    ) -> Member:
+        """Train one flow, twice if the data are trimmed; `calibrate` its score on the training rows themselves."""
+        rows, y, weight = data
+        previous = None if before is None else before.state
+        member = Member.fit(self._flow(score, before, seed), score, rows, y, weight, previous)
+        member = member.calibrated(rows, y) if calibrate or self.trim else member
+        if self.trim:
+            ranks = np.argsort(_sums(member, rows), kind="stable")
+            kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
+            rows, y, weight = _take(rows, y, weight, kept)
+            member = Member.fit(self._flow(score, before, seed), score, rows, y, weight, previous)
+            member = member.calibrated(rows, y) if calibrate else member
+        return member
+
+    def _flow(self, score: anomaly.Score, before: Member | None, seed: int) -> NormalFlow:
+        """A flow to be trained: a new one, or a copy of the one before."""
+        network: Any = self.network
+        if isinstance(score, anomaly.Reconstruction):
+            network = Bottleneck(resolve_network(self), score.size)
+        flow = NormalFlow(
+            network,
+            time_sampler="uniform" if self._is_auto("time_sampler") else self.time_sampler,
+            preprocessing="standardize" if self._is_auto("preprocessing") else self.preprocessing,
+            condition_dropout=0.0,
+            random_state=seed,
+            **{name: getattr(self, name) for name in FLOW_PARAMETERS},
+        )
+        if before is not None:
+            fitted = {name: value for name, value in vars(before.flow).items() if name not in flow.get_params()}
+            flow.__dict__.update(fitted)
+        return flow
+
+    def _is_auto(self, name: str) -> bool:
+        value = getattr(self, name)
+        return isinstance(value, str) and value == "auto"
+
+    # -- the threshold ------------------------------------------------------------------------------------------
+
+    def _split(
+        self, n_rows: int, y: NDArray[Any] | None, random: np.random.RandomState, *, fresh: bool
+    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Rows to train on and rows to hold out, one pair a flow."""
+        if not self._is_auto("contamination"):
+            return [(np.arange(n_rows), np.arange(0))]
+        n_folds = self._n_folds(n_rows) if fresh else len(self._members)
+        if n_folds > n_rows or n_rows < 3:
+            raise ValueError(
+                f"X has {n_rows} rows with a positive weight: too few for n_folds={max(n_folds, 3)}, where every "
+                "fold holds rows out and trains on the others. Pass more rows, or a float contamination, which holds "
+                "none out."
+            )
+        order = random.permutation(n_rows)
+        if y is not None:
+            order = order[np.argsort(y[order], kind="stable")]  # every fold gets its share of each class
+        if n_folds == 1:
+            n_held = int(np.clip(round(HELD_OUT * n_rows), 1, MOST_HELD_OUT))
+            held = order[np.linspace(0, n_rows - 1, n_held).round().astype(np.intp)]
+            folds = [np.sort(held)]
+        else:
+            folds = [np.sort(order[k::n_folds]) for k in range(n_folds)]
+        return [(np.setdiff1d(np.arange(n_rows), fold), fold) for fold in folds]
+
+    def _n_folds(self, n_rows: int) -> int:
+        if isinstance(self.n_folds, str):
+            return 1 if n_rows >= FEW_ROWS else min(FOLDS, n_rows)
+        return int(self.n_folds)
+
+    def _calibrate(self, scores: Floats, weight: Floats | None) -> None:
+        """Set the threshold from the scores of held-out rows, those of earlier fits among them."""
+        earlier = getattr(self, "calibration_", None)
+        found = anomaly.Calibration.of(scores, weight)
+        found = found if earlier is None else found.before(earlier)
+        smallest = found.smallest_rate
+        if smallest > self.false_alarm_rate:
+            warnings.warn(
+                f"{len(found.scores)} held-out rows cannot promise a false_alarm_rate of "
+                f"{self.false_alarm_rate:g}, but only {smallest:.2g}: the threshold is their highest score.",
+                UserWarning,
+                stacklevel=6,
+            )
+        self.calibration_, self.offset_ = found, -found.threshold(self.false_alarm_rate)
+
+    # -- scores -------------------------------------------------------------------------------------------------
+
+    def score_samples(self, X: Any) -> Floats:
+        """How normal each row is; the negative of the anomaly score.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Higher is more normal. A row's result does not depend on the other rows.
+        """
+        check_is_fitted(self)
+        return -self._scores(check_samples(self, X, reset=False))
+
+    def decision_function(self, X: Any) -> Floats:
+        """``score_samples(X) - offset_``: negative for rows that are flagged.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """-1 for rows that are flagged as anomalies, 1 for the others.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+
+        Returns
+        -------
+        ndarray of int of shape (n_samples,)
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> Floats:
+        """Conformal p-values: how often a normal row is as abnormal as each row of X.
+
+        Of new normal rows, a share of at most alpha has a p-value of at most alpha (`flowmatch.anomaly.Calibration`).
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            At least ``1 / (1 + number of held-out rows)``.
+
+        Raises
+        ------
+        ValueError
+            If no rows were held out.
+        """
+        check_is_fitted(self)
+        if self.calibration_ is None:
+            raise ValueError(
+                f"p_values need rows that were held out of training, but with contamination={self.contamination!r} "
+                "there are none: fit with contamination='auto' on normal data."
+            )
+        return self.calibration_.p_values(-self.score_samples(X))
+
+    def explain(self, X: Any) -> Any:
+        """How much each feature, channel and instant adds to a row's anomaly score.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+
+        Returns
+        -------
+        contributions : DataFrame, torch tensor or ndarray, like X
+            They add up to the row's anomaly score, ``-score_samples(X)``.
+        """
+        check_is_fitted(self)
+        samples = check_samples(self, X, reset=False)
+        found = np.concatenate(list(self._contributions(samples)))
+        if isinstance(X, torch.Tensor):
+            return torch.as_tensor(found, device=X.device)
+        if hasattr(X, "iloc"):
+            import pandas as pd
+
+            return pd.DataFrame(found, index=X.index, columns=X.columns)
+        return found
+
+    def _scores(self, samples: SampleRows) -> Floats:
+        """Anomaly scores, (n,)."""
+        return np.concatenate([part.reshape(len(part), -1).sum(axis=1) for part in self._contributions(samples)])
+
+    def _contributions(self, samples: SampleRows) -> Iterator[Floats]:
+        """What each number adds to its row's score, the mean over the flows, a piece of the rows at a time."""
+        size = int(np.prod(self.sample_shape_))
+        for _, chunk in samples.chunks(size * min(member.rows_at_once for member in self._members)):
+            yield np.mean([member.contributions(chunk) for member in self._members], axis=0)
+
+    # -- parameters, files --------------------------------------------------------------------------------------
+
+    def _check_parameters(self) -> anomaly.Score:
+        """The score, resolved; raise a ValueError for parameters of the detector that are out of their range."""
+        check_number("false_alarm_rate", self.false_alarm_rate, 0.0, 1.0, open_low=True)
+        check_number("trim", self.trim, 0.0, 0.5, closed_high=True)
+        if not self._is_auto("contamination"):
+            if isinstance(self.contamination, str):
+                raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {self.contamination!r}.")
+            check_number("contamination", self.contamination, 0.0, 0.5, open_low=True, closed_high=True)
+        if not self._is_auto("n_folds"):
+            check_count("n_folds", self.n_folds)
+        return resolve_component("score", self.score, anomaly.Score, ALIASES["score"])
+
+    def _check_labels(self, y: Any, *, fresh: bool) -> NDArray[Any] | None:
+        """Classes of the normal rows, (n,)."""
+        known = None if fresh else getattr(self, "classes_", None)
+        if y is None and known is not None:
+            raise ValueError("this detector was fitted with the classes y of normal rows; pass them here too.")
+        if y is None:
+            return None
+        if not fresh and known is None:
+            raise ValueError("y was given, but this detector was fitted without classes.")
+        conditions = preprocessing.fit_conditions(y, None)
+        if not isinstance(conditions, preprocessing.LabelEncoder):
+            raise ValueError(
+                "y must hold the classes of normal rows, one label each; what came are amounts. Bin them into classes, "
+                "or append them to the columns of X."
+            )
+        if fresh:
+            self.classes_ = conditions.classes
+        return np.asarray(preprocessing.plain_conditions(y)).ravel()
+
+    @property
+    def flows_(self) -> list[FlowMatchingGenerator]:
+        """The fitted flows."""
+        return [member.flow for member in self._members]
+
+    @property
+    def network_(self) -> torch.nn.Module:
+        """The network of the first flow."""
+        return self._members[0].flow.network_
+
+    @property
+    def n_iter_(self) -> int:
+        """Optimiser steps of the first flow."""
+        return self._members[0].flow.n_iter_
+
+    @property
+    def history_(self) -> dict[str, list[float]]:
+        """Training history of the first flow."""
+        return self._members[0].flow.history_
+
+    @property
+    def n_parameters_(self) -> int:
+        """Numbers in the network of the first flow."""
+        return self._members[0].flow.n_parameters_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_members" in vars(self)
+
+
+def _take(
+    rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None, part: NDArray[np.intp]
+) -> tuple[SampleRows, NDArray[Any] | None, Floats | None]:
+    """A part of the training data."""
+    return rows.take(part), None if y is None else y[part], None if weight is None else weight[part]
+
+
+def _sums(member: Member, rows: SampleRows) -> Floats:
+    """Anomaly scores under one flow, (n,)."""
+    pieces = rows.chunks(int(np.prod(rows.sample_shape)) * member.rows_at_once)
+    return np.concatenate([member.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])
