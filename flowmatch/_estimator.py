@@ -25,6 +25,8 @@ class Estimator(BaseEstimator):
     fresh)``, and a `network_` once it is fitted.
     """
 
+    _fitted_parameters: dict[str, Any]
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``training__ema_decay=...`` also works while `training` is None, and names become components.
 

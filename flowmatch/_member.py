@@ -68,7 +68,7 @@ class Member:
 
     def calibrated(self, rows: SampleRows, y: NDArray[Any] | None) -> Member:
         """The member whose score knows its size on these rows, which the flow was not trained on."""
-        return self._with_state(self.score.calibrate(self.field, self.state, *self._known(rows, y)))
+        return self._with_state(self.score.calibrate(self.field, self._placed_state, *self._known(rows, y)))
 
     def _with_state(self, state: anomaly.State) -> Member:
         return Member(self.flow, self.score, state, self.n_rows)
@@ -85,6 +85,11 @@ class Member:
             flow.n_steps,
             flow.solver,
         )
+
+    @cached_property
+    def _placed_state(self) -> anomaly.State:
+        """The state where the field is."""
+        return {name: value.to(self.field.source_scale) for name, value in self.state.items()}
 
     @property
     def rows_at_once(self) -> int:
@@ -117,13 +122,13 @@ class Member:
         """Contributions under each row's own condition, or under the class of the lowest score."""
         flow = self.flow
         if self.score.given_the_row:
-            return self.score.contributions(self.field, self.state, codes, self._condition(X))
+            return self.score.contributions(self.field, self._placed_state, codes, self._condition(X))
         if not isinstance(flow._conditions, preprocessing.LabelEncoder):
-            return self.score.contributions(self.field, self.state, codes, None)
+            return self.score.contributions(self.field, self._placed_state, codes, None)
         best: Tensor | None = None
         for label in flow.classes_:
             condition = self._condition(np.repeat(label, len(X)))
-            found = self.score.contributions(self.field, self.state, codes, condition)
+            found = self.score.contributions(self.field, self._placed_state, codes, condition)
             if best is not None:
                 lower = found.flatten(1).sum(1) < best.flatten(1).sum(1)
                 found = torch.where(lower.view(-1, *[1] * (found.ndim - 1)), found, best)
@@ -149,5 +154,5 @@ class Member:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold CPU tensors, and not the copy in double precision."""
-        state = {name: value for name, value in self.__dict__.items() if name != "field"}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("field", "_placed_state")}
         return {**state, "state": {name: value.cpu() for name, value in self.state.items()}}

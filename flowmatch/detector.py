@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import Any, Self
@@ -234,6 +235,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
         resolve_components(self)
         score = self._check_parameters()
+        self._freeze_parameters()
         samples = check_samples(self, X, reset=fresh, min_samples=2)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
@@ -276,17 +278,17 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Train one flow, twice if the data are trimmed; `calibrate` its score on the training rows themselves."""
         rows, y, weight = data
         previous = None if before is None else before.state
-        member = Member.fit(self._flow(score, before, seed), score, rows, y, weight, previous)
+        member = Member.fit(self._new_flow(score, before, seed), score, rows, y, weight, previous)
         member = member.calibrated(rows, y) if calibrate or self.trim else member
         if self.trim:
             ranks = np.argsort(_sums(member, rows), kind="stable")
             kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
             rows, y, weight = _take(rows, y, weight, kept)
-            member = Member.fit(self._flow(score, before, seed), score, rows, y, weight, previous)
+            member = Member.fit(self._new_flow(score, before, seed), score, rows, y, weight, previous)
             member = member.calibrated(rows, y) if calibrate else member
         return member
 
-    def _flow(self, score: anomaly.Score, before: Member | None, seed: int) -> NormalFlow:
+    def _new_flow(self, score: anomaly.Score, before: Member | None, seed: int) -> NormalFlow:
         """A flow to be trained: a new one, or a copy of the one before."""
         network: Any = self.network
         if isinstance(score, anomaly.Reconstruction):
@@ -470,6 +472,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         if not self._is_auto("n_folds"):
             check_count("n_folds", self.n_folds)
         return resolve_component("score", self.score, anomaly.Score, ALIASES["score"])
+
+    def _freeze_parameters(self) -> None:
+        """Keep what the flows and scores will belong to; a file holds these, whatever is set later."""
+        self._fitted_parameters = {name: copy.copy(value) for name, value in self.get_params(deep=False).items()}
 
     def _check_labels(self, y: Any, *, fresh: bool) -> NDArray[Any] | None:
         """Classes of the normal rows, (n,)."""

@@ -8,49 +8,48 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import sklearn
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch import flow, networks, objectives, preprocessing, training
+from flowmatch import anomaly, preprocessing
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_number
-from flowmatch._component import Component
+from flowmatch._estimator import Estimator
+from flowmatch._member import Member
+from flowmatch._packing import (
+    Packer,
+    Unpacker,
+    pack_conditions,
+    pack_encoder,
+    rebuild_conditions,
+    rebuild_encoder,
+    require,
+)
 from flowmatch._parameters import build_network, resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
+from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.generator import FlowMatchingGenerator
 
 FORMAT_VERSION = 2
-ESTIMATORS: dict[str, type[FlowEstimator]] = {"FlowMatchingGenerator": FlowMatchingGenerator}
-COMPONENTS: dict[str, type[Any]] = {
-    name: value
-    for room in (flow, networks, objectives, preprocessing, training)
-    for name, value in vars(room).items()
-    if isinstance(value, type) and issubclass(value, Component)
+ESTIMATORS: dict[str, type[Estimator]] = {
+    estimator.__name__: estimator for estimator in (FlowMatchingGenerator, FlowAnomalyDetector)
 }
-_TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
-_LEFT_OUT = {"left_out": True}
-"""Stands for a parameter that a file cannot hold; it loads as the default."""
 
 
-def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
+def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator; see `FlowMatchingGenerator.save`.
 
     The seconds in `history_` are left out (they load as NaN): two runs of one fit differ in them alone.
     """
     if ESTIMATORS.get(type(estimator).__name__) is not type(estimator):
         raise ValueError(f"{type(estimator).__name__} is not a class of flowmatch; save it with pickle or joblib.")
-    tensors: dict[str, Tensor] = {f"network.{name}": value for name, value in estimator.network_.state_dict().items()}
-    pack = _Packer(tensors)
-    encoder, conditions = estimator._encoder, estimator._conditions
-    tensors["source_scale"] = estimator._source_scale
+    tensors: dict[str, Tensor] = {}
+    pack = Packer(tensors)
     # those that the weights belong to, whatever was set since
     parameters = {**estimator.get_params(deep=False), **estimator._fitted_parameters}
     header = {
@@ -63,46 +62,60 @@ def save(estimator: FlowEstimator, path: str | os.PathLike[str]) -> None:
             "sklearn": sklearn.__version__,
         },
         "parameters": {name: pack.parameter(name, value) for name, value in parameters.items()},
-        "encoder": _pack_encoder(pack, "", encoder),
-        "conditions": None if conditions is None else _pack_conditions(pack, conditions),
+    }
+    if isinstance(estimator, FlowAnomalyDetector):
+        header |= _pack_detector(pack, estimator)
+    elif isinstance(estimator, FlowEstimator):
+        header |= _pack_flow(pack, estimator)
+    write_tensors(path, tensors, header)
+
+
+def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
+    """The fitted state of one flow."""
+    encoder, conditions = estimator._encoder, estimator._conditions
+    pack.tensors.update({f"network.{name}": value for name, value in estimator.network_.state_dict().items()})
+    pack.tensors["source_scale"] = estimator._source_scale
+    return {
+        "encoder": pack_encoder(pack, "", encoder),
+        "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
         "fitted": {
-            "n_features_in_": int(estimator.n_features_in_),
-            "sample_shape_": list(estimator.sample_shape_),
+            **_shape_of(estimator),
             "n_iter_": estimator.n_iter_,
             "n_parameters_": estimator.n_parameters_,
             "history_": {
                 name: [math.nan] * len(values) if name == "seconds" else values
                 for name, values in estimator.history_.items()
             },
-            "feature_names_in_": getattr(estimator, "feature_names_in_", np.empty(0)).tolist(),
         },
     }
-    write_tensors(path, tensors, header)
 
 
-def _pack_encoder(pack: _Packer, prefix: str, encoder: preprocessing.SampleEncoder) -> dict[str, Any]:
-    state = encoder.transform.get_state()
+def _pack_detector(pack: Packer, estimator: FlowAnomalyDetector) -> dict[str, Any]:
+    """The flows of a detector, what its score keeps, and its threshold."""
+    flows, calibration = [], estimator.calibration_
+    for k, member in enumerate(estimator._members):
+        tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in member.state.items()}
+        flows.append({"n_rows": member.n_rows, **_pack_flow(Packer(tensors), member.flow)})
+        pack.tensors.update({f"flows.{k}.{name}": value for name, value in tensors.items()})
     return {
-        "container": pack.container(encoder.container),
-        "transform": pack.parameter("preprocessing", encoder.transform),
-        "state": {name: pack.array(f"{prefix}transform.{name}", value) for name, value in state.items()},
-        "varying": pack.array(f"{prefix}encoder.varying", encoder.varying),
-        "constants": pack.array(f"{prefix}encoder.constants", encoder.constants),
-        "levels": [pack.array(f"{prefix}encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
-        "limits": pack.array(f"{prefix}encoder.limits", encoder.limits),
-        "sample_shape": list(encoder.sample_shape),
+        "flows": flows,
+        "offset_": estimator.offset_,
+        "classes_": pack.array("classes", estimator.classes_) if hasattr(estimator, "classes_") else None,
+        "calibration": None
+        if calibration is None
+        else {name: pack.array(f"calibration.{name}", getattr(calibration, name)) for name in ("scores", "weights")},
+        "fitted": _shape_of(estimator),
     }
 
 
-def _pack_conditions(pack: _Packer, conditions: preprocessing.ConditionEncoder) -> dict[str, Any]:
-    packed: dict[str, Any] = {"kind": type(conditions).__name__}
-    for name, value in vars(conditions).items():
-        if isinstance(value, preprocessing.SampleEncoder):
-            packed[name] = {"encoder": _pack_encoder(pack, f"conditions.{name}.", value)}
-        else:
-            packed[name] = pack.field(f"conditions.{name}", value)
-    return packed
+def _shape_of(estimator: Any) -> dict[str, Any]:
+    """What an estimator knows of its data's shape."""
+    return {
+        "n_features_in_": int(estimator.n_features_in_),
+        "sample_shape_": list(estimator.sample_shape_),
+        "feature_names_in_": getattr(estimator, "feature_names_in_", np.empty(0)).tolist(),
+    }
 
 
 def load(
@@ -163,9 +176,8 @@ def _rebuild(
     tensors: Mapping[str, Tensor],
     device: Any,
     network: Callable[..., torch.nn.Module] | None,
-) -> FlowEstimator:
-    unpack = _Unpacker(tensors)
-    parameters = unpack.parameters(header["parameters"])
+) -> Estimator:
+    parameters = Unpacker(tensors).parameters(header["parameters"])
     if network is not None:
         parameters["network"] = network
     elif "network" not in parameters:
@@ -173,14 +185,24 @@ def _rebuild(
             "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
         )
     estimator = ESTIMATORS[header["class"]](**{**parameters, "device": device})
+    if isinstance(estimator, FlowAnomalyDetector):
+        _rebuild_detector(estimator, header, tensors)
+    elif isinstance(estimator, FlowEstimator):
+        _rebuild_flow(estimator, header, tensors)
+        check_number("guidance_scale", getattr(estimator, "guidance_scale", 1.0), -math.inf)
+    return estimator
+
+
+def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    unpack = Unpacker(tensors)
     estimator._freeze_parameters(fresh=True)
     resolve_components(estimator)
-    check_number("guidance_scale", estimator.guidance_scale, -math.inf)
-    _set_fitted(estimator, header["fitted"])
-    estimator._encoder = _rebuild_encoder(header["encoder"], unpack)
-    _require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
+    _set_shape(estimator, saved["fitted"])
+    _set_history(estimator, saved["fitted"])
+    estimator._encoder = rebuild_encoder(saved["encoder"], unpack)
+    require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
     estimator.preprocessing_ = estimator._encoder.transform
-    estimator._conditions = _rebuild_conditions(header["conditions"], header["condition_size"], unpack)
+    estimator._conditions = rebuild_conditions(saved["conditions"], saved["condition_size"], unpack)
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
     module = build_network(resolve_network(estimator), estimator._encoder.code_shape, estimator._conditions)
@@ -188,195 +210,56 @@ def _rebuild(
     estimator._trainable = [p.requires_grad for p in module.parameters()]
     estimator.network_ = module.eval().requires_grad_(False)
     estimator._source_scale = tensors["source_scale"]
-    _require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")
-    _require(estimator._source_scale.dtype == torch.float32, "source_scale")
-    estimator._to_device(device)
-    return estimator
+    require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")
+    require(estimator._source_scale.dtype == torch.float32, "source_scale")
+    estimator._to_device(estimator.device)
 
 
-def _set_fitted(estimator: FlowEstimator, fitted: Mapping[str, Any]) -> None:
-    """Set the plain fitted attributes."""
-    for name in ("n_features_in_", "n_iter_", "n_parameters_"):
-        _require(type(fitted[name]) is int and fitted[name] >= 0, name)
-        setattr(estimator, name, fitted[name])
-    shape, history, names = fitted["sample_shape_"], fitted["history_"], fitted["feature_names_in_"]
-    _require(isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape), "sample_shape_")
-    _require(isinstance(history, dict) and all(isinstance(values, list) for values in history.values()), "history_")
-    _require(shape[:1] == [fitted["n_features_in_"]], "n_features_in_")
-    _require(isinstance(names, list) and len(names) in (0, shape[0]), "feature_names_in_")
-    estimator.sample_shape_, estimator.history_ = tuple(shape), history
+def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    unpack, score = Unpacker(tensors), estimator._check_parameters()
+    resolve_components(estimator)
+    estimator._freeze_parameters()
+    _set_shape(estimator, saved["fitted"])
+    if saved["classes_"] is not None:
+        estimator.classes_ = unpack.array(saved["classes_"])
+    members = []
+    for k, part in enumerate(saved["flows"]):
+        prefix = f"flows.{k}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        state = {name[6:]: value for name, value in own.items() if name.startswith("state.")}
+        flow = estimator._new_flow(score, None, 0)
+        _rebuild_flow(flow, part, own)
+        require(flow.sample_shape_ == estimator.sample_shape_, "sample_shape")
+        require(type(part["n_rows"]) is int and part["n_rows"] > 0, "n_rows")
+        members.append(Member(flow, score, state, part["n_rows"]))
+    require(len(members) > 0, "flows")
+    estimator._members, estimator.offset_ = members, float(saved["offset_"])
+    calibration = saved["calibration"]
+    estimator.calibration_ = None
+    if calibration is not None:
+        scores, weights = (unpack.array(calibration[name]) for name in ("scores", "weights"))
+        require(scores.ndim == 1 and scores.shape == weights.shape and len(scores) > 0, "calibration")
+        estimator.calibration_ = anomaly.Calibration(scores, weights)
+    estimator.score_samples(np.zeros((1, *estimator.sample_shape_)))  # what the score keeps fits
+
+
+def _set_shape(estimator: Any, fitted: Mapping[str, Any]) -> None:
+    shape, names = fitted["sample_shape_"], fitted["feature_names_in_"]
+    require(isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape), "sample_shape_")
+    require(type(fitted["n_features_in_"]) is int and shape[:1] == [fitted["n_features_in_"]], "n_features_in_")
+    require(isinstance(names, list) and len(names) in (0, shape[0]), "feature_names_in_")
+    estimator.n_features_in_, estimator.sample_shape_ = fitted["n_features_in_"], tuple(shape)
     if names:
         estimator.feature_names_in_ = np.asarray(names, dtype=object)
 
 
-def _rebuild_encoder(saved: Mapping[str, Any], unpack: _Unpacker) -> preprocessing.SampleEncoder:
-    sample_shape = tuple(saved["sample_shape"])
-    _require(all(type(size) is int and size > 0 for size in sample_shape), "sample_shape")
-    transform = unpack.parameter(saved["transform"])
-    _require(isinstance(transform, preprocessing.ColumnTransform), "transform")
-    state = {name: unpack.array(value) for name, value in saved["state"].items()}
-    _require(set(state) == {field.name for field in fields(transform) if not field.init}, "state")
-    transform.set_state(state)
-    encoder = preprocessing.SampleEncoder(
-        unpack.container(saved["container"]),
-        transform,
-        unpack.array(saved["varying"]),
-        unpack.array(saved["constants"]),
-        sample_shape,
-        tuple(unpack.array(levels) for levels in saved["levels"]),
-        unpack.array(saved["limits"]),
-    )
-    _require(encoder.limits.shape == (2, 0 if encoder.is_table else sample_shape[0]), "limits")
-    for levels in encoder.levels:
-        _require(levels.ndim == 1 and bool((np.diff(levels) > 0).all()), "levels")
-    n_dtypes = len(encoder.container.dtypes)
-    _require(n_dtypes == (sample_shape[0] if encoder.container.kind == "dataframe" else 1), "dtypes")
-    _require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
-    _require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
-    _require(encoder.constants.shape == sample_shape[:1], "constants")
-    codes = np.zeros((1, *encoder.code_shape))
-    _require(encoder.encode(encoder.decode(codes)).shape == codes.shape, "state")
-    return encoder
-
-
-def _rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: _Unpacker) -> Any:
-    if saved is None:
-        _require(size == 0, "condition_size")
-        return None
-    kinds = ("LabelEncoder", "NumberEncoder", "MixedEncoder", "GridEncoder")
-    _require(saved["kind"] in kinds, "kind of conditions")
-    values = {
-        name: _rebuild_encoder(value["encoder"], unpack) if "encoder" in value else unpack.field(value)
-        for name, value in saved.items()
-        if name != "kind"
-    }
-    conditions = getattr(preprocessing, saved["kind"])(**values)
-    _require(conditions.size == size, "condition_size")
-    if isinstance(conditions, preprocessing.GridEncoder):
-        return conditions
-    entries = conditions.classes if isinstance(conditions, preprocessing.LabelEncoder) else conditions.rows
-    _require(conditions.shares.shape == entries.shape[:1], "shares")
-    _require(conditions.encode(conditions.draw(1, np.random.RandomState(0)), 1).shape == (1, size), "conditions")
-    return conditions
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(f"the file is damaged: its {what} does not fit the rest.")
-
-
-class _Packer:
-    """Python values to JSON; arrays go to `tensors` and leave their name."""
-
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors = tensors
-
-    def array(self, name: str, value: Any) -> dict[str, Any]:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            if not all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist()):
-                raise ValueError(
-                    f"{name} of dtype {array.dtype} cannot be written to a file; save with pickle or joblib."
-                )
-            return {"list": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
-        self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
-        return {"tensor": name}
-
-    def container(self, value: preprocessing.Container) -> dict[str, Any]:
-        return {"kind": value.kind, "dtypes": list(value.dtypes), "columns": [_plain(name) for name in value.columns]}
-
-    def field(self, name: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, preprocessing.Container):
-            return {"container": self.container(value)}
-        if isinstance(value, tuple):
-            return {"arrays": [self.array(f"{name}.{i}", entry) for i, entry in enumerate(value)]}
-        return self.array(name, value) if isinstance(value, np.ndarray) else {"value": value}
-
-    def parameter(self, name: str, value: Any) -> Any:
-        if isinstance(value, Component):
-            if not _fits_in_a_file(value):
-                return self._left_out(name, value)
-            return {
-                "component": type(value).__name__,
-                "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params(deep=False).items()},
-            }
-        if isinstance(value, (tuple, list)):
-            unfit = any(isinstance(entry, Component) and not _fits_in_a_file(entry) for entry in value)
-            if unfit or (name == "callbacks" and value):
-                return self._left_out(name, value)
-            return [self.parameter(name, entry) for entry in value]
-        if isinstance(value, (str, bool, int, float, type(None))):
-            return value
-        if isinstance(value, (np.integer, np.floating, np.bool_)):
-            return value.item()
-        if isinstance(value, (os.PathLike, torch.device)):
-            return str(value)
-        return self._left_out(name, value)
-
-    def _left_out(self, name: str, value: Any) -> dict[str, Any]:
-        if name == "random_state":
-            return _LEFT_OUT
-        if name != "network" and name not in _TRAINING_ONLY:
-            raise ValueError(f"parameter {name}={value!r} cannot be written to a file; save with pickle or joblib.")
-        hint = "pass it to load(path, network=...)" if name == "network" else "set it again before another fit"
-        warnings.warn(f"parameter {name}={value!r} cannot be written to a file: {hint}.", UserWarning, stacklevel=5)
-        return _LEFT_OUT
-
-
-class _Unpacker:
-    """Undo `_Packer`."""
-
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.tensors = tensors
-
-    def array(self, saved: Mapping[str, Any]) -> NDArray[Any]:
-        if "tensor" in saved:
-            return self.tensors[saved["tensor"]].numpy()
-        return np.asarray(saved["list"], dtype=saved["dtype"])
-
-    def container(self, saved: Mapping[str, Any]) -> preprocessing.Container:
-        columns = tuple(tuple(name) if isinstance(name, list) else name for name in saved["columns"])
-        return preprocessing.Container(saved["kind"], tuple(saved["dtypes"]), columns)
-
-    def field(self, saved: Mapping[str, Any]) -> Any:
-        if "container" in saved:
-            return self.container(saved["container"])
-        if "arrays" in saved:
-            return tuple(self.array(entry) for entry in saved["arrays"])
-        return saved["value"] if "value" in saved else self.array(saved)
-
-    def parameter(self, saved: Any) -> Any:
-        if isinstance(saved, list):
-            return tuple(map(self.parameter, saved))
-        if not isinstance(saved, dict):
-            return saved
-        if str(saved["component"]) not in COMPONENTS:
-            raise ValueError(f"the file names an unknown component {saved['component']!r}.")
-        return COMPONENTS[saved["component"]](**self.parameters(saved["parameters"]))
-
-    def parameters(self, saved: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: self.parameter(value) for name, value in saved.items() if value != _LEFT_OUT}
-
-
-def _fits_in_a_file(component: Component) -> bool:
-    """Whether a component is flowmatch's own and holds no function, nor do those inside it."""
-    if COMPONENTS.get(type(component).__name__) is not type(component):
-        return False
-    return all(
-        _fits_in_a_file(value) if isinstance(value, Component) else not callable(value)
-        for value in component.get_params(deep=False).values()
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A column name as JSON can hold it."""
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, (str, int, float, type(None))):
-        return value
-    raise ValueError(f"the column name {value!r} cannot be written to a file; save with pickle or joblib.")
+def _set_history(estimator: FlowEstimator, fitted: Mapping[str, Any]) -> None:
+    for name in ("n_iter_", "n_parameters_"):
+        require(type(fitted[name]) is int and fitted[name] >= 0, name)
+        setattr(estimator, name, fitted[name])
+    history = fitted["history_"]
+    require(isinstance(history, dict) and all(isinstance(values, list) for values in history.values()), "history_")
+    estimator.history_ = history
 
 
 def _version() -> str:

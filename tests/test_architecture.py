@@ -15,6 +15,7 @@ MAY_USE = {
     "metrics": BOTTOM,
     "preprocessing": BOTTOM,
     "objectives": BOTTOM | {"flow"},
+    "anomaly": BOTTOM | {"flow"},
     "training": BOTTOM,
     "datasets": BOTTOM,
     "plotting": BOTTOM,

@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Anomaly scores of held-out normal rows, in increasing order, and their weights.
+    """Anomaly scores of held-out normal rows, and their weights.
 
     A new normal row ranks among them like any of them, so the share of normal rows with a p-value of at most alpha is
     at most alpha (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010, for anomalies; Bates et al.,

@@ -64,7 +64,7 @@ class Neighbors(Score):
         if previous:  # rows of later fits come first, the oldest leave
             state = {name: torch.cat([new, previous[name]])[: self.max_reference] for name, new in state.items()}
         reference = self._place(field, state["codes"], state.get("condition"))
-        nearest = self._nearest(_flat(reference), _flat(reference))
+        nearest = self._nearest(reference, reference, state["codes"], state["codes"])
         spread = _mean_squared_differences(reference, reference, nearest).flatten(1).sum(1)
         floor = _FLOOR * spread.mean().clamp_min(torch.finfo(spread.dtype).tiny)  # copies have no distance
         placed = {} if self.space == "data" else {"reference": reference}
@@ -72,7 +72,7 @@ class Neighbors(Score):
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         place, reference = self._place(field, codes, condition), state.get("reference", state["codes"])
-        nearest = self._nearest(_flat(place), _flat(reference))
+        nearest = self._nearest(place, reference, codes, state["codes"])
         squared = _mean_squared_differences(place, reference, nearest)
         around = state["spread"][torch.as_tensor(nearest, device=place.device)].mean(1)
         return squared / around.pow(self.locality).view(-1, *[1] * (squared.ndim - 1))
@@ -80,12 +80,18 @@ class Neighbors(Score):
     def _place(self, field: FlowField, codes: Tensor, condition: Tensor | None) -> Tensor:
         return codes if self.space == "data" else field.to_noise(codes, condition)
 
-    def _nearest(self, rows: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Numbers (B, k) of the nearest reference rows, one exact copy of the row passed over."""
+    def _nearest(self, place: Tensor, reference: Tensor, codes: Tensor, known: Tensor) -> NDArray[np.intp]:
+        """Numbers (B, k) of the nearest reference rows, one exact copy of the row passed over.
+
+        Copies are told by their codes: distances to them are zero only up to rounding.
+        """
         k = min(self.n_neighbors, len(reference) - 1)
-        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(reference)
-        distances, numbers = search.kneighbors(rows)
-        return np.where(distances[:, :1] == 0, numbers[:, 1:], numbers[:, :-1])
+        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(_flat(reference))
+        numbers = search.kneighbors(_flat(place), return_distance=False)
+        ranked = torch.as_tensor(numbers, device=codes.device).T
+        is_copy = torch.stack([(known[row] == codes).flatten(1).all(1) for row in ranked], dim=1).cpu().numpy()
+        passed_over = np.where(is_copy.any(axis=1), is_copy.argmax(axis=1), k)
+        return numbers[np.arange(k + 1) != passed_over[:, None]].reshape(-1, k)
 
 
 def _mean_squared_differences(place: Tensor, reference: Tensor, nearest: NDArray[np.intp]) -> Tensor:

@@ -1,0 +1,221 @@
+"""Parameters, arrays and encoders as JSON and tensors, and back."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
+from flowmatch._component import Component
+
+COMPONENTS: dict[str, type[Any]] = {
+    name: value
+    for room in (anomaly, flow, networks, objectives, preprocessing, training)
+    for name, value in vars(room).items()
+    if isinstance(value, type) and issubclass(value, Component)
+}
+_TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
+_LEFT_OUT = {"left_out": True}
+"""Stands for a parameter that a file cannot hold; it loads as the default."""
+
+
+def require(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(f"the file is damaged: its {what} does not fit the rest.")
+
+
+class Packer:
+    """Python values to JSON; arrays go to `tensors` and leave their name."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def array(self, name: str, value: Any) -> dict[str, Any]:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            if not all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist()):
+                raise ValueError(
+                    f"{name} of dtype {array.dtype} cannot be written to a file; save with pickle or joblib."
+                )
+            return {"list": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
+        self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        return {"tensor": name}
+
+    def container(self, value: preprocessing.Container) -> dict[str, Any]:
+        return {"kind": value.kind, "dtypes": list(value.dtypes), "columns": [_plain(name) for name in value.columns]}
+
+    def field(self, name: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, preprocessing.Container):
+            return {"container": self.container(value)}
+        if isinstance(value, tuple):
+            return {"arrays": [self.array(f"{name}.{i}", entry) for i, entry in enumerate(value)]}
+        return self.array(name, value) if isinstance(value, np.ndarray) else {"value": value}
+
+    def parameter(self, name: str, value: Any) -> Any:
+        if isinstance(value, Component):
+            if not _fits_in_a_file(value):
+                return self._left_out(name, value)
+            return {
+                "component": type(value).__name__,
+                "parameters": {key: self.parameter(key, inner) for key, inner in value.get_params(deep=False).items()},
+            }
+        if isinstance(value, (tuple, list)):
+            unfit = any(isinstance(entry, Component) and not _fits_in_a_file(entry) for entry in value)
+            if unfit or (name == "callbacks" and value):
+                return self._left_out(name, value)
+            return [self.parameter(name, entry) for entry in value]
+        if isinstance(value, (str, bool, int, float, type(None))):
+            return value
+        if isinstance(value, (np.integer, np.floating, np.bool_)):
+            return value.item()
+        if isinstance(value, (os.PathLike, torch.device)):
+            return str(value)
+        return self._left_out(name, value)
+
+    def _left_out(self, name: str, value: Any) -> dict[str, Any]:
+        if name == "random_state":
+            return _LEFT_OUT
+        if name != "network" and name not in _TRAINING_ONLY:
+            raise ValueError(f"parameter {name}={value!r} cannot be written to a file; save with pickle or joblib.")
+        hint = "pass it to load(path, network=...)" if name == "network" else "set it again before another fit"
+        warnings.warn(f"parameter {name}={value!r} cannot be written to a file: {hint}.", UserWarning, stacklevel=5)
+        return _LEFT_OUT
+
+
+class Unpacker:
+    """Undo `Packer`."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def array(self, saved: Mapping[str, Any]) -> NDArray[Any]:
+        if "tensor" in saved:
+            return self.tensors[saved["tensor"]].numpy()
+        return np.asarray(saved["list"], dtype=saved["dtype"])
+
+    def container(self, saved: Mapping[str, Any]) -> preprocessing.Container:
+        columns = tuple(tuple(name) if isinstance(name, list) else name for name in saved["columns"])
+        return preprocessing.Container(saved["kind"], tuple(saved["dtypes"]), columns)
+
+    def field(self, saved: Mapping[str, Any]) -> Any:
+        if "container" in saved:
+            return self.container(saved["container"])
+        if "arrays" in saved:
+            return tuple(self.array(entry) for entry in saved["arrays"])
+        return saved["value"] if "value" in saved else self.array(saved)
+
+    def parameter(self, saved: Any) -> Any:
+        if isinstance(saved, list):
+            return tuple(map(self.parameter, saved))
+        if not isinstance(saved, dict):
+            return saved
+        if str(saved["component"]) not in COMPONENTS:
+            raise ValueError(f"the file names an unknown component {saved['component']!r}.")
+        return COMPONENTS[saved["component"]](**self.parameters(saved["parameters"]))
+
+    def parameters(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: self.parameter(value) for name, value in saved.items() if value != _LEFT_OUT}
+
+
+def _fits_in_a_file(component: Component) -> bool:
+    """Whether a component is flowmatch's own and holds no function, nor do those inside it."""
+    if COMPONENTS.get(type(component).__name__) is not type(component):
+        return False
+    return all(
+        _fits_in_a_file(value) if isinstance(value, Component) else not callable(value)
+        for value in component.get_params(deep=False).values()
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A column name as JSON can hold it."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (str, int, float, type(None))):
+        return value
+    raise ValueError(f"the column name {value!r} cannot be written to a file; save with pickle or joblib.")
+
+
+def pack_encoder(pack: Packer, prefix: str, encoder: preprocessing.SampleEncoder) -> dict[str, Any]:
+    state = encoder.transform.get_state()
+    return {
+        "container": pack.container(encoder.container),
+        "transform": pack.parameter("preprocessing", encoder.transform),
+        "state": {name: pack.array(f"{prefix}transform.{name}", value) for name, value in state.items()},
+        "varying": pack.array(f"{prefix}encoder.varying", encoder.varying),
+        "constants": pack.array(f"{prefix}encoder.constants", encoder.constants),
+        "levels": [pack.array(f"{prefix}encoder.levels.{i}", levels) for i, levels in enumerate(encoder.levels)],
+        "limits": pack.array(f"{prefix}encoder.limits", encoder.limits),
+        "sample_shape": list(encoder.sample_shape),
+    }
+
+
+def pack_conditions(pack: Packer, conditions: preprocessing.ConditionEncoder) -> dict[str, Any]:
+    packed: dict[str, Any] = {"kind": type(conditions).__name__}
+    for name, value in vars(conditions).items():
+        if isinstance(value, preprocessing.SampleEncoder):
+            packed[name] = {"encoder": pack_encoder(pack, f"conditions.{name}.", value)}
+        else:
+            packed[name] = pack.field(f"conditions.{name}", value)
+    return packed
+
+
+def rebuild_encoder(saved: Mapping[str, Any], unpack: Unpacker) -> preprocessing.SampleEncoder:
+    sample_shape = tuple(saved["sample_shape"])
+    require(all(type(size) is int and size > 0 for size in sample_shape), "sample_shape")
+    transform = unpack.parameter(saved["transform"])
+    require(isinstance(transform, preprocessing.ColumnTransform), "transform")
+    state = {name: unpack.array(value) for name, value in saved["state"].items()}
+    require(set(state) == {field.name for field in fields(transform) if not field.init}, "state")
+    transform.set_state(state)
+    encoder = preprocessing.SampleEncoder(
+        unpack.container(saved["container"]),
+        transform,
+        unpack.array(saved["varying"]),
+        unpack.array(saved["constants"]),
+        sample_shape,
+        tuple(unpack.array(levels) for levels in saved["levels"]),
+        unpack.array(saved["limits"]),
+    )
+    require(encoder.limits.shape == (2, 0 if encoder.is_table else sample_shape[0]), "limits")
+    for levels in encoder.levels:
+        require(levels.ndim == 1 and bool((np.diff(levels) > 0).all()), "levels")
+    n_dtypes = len(encoder.container.dtypes)
+    require(n_dtypes == (sample_shape[0] if encoder.container.kind == "dataframe" else 1), "dtypes")
+    require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
+    require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
+    require(encoder.constants.shape == sample_shape[:1], "constants")
+    codes = np.zeros((1, *encoder.code_shape))
+    require(encoder.encode(encoder.decode(codes)).shape == codes.shape, "state")
+    return encoder
+
+
+def rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: Unpacker) -> Any:
+    if saved is None:
+        require(size == 0, "condition_size")
+        return None
+    kinds = ("LabelEncoder", "NumberEncoder", "MixedEncoder", "GridEncoder")
+    require(saved["kind"] in kinds, "kind of conditions")
+    values = {
+        name: rebuild_encoder(value["encoder"], unpack) if "encoder" in value else unpack.field(value)
+        for name, value in saved.items()
+        if name != "kind"
+    }
+    conditions = getattr(preprocessing, saved["kind"])(**values)
+    require(conditions.size == size, "condition_size")
+    if isinstance(conditions, preprocessing.GridEncoder):
+        return conditions
+    entries = conditions.classes if isinstance(conditions, preprocessing.LabelEncoder) else conditions.rows
+    require(conditions.shares.shape == entries.shape[:1], "shares")
+    require(conditions.encode(conditions.draw(1, np.random.RandomState(0)), 1).shape == (1, size), "conditions")
+    return conditions
