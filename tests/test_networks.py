@@ -84,3 +84,18 @@ def test_time_features_tell_times_apart_and_are_bounded():
     assert features.abs().max() <= 1
     distances = torch.cdist(features, features) + 10 * torch.eye(101)
     assert distances.min() > 0.01
+
+
+@pytest.mark.parametrize("conditioning", CONDITIONINGS)
+@pytest.mark.parametrize("condition_size", [0, 3])
+@pytest.mark.parametrize("n_rows", [1, 7])
+def test_one_time_for_all_rows_gives_what_a_full_vector_of_times_gives(conditioning, condition_size, n_rows):
+    network = shaken(conditioning, condition_size).double()
+    x, t = torch.randn(n_rows, 5, dtype=torch.float64), torch.tensor(0.37, dtype=torch.float64)
+    condition = torch.randn(n_rows, 3, dtype=torch.float64) if condition_size else None
+    found, gradients = [], []
+    for times in (t.expand(n_rows), torch.full((n_rows,), 0.37, dtype=torch.float64)):
+        found.append(network(x, times, condition))
+        gradients.append(torch.autograd.grad(found[-1].square().sum(), tuple(network.parameters())))
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)

@@ -1,10 +1,12 @@
-"""Displays of samples and of training, in the manner of scikit-learn's; matplotlib is imported when they plot.
+"""Displays of samples, training and anomalies in scikit-learn's manner; matplotlib is imported when they plot.
 
 They need ``pip install 'flowmatch[plot]'``.
 """
 
+from flowmatch.plotting.anomalies import AnomalyDisplay
+from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.curves import TrainingCurveDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
 from flowmatch.plotting.signals import SignalGridDisplay
 
-__all__ = ["SampleGridDisplay", "SignalGridDisplay", "TrainingCurveDisplay"]
+__all__ = ["AnomalyDisplay", "AnomalyScoreDisplay", "SampleGridDisplay", "SignalGridDisplay", "TrainingCurveDisplay"]

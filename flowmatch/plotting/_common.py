@@ -26,6 +26,43 @@ def as_array(X: Any) -> NDArray[Any]:
     return np.asarray(X, dtype=np.float64)
 
 
+def divide_axes(
+    pyplot: Any,
+    ax: Any,
+    n: int,
+    n_columns: int,
+    of: str,
+    *,
+    size: tuple[float, float] = (6.0, 1.6),
+    share_y: bool = True,
+) -> NDArray[Any]:
+    """The n Axes of a display: those given, or a grid in place of the one given, or a figure's.
+
+    `size` is a panel's in inches, in a figure made here; `of` says in errors what the panels show.
+    """
+    n_rows = -(-n // n_columns)
+    if isinstance(ax, (list, tuple, np.ndarray)):
+        axes = np.asarray(ax, dtype=object).ravel()
+        if len(axes) != n:
+            raise ValueError(f"ax holds {len(axes)} Axes for {n} {of}s.")
+        return axes
+    if ax is not None and n_rows == n_columns == 1:
+        return np.array([ax], dtype=object)
+    shared = {"squeeze": False, "sharex": True, "sharey": share_y}
+    if ax is None:
+        size = (size[0] * n_columns, size[1] * n_rows + 0.6)
+        _, axes = pyplot.subplots(n_rows, n_columns, figsize=size, layout="constrained", **shared)
+    else:
+        if ax.get_subplotspec() is None:
+            raise ValueError(f"ax cannot be divided: pass one made by subplots, or an array of Axes, one a {of}.")
+        ax.set_axis_off()
+        axes = ax.get_subplotspec().subgridspec(n_rows, n_columns).subplots(**shared)
+    axes = axes.ravel()
+    for unused in axes[n:]:
+        unused.set_axis_off()
+    return axes[:n]
+
+
 def check_labels(name: str, labels: Sequence[Any] | None, expected: int, of: str) -> None:
     """Raise a ValueError unless there are as many labels as expected."""
     if labels is not None and len(labels) != expected:

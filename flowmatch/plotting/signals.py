@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch._checks import check_count, check_number
-from flowmatch.plotting._common import as_array, check_labels, load_pyplot
+from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
 
 
 class SignalGridDisplay:
@@ -134,7 +134,7 @@ class SignalGridDisplay:
         """
         pyplot = load_pyplot()
         n, n_channels, n_times = self.signals.shape
-        self.axes_ = _panels(pyplot, ax, n, check_count("n_columns", n_columns))
+        self.axes_ = divide_axes(pyplot, ax, n, check_count("n_columns", n_columns), "signal")
         times = np.arange(n_times) / (self.sampling_rate or 1.0)
         self.lines_ = np.empty((n, n_channels), dtype=object)
         for i, (panel, signal) in enumerate(zip(self.axes_, self.signals, strict=True)):
@@ -147,27 +147,3 @@ class SignalGridDisplay:
             self.axes_[0].legend(self.lines_[0], [str(name) for name in self.channel_names])
         self.figure_ = self.axes_[0].figure
         return self
-
-
-def _panels(pyplot: Any, ax: Any, n: int, n_columns: int) -> NDArray[Any]:
-    """The n Axes: those given, or a grid in place of the one given, or a figure's."""
-    n_rows = -(-n // n_columns)
-    if isinstance(ax, (list, tuple, np.ndarray)):
-        axes = np.asarray(ax, dtype=object).ravel()
-        if len(axes) != n:
-            raise ValueError(f"ax holds {len(axes)} Axes for {n} signals.")
-        return axes
-    if ax is None:
-        size = (6.0 * n_columns, 1.6 * n_rows + 0.6)
-        _, axes = pyplot.subplots(
-            n_rows, n_columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
-        )
-    else:
-        if ax.get_subplotspec() is None:
-            raise ValueError("ax cannot be divided: pass one made by subplots, or an array of Axes, one a signal.")
-        ax.set_axis_off()
-        axes = ax.get_subplotspec().subgridspec(n_rows, n_columns).subplots(squeeze=False, sharex=True, sharey=True)
-    axes = axes.ravel()
-    for unused in axes[n:]:
-        unused.set_axis_off()
-    return axes[:n]
