@@ -35,7 +35,7 @@ class Estimator(BaseEstimator):
         self
         """
         for name in {key.partition("__")[0] for key in params if "__" in key}:
-            value = params.get(name, getattr(self, name, None))
+            value = params.get(name, self.get_params(deep=False).get(name))
             if name == "training" and value is None:
                 params[name] = training.TrainingOptions()
             elif value == "auto" and name in AUTO_MEANS:

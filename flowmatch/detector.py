@@ -17,22 +17,16 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._checks import check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
+from flowmatch._held_out import Data, choose_n_folds, in_order, split_rows, take
 from flowmatch._member import Member, NormalFlow
 from flowmatch._parameters import ALIASES, resolve_components, resolve_network
+from flowmatch._score_attribute import ScoreAttribute
 from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import Bottleneck
 from flowmatch.preprocessing import SampleRows
 
 Floats = NDArray[np.float64]
-
-FEW_ROWS = 500
-"""Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
-
-FOLDS = 5
-HELD_OUT = 0.2
-MOST_HELD_OUT = 1000
-"""With more rows than these the threshold hardly gets better."""
 
 FLOW_PARAMETERS = (
     "path",
@@ -183,6 +177,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
+    score = ScoreAttribute()
     _members: list[Member]
     calibration_: anomaly.Calibration | None
     classes_: NDArray[Any]
@@ -240,22 +235,24 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         y = self._check_labels(y, fresh=fresh)
-        if weight is not None and not weight.all():
-            kept = np.flatnonzero(weight)
-            samples, y, weight = samples.take(kept), None if y is None else y[kept], weight[kept]
+        samples, y, weight = in_order(samples, y, weight, sample_weight)
         if fresh:
             if isinstance(self.network, str) and self.network != "mlp":
                 check_layout(samples.shape)
             self.sample_shape_ = samples.sample_shape
         random = np.random.RandomState(seed_from(self.random_state))
-        parts = self._split(len(samples), y, random, fresh=fresh)
+        if self._is_auto("contamination"):
+            n_folds = choose_n_folds(self.n_folds, len(samples)) if fresh else len(self._members)
+            parts = split_rows(len(samples), n_folds, y, random)
+        else:
+            parts = [(np.arange(len(samples)), np.arange(0))]
         earlier: list[Any] = [None] * len(parts) if fresh else self._members
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
             seed = int(random.randint(2**31 - 1))
-            member = self._fit_member(score, _take(samples, y, weight, kept), len(held) == 0, before, seed)
+            member = self._fit_member(score, take(samples, y, weight, kept), len(held) == 0, before, seed)
             if len(held):
-                rows, labels, _ = _take(samples, y, weight, held)
+                rows, labels, _ = take(samples, y, weight, held)
                 member = member.calibrated(rows, labels)
                 scores.append(_sums(member, rows))
             members.append(member)
@@ -270,7 +267,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def _fit_member(
         self,
         score: anomaly.Score,
-        data: tuple[SampleRows, NDArray[Any] | None, Floats | None],
+        data: Data,
         calibrate: bool,
         before: Member | None,
         seed: int,
@@ -283,7 +280,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         if self.trim:
             ranks = np.argsort(_sums(member, rows), kind="stable")
             kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
-            rows, y, weight = _take(rows, y, weight, kept)
+            rows, y, weight = take(rows, y, weight, kept)
             member = Member.fit(self._new_flow(score, before, seed), score, rows, y, weight, previous)
             member = member.calibrated(rows, y) if calibrate else member
         return member
@@ -311,35 +308,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         return isinstance(value, str) and value == "auto"
 
     # -- the threshold ------------------------------------------------------------------------------------------
-
-    def _split(
-        self, n_rows: int, y: NDArray[Any] | None, random: np.random.RandomState, *, fresh: bool
-    ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-        """Rows to train on and rows to hold out, one pair a flow."""
-        if not self._is_auto("contamination"):
-            return [(np.arange(n_rows), np.arange(0))]
-        n_folds = self._n_folds(n_rows) if fresh else len(self._members)
-        if n_folds > n_rows or n_rows < 3:
-            raise ValueError(
-                f"X has {n_rows} rows with a positive weight: too few for n_folds={max(n_folds, 3)}, where every "
-                "fold holds rows out and trains on the others. Pass more rows, or a float contamination, which holds "
-                "none out."
-            )
-        order = random.permutation(n_rows)
-        if y is not None:
-            order = order[np.argsort(y[order], kind="stable")]  # every fold gets its share of each class
-        if n_folds == 1:
-            n_held = int(np.clip(round(HELD_OUT * n_rows), 1, MOST_HELD_OUT))
-            held = order[np.linspace(0, n_rows - 1, n_held).round().astype(np.intp)]
-            folds = [np.sort(held)]
-        else:
-            folds = [np.sort(order[k::n_folds]) for k in range(n_folds)]
-        return [(np.setdiff1d(np.arange(n_rows), fold), fold) for fold in folds]
-
-    def _n_folds(self, n_rows: int) -> int:
-        if isinstance(self.n_folds, str):
-            return 1 if n_rows >= FEW_ROWS else min(FOLDS, n_rows)
-        return int(self.n_folds)
 
     def _calibrate(self, scores: Floats, weight: Floats | None) -> None:
         """Set the threshold from the scores of held-out rows, those of earlier fits among them."""
@@ -471,7 +439,21 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             check_number("contamination", self.contamination, 0.0, 0.5, open_low=True, closed_high=True)
         if not self._is_auto("n_folds"):
             check_count("n_folds", self.n_folds)
-        return resolve_component("score", self.score, anomaly.Score, ALIASES["score"])
+        return resolve_component("score", vars(self)["score"], anomaly.Score, ALIASES["score"])
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Those of components inside, too.
+
+        Returns
+        -------
+        dict
+        """
+        return {**super().get_params(deep), "score": vars(self)["score"]}
 
     def _freeze_parameters(self) -> None:
         """Keep what the flows and scores will belong to; a file holds these, whatever is set later."""
@@ -523,13 +505,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_members" in vars(self)
-
-
-def _take(
-    rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None, part: NDArray[np.intp]
-) -> tuple[SampleRows, NDArray[Any] | None, Floats | None]:
-    """A part of the training data."""
-    return rows.take(part), None if y is None else y[part], None if weight is None else weight[part]
 
 
 def _sums(member: Member, rows: SampleRows) -> Floats:

@@ -108,14 +108,13 @@ def test_forward_and_backward_stay_on_the_device(shape):
     assert all(p.grad is not None and p.grad.device == meta for p in network.parameters())
 
 
-@pytest.mark.parametrize("shape", [(6,), (2, 9)], ids=["table", "signal"])
-def test_the_divergence_is_that_of_the_velocity_with_the_condition_held_fixed(shape):
-    network, x, t, condition = built(shape), normal(2, *shape), times(1)[0], normal(2, math.prod(shape))
-    _, divergence = exact_divergence(lambda x, t: network(x, t.expand(len(x)), condition), math.prod(shape))(x, t)
+def test_the_divergence_is_that_of_the_velocity_with_the_condition_held_fixed():
+    network, x, t, condition = built((6,)), normal(2, 6), times(1)[0], normal(2, 6, seed=3)
+    _, divergence = exact_divergence(lambda x, t: network(x, t.expand(len(x)), condition), 6)(x, t)
     for i in range(2):
         jacobian = torch.autograd.functional.jacobian(
             lambda row, i=i: network(row[None], t[None], condition[i : i + 1])[0], x[i]
-        ).reshape(math.prod(shape), -1)
+        )
         torch.testing.assert_close(divergence[i, 0], jacobian.trace())
 
 

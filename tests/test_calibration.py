@@ -61,12 +61,11 @@ def test_rows_beyond_the_threshold_are_those_with_a_p_value_of_at_most_the_rate(
         assert (flagged == (new > calibration.scores.max())).all()
 
 
-@pytest.mark.parametrize("n", [1, 9, 10, 99, 150])
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(
+    ("n", "rate"), [(n, rate) for n in (1, 9, 10, 99, 150) for rate in RATES if rate * (n + 1) >= 1]
+)
 def test_each_of_exchangeable_rows_in_turn_is_flagged_at_the_rate_and_never_more_often(rng, n, rate):
     """Of n + 1 rows, each once the new one and the others held out, floor(rate (n + 1)) are flagged."""
-    if rate * (n + 1) < 1:
-        pytest.skip("too few rows for that rate")
     distinct, tied = rng.normal(size=n + 1), rng.integers(0, 5, n + 1).astype(float)
 
     def n_flagged(scores):

@@ -1,0 +1,88 @@
+"""Which rows a detector trains on, and which it holds out to find its threshold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing import FITTED_NUMBERS, SampleRows
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
+Data = tuple[SampleRows, NDArray[Any] | None, Floats | None]
+"""Rows, their classes and their weights."""
+
+FEW_ROWS = 500
+"""Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
+
+FOLDS = 5
+HELD_OUT = 0.2
+MOST_HELD_OUT = 1000
+"""With more rows than these the threshold hardly gets better."""
+
+
+def choose_n_folds(n_folds: Any, n_rows: int) -> int:
+    """What ``n_folds="auto"`` means: 5 below 500 rows, 1 from there on."""
+    if isinstance(n_folds, str):
+        return 1 if n_rows >= FEW_ROWS else min(FOLDS, n_rows)
+    return int(n_folds)
+
+
+def split_rows(
+    n_rows: int, n_folds: int, y: NDArray[Any] | None, random: np.random.RandomState
+) -> list[tuple[Index, Index]]:
+    """Rows to train on and rows to hold out, one pair a fold; a single fold holds out a fifth, at most 1000.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows for so many folds.
+    """
+    if n_folds > n_rows or n_rows < 3:
+        raise ValueError(
+            f"X has {n_rows} rows with a positive weight: too few for {max(n_folds, 3)} folds, each of which holds "
+            "rows out and trains on the others. Pass more rows, a smaller n_folds, or a float contamination, which "
+            "holds none out."
+        )
+    order = random.permutation(n_rows)
+    if y is not None:  # every fold gets its share of each class, and a class of one row stays in training
+        _, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        order = order[np.argsort(codes[order], kind="stable")]
+        order = order[counts[codes[order]] > 1]
+        if not len(order):
+            raise ValueError("every class in y has a single row, so that none can be held out of training.")
+    if n_folds == 1:
+        n_held = int(np.clip(round(HELD_OUT * len(order)), 1, MOST_HELD_OUT))
+        folds = [np.sort(order[np.linspace(0, len(order) - 1, n_held).round().astype(np.intp)])]
+    else:
+        folds = [np.sort(order[k::n_folds]) for k in range(n_folds)]
+    return [(np.setdiff1d(np.arange(n_rows), fold), fold) for fold in folds]
+
+
+def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None, sample_weight: Any) -> Data:
+    """Rows of positive weight; those of a table sorted, and repeated as often as weights that are counts say.
+
+    Folds and batches so depend on the data alone, not on the order in which they come, and a weight of 3 is the same
+    as three rows.
+    """
+    if weight is not None and not weight.all():
+        kept = np.flatnonzero(weight)
+        samples, y, weight = take(samples, y, weight, kept)
+        sample_weight = np.asarray(sample_weight)[kept]
+    if len(samples.sample_shape) > 1 or not samples.in_memory:
+        return samples, y, weight
+    X = samples.array()
+    codes = np.zeros(len(X)) if y is None else np.unique(y, return_inverse=True)[1]
+    order = np.lexsort([*X.T[::-1], codes])
+    if weight is not None:
+        counts = np.asarray(sample_weight, dtype=np.float64)
+        if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_NUMBERS:
+            order, weight = np.repeat(order, counts[order].astype(np.intp)), None
+    return take(SampleRows(X), y, weight, order)
+
+
+def take(rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None, part: NDArray[np.intp]) -> Data:
+    """A part of the training data."""
+    return rows.take(part), None if y is None else y[part], None if weight is None else weight[part]
