@@ -12,12 +12,14 @@ BLOCK_NUMBERS = 2**22
 
 
 def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
-    """Samples that are carried together: about four million numbers, on the CPU a quarter of a million of grids.
+    """Samples that are carried together: at most 16,384 and about four million numbers.
 
-    Networks of grids hold dozens of numbers for each of the sample; on the CPU smaller batches are not slower.
+    On the CPU no more than caches hold: 1024, and a quarter of a million numbers of grids, of which networks hold
+    dozens for each of the sample.
     """
-    numbers = 2**18 if len(sample_shape) > 1 and device.type == "cpu" else 2**22
-    return max(1, min(16_384, numbers // max(1, math.prod(sample_shape))))
+    on_cpu = device.type == "cpu"
+    numbers = 2**18 if len(sample_shape) > 1 and on_cpu else 2**22
+    return max(1, min(1024 if on_cpu else 16_384, numbers // max(1, math.prod(sample_shape))))
 
 
 def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:

@@ -84,6 +84,7 @@ class Member:
             flow._source_scale.to(next(network.parameters())),
             flow.n_steps,
             flow.solver,
+            rows_per_batch(flow._encoder.code_shape, flow._fitted_device),
         )
 
     @cached_property
@@ -94,8 +95,8 @@ class Member:
     @property
     def rows_at_once(self) -> int:
         """Rows that are scored together."""
-        shape = self.flow._encoder.code_shape
-        return max(1, rows_per_batch(shape, self.flow._fitted_device) // self.score.copies(int(np.prod(shape))))
+        size = int(np.prod(self.flow._encoder.code_shape))
+        return max(1, min(8192, preprocessing.FITTED_NUMBERS // (size * self.score.copies(size))))
 
     def contributions(self, X: Floats) -> Floats:
         """What each number of rows X (B, *sample_shape) adds to their scores, under the class that suits them best."""

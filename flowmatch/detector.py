@@ -17,7 +17,7 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._checks import check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
-from flowmatch._held_out import Data, choose_n_folds, in_order, split_rows, take
+from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, Data, choose_n_folds, in_order, split_rows, take
 from flowmatch._member import Member, NormalFlow
 from flowmatch._parameters import ALIASES, resolve_components, resolve_network
 from flowmatch._score_attribute import ScoreAttribute
@@ -80,7 +80,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 "noise_emphasis"} or TimeSampler, default="auto"
         How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
     max_iter, batch_size, learning_rate : default=None
-        As in `FlowMatchingGenerator`; None takes the measured ones.
+        As in `FlowMatchingGenerator`; None takes the measured ones, and 250 steps for each fold of less than 500 rows.
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
     solver : str, default="midpoint"
@@ -242,7 +242,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             self.sample_shape_ = samples.sample_shape
         random = np.random.RandomState(seed_from(self.random_state))
         if self._is_auto("contamination"):
-            n_folds = choose_n_folds(self.n_folds, len(samples)) if fresh else len(self._members)
+            n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
             parts = split_rows(len(samples), n_folds, y, random)
         else:
             parts = [(np.arange(len(samples)), np.arange(0))]
@@ -250,10 +250,12 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
             seed = int(random.randint(2**31 - 1))
-            member = self._fit_member(score, take(samples, y, weight, kept), len(held) == 0, before, seed)
+            flow = self._new_flow(score, before, seed, short=len(parts) > 1 and len(samples) < FEW_ROWS)
+            previous = None if before is None else before.state
+            member = self._fit_member(flow, score, take(samples, y, weight, kept), previous)
             if len(held):
                 rows, labels, _ = take(samples, y, weight, held)
-                member = member.calibrated(rows, labels)
+                member = member.calibrated(rows, labels) if before is None else member
                 scores.append(_sums(member, rows))
             members.append(member)
         self._members = members
@@ -265,28 +267,27 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             self.offset_ = float(np.percentile(-self._scores(samples), 100 * self.contamination))
 
     def _fit_member(
-        self,
-        score: anomaly.Score,
-        data: Data,
-        calibrate: bool,
-        before: Member | None,
-        seed: int,
+        self, flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None
     ) -> Member:
-        """Train one flow, twice if the data are trimmed; `calibrate` its score on the training rows themselves."""
-        rows, y, weight = data
-        previous = None if before is None else before.state
-        member = Member.fit(self._new_flow(score, before, seed), score, rows, y, weight, previous)
-        member = member.calibrated(rows, y) if calibrate or self.trim else member
-        if self.trim:
-            ranks = np.argsort(_sums(member, rows), kind="stable")
-            kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
-            rows, y, weight = take(rows, y, weight, kept)
-            member = Member.fit(self._new_flow(score, before, seed), score, rows, y, weight, previous)
-            member = member.calibrated(rows, y) if calibrate else member
-        return member
+        """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
 
-    def _new_flow(self, score: anomaly.Score, before: Member | None, seed: int) -> NormalFlow:
-        """A flow to be trained: a new one, or a copy of the one before."""
+        Scores keep the unit of the first fit when training goes on.
+        """
+
+        def fit(flow: NormalFlow, rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None) -> Member:
+            member = Member.fit(flow, score, rows, y, weight, previous)
+            return member.calibrated(rows, y) if previous is None else member
+
+        if not self.trim:
+            return fit(flow, *data)
+        ranks = np.argsort(_sums(fit(copy.copy(flow), *data), data[0]), kind="stable")
+        kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
+        return fit(flow, *take(*data, kept))
+
+    def _new_flow(
+        self, score: anomaly.Score, before: Member | None = None, seed: int = 0, *, short: bool = False
+    ) -> NormalFlow:
+        """A flow to be trained, for fewer steps if `short`: a new one, or a copy of the one before."""
         network: Any = self.network
         if isinstance(score, anomaly.Reconstruction):
             network = Bottleneck(resolve_network(self), score.size)
@@ -298,6 +299,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             random_state=seed,
             **{name: getattr(self, name) for name in FLOW_PARAMETERS},
         )
+        if self.max_iter is None and short:
+            flow.max_iter = FOLD_STEPS
         if before is not None:
             fitted = {name: value for name, value in vars(before.flow).items() if name not in flow.get_params()}
             flow.__dict__.update(fitted)

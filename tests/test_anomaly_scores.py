@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ MEANS = torch.tensor([0.7, -1.0, 0.0, 3.0], dtype=torch.float64)
 STDS = torch.tensor([0.3, 1.0, 2.0, 0.5], dtype=torch.float64)
 
 
-def field_of(velocity, shape=(4,), path=None, source=None, scale=None, n_steps=32, solver="rk4"):
+def field_of(velocity, shape=(4,), path=None, source=None, scale=None, n_steps=24, solver="rk4"):
     """A field whose velocity ``(x, t)`` takes times that broadcast against x, or ``(x, t, condition)`` networks."""
     network = velocity
     if not isinstance(velocity, torch.nn.Module):
@@ -91,6 +92,16 @@ def test_noise_is_the_same_at_every_call_and_has_the_sources_scale():
     torch.testing.assert_close(noise.std(0), scale, rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize("size", [0, 3])
+def test_the_network_sees_a_few_rows_at_a_time_and_each_its_own_condition(size):
+    network, seen = shaken(MLP(width=8), (4,), size), []
+    network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    rows, condition = normal(10, 4), normal(10, 3, seed=3) if size else None
+    found = [scored(Latent(), replace(field_of(network, n_steps=3), rows_at_once=n), rows, condition) for n in (100, 4)]
+    close(*found)
+    assert set(seen) == {10, 4, 2}
+
+
 @INTEGRATED
 def test_to_data_undoes_to_noise(path):
     scale = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
@@ -130,7 +141,7 @@ def test_one_step_near_the_end_is_the_squared_distance_to_a_finite_data_set_in_u
     points = torch.tensor([[0.0, 0.0], [2.0, -1.0], [-1.0, 3.0]], dtype=torch.float64)
     known = FiniteDataFlow(points, path)
     field = FlowField(
-        lambda x, t, c: known.velocity(x, t), path, NormalSource(), torch.ones(2, dtype=torch.float64), 5, "rk4"
+        lambda x, t, c=None: known.velocity(x, t), path, NormalSource(), torch.ones(2, dtype=torch.float64), 5, "rk4"
     )
     score, away = OneStep((0.95,)), torch.tensor([0.1, -0.2], dtype=torch.float64)
     close(scored(score, field, points), torch.zeros(3, 2))
@@ -374,6 +385,21 @@ def test_latent_neighbours_are_those_of_the_latent_codes():
     assert not np.allclose(expected, neighbors_by_brute_force(new.numpy(), known.numpy(), 5, 0.5), rtol=0.1)
 
 
+def test_latent_neighbours_are_found_in_as_many_steps_as_are_asked_for():
+    known, new, field = normal(30, 4, seed=0), normal(9, 4), field_of(shaken(MLP(width=8), (4,)), n_steps=7)
+    found = []
+    for score, places in (
+        (Neighbors(space="latent", n_steps=2), replace(field, n_steps=2)),
+        (Neighbors(space="latent", n_steps=2), field),
+        (Neighbors(space="latent"), field),
+    ):
+        with torch.no_grad():
+            state = score.fit(places, known, None, {})
+        found.append(scored(score, places, new, state=state))
+    close(found[0], found[1])
+    assert not torch.allclose(found[1], found[2], rtol=1e-6)
+
+
 def test_latent_neighbours_know_their_own_conditions_through_later_fits():
     """A velocity equal to the condition: the latent code is the row less its condition."""
     field = field_of(lambda x, t, condition: condition.expand_as(x), (2,), n_steps=2)
@@ -396,9 +422,9 @@ def sums(contributions):
 PARTS = (OneStep(), Latent(), Neighbors(n_neighbors=2, locality=0.0))
 
 
-def combined(field, shape=(4,), parts=PARTS, n_rows=40):
+def combined(field, shape=(4,), parts=PARTS, weights=None, n_rows=40):
     """A combination that was fitted and calibrated, its state, and that of the neighbours."""
-    score, known = Combined(parts), normal(n_rows, *shape, seed=0)
+    score, known = Combined(parts, weights), normal(n_rows, *shape, seed=0)
     with torch.no_grad():
         state = score.fit(field, known, None, {})
         return score, score.calibrate(field, state, normal(n_rows, *shape, seed=1), None)
@@ -444,6 +470,16 @@ def test_a_numbers_contribution_is_its_share_of_each_part_weighted():
     assert (found > 0).all()
 
 
+def test_a_part_counts_as_much_as_its_weight_says():
+    field, new = field_of(lambda x, t: torch.sin(x) + t), 2 * normal(10, 4, seed=2)
+    weights = [combined(field, parts=PARTS, weights=weights)[1]["weight"] for weights in (None, (1, 1, 1), (4, 2, 2))]
+    assert torch.equal(weights[0], weights[1])
+    close(weights[2], weights[0] * torch.tensor([2.0, 1.0, 1.0]) / (1 + weights[0][0]))
+    twice, state = combined(field, parts=(OneStep(), OneStep(), Latent()))
+    score, other = combined(field, parts=(OneStep(), Latent()), weights=(2, 1))
+    close(scored(twice, field, new, state=state), scored(score, field, new, state=other))
+
+
 def test_a_combination_of_one_score_is_that_score_in_its_own_units():
     field = field_of(lambda x, t: torch.sin(x))
     score, state = combined(field, parts=(OneStep(),))
@@ -465,9 +501,9 @@ def test_combined_scores_do_not_change_with_the_units_of_a_part():
 def test_combined_scores_keep_their_unit_when_training_goes_on():
     field = field_of(lambda x, t: torch.sin(x) + t, n_steps=5)
     score, state = combined(field)
-    more, held = normal(30, 4, seed=5) + 3, normal(30, 4, seed=6) + 3
+    more = normal(30, 4, seed=5) + 3
     with torch.no_grad():
-        later = score.calibrate(field, score.fit(field, more, None, state), held, None)
+        later = score.fit(field, more, None, state)
     for name in ("floor", "typical", "weight"):
         assert torch.equal(state[name], later[name])
     assert torch.equal(later["2.codes"][30:], state["2.codes"])
@@ -560,6 +596,10 @@ def test_contributions_are_never_negative(name):
         (Combined((Reconstruction(),)), "scores holds Reconstruction"),
         (Combined((Combined(),)), "scores holds Combined"),
         (Combined((Neighbors(locality=2),)), "locality must be"),
+        (Combined((Latent(),), weights=(1, 2)), r"weights must be 1 numbers, one a score, got \(1, 2\)"),
+        (Combined((Latent(),), weights=2.0), "weights must be"),
+        (Combined((Latent(), OneStep()), weights=(1, 0)), r"weights must be a number in \(0, inf\), got 0"),
+        (Neighbors(n_steps=0), "n_steps must be"),
     ],
     ids=repr,
 )

@@ -140,4 +140,4 @@ def test_a_flow_map_is_told_the_encoding_too(shape):
 )
 def test_bad_parameters_are_named(bad, message):
     with pytest.raises(ValueError, match=message):
-        bad((6,), 6)
+        bad.validate()

@@ -139,3 +139,9 @@ def test_scores_that_are_kept_keep_their_weights_relative_to_each_other(rng):
     both = new.before(earlier)
     kept = np.array([0.5, 1.0, 1.5, 2.5, 0.625])
     np.testing.assert_allclose(both.weights, kept / kept.mean())
+
+
+def test_a_rate_that_is_off_by_rounding_has_the_threshold_of_the_rate_meant():
+    calibration = Calibration.of(np.arange(19.0))
+    assert 1 - 0.9 < 0.1
+    assert calibration.threshold(1 - 0.9) == calibration.threshold(0.1) == 17.0

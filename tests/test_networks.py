@@ -87,12 +87,12 @@ def test_time_features_tell_times_apart_and_are_bounded():
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("condition_size", [0, 3])
+@pytest.mark.parametrize(("condition_size", "given"), [(0, False), (3, False), (3, True)])
 @pytest.mark.parametrize("n_rows", [1, 7])
-def test_one_time_for_all_rows_gives_what_a_full_vector_of_times_gives(conditioning, condition_size, n_rows):
+def test_one_time_for_all_rows_gives_what_a_full_vector_of_times_gives(conditioning, condition_size, given, n_rows):
     network = shaken(conditioning, condition_size).double()
     x, t = torch.randn(n_rows, 5, dtype=torch.float64), torch.tensor(0.37, dtype=torch.float64)
-    condition = torch.randn(n_rows, 3, dtype=torch.float64) if condition_size else None
+    condition = torch.randn(n_rows, 3, dtype=torch.float64) if given else None
     found, gradients = [], []
     for times in (t.expand(n_rows), torch.full((n_rows,), 0.37, dtype=torch.float64)):
         found.append(network(x, times, condition))

@@ -8,6 +8,7 @@ from dataclasses import field as dataclass_field
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_number
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import OneStep, Score, State
@@ -15,10 +16,15 @@ from flowmatch.anomaly.scores import OneStep, Score, State
 _FLOOR = 1e-3
 """Scores are compared from this share of a normal row's upwards: below, differences mean nothing."""
 
+_LEAST_SPREAD = 0.1
+"""A score that is the same for all normal rows must not outweigh the others."""
+
+_DEFAULT_WEIGHTS = (1.0, 2.0, 1.0)
+
 
 def default_parts() -> tuple[Score, ...]:
     """The scores whose combination was measured to rank best over tables."""
-    return OneStep(), Neighbors()
+    return OneStep(), Neighbors(), Neighbors(space="latent", locality=1 / 3, n_steps=2, max_reference=1024)
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,21 @@ class Combined(Score):
     """Geometric mean of several scores, each in units of a normal row's.
 
     ``S = prod_k (S_k / typical_k)^w_k``, where log typical_k is the mean of log S_k over rows that the flow was not
-    trained on, and w_k is in inverse proportion to its standard deviation over them, so that scores of
-    different spread have the same say; the w_k add up to 1. A normal row so has a score around 1. A number's
+    trained on, and w_k is in proportion to the score's weight over its log's standard deviation on them, so that
+    scores of different spread have the same say; the w_k add up to 1. A normal row so has a score around 1. A number's
     contribution is S times the mean of its shares in the scores, weighted by w_k.
 
     Parameters
     ----------
     scores : tuple of Score
+        By default the one-step residual, the distance to the nearest rows, and that between latent codes, of two
+        solver steps.
+    weights : tuple of float or None, default=None
+        How much each score counts; None for equal weights. The default scores count 1, 2 and 1.
     """
 
     scores: tuple[Score, ...] = dataclass_field(default_factory=default_parts)
+    weights: tuple[float, ...] | None = None
 
     def validate(self) -> None:
         if not isinstance(self.scores, (tuple, list)) or not self.scores:
@@ -47,6 +58,11 @@ class Combined(Score):
                     "and Neighbors."
                 )
             score.validate()
+        if self.weights is not None:
+            if not isinstance(self.weights, (tuple, list)) or len(self.weights) != len(self.scores):
+                raise ValueError(f"weights must be {len(self.scores)} numbers, one a score, got {self.weights!r}.")
+            for weight in self.weights:
+                check_number("weights", weight, 0.0, open_low=True)
 
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
         parts = {
@@ -57,18 +73,12 @@ class Combined(Score):
         return {**previous, **parts}
 
     def calibrate(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> State:
-        if "weight" in state:  # scores keep their unit when training goes on
-            return state
         sums = torch.stack([part.flatten(1).sum(1) for part in self._parts(field, state, codes, condition)])
-        floor = _FLOOR * sums.mean(1, keepdim=True).clamp_min(torch.finfo(sums.dtype).tiny)
+        floor = _FLOOR * sums.mean(1, keepdim=True).clamp_min(_FLOOR)
         logs = (sums + floor).log()
-        spread = logs.std(1, correction=0).clamp_min(_FLOOR)
-        return {
-            **state,
-            "floor": floor[:, 0],
-            "typical": logs.mean(1),
-            "weight": spread.reciprocal() / spread.reciprocal().sum(),
-        }
+        spread = logs.std(1, correction=0).clamp_min(_LEAST_SPREAD)
+        weight = torch.tensor(self._weights(), dtype=spread.dtype, device=spread.device) / spread
+        return {**state, "floor": floor[:, 0], "typical": logs.mean(1), "weight": weight / weight.sum()}
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         log_score, shares = torch.zeros_like(codes.flatten(1)[:, 0]), torch.zeros_like(codes)
@@ -78,6 +88,11 @@ class Combined(Score):
             log_score = log_score + state["weight"][k] * (total.log() - state["typical"][k])
             shares = shares + state["weight"][k] * numbers / _as_column(total, codes)
         return shares * _as_column(log_score.exp(), codes)
+
+    def _weights(self) -> tuple[float, ...]:
+        if self.weights is None:
+            return _DEFAULT_WEIGHTS if self.scores == default_parts() else (1.0,) * len(self.scores)
+        return tuple(self.weights)
 
     def _parts(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> list[Tensor]:
         return [score.contributions(field, _part_of(state, k), codes, condition) for k, score in enumerate(self.scores)]

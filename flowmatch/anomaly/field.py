@@ -25,6 +25,8 @@ class FlowField:
         In the network's dtype, on its device.
     n_steps, solver
         For scores that integrate the flow.
+    rows_at_once : int
+        Rows that the network is given together.
     """
 
     network: nn.Module
@@ -33,10 +35,23 @@ class FlowField:
     source_scale: Tensor
     n_steps: int
     solver: str
+    rows_at_once: int = 1024
 
     def velocity(self, condition: Tensor | None) -> Velocity:
         """The velocity ``(x, t)`` under a condition, for the solvers; `t` is 0-d."""
-        return flow.guide(self.network, condition)
+        if condition is None:
+            return self._velocity
+
+        def conditional(x: Tensor, t: Tensor) -> Tensor:
+            parts = zip(x.split(self.rows_at_once), condition.split(self.rows_at_once), strict=True)
+            return torch.cat([self.network(part, t.expand(len(part)), known) for part, known in parts])
+
+        return conditional
+
+    def _velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        parts = x.split(self.rows_at_once)
+        found = [self.network(part, t.expand(len(part))) for part in parts]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
     def time(self, t: float) -> Tensor:
         """A time as a 0-d tensor."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from flowmatch.anomaly.scores import Score, State
 SPACES = ("data", "latent")
 
 _FLOOR = 1e-3
-"""Share of the mean distance that is added to every one."""
+"""Share of the mean distance that is added to every one; and that of the variance that stands in for no distance."""
+
+_TINY = 1e-6
+"""Least to be added, on the flow's scale of about 1."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Neighbors(Score):
     space : {"data", "latent"}, default="data"
         Where distances are taken: on the scale that the flow works on, or between the rows' latent codes, where
         every direction has the same scale and what the columns have to do with each other is undone.
+    n_steps : int or None, default=None
+        Solver steps to the latent codes; None takes the detector's. Fewer than an exact code needs do: what counts is
+        that codes of like rows are alike.
     max_reference : int, default=2048
         Most training rows that are searched, drawn at random from larger data.
     """
@@ -47,12 +53,15 @@ class Neighbors(Score):
     n_neighbors: int = 5
     locality: float = 0.5
     space: str = "data"
+    n_steps: int | None = None
     max_reference: int = 2048
 
     def validate(self) -> None:
         check_count("n_neighbors", self.n_neighbors)
         check_number("locality", self.locality, 0.0, 1.0, closed_high=True)
         check_choice("space", self.space, SPACES)
+        if self.n_steps is not None:
+            check_count("n_steps", self.n_steps)
         check_count("max_reference", self.max_reference, low=2)
 
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
@@ -66,7 +75,8 @@ class Neighbors(Score):
         reference = self._place(field, state["codes"], state.get("condition"))
         nearest = self._nearest(reference, reference, state["codes"], state["codes"])
         spread = _mean_squared_differences(reference, reference, nearest).flatten(1).sum(1)
-        floor = _FLOOR * spread.mean().clamp_min(torch.finfo(spread.dtype).tiny)  # copies have no distance
+        scale = torch.maximum(spread.mean(), _FLOOR * reference.var(0, correction=0).sum())  # copies have no distance
+        floor = (_FLOOR * scale).clamp_min(_TINY)
         placed = {} if self.space == "data" else {"reference": reference}
         return {**state, **placed, "spread": spread + floor}
 
@@ -78,7 +88,9 @@ class Neighbors(Score):
         return squared / around.pow(self.locality).view(-1, *[1] * (squared.ndim - 1))
 
     def _place(self, field: FlowField, codes: Tensor, condition: Tensor | None) -> Tensor:
-        return codes if self.space == "data" else field.to_noise(codes, condition)
+        if self.space == "data":
+            return codes
+        return replace(field, n_steps=self.n_steps or field.n_steps).to_noise(codes, condition)
 
     def _nearest(self, place: Tensor, reference: Tensor, codes: Tensor, known: Tensor) -> NDArray[np.intp]:
         """Numbers (B, k) of the nearest reference rows, one exact copy of the row passed over.
