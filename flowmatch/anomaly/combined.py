@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from flowmatch._checks import check_number
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.neighbors import Neighbors
-from flowmatch.anomaly.scores import OneStep, Score, State
+from flowmatch.anomaly.scores import Latent, OneStep, Score, State
 
 _FLOOR = 1e-3
 """Scores are compared from this share of a normal row's upwards: below, differences mean nothing."""
@@ -19,12 +18,13 @@ _FLOOR = 1e-3
 _LEAST_SPREAD = 0.1
 """A score that is the same for all normal rows must not outweigh the others."""
 
-_DEFAULT_WEIGHTS = (1.0, 2.0, 1.0)
-
-
-def default_parts() -> tuple[Score, ...]:
-    """The scores whose combination was measured to rank best over tables."""
-    return OneStep(), Neighbors(), Neighbors(space="latent", locality=1 / 3, n_steps=2, max_reference=1024)
+_FOR_TABLES: tuple[tuple[Score, float], ...] = (
+    (OneStep(), 1.0),
+    (Neighbors(), 2.0),
+    (Neighbors(space="latent", locality=1 / 3, n_steps=2, max_reference=1024), 1.0),
+)
+_FOR_GRIDS: tuple[tuple[Score, float], ...] = ((OneStep(times=(0.9,)), 1.0), (Latent(), 1.0))
+"""What was measured to rank best, and how much each counts."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,22 @@ class Combined(Score):
 
     Parameters
     ----------
-    scores : tuple of Score
-        By default the one-step residual, the distance to the nearest rows, and that between latent codes, of two
-        solver steps.
+    scores : tuple of Score or None, default=None
+        None takes what ranked best: for tables the one-step residual, twice the distance to the nearest rows, and
+        that between latent codes of two solver steps; for signals, images and fields the one-step residual at
+        t = 0.9 and the norm of the latent code.
     weights : tuple of float or None, default=None
-        How much each score counts; None for equal weights. The default scores count 1, 2 and 1.
+        How much each score counts; None for equal weights.
     """
 
-    scores: tuple[Score, ...] = dataclass_field(default_factory=default_parts)
+    scores: tuple[Score, ...] | None = None
     weights: tuple[float, ...] | None = None
 
     def validate(self) -> None:
+        if self.scores is None:
+            if self.weights is not None:
+                raise ValueError(f"weights={self.weights!r} needs scores, one for each weight.")
+            return
         if not isinstance(self.scores, (tuple, list)) or not self.scores:
             raise ValueError(f"scores must be a tuple of scores, got {self.scores!r}.")
         for score in self.scores:
@@ -67,7 +72,7 @@ class Combined(Score):
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
         parts = {
             f"{k}.{name}": value
-            for k, score in enumerate(self.scores)
+            for k, (score, _) in enumerate(self._weighted(codes))
             for name, value in score.fit(field, codes, condition, _part_of(previous, k)).items()
         }
         return {**previous, **parts}
@@ -77,7 +82,8 @@ class Combined(Score):
         floor = _FLOOR * sums.mean(1, keepdim=True).clamp_min(_FLOOR)
         logs = (sums + floor).log()
         spread = logs.std(1, correction=0).clamp_min(_LEAST_SPREAD)
-        weight = torch.tensor(self._weights(), dtype=spread.dtype, device=spread.device) / spread
+        weights = [weight for _, weight in self._weighted(codes)]
+        weight = torch.tensor(weights, dtype=spread.dtype, device=spread.device) / spread
         return {**state, "floor": floor[:, 0], "typical": logs.mean(1), "weight": weight / weight.sum()}
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
@@ -89,13 +95,17 @@ class Combined(Score):
             shares = shares + state["weight"][k] * numbers / _as_column(total, codes)
         return shares * _as_column(log_score.exp(), codes)
 
-    def _weights(self) -> tuple[float, ...]:
-        if self.weights is None:
-            return _DEFAULT_WEIGHTS if self.scores == default_parts() else (1.0,) * len(self.scores)
-        return tuple(self.weights)
+    def _weighted(self, codes: Tensor) -> tuple[tuple[Score, float], ...]:
+        """The scores for such rows, and how much each counts."""
+        if self.scores is None:
+            return _FOR_TABLES if codes.ndim == 2 else _FOR_GRIDS
+        return tuple(zip(self.scores, self.weights or [1.0] * len(self.scores), strict=True))
 
     def _parts(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> list[Tensor]:
-        return [score.contributions(field, _part_of(state, k), codes, condition) for k, score in enumerate(self.scores)]
+        return [
+            score.contributions(field, _part_of(state, k), codes, condition)
+            for k, (score, _) in enumerate(self._weighted(codes))
+        ]
 
 
 def _part_of(state: State, k: int) -> State:
