@@ -23,6 +23,10 @@ _FOR_TABLES: tuple[tuple[Score, float], ...] = (
     (Neighbors(), 2.0),
     (Neighbors(space="latent", locality=1 / 3, n_steps=2, max_reference=1024), 1.0),
 )
+_FOR_TABLES_WITH_OUTLIERS: tuple[tuple[Score, float], ...] = (
+    (OneStep(), 1.0),
+    (Neighbors(n_neighbors=20, locality=0.0), 2.0),
+)
 _FOR_GRIDS: tuple[tuple[Score, float], ...] = ((OneStep(times=(0.9,)), 1.0), (Latent(), 1.0))
 """What was measured to rank best, and how much each counts."""
 
@@ -44,10 +48,15 @@ class Combined(Score):
         t = 0.9 and the norm of the latent code.
     weights : tuple of float or None, default=None
         How much each score counts; None for equal weights.
+    with_outliers : bool, default=False
+        Whether the training rows hold outliers. Without `scores`, tables then take the one-step residual, and twice
+        the distance to twenty rows, which a few outliers side by side do not shorten. The detector sets it by itself
+        where `contamination` is a number.
     """
 
     scores: tuple[Score, ...] | None = None
     weights: tuple[float, ...] | None = None
+    with_outliers: bool = False
 
     def validate(self) -> None:
         if self.scores is None:
@@ -98,7 +107,9 @@ class Combined(Score):
     def _weighted(self, codes: Tensor) -> tuple[tuple[Score, float], ...]:
         """The scores for such rows, and how much each counts."""
         if self.scores is None:
-            return _FOR_TABLES if codes.ndim == 2 else _FOR_GRIDS
+            if codes.ndim > 2:
+                return _FOR_GRIDS
+            return _FOR_TABLES_WITH_OUTLIERS if self.with_outliers else _FOR_TABLES
         return tuple(zip(self.scores, self.weights or [1.0] * len(self.scores), strict=True))
 
     def _parts(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> list[Tensor]:
