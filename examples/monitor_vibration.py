@@ -29,7 +29,7 @@ def main() -> None:
     for hour, windows, severity in stream():
         flagged = detector.predict(windows.data) == -1  # 50 windows an hour, one call
         print(f"{hour:4d}  {severity:5.2f}  {flagged.mean():6.0%}   {np.median(detector.p_values(windows.data)):.3f}")
-        # as many of 50 come up by chance, each with 2 %, once in 10,000 hours
+        # six of 50, each with a chance of 2 %, come up once in some 2000 hours
         if alarm is None and flagged.sum() >= 6:
             alarm = hour
     print("no alarm" if alarm is None else f"alarm in hour {alarm}")
