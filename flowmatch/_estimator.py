@@ -59,7 +59,7 @@ class Estimator(BaseEstimator):
         try:
             fitted._fit_in_place(X, y, sample_weight, fresh=not go_on)
         except training.NonFiniteTrainingError:
-            if hasattr(fitted, "network_"):  # the last good weights
+            if "network_" in vars(fitted):  # the last good weights; a detector stays as it was
                 self.__dict__ = dict(fitted.__dict__)
             raise
         self.__dict__ = dict(fitted.__dict__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -44,6 +45,9 @@ FLOW_PARAMETERS = (
     "verbose",
 )
 """Parameters that go to the flows as they are."""
+
+_ROUNDING = 1e-9
+"""Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
 
 
 class FlowAnomalyDetector(OutlierMixin, Estimator):
@@ -231,6 +235,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         resolve_components(self)
         score = self._check_parameters()
         self._freeze_parameters()
+        if not fresh and score != self._members[0].score:
+            raise ValueError(
+                f"score was {self._members[0].score!r} in the fit that this one goes on from, and is {score!r} now. "
+                "Set it back, or fit anew with warm_start=False."
+            )
         samples = check_samples(self, X, reset=fresh, min_samples=2)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
@@ -240,12 +249,14 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             if isinstance(self.network, str) and self.network != "mlp":
                 check_layout(samples.shape)
             self.sample_shape_ = samples.sample_shape
+            if y is not None:
+                self.classes_ = np.unique(y)
         random = np.random.RandomState(seed_from(self.random_state))
         if self._is_auto("contamination"):
             n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
             parts = split_rows(len(samples), n_folds, y, random)
         else:
-            parts = [(np.arange(len(samples)), np.arange(0))]
+            parts = [(np.arange(len(samples)), np.arange(0))] * (1 if fresh else len(self._members))
         earlier: list[Any] = [None] * len(parts) if fresh else self._members
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
@@ -266,9 +277,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             self.calibration_ = None
             self.offset_ = float(np.percentile(-self._scores(samples), 100 * self.contamination))
 
-    def _fit_member(
-        self, flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None
-    ) -> Member:
+    def _fit_member(self, flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None) -> Member:
         """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
 
         Scores keep the unit of the first fit when training goes on.
@@ -281,8 +290,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         if not self.trim:
             return fit(flow, *data)
         ranks = np.argsort(_sums(fit(copy.copy(flow), *data), data[0]), kind="stable")
-        kept = np.sort(ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))])
-        return fit(flow, *take(*data, kept))
+        kept = ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))]
+        if data[1] is not None:  # no class goes as a whole
+            kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
+        return fit(flow, *take(*data, np.sort(kept)))
 
     def _new_flow(
         self, score: anomaly.Score, before: Member | None = None, seed: int = 0, *, short: bool = False
@@ -323,9 +334,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
                 f"{len(found.scores)} held-out rows cannot promise a false_alarm_rate of "
                 f"{self.false_alarm_rate:g}, but only {smallest:.2g}: the threshold is their highest score.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
-        self.calibration_, self.offset_ = found, -found.threshold(self.false_alarm_rate)
+        threshold = found.threshold(self.false_alarm_rate)
+        self.calibration_, self.offset_ = found, -threshold - _ROUNDING * abs(threshold)
 
     # -- scores -------------------------------------------------------------------------------------------------
 
@@ -395,7 +407,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
                 f"p_values need rows that were held out of training, but with contamination={self.contamination!r} "
                 "there are none: fit with contamination='auto' on normal data."
             )
-        return self.calibration_.p_values(-self.score_samples(X))
+        scores = -self.score_samples(X)
+        return self.calibration_.p_values(scores - _ROUNDING * np.abs(scores))
 
     def explain(self, X: Any) -> Any:
         """How much each feature, channel and instant adds to a row's anomaly score.
@@ -442,7 +455,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             check_number("contamination", self.contamination, 0.0, 0.5, open_low=True, closed_high=True)
         if not self._is_auto("n_folds"):
             check_count("n_folds", self.n_folds)
-        return resolve_component("score", vars(self)["score"], anomaly.Score, ALIASES["score"])
+        score = resolve_component("score", vars(self)["score"], anomaly.Score, ALIASES["score"])
+        if isinstance(score, anomaly.Combined) and not self._is_auto("contamination"):
+            return replace(score, with_outliers=True)
+        return copy.copy(score)  # what is set later does not reach the fitted one
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name.
@@ -477,8 +493,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
                 "y must hold the classes of normal rows, one label each; what came are amounts. Bin them into classes, "
                 "or append them to the columns of X."
             )
-        if fresh:
-            self.classes_ = conditions.classes
         return np.asarray(preprocessing.plain_conditions(y)).ravel()
 
     @property

@@ -233,14 +233,19 @@ def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], 
         require(type(part["n_rows"]) is int and part["n_rows"] > 0, "n_rows")
         members.append(Member(flow, score, state, part["n_rows"]))
     require(len(members) > 0, "flows")
+    require(isinstance(saved["offset_"], (int, float)), "offset_")
     estimator._members, estimator.offset_ = members, float(saved["offset_"])
     calibration = saved["calibration"]
     estimator.calibration_ = None
     if calibration is not None:
         scores, weights = (unpack.array(calibration[name]) for name in ("scores", "weights"))
         require(scores.ndim == 1 and scores.shape == weights.shape and len(scores) > 0, "calibration")
+        require(scores.dtype == weights.dtype == np.float64, "calibration")
         estimator.calibration_ = anomaly.Calibration(scores, weights)
-    estimator.score_samples(np.zeros((1, *estimator.sample_shape_)))  # what the score keeps fits
+    try:
+        estimator._scores(preprocessing.SampleRows(np.zeros((1, *estimator.sample_shape_))))
+    except ValueError as error:
+        raise ValueError(f"the file is damaged: what its score keeps does not fit the rest ({error}).") from error
 
 
 def _set_shape(estimator: Any, fitted: Mapping[str, Any]) -> None:

@@ -2,9 +2,10 @@
 
 Run them on your own subclass or configuration::
 
-    from flowmatch.testing import check_flow_generator
+    from flowmatch.testing import check_flow_detector, check_flow_generator
 
     check_flow_generator(MyGenerator(max_iter=20))
+    check_flow_detector(MyDetector(max_iter=20))
 
 Each check clones what it is given, fits it to small data, and raises an AssertionError that says what is wrong.
 """
@@ -36,19 +37,21 @@ def check_flow_generator(estimator: Any) -> list[str]:
     estimator : FlowMatchingGenerator or an object like it
         Unfitted, set up to train for a few steps.
     """
-    for check in GENERATOR_CHECKS:
-        check(estimator)
-    return [check.__name__ for check in GENERATOR_CHECKS]
+    return _run(GENERATOR_CHECKS, estimator)
 
 
-def check_sampling_is_reproducible(estimator: Any) -> None:
-    """One seed gives the same samples twice, another seed gives others, and the batch size changes nothing."""
-    fitted = _fit(estimator)
-    first = fitted.sample(7, random_state=1)
-    assert_array_equal(first, fitted.sample(7, random_state=1), "the same seed gave other samples")
-    assert not np.array_equal(first, fitted.sample(7, random_state=2)), "another seed gave the same samples"
-    assert not np.array_equal(fitted.sample(7), fitted.sample(7)), "random_state=None gave the same samples twice"
-    assert_allclose(first, fitted.sample(7, random_state=1, batch_size=3), rtol=1e-4, atol=1e-4)
+def check_flow_detector(estimator: Any) -> list[str]:
+    """Run all detector checks on an estimator and return their names.
+
+    Parameters
+    ----------
+    estimator : FlowAnomalyDetector or an object like it
+        Unfitted, set up to train for a few steps.
+    """
+    return _run(DETECTOR_CHECKS, estimator)
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
 
 
 def check_fit_is_reproducible(estimator: Any) -> None:
@@ -60,15 +63,43 @@ def check_fit_is_reproducible(estimator: Any) -> None:
 
 def check_global_random_states_are_untouched(estimator: Any) -> None:
     """Neither numpy's nor torch's global generator moves, in any method."""
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # type: ignore[index]
-    X, y = _data()
+    before = _global_states()
     for random_state in (None, 0):
         fitted = _fit(estimator, random_state=random_state)
-        fitted.sample(3, random_state=random_state)
-        fitted.score_samples(X[:3], y[:3])
-    after = np.random.get_state()[1], torch.get_rng_state()  # type: ignore[index]
-    assert_array_equal(before[0], after[0], "numpy's global random state changed")
-    assert torch.equal(before[1], after[1]), "torch's global random state changed"
+        _scores(fitted)
+        if hasattr(fitted, "sample"):
+            fitted.sample(3, random_state=random_state)
+    for name, state, after in zip(("numpy", "torch"), before, _global_states(), strict=True):
+        assert_array_equal(state, after, f"{name}'s global random state changed")
+
+
+def check_failed_fit_changes_nothing(estimator: Any) -> None:
+    """Bad data raise a ValueError and leave the fitted estimator as it was."""
+    X, y = _data()
+    fitted = _fit(estimator)
+    before = _scores(fitted)
+    bad = X.copy()
+    bad[2, 1] = np.nan
+    for arguments in ((bad, y), (X[:, :2] * np.inf, y), (X, y[:-1])):
+        try:
+            fitted.fit(*arguments)
+        except ValueError:
+            continue
+        raise AssertionError("bad data were accepted")
+    assert_array_equal(before, _scores(fitted), "a failed fit changed the estimator")
+
+
+# -- generators -------------------------------------------------------------------------------------------------------
+
+
+def check_sampling_is_reproducible(estimator: Any) -> None:
+    """One seed gives the same samples twice, another seed gives others, and the batch size changes nothing."""
+    fitted = _fit(estimator)
+    first = fitted.sample(7, random_state=1)
+    assert_array_equal(first, fitted.sample(7, random_state=1), "the same seed gave other samples")
+    assert not np.array_equal(first, fitted.sample(7, random_state=2)), "another seed gave the same samples"
+    assert not np.array_equal(fitted.sample(7), fitted.sample(7)), "random_state=None gave the same samples twice"
+    assert_allclose(first, fitted.sample(7, random_state=1, batch_size=3), rtol=1e-4, atol=1e-4)
 
 
 def check_sample_weight_has_its_effect(estimator: Any) -> None:
@@ -87,17 +118,10 @@ def check_sample_weight_has_its_effect(estimator: Any) -> None:
 
 def check_copies_are_equal(estimator: Any) -> None:
     """A clone refits alike; a pickle and a file give the same samples and scores."""
-    X, y = _data()
     fitted = _fit(estimator)
-    copies = {"clone": clone(fitted).fit(X, y), "pickle": pickle.loads(pickle.dumps(fitted))}
-    if type(fitted).__module__.startswith("flowmatch."):  # files hold the library's own classes
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.safetensors"
-            fitted.save(path)
-            copies["file"] = load(path, device=fitted.device)
-    for name, other in copies.items():
+    for name, other in _copies(fitted).items():
         assert_array_equal(fitted.sample(4, random_state=0), other.sample(4, random_state=0), f"{name} samples differ")
-        assert_allclose(fitted.score_samples(X[:3], y[:3]), other.score_samples(X[:3], y[:3]), err_msg=name)
+        assert_allclose(_scores(fitted), _scores(other), err_msg=name)
 
 
 def check_containers_come_back(estimator: Any) -> None:
@@ -122,13 +146,9 @@ def check_containers_come_back(estimator: Any) -> None:
 
 def check_rows_are_independent(estimator: Any) -> None:
     """A row's score and code do not depend on the rows beside it."""
-    X, y = _data()
     fitted = _fit(estimator)
     for method in (fitted.score_samples, fitted.encode):
-        together = method(X[:6], y[:6])
-        alone = np.concatenate([method(X[i : i + 1], y[i : i + 1]) for i in range(6)])
-        assert_allclose(together, alone, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
-        assert_allclose(together[::-1], method(X[5::-1], y[5::-1]), rtol=1e-6, atol=1e-9, err_msg=method.__name__)
+        _check_rows_are_independent(method, *_data())
 
 
 def check_codes_lead_back(estimator: Any) -> None:
@@ -137,22 +157,6 @@ def check_codes_lead_back(estimator: Any) -> None:
     fitted = _fit(estimator)
     codes = fitted.encode(X, y, n_steps=100, solver="rk4")
     assert_allclose(fitted.decode(codes, y, n_steps=100, solver="rk4"), X, rtol=1e-4, atol=1e-4)
-
-
-def check_failed_fit_changes_nothing(estimator: Any) -> None:
-    """Bad data raise a ValueError and leave the fitted estimator as it was."""
-    X, y = _data()
-    fitted = _fit(estimator)
-    before = fitted.sample(3, random_state=0)
-    bad = X.copy()
-    bad[2, 1] = np.nan
-    for arguments in ((bad, y), (X[:, :2] * np.inf, y), (X, y[:-1])):
-        try:
-            fitted.fit(*arguments)
-        except ValueError:
-            continue
-        raise AssertionError("bad data were accepted")
-    assert_array_equal(before, fitted.sample(3, random_state=0), "a failed fit changed the estimator")
 
 
 GENERATOR_CHECKS: tuple[Check, ...] = (
@@ -168,6 +172,120 @@ GENERATOR_CHECKS: tuple[Check, ...] = (
 )
 
 
+# -- detectors --------------------------------------------------------------------------------------------------------
+
+
+def check_order_of_rows_does_not_matter(estimator: Any) -> None:
+    """Rows of a table in another order give the same detector."""
+    X, _ = _data()
+    fitted, turned = _fit_normal(estimator), _fit_normal(estimator, X[::-1].copy())
+    assert_array_equal(_weights(fitted), _weights(turned), "rows in another order gave another flow")
+    assert_allclose(fitted.score_samples(X), turned.score_samples(X), err_msg="rows in another order gave other scores")
+    assert_allclose(fitted.offset_, turned.offset_, err_msg="rows in another order gave another offset_")
+
+
+def check_weights_count_rows(estimator: Any) -> None:
+    """A row of weight 0 is absent, one of weight 2 is there twice."""
+    X, _ = _data()
+    counts = np.arange(len(X)) % 3
+    weighted = _fit_normal(estimator, X, sample_weight=counts)
+    repeated = _fit_normal(estimator, np.repeat(X, counts, axis=0))
+    assert_array_equal(_weights(weighted), _weights(repeated), "weights that are counts differ from repeated rows")
+    assert_allclose(weighted.score_samples(X), repeated.score_samples(X), err_msg="scores with weights")
+    assert_allclose(weighted.offset_, repeated.offset_, err_msg="offset_ with weights")
+
+
+def check_scored_rows_are_independent(estimator: Any) -> None:
+    """A row's score and explanation do not depend on the rows beside it."""
+    for fitted in (_fit_normal(estimator), _fit(estimator)):
+        for method in (fitted.score_samples, fitted.explain):
+            _check_rows_are_independent(method, _data()[0])
+
+
+def check_contributions_add_up(estimator: Any) -> None:
+    """``explain`` gives what X is, in its shape, with rows that sum to ``-score_samples``."""
+    X, _ = _data()
+    fitted = _fit_normal(estimator)
+    scores, found = fitted.score_samples(X), fitted.explain(X)
+    assert isinstance(found, np.ndarray)
+    assert found.shape == X.shape, f"explain gave the shape {found.shape} for {X.shape}"
+    assert np.isfinite(found).all(), "explain gave numbers that are not finite"
+    assert_allclose(found.sum(axis=1), -scores, rtol=1e-9, atol=1e-9, err_msg="explain does not add up to the score")
+    tensor = fitted.explain(torch.as_tensor(X))
+    assert isinstance(tensor, torch.Tensor)
+    assert_allclose(tensor.numpy(), found, err_msg="explain of a tensor")
+    try:
+        import pandas as pd
+    except ImportError:
+        return
+    frame = pd.DataFrame(X, columns=["a", "b", "c"], index=range(100, 100 + len(X)))
+    fitted = _fit_normal(estimator, frame)
+    pd.testing.assert_frame_equal(fitted.explain(frame), pd.DataFrame(found, frame.index, frame.columns))
+
+
+def check_detector_copies_are_equal(estimator: Any) -> None:
+    """A clone refits alike; a pickle and a file give the same scores, decisions and p-values."""
+    fitted = _fit(estimator)
+    X, _ = _data()
+    for name, other in _copies(fitted).items():
+        assert_allclose(_scores(fitted), _scores(other), err_msg=name)
+        assert fitted.offset_ == other.offset_, f"{name}: offset_ is {other.offset_}, not {fitted.offset_}"
+        assert_array_equal(fitted.predict(X), other.predict(X), name)
+        if fitted.calibration_ is not None:
+            assert_allclose(fitted.p_values(X), other.p_values(X), err_msg=name)
+
+
+def check_decisions_follow_scores(estimator: Any) -> None:
+    """Rows below `offset_` are flagged: a float `contamination` flags that share of the training rows."""
+    X, _ = _data()
+    for contamination in ("auto", 0.25):
+        fitted = _fit_normal(clone(estimator).set_params(contamination=contamination))
+        scores, decisions = fitted.score_samples(X), fitted.decision_function(X)
+        assert_allclose(decisions, scores - fitted.offset_, err_msg="decision_function is not score_samples - offset_")
+        flagged = fitted.predict(X)
+        assert_array_equal(flagged, np.where(decisions < 0, -1, 1), "predict does not follow decision_function")
+        if contamination != "auto":
+            share = np.mean(flagged == -1)
+            assert abs(share - contamination) < 1.5 / len(X), f"contamination={contamination} flagged {share:.3g}"
+
+
+def check_p_values_follow_scores(estimator: Any) -> None:
+    """p-values are in (0, 1], and the more abnormal of two rows does not have the higher one."""
+    X, _ = _data()
+    fitted = _fit_normal(clone(estimator).set_params(contamination="auto"))
+    rows = np.concatenate([X, 10 * X])
+    p = fitted.p_values(rows)
+    assert p.shape == (len(rows),), f"p_values has the shape {p.shape}"
+    assert (p > 0).all(), "a p-value is not positive"
+    assert (p <= 1).all(), "a p-value is above 1"
+    ranked = p[np.argsort(fitted.score_samples(rows), kind="stable")]
+    assert (np.diff(ranked) >= 0).all(), "a more abnormal row has a higher p-value"
+    assert len(np.unique(p)) > 2, "p-values do not tell rows apart"
+
+
+DETECTOR_CHECKS: tuple[Check, ...] = (
+    check_fit_is_reproducible,
+    check_global_random_states_are_untouched,
+    check_failed_fit_changes_nothing,
+    check_order_of_rows_does_not_matter,
+    check_weights_count_rows,
+    check_scored_rows_are_independent,
+    check_contributions_add_up,
+    check_detector_copies_are_equal,
+    check_decisions_follow_scores,
+    check_p_values_follow_scores,
+)
+
+
+# -- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def _run(checks: tuple[Check, ...], estimator: Any) -> list[str]:
+    for check in checks:
+        check(estimator)
+    return [check.__name__ for check in checks]
+
+
 def _data(n_rows: int = 60) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Two classes in three columns."""
     rng = np.random.default_rng(0)
@@ -178,6 +296,43 @@ def _data(n_rows: int = 60) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 def _fit(estimator: Any, X: Any = None, random_state: int | None = 0) -> Any:
     data, y = _data()
     return clone(estimator).set_params(random_state=random_state).fit(data if X is None else X, y)
+
+
+def _fit_normal(estimator: Any, X: Any = None, **arguments: Any) -> Any:
+    """Fit to rows that have no classes."""
+    return clone(estimator).set_params(random_state=0).fit(_data()[0] if X is None else X, **arguments)
+
+
+def _scores(fitted: Any) -> NDArray[np.float64]:
+    """Scores of a few rows; generators want their conditions too."""
+    X, y = _data()
+    return fitted.score_samples(X[:3], y[:3]) if hasattr(fitted, "sample") else fitted.score_samples(X[:3])
+
+
+def _global_states() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Of numpy and torch; numpy's is a block of numbers and how many of them are used up."""
+    _, block, used, *_ = np.random.get_state()
+    return np.append(block, used), torch.get_rng_state().numpy()
+
+
+def _copies(fitted: Any) -> dict[str, Any]:
+    """A refitted clone, a pickle, and a file if the class is the library's own."""
+    copies = {"clone": clone(fitted).fit(*_data()), "pickle": pickle.loads(pickle.dumps(fitted))}
+    if type(fitted).__module__.startswith("flowmatch."):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.safetensors"
+            fitted.save(path)
+            copies["file"] = load(path, device=fitted.device)
+    return copies
+
+
+def _check_rows_are_independent(method: Callable[..., Any], *arrays: NDArray[Any]) -> None:
+    """Six rows give the same together, one by one, and in reverse."""
+    together = method(*(array[:6] for array in arrays))
+    alone = np.concatenate([method(*(array[i : i + 1] for array in arrays)) for i in range(6)])
+    turned = method(*(array[5::-1] for array in arrays))
+    assert_allclose(together, alone, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
+    assert_allclose(together[::-1], turned, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
 
 
 def _weights(fitted: Any) -> NDArray[Any]:

@@ -2,12 +2,14 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import sklearn
 from sklearn.utils.estimator_checks import check_estimator
 
-from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions
-from flowmatch.testing import GENERATOR_CHECKS, check_flow_generator
+from flowmatch import MLP, FlowAnomalyDetector, FlowMatchingGenerator, TrainingOptions
+from flowmatch.anomaly import SCORES
+from flowmatch.testing import DETECTOR_CHECKS, GENERATOR_CHECKS, check_flow_detector, check_flow_generator
 
 SMALL = {"max_iter": 5, "batch_size": 32, "device": "cpu", "n_steps": 3}
 INSTANCES = {
@@ -23,21 +25,56 @@ INSTANCES = {
     ),
     "no dropout of conditions": FlowMatchingGenerator(condition_dropout=0.0, path="vp", loss_weight="min_snr", **SMALL),
 }
-N_CHECKS = {(1, 9): 48}
+TINY = {"network": MLP(width=8, depth=1), "max_iter": 3, "batch_size": 32, "n_steps": 2, "device": "cpu"}
+DETECTORS = {
+    "combined": FlowAnomalyDetector(n_folds=1, **TINY),
+    "one_step, folds": FlowAnomalyDetector(score="one_step", n_folds=2, **TINY),
+    "latent, contamination": FlowAnomalyDetector(score="latent", contamination=0.1, **TINY),
+    "neighbors, trim": FlowAnomalyDetector(score="neighbors", trim=0.1, n_folds=1, **TINY),
+}
+SLOW_DETECTORS = {
+    "defaults": FlowAnomalyDetector(**{**TINY, "network": "auto"}),
+    "combined, contamination": FlowAnomalyDetector(contamination=0.1, **TINY),
+    **{
+        score: FlowAnomalyDetector(score=score, n_folds=2, **TINY)
+        for score in ("likelihood", "denoising", "rebuilding", "reconstruction")
+    },
+}
+EVERY_DETECTOR = pytest.mark.parametrize(
+    "detector",
+    [pytest.param(detector, id=name) for name, detector in DETECTORS.items()]
+    + [pytest.param(detector, id=name, marks=pytest.mark.slow) for name, detector in SLOW_DETECTORS.items()],
+)
+FEW_HELD_OUT = pytest.mark.filterwarnings("ignore:.* held-out rows cannot promise:UserWarning")
+N_CHECKS = {(1, 9): {"FlowMatchingGenerator": 48, "FlowAnomalyDetector": 54}}
 """How many checks scikit-learn of a version runs: fewer would mean that some were lost."""
 
 
-@pytest.mark.parametrize("name", INSTANCES)
-def test_scikit_learns_battery_passes_whole(name):
+def assert_the_battery_passes(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(INSTANCES[name], on_skip=None, on_fail=None)
+        results = check_estimator(estimator, on_skip=None, on_fail=None)
     failed = [(r["check_name"], repr(r["exception"])[:300]) for r in results if r["status"] == "failed"]
     assert failed == []
     assert {r["status"] for r in results} <= {"passed", "skipped"}
     version = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
-    assert len(results) == N_CHECKS.get(version, len(results))
+    assert len(results) == N_CHECKS.get(version, {}).get(type(estimator).__name__, len(results))
     assert sum(r["status"] == "passed" for r in results) >= len(results) - 1
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_scikit_learns_battery_passes_whole(name):
+    assert_the_battery_passes(INSTANCES[name])
+
+
+@EVERY_DETECTOR
+def test_scikit_learns_battery_passes_whole_for_detectors(detector):
+    assert_the_battery_passes(detector)
+
+
+def test_every_score_is_tested():
+    used = {detector.get_params()["score"] for detector in (DETECTORS | SLOW_DETECTORS).values()}
+    assert used == set(SCORES)
 
 
 @pytest.mark.parametrize("name", INSTANCES)
@@ -46,12 +83,25 @@ def test_our_checks_pass(name, check):
     check(INSTANCES[name])
 
 
+@FEW_HELD_OUT
+@EVERY_DETECTOR
+@pytest.mark.parametrize("check", DETECTOR_CHECKS, ids=lambda check: check.__name__)
+def test_our_checks_pass_for_detectors(detector, check):
+    check(detector)
+
+
 class Mine(FlowMatchingGenerator):
     """A user's subclass, with the parent's parameters."""
 
 
+class MyDetector(FlowAnomalyDetector):
+    """A user's subclass, with the parent's parameters."""
+
+
+@FEW_HELD_OUT
 def test_our_checks_run_on_users_subclasses():
     assert len(check_flow_generator(Mine(**SMALL))) == len(GENERATOR_CHECKS)
+    assert len(check_flow_detector(MyDetector(score="one_step", n_folds=1, **TINY))) == len(DETECTOR_CHECKS)
 
 
 def test_our_checks_can_fail():
@@ -61,3 +111,81 @@ def test_our_checks_can_fail():
 
     with pytest.raises(AssertionError, match="the same seed gave other samples"):
         GENERATOR_CHECKS[0](Forgetful(**SMALL))
+
+
+class Random(FlowAnomalyDetector):
+    def score_samples(self, X):
+        return super().score_samples(X) + np.random.rand(len(X))
+
+
+class Ranked(FlowAnomalyDetector):
+    def score_samples(self, X):
+        return np.argsort(np.argsort(super().score_samples(X))).astype(float)
+
+
+class Unordered(FlowAnomalyDetector):
+    def score_samples(self, X):
+        return super().score_samples(X) + 0.01 * self.first
+
+    def fit(self, X, y=None, sample_weight=None):
+        super().fit(X, y, sample_weight)
+        self.first = float(np.asarray(X)[0, 0])
+        return self
+
+
+class Explaining(FlowAnomalyDetector):
+    def explain(self, X):
+        return 2 * super().explain(X)
+
+
+class Eager(FlowAnomalyDetector):
+    def predict(self, X):
+        return np.where(self.decision_function(X) < 0.01, -1, 1)
+
+
+class Upside(FlowAnomalyDetector):
+    def p_values(self, X):
+        return 1 - 0.99 * super().p_values(X)
+
+
+class Loose(FlowAnomalyDetector):
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(np.nan_to_num(np.asarray(X, dtype=float), posinf=9, neginf=-9), y, sample_weight)
+
+
+class Weightless(FlowAnomalyDetector):
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(X, y)
+
+
+class Shaken(FlowAnomalyDetector):
+    def fit(self, X, y=None, sample_weight=None):
+        return super().fit(X + 1e-3 * np.random.default_rng().normal(size=np.shape(X)), y, sample_weight)
+
+
+class Forgetful(FlowAnomalyDetector):
+    def __getstate__(self):
+        return {**super().__getstate__(), "offset_": 0.0}
+
+
+@FEW_HELD_OUT
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Shaken, "two fits with one random_state differ"),
+        (Random, "numpy's global random state changed"),
+        (Loose, "bad data were accepted"),
+        (Unordered, "rows in another order gave other scores"),
+        (Weightless, "weights that are counts differ from repeated rows"),
+        (Ranked, "score_samples"),
+        (Explaining, "explain does not add up to the score"),
+        (Forgetful, "pickle: offset_ is 0"),
+        (Eager, "predict does not follow decision_function"),
+        (Upside, "a more abnormal row has a higher p-value"),
+    ],
+    ids=[check.__name__ for check in DETECTOR_CHECKS],
+)
+def test_each_check_of_detectors_can_fail(broken, message, request):
+    check = DETECTOR_CHECKS[[check.__name__ in request.node.name for check in DETECTOR_CHECKS].index(True)]
+    with pytest.raises(AssertionError, match=message):
+        check(broken(score="one_step", n_folds=1, **TINY))

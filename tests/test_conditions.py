@@ -108,6 +108,12 @@ def test_columns_of_conditions_are_matched_by_name():
         model.sample(N, y=FRAME[["wet", "load", "bearing", "fault"]])
 
 
+def test_equal_numbers_that_are_not_binary_fractions_are_not_divided_by_their_rounding():
+    amounts = np.column_stack([np.full(60, 0.1), np.arange(60.0)])
+    encoder = fit_conditions(amounts, None)
+    np.testing.assert_allclose(encoder.encode([[0.2, 29.5]], 1), [[0.1, 0.0, 1.0]], rtol=1e-6)
+
+
 def test_rows_of_mixed_lists_keep_their_numbers():
     y = [[float(i), "ab"[i % 2]] for i in range(N)]
     assert isinstance(fit_conditions(y, None), MixedEncoder)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from flowmatch import MLP, TrainingOptions
+from flowmatch.anomaly import Combined, Denoising, FlowField, Latent, OneStep, Rebuilding, Reconstruction
 from flowmatch.flow import FIXED_STEP, PATHS, SOURCES, TIME_SAMPLERS, guide, integrate, time_grid
 from flowmatch.flow.couplings import IndependentCoupling
-from flowmatch.networks import Transformer, UNet
+from flowmatch.networks import Bottleneck, Transformer, UNet
 from flowmatch.networks.mlp import CONDITIONINGS
 from flowmatch.objectives import LOSS_WEIGHTS, LOSSES, VelocityObjective
 from flowmatch.preprocessing import QuantileNormal
@@ -142,3 +143,71 @@ def test_codes_are_drawn_on_the_device():
     transform = QuantileNormal().fit(np.arange(12.0).reshape(6, 2))
     cells = torch.rand(4, 2, device=META)
     assert transform.draw_codes(cells, cells, None).device == META
+
+
+SUMS = pytest.mark.parametrize(
+    "score",
+    [
+        OneStep((0.5, 1.0)),
+        Latent(),
+        Denoising((0.5,), n_noises=2),
+        Rebuilding(n_noises=2),
+        Combined((OneStep(), Latent())),
+    ],
+    ids=str,
+)
+
+
+def meta_field(network, shape, path="linear", solver="midpoint"):
+    """A fitted flow without any numbers in it."""
+    source = SOURCES["normal"]()
+    return FlowField(
+        network.eval(), PATHS[path](), source, torch.ones(shape, device=META), n_steps=2, solver=solver, rows_at_once=5
+    )
+
+
+@pytest.fixture
+def noise_on_meta(monkeypatch):
+    """Generators do not exist for this device; the scores' noises then come from none."""
+    monkeypatch.setattr(
+        FlowField,
+        "draw_noise",
+        lambda field, n_draws, seed: field.source.draw(n_draws, field.source_scale, None),
+    )
+
+
+def state_of(score, field, codes, condition):
+    return score.calibrate(field, score.fit(field, codes, condition, {}), codes, condition)
+
+
+@SUMS
+@pytest.mark.parametrize(("path", "size"), [("linear", 0), ("cosine", 2), ("vp", 2)])
+def test_anomaly_scores_stay_on_the_device(score, path, size, noise_on_meta):
+    field = meta_field(MLP(width=8)((3,), size).to(META), (3,), path)
+    codes, condition = torch.ones(8, 3, device=META), torch.ones(8, 2, device=META) if size else None
+    with torch.no_grad():
+        found = score.contributions(field, state_of(score, field, codes, condition), codes, condition)
+    assert found.device == META
+    assert found.shape == codes.shape
+
+
+@SUMS
+def test_anomaly_scores_of_grids_stay_on_the_device(score, noise_on_meta):
+    shape = (2, 9)
+    field = meta_field(UNet(width=8, multipliers=(1, 2))(shape, 0).to(META), shape)
+    codes = torch.ones(8, *shape, device=META)
+    with torch.no_grad():
+        found = score.contributions(field, state_of(score, field, codes, None), codes, None)
+    assert found.device == META
+    assert found.shape == codes.shape
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 9)], ids=str)
+def test_reconstruction_stays_on_the_device(shape, noise_on_meta):
+    size, network = torch.Size(shape).numel(), MLP(width=8) if len(shape) == 1 else UNet(width=8, multipliers=(1, 2))
+    field = meta_field(Bottleneck(network, 2)(shape, size).to(META), shape)
+    codes = torch.ones(8, *shape, device=META)
+    with torch.no_grad():
+        found = Reconstruction().contributions(field, {}, codes, codes.flatten(1))
+    assert found.device == META
+    assert found.shape == codes.shape

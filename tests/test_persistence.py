@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from damaged_files import setting, tamper, tensor, without
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from sklearn.base import clone
@@ -415,44 +416,6 @@ def test_a_file_with_a_foreign_header_is_refused(path, text, message):
     save_file({"weight": torch.ones(2)}, path, {"flowmatch": text})
     with pytest.raises(ValueError, match=message):
         flowmatch.load(path)
-
-
-def tamper(path, change):
-    """Rewrite a model's file with its header and tensors changed."""
-    content = path.read_bytes()
-    tensors = load_tensors(content)
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["flowmatch"])
-    change(header, tensors)
-    save_file(tensors, path, {"flowmatch": json.dumps(header)})
-
-
-def setting(value, *keys):
-    def change(header, tensors):
-        for key in keys[:-1]:
-            header = header[key]
-        header[keys[-1]] = value
-
-    return change
-
-
-def without(*keys):
-    def change(header, tensors):
-        for key in keys[:-1]:
-            header = header[key]
-        del header[keys[-1]]
-
-    return change
-
-
-def tensor(name, value):
-    def change(header, tensors):
-        if value is None:
-            del tensors[name]
-        else:
-            tensors[name] = value
-
-    return change
 
 
 def test_a_file_rewritten_without_a_change_still_loads(labelled, path):

@@ -161,7 +161,8 @@ class NumberEncoder(ConditionEncoder):
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
         shares = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
-        return cls(container, mean, np.where(scale > 0, scale, 1.0), rows, shares, y.ndim == 1)
+        varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
+        return cls(container, mean, np.where(varies, scale, 1.0), rows, shares, y.ndim == 1)
 
     @property
     def size(self) -> int:

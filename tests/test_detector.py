@@ -1,0 +1,858 @@
+"""FlowAnomalyDetector: what it flags and how often, what it explains, refuses, saves and loads."""
+
+import copy
+import itertools
+import pickle
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from damaged_files import setting, tamper, tensor, without
+from scipy.stats import kstest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+
+import flowmatch
+from flowmatch import FlowAnomalyDetector
+from flowmatch.anomaly import SCORES, Combined, Likelihood, Neighbors, OneStep, Reconstruction
+from flowmatch.networks import MLP, UNet
+from flowmatch.training import NonFiniteTrainingError
+
+SMALL = {"network": MLP(width=32), "max_iter": 150, "batch_size": 128, "n_steps": 4, "device": "cpu", "random_state": 0}
+TINY = {**SMALL, "network": MLP(width=8, depth=1), "max_iter": 3, "batch_size": 32, "n_steps": 2}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* held-out rows cannot promise:UserWarning")
+
+
+def small(**parameters):
+    return FlowAnomalyDetector(**{**SMALL, **parameters})
+
+
+def tiny(**parameters):
+    return FlowAnomalyDetector(**{**TINY, "score": "one_step", "n_folds": 1, **parameters})
+
+
+def line(n, seed=0, slope=1.0):
+    """Two columns that are nearly each other's multiple."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=n)
+    return np.column_stack([x, slope * x + 0.1 * rng.normal(size=n)])
+
+
+def ring(n, rng):
+    angle, radius = rng.uniform(0, 2 * np.pi, n), 1 + 0.1 * rng.normal(size=n)
+    return np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
+
+
+def frame(n=60):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"size": rng.gamma(2.0, size=n), "flag": np.arange(n) % 2.0, "fixed": 0.1, "more": rng.normal(size=n)})  # fmt: skip
+
+
+def auroc(normal_scores, anomaly_scores):
+    truth = np.repeat([0, 1], [len(normal_scores), len(anomaly_scores)])
+    return roc_auc_score(truth, np.concatenate([normal_scores, anomaly_scores]))
+
+
+@pytest.fixture(scope="module")
+def on_a_line():
+    """Fitted to a thousand rows near a line, with the default score."""
+    return small().fit(line(1000))
+
+
+@pytest.fixture(scope="module")
+def every():
+    """Detectors of every score, hardly trained, on a frame with a constant column."""
+    return {score: tiny(score=score, n_folds=2).fit(frame()) for score in SCORES}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "detector.safetensors"
+
+
+EVERY_SCORE = pytest.mark.parametrize("score", SCORES)
+
+
+# -- what is abnormal -------------------------------------------------------------------------------------------------
+
+
+def test_rows_off_the_correlation_are_abnormal_and_those_far_along_it_are_not(on_a_line):
+    along, off = [[1.8, 1.8], [-1.8, -1.8]], [[0.7, -0.7], [-0.5, 0.5]]
+    np.testing.assert_array_equal(on_a_line.predict(along), [1, 1])
+    np.testing.assert_array_equal(on_a_line.predict(off), [-1, -1])
+    assert on_a_line.score_samples(off).max() < on_a_line.score_samples(along).min() - 10
+
+
+@pytest.mark.parametrize("score", ["combined", "one_step", "likelihood"])
+def test_points_in_the_hole_of_a_ring_are_found_which_the_distance_to_the_mean_misses(score, rng):
+    X, normal = ring(800, rng), ring(300, rng)
+    hole = rng.uniform(-0.4, 0.4, size=(300, 2))
+    detector = small(score=score).fit(X)
+    distances = [np.linalg.norm(rows - X.mean(axis=0), axis=1) for rows in (normal, hole)]
+    assert auroc(*distances) < 0.05
+    assert auroc(-detector.score_samples(normal), -detector.score_samples(hole)) > 0.9
+
+
+BITS = np.array([row for row in itertools.product((0.0, 1.0), repeat=3) if sum(row) < 3])
+
+
+@pytest.mark.parametrize("score", ["combined", "one_step", "latent", "neighbors"])
+def test_a_combination_of_bits_that_never_came_is_flagged_and_those_that_came_are_not(score, rng):
+    detector = small(score=score).fit(BITS[rng.integers(0, len(BITS), 700)])
+    scores = detector.score_samples([[1, 1, 1], *BITS])
+    assert np.isfinite(scores).all()
+    assert scores[0] < 2 * scores[1:].min() - 1
+    np.testing.assert_array_equal(detector.predict([[1, 1, 1], *BITS]), [-1] + [1] * len(BITS))
+
+
+@pytest.mark.parametrize("score", ["one_step", "likelihood"])
+def test_equal_rows_are_treated_alike_in_batches_of_any_size(score, rng):
+    X = BITS[rng.integers(0, len(BITS), 700)]
+    detector = small(score=score, max_iter=60).fit(X)
+    p = detector.p_values(BITS)
+    for n in (1, 2, 3, 5, 50, 700):
+        rows = np.resize(BITS, (n, 3))
+        assert (detector.predict(rows) == 1).all()
+        np.testing.assert_array_equal(detector.p_values(rows), np.resize(p, n))
+
+
+@EVERY_SCORE
+def test_scores_of_copies_and_of_rows_far_away_are_finite(score, every):
+    X = pd.concat([frame(), frame(), 1e6 * frame(), -1e20 * frame()])
+    assert np.isfinite(every[score].score_samples(X)).all()
+
+
+@EVERY_SCORE
+def test_another_value_in_a_constant_column_is_flagged_and_that_column_blamed(score, every):
+    detector, X = every[score], frame().head(4)
+    plain = detector.explain(X)
+    assert (plain["fixed"] == 0).all()
+    changed = detector.explain(X.assign(fixed=0.2))
+    np.testing.assert_allclose(changed.drop(columns="fixed"), plain.drop(columns="fixed"))
+    assert (changed["fixed"] > 0).all()
+    rounded = X.assign(fixed=np.float32(0.1))
+    assert (detector.explain(rounded)["fixed"] == 0).all()
+
+
+@pytest.mark.parametrize("score", ["combined", "one_step", "likelihood", "reconstruction"])
+def test_tables_of_constants_only_work(score):
+    detector = tiny(score=score, n_folds=2).fit(np.ones((20, 3)))
+    np.testing.assert_array_equal(detector.predict([[1, 1, 1], [1, 2, 1], [2, 1, 1], [1, 1, 0]]), [1, -1, -1, -1])
+
+
+def test_another_value_in_a_constant_column_is_flagged_and_counts_as_beyond_all_rows():
+    X = np.column_stack([line(600), np.full(600, 3.0)])
+    detector = tiny(score="latent").fit(X)
+    rows = np.array([[0.0, 0.0, 3.0], [0.0, 0.0, 3.1]])
+    np.testing.assert_array_equal(detector.predict(rows), [1, -1])
+    surprise = detector.explain(rows)[1, 2]
+    few = tiny(score="latent").fit(X[:60]).explain(rows)[1, 2]
+    assert surprise > few > 2.0**2  # a normal score beyond those of 600 and of 60 rows
+    assert surprise < 4.0**2
+
+
+# -- how often --------------------------------------------------------------------------------------------------------
+
+
+def sampling_error(rate, n_held_out, n_new):
+    """Standard deviation of the share flagged, of held-out and new rows together."""
+    return np.sqrt(rate * (1 - rate) * (1 / n_held_out + 1 / n_new))
+
+
+def test_new_normal_rows_are_flagged_at_the_rate_asked_for_however_little_was_learned():
+    new, offsets = line(4000, seed=1), []
+    for rate in (0.3, 0.1, 0.02):
+        detector = tiny(false_alarm_rate=rate, n_folds="auto").fit(line(2500))
+        assert len(detector.flows_) == 1
+        assert len(detector.calibration_.scores) == 500
+        share = np.mean(detector.predict(new) == -1)
+        assert abs(share - rate) < 3 * sampling_error(rate, 500, 4000)
+        offsets.append(detector.offset_)
+    assert offsets[0] > offsets[1] > offsets[2]
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_new_normal_rows_are_flagged_at_the_rate_asked_for_with_folds(rate):
+    detector = tiny(false_alarm_rate=rate, n_folds="auto").fit(line(300))
+    assert len(detector.flows_) == 5
+    assert len(detector.calibration_.scores) == 300
+    share = np.mean(detector.predict(line(4000, seed=1)) == -1)
+    assert abs(share - rate) < 3 * sampling_error(rate, 300, 4000)
+
+
+@pytest.mark.parametrize("score", ["combined", "one_step"])
+def test_a_trained_detector_flags_new_normal_rows_at_the_rate_asked_for(score, on_a_line):
+    detector = on_a_line if score == "combined" else small(score=score).fit(line(1000))
+    share = np.mean(detector.predict(line(4000, seed=1)) == -1)
+    assert abs(share - 0.05) < 3 * sampling_error(0.05, 200, 4000)
+
+
+def test_p_values_of_new_normal_rows_are_uniform_and_agree_with_the_decisions(on_a_line):
+    new = line(2000, seed=1)
+    p = on_a_line.p_values(new)
+    assert kstest(p, "uniform").statistic < 3 * 0.5 * np.sqrt(1 / 200 + 1 / 2000)  # 0.5: that at the median
+    np.testing.assert_array_equal(on_a_line.predict(new) == -1, p <= on_a_line.false_alarm_rate)
+    np.testing.assert_allclose(on_a_line.p_values([[5.0, -5.0]]), [1 / 201])
+
+
+@pytest.mark.parametrize("contamination", [0.05, 0.1, 0.25, 0.5])
+def test_a_float_contamination_flags_that_share_of_the_training_rows(contamination):
+    X = line(200)
+    detector = tiny(contamination=contamination, n_folds=5)
+    assert np.mean(detector.fit_predict(X) == -1) == contamination
+    assert len(detector.flows_) == 1
+    assert detector.calibration_ is None
+    with pytest.raises(
+        ValueError, match=f"contamination={contamination}.*fit with contamination='auto' on normal data"
+    ):
+        detector.p_values(X)
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "n_folds", "expected"), [(499, "auto", 5), (500, "auto", 1), (60, 3, 3), (4, "auto", 4)]
+)
+def test_as_many_flows_are_fitted_as_there_are_folds(n_rows, n_folds, expected):
+    detector = tiny(n_folds=n_folds).fit(line(n_rows))
+    assert len(detector.flows_) == expected
+    assert len(detector.calibration_.scores) == (n_rows if expected > 1 else 100)
+
+
+def test_too_few_rows_for_the_rate_are_warned_about_where_fit_was_called():
+    with pytest.warns(
+        UserWarning, match=r"^10 held-out rows cannot promise a false_alarm_rate of 0.05, but only 0.091"
+    ) as caught:
+        detector = tiny().fit(line(50))
+    assert [warning.filename for warning in caught] == [__file__]
+    assert detector.offset_ == pytest.approx(-detector.calibration_.scores.max())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny().fit(line(95))
+
+
+# -- classes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_places():
+    """Normal rows of "a" lie along one diagonal at the origin, those of "b" along the other one at (6, 0)."""
+    X = np.concatenate([line(400), line(400, seed=1, slope=-1.0) + [6.0, 0.0]])
+    return small(score="one_step", max_iter=300).fit(X, np.repeat(["a", "b"], 400))
+
+
+def test_the_shape_of_one_class_at_the_place_of_the_other_is_abnormal(two_places):
+    np.testing.assert_array_equal(two_places.classes_, ["a", "b"])
+    right, wrong = [[1.0, 1.0], [-1.0, -1.0], [7.0, -1.0], [5.0, 1.0]], [[1.0, -1.0], [7.0, 1.0], [5.0, -1.0]]
+    np.testing.assert_array_equal(two_places.predict(right), [1] * 4)
+    np.testing.assert_array_equal(two_places.predict(wrong), [-1] * 3)
+
+
+def test_a_row_has_the_score_of_the_class_that_suits_it_best(two_places, rng):
+    rows = rng.normal(size=(50, 2)) + rng.choice([0.0, 6.0], size=(50, 1))
+    (member,) = two_places._members
+    flow, codes = member.flow, torch.as_tensor(member.flow._encoder.encode(rows))
+    with torch.no_grad():
+        under = np.stack([
+            member.score.contributions(member.field, {}, codes, member._condition(np.repeat(label, 50))).sum(1)
+            for label in flow.classes_
+        ])  # fmt: skip
+    assert {0, 1} == set(under.argmin(axis=0))
+    np.testing.assert_allclose(-two_places.score_samples(rows), under.min(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(two_places.explain(rows).sum(axis=1), under.min(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_folds", [1, 2, 5])
+def test_a_class_of_one_row_stays_in_training(n_folds):
+    X, y = line(60), np.array(["a"] * 59 + ["b"])
+    detector = tiny(n_folds=n_folds, score="combined").fit(X, y)
+    assert [list(flow.classes_) for flow in detector.flows_] == [["a", "b"]] * n_folds
+    assert np.isfinite(detector.score_samples(X)).all()
+
+
+def test_every_fold_holds_out_some_rows_of_each_class():
+    detector = tiny(n_folds=3).fit(line(60), np.repeat(["a", "b"], [54, 6]))
+    assert [list(flow._conditions.counts) for flow in detector.flows_] == [[36, 4]] * 3
+
+
+# -- weights and trimming ---------------------------------------------------------------------------------------------
+
+
+def assert_same_detector(one, other, X):
+    np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
+    assert one.offset_ == other.offset_
+
+
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_weights_that_are_counts_are_repeated_rows_in_every_class(n_folds, rng):
+    X, y, counts = line(80), np.arange(80) % 2, rng.integers(0, 4, 80)
+    weighted = tiny(n_folds=n_folds, score="combined").fit(X, y, sample_weight=counts)
+    repeated = tiny(n_folds=n_folds, score="combined").fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    assert_same_detector(weighted, repeated, X)
+
+
+def test_rows_of_weight_zero_are_absent(rng):
+    X, y = line(80), np.repeat(["a", "b"], 40)
+    weight = np.where(y == "b", 0.0, rng.uniform(0.1, 2.0, 80))
+    weighted, rest = tiny().fit(X, y, weight), tiny().fit(X[:40], y[:40], weight[:40])
+    assert list(weighted.classes_) == ["a"]
+    assert_same_detector(weighted, rest, X)
+    signals = X.reshape(20, 1, 8)
+    counts = np.arange(20) % 2
+    assert_same_detector(tiny().fit(signals, sample_weight=counts), tiny().fit(signals[1::2]), signals)
+
+
+def test_weights_are_relative_and_weigh_the_held_out_rows_too(rng):
+    X, weight = line(100), rng.uniform(0.1, 2.0, 100)
+    one, other = tiny().fit(X, sample_weight=weight), tiny().fit(X, sample_weight=10 * weight)
+    np.testing.assert_allclose(one.score_samples(X), other.score_samples(X))
+    plain = tiny().fit(X)
+    scores = dict(zip(one.score_samples(X), weight, strict=True))
+    held_out = [scores[min(scores, key=lambda s: abs(s - score))] for score in -one.calibration_.scores]
+    np.testing.assert_allclose(one.calibration_.weights, held_out / np.mean(held_out))
+    assert (plain.calibration_.weights == 1).all()
+
+
+def test_trimmed_training_ranks_its_outliers_better(rng):
+    X = np.concatenate([rng.normal(size=(320, 2)), rng.uniform(-6, 6, size=(80, 2))])
+    found = []
+    for trim in (0.0, 0.3):
+        detector = small(score="one_step", contamination=0.2, trim=trim).fit(X)
+        scores = -detector.score_samples(X)
+        found.append(auroc(scores[:320], scores[320:]))
+    assert detector._members[0].n_rows == 280
+    assert found[1] > found[0] + 0.03
+
+
+def test_trimmed_rows_are_those_of_the_highest_scores(rng):
+    X = np.concatenate([rng.normal(size=(45, 2)), rng.normal(size=(5, 2)) + 100.0])
+    detector = tiny(score="neighbors", contamination=0.1, trim=0.1).fit(X)
+    known = detector.flows_[0]._encoder.decode(detector._members[0].state["codes"].numpy())
+    np.testing.assert_allclose(known[np.lexsort(known.T)], X[:45][np.lexsort(X[:45].T)], rtol=1e-5, atol=1e-5)
+
+
+def test_trimming_leaves_a_row_of_every_class():
+    X = np.concatenate([line(57), line(3, seed=1) + 50.0])
+    detector = tiny(score="combined", trim=0.5, n_folds=3).fit(X, np.repeat(["a", "b"], [57, 3]))
+    assert [list(flow.classes_) for flow in detector.flows_] == [["a", "b"]] * 3
+    assert [member.n_rows for member in detector._members] == [21, 21, 21]  # half of 40, and one of "b"
+
+
+# -- data that drift --------------------------------------------------------------------------------------------------
+
+
+def test_after_a_partial_fit_on_shifted_rows_these_are_normal(on_a_line):
+    detector, shift = copy.deepcopy(on_a_line), [3.0, -1.0]
+    new = line(500, seed=3) + shift
+    assert np.mean(detector.predict(new) == -1) > 0.95
+    steps = detector.n_iter_
+    detector.partial_fit(line(1000, seed=2) + shift)
+    assert detector.n_iter_ == 2 * steps
+    assert len(detector.history_["step"]) == 2 * len(on_a_line.history_["step"])
+    assert abs(np.mean(detector.predict(new) == -1) - 0.05) < 3 * sampling_error(0.05, 200, 500)
+    assert on_a_line.n_iter_ == steps
+    assert np.mean(on_a_line.predict(new) == -1) > 0.95
+
+
+@pytest.mark.parametrize("n_folds", [1, 3])
+def test_the_oldest_neighbours_and_held_out_scores_leave(n_folds):
+    detector = tiny(score=Combined((OneStep(), Neighbors(max_reference=50))), n_folds=n_folds).fit(line(150))
+    scores = detector.calibration_.scores
+    detector.partial_fit(line(30, seed=1) + 1000.0)
+    n_new = 6 if n_folds == 1 else 30
+    assert len(detector.calibration_.scores) == len(scores)
+    np.testing.assert_array_equal(detector.calibration_.scores[n_new:], scores[:-n_new])
+    for member in detector._members:
+        assert len(member.state["1.codes"]) == 50
+        assert int((member.state["1.codes"] > 100).all(1).sum()) == (24 if n_folds == 1 else 20)
+
+
+def test_fit_with_warm_start_goes_on_as_partial_fit_does():
+    X, new = line(60), line(60, seed=1)
+    on = tiny(n_folds=2).fit(X).partial_fit(new)
+    warm = tiny(n_folds=2, warm_start=True).fit(X).fit(new)
+    assert_same_detector(on, warm, X)
+    assert on.n_iter_ == 6
+    assert not np.array_equal(on.score_samples(X), tiny(n_folds=2).fit(new).score_samples(X))
+    assert_same_detector(tiny(n_folds=2).fit(X).fit(new), tiny(n_folds=2).fit(new), X)
+
+
+def test_training_goes_on_with_another_contamination():
+    detector = tiny(n_folds=3).fit(line(60)).set_params(contamination=0.1)
+    detector.partial_fit(line(60))
+    assert detector.calibration_ is None
+    assert np.mean(detector.predict(line(60)) == -1) == 0.1
+    detector.set_params(contamination="auto").partial_fit(line(60))
+    assert len(detector.calibration_.scores) == 60
+    mixed = tiny(score="combined").fit(line(60)).set_params(contamination=0.1)
+    with pytest.raises(
+        ValueError, match="score was Combined.*with_outliers=False.* and is Combined.*with_outliers=True"
+    ):
+        mixed.partial_fit(line(60))
+
+
+# -- signals, images, fields ------------------------------------------------------------------------------------------
+
+GRID = {
+    **TINY,
+    "network": UNet(width=8, multipliers=(1, 2), context_width=16, attention_levels=0),
+    "max_iter": 2,
+    "n_folds": 1,
+}
+SHAPES = pytest.mark.parametrize("shape", [(2, 24), (1, 8, 8), (1, 4, 4, 4)], ids=["signal", "image", "field"])
+
+
+@SHAPES
+@pytest.mark.parametrize(
+    "score", ["combined", "one_step", "latent", Likelihood(n_probes=2), "neighbors", "reconstruction"], ids=str
+)
+def test_grids_are_fitted_scored_and_explained(shape, score, rng):
+    X = rng.normal(size=(15, *shape))
+    detector = FlowAnomalyDetector(**{**GRID, "score": score}).fit(X)
+    assert detector.sample_shape_ == shape
+    assert detector.n_features_in_ == shape[0]
+    scores, found = detector.score_samples(X), detector.explain(X)
+    assert found.shape == X.shape
+    np.testing.assert_allclose(found.reshape(15, -1).sum(axis=1), -scores)
+    assert np.isfinite(scores).all()
+    assert set(detector.predict(np.concatenate([X[:5], 100 * X[:5]]))[5:]) == {-1}
+    np.testing.assert_allclose(detector.explain(torch.as_tensor(X[:2])).numpy(), found[:2], rtol=1e-6, atol=1e-9)
+    wrong = X[..., :-1]
+    with pytest.raises(ValueError, match=r"samples of shape \(.*\), but FlowAnomalyDetector was fitted to \("):
+        detector.score_samples(wrong)
+
+
+def test_a_spike_in_a_signal_is_found_and_its_instant_blamed(rng):
+    def waves(n):
+        phase = rng.uniform(0, 2 * np.pi, size=(n, 1, 1))
+        return np.sin(np.arange(32) / 3 + phase) + 0.05 * rng.normal(size=(n, 1, 32))
+
+    detector = FlowAnomalyDetector(**{**GRID, "max_iter": 60, "batch_size": 64}).fit(waves(300))
+    assert len(detector.flows_) == 1
+    normal, spiked = waves(40), waves(40)
+    instants = rng.integers(2, 30, 40)
+    spiked[np.arange(40), 0, instants] += 1.5
+    assert auroc(-detector.score_samples(normal), -detector.score_samples(spiked)) > 0.95
+    blamed = detector.explain(spiked)[:, 0].argmax(axis=1)
+    assert np.mean(np.abs(blamed - instants) <= 1) > 0.9
+
+
+def test_layouts_that_look_wrong_are_refused(rng):
+    with pytest.raises(ValueError, match="looks like channels last"):
+        FlowAnomalyDetector(score="one_step", max_iter=2, device="cpu").fit(rng.normal(size=(9, 32, 32, 3)))
+
+
+# -- containers -------------------------------------------------------------------------------------------------------
+
+
+@EVERY_SCORE
+def test_contributions_come_in_what_the_rows_came_in_and_add_up(score, every):
+    X = frame().set_index(pd.Index(range(100, 160), name="part")).head(7)
+    found = every[score].explain(X)
+    assert list(found.columns) == list(X.columns)
+    pd.testing.assert_index_equal(found.index, X.index)
+    np.testing.assert_allclose(found.sum(axis=1), -every[score].score_samples(X), rtol=1e-9, atol=1e-9)
+
+
+def test_tensors_get_tensors_and_lists_get_arrays(on_a_line):
+    rows = [[0.5, 0.6], [1.0, -1.0]]
+    expected = on_a_line.explain(rows)
+    assert isinstance(expected, np.ndarray)
+    found = on_a_line.explain(torch.tensor(rows, dtype=torch.float64))
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert isinstance(on_a_line.explain(torch.tensor(rows)), torch.Tensor)
+    assert isinstance(on_a_line.score_samples(torch.tensor(rows)), np.ndarray)
+
+
+# -- the parameter that is called like a method -----------------------------------------------------------------------
+
+
+def test_score_is_the_parameter_and_the_method(on_a_line):
+    X = line(20, seed=1)
+    assert on_a_line.score == "combined"
+    assert on_a_line.score != "one_step"
+    assert hash(on_a_line.score) == hash("combined")
+    assert (repr(on_a_line.score), str(on_a_line.score)) == ("'combined'", "combined")
+    assert on_a_line.score(X) == pytest.approx(on_a_line.score_samples(X).mean())
+    assert on_a_line.score(X, np.zeros(20)) == on_a_line.score(X)
+    assert on_a_line.get_params()["score"] == "combined"
+    assert isinstance(on_a_line.get_params()["score"], str)
+    assert "score='one_step'" in repr(FlowAnomalyDetector(score="one_step"))
+    with pytest.raises(NotFittedError):
+        FlowAnomalyDetector().score(X)
+
+
+def test_the_scores_parameters_are_set_by_name():
+    detector = FlowAnomalyDetector(score="neighbors").set_params(score__n_neighbors=3)
+    assert detector.score == Neighbors(n_neighbors=3)
+    assert detector.score.n_neighbors == 3
+    assert detector.get_params()["score__n_neighbors"] == 3
+    copied = clone(detector.set_params(score__locality=0.0))
+    assert copied.get_params()["score"] == Neighbors(n_neighbors=3, locality=0.0)
+    assert copied.get_params()["score"] is not detector.get_params()["score"]
+    assert clone(FlowAnomalyDetector(score="latent")).score == "latent"
+    with pytest.raises(ValueError, match="n_neighbours"):
+        detector.set_params(score__n_neighbours=3)
+
+
+def test_parameters_set_after_a_fit_do_not_reach_what_was_fitted(path):
+    X = line(60)
+    detector = tiny(score=Neighbors(n_neighbors=3)).fit(X)
+    scores = detector.score_samples(X)
+    detector.set_params(score__n_neighbors=20, n_steps=7, solver="euler", contamination=0.3)
+    np.testing.assert_array_equal(detector.score_samples(X), scores)
+    detector.save(path)
+    loaded = flowmatch.load(path, device="cpu")
+    np.testing.assert_array_equal(loaded.score_samples(X), scores)
+    assert loaded.get_params()["score"] == Neighbors(n_neighbors=3)
+
+
+def test_grid_search_goes_over_scores_and_their_parameters():
+    search = GridSearchCV(tiny(), {"score": ["one_step", Neighbors()]}, cv=2, error_score="raise").fit(line(60))
+    assert search.best_params_["score"] in ("one_step", Neighbors())
+    nested = GridSearchCV(tiny(score="neighbors"), {"score__n_neighbors": [1, 5]}, cv=2, error_score="raise").fit(
+        line(60)
+    )
+    assert nested.best_estimator_.score == Neighbors(n_neighbors=nested.best_params_["score__n_neighbors"])
+    assert np.isfinite(nested.cv_results_["mean_test_score"]).all()
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+N = 60
+X60 = line(N)
+LABELS = np.repeat(["a", "b"], N // 2)
+
+
+def with_nan():
+    X = X60.copy()
+    X[3, 1] = np.nan
+    return X
+
+
+BAD_PARAMETERS = [
+    *[("contamination", value, r"contamination must be a number in \(0, 0.5\]") for value in (0, 0.6, -0.1, np.nan, None, True)],
+    ("contamination", "some", r"contamination must be 'auto' or a number in \(0, 0.5\], got 'some'"),
+    *[("false_alarm_rate", value, r"false_alarm_rate must be a number in \(0, 1\)") for value in (0, 1, -0.1, np.nan, "auto")],
+    *[("n_folds", value, "n_folds must be an integer >= 1") for value in (0, -1, 2.5, None, "some")],
+    ("n_folds", 61, "X has 60 rows with a positive weight: too few for 61 folds"),
+    *[("trim", value, r"trim must be a number in \[0, 0.5\]") for value in (-0.1, 0.6, "auto", None)],
+    ("score", "isolation", "unknown score 'isolation'. Choose one of 'combined', 'one_step', .*'reconstruction', or pass a Score"),
+    ("score", 3, "unknown score 3"),
+    ("score", OneStep, "unknown score <class"),
+    ("score", Neighbors(n_neighbors=0), "n_neighbors must be an integer >= 1, got 0"),
+    ("score", Combined(weights=(1.0,)), "weights"),
+    ("max_iter", 0, "max_iter must be an integer >= 1"),
+    ("network", "cnn", "unknown network 'cnn'"),
+    ("preprocessing", "scale", "unknown preprocessing 'scale'"),
+    ("time_sampler", "often", "unknown time_sampler 'often'"),
+    ("solver", "simpson", "unknown solver 'simpson'"),
+    ("random_state", -1, "random_state"),
+    ("device", "meta", "device 'meta' is not available"),
+]  # fmt: skip
+BAD_DATA = {
+    "nan": ((with_nan(),), r"X contains NaN: position \(3, 1\)"),
+    "one_row": ((X60[:1],), r"1 sample\(s\).*minimum of 2"),
+    "two_rows": ((X60[:2],), "X has 2 rows with a positive weight: too few for 3 folds.*a float contamination"),
+    "few_weights": ((X60, None, np.arange(N) < 2), "X has 2 rows with a positive weight"),
+    "amounts": ((X60, X60[:, 0]), "y must hold the classes of normal rows.*amounts"),
+    "several_columns": ((X60, X60), "y must hold the classes of normal rows"),
+    "missing_labels": ((X60, np.array(["a", None] * (N // 2), dtype=object)), "Input y contains NaN or None"),
+    "single_rows": ((X60, [f"{i}" for i in range(N)]), "every class in y has a single row"),
+    "other_length": ((X60, LABELS[:-1]), "y has 59 rows, but X has 60"),
+    "weights_of_other_length": ((X60, None, np.ones(3)), "sample_weight has 3 rows, but X has 60"),
+    "negative_weights": ((X60, None, -np.ones(N)), "sample_weight must hold finite numbers >= 0"),
+    "no_weights": ((X60, None, np.zeros(N)), "sample_weight is zero for every row"),
+    "text": ((np.array([["1", "x"]] * N),), "column 0 of X has dtype <U1"),
+}
+
+
+@pytest.fixture
+def refuses(monkeypatch):
+    """Check that a call is refused before any training, and leaves the detector as it was."""
+
+    def refuse_training(*_, **__):
+        raise AssertionError("training started")
+
+    def check(detector, call, message, error=ValueError):
+        before, scores = dict(vars(detector)), detector.score_samples(X60)
+        with monkeypatch.context() as patched:
+            patched.setattr("flowmatch.training.train", refuse_training)
+            with pytest.raises(error, match=message):
+                call(detector)
+        assert vars(detector).keys() == before.keys()
+        assert all(vars(detector)[name] is value for name, value in before.items())
+        np.testing.assert_array_equal(detector.score_samples(X60), scores)
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return tiny().fit(X60)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return tiny().fit(X60, LABELS)
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD_PARAMETERS, ids=lambda value: str(value)[:30])
+def test_bad_parameters_are_named_and_harm_nothing(name, value, message, plain, refuses):
+    detector = copy.copy(plain)
+    vars(detector)[name] = value
+    refuses(detector, lambda detector: detector.fit(X60), message)
+
+
+@pytest.mark.parametrize("what", BAD_DATA)
+def test_bad_data_are_named_and_harm_nothing(what, plain, refuses):
+    arguments, message = BAD_DATA[what]
+    refuses(plain, lambda detector: detector.fit(*arguments), message)
+
+
+@pytest.mark.parametrize(
+    "method", ["score_samples", "decision_function", "predict", "p_values", "explain", "partial_fit"]
+)
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (with_nan(), r"X contains NaN: position \(3, 1\)"),
+        (X60[:, :1], "X has 1 features, but FlowAnomalyDetector is expecting 2 features"),
+        (X60[:, :, None], "X has samples of shape|expecting 2 features"),
+        (X60[0], "Expected 2D array, got 1D array"),
+        (X60[:0], r"0 sample\(s\)"),
+    ],
+    ids=["nan", "fewer_columns", "grids", "one_dimension", "empty"],
+)
+def test_rows_unlike_those_of_fit_are_refused_by_every_method(method, X, message, plain, refuses):
+    refuses(plain, lambda detector: getattr(detector, method)(X), message)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [(None, "fitted with the classes y of normal rows; pass them here too"), (np.repeat(["a", "c"], 30), "'?c'?.*not there in training")],
+)  # fmt: skip
+def test_going_on_needs_the_classes_of_the_first_fit(y, message, labelled, refuses):
+    refuses(labelled, lambda detector: detector.partial_fit(X60, y), message)
+
+
+def test_going_on_needs_the_parts_of_the_first_fit(plain, labelled, refuses):
+    refuses(plain, lambda detector: detector.partial_fit(X60, LABELS), "fitted without classes")
+    for name, value in (
+        ("score", "combined"),
+        ("score", OneStep((0.5,))),
+        ("network", MLP(width=9)),
+        ("path", "cosine"),
+    ):
+        detector = copy.copy(plain)
+        vars(detector)[name] = value
+        refuses(
+            detector, lambda detector: detector.partial_fit(X60), f"{name} was .* in the fit that this one goes on from"
+        )
+    plain_again = copy.copy(plain)
+    plain_again.score = OneStep()
+    plain_again.partial_fit(X60)
+    assert plain_again.n_iter_ == 6
+    assert plain.n_iter_ == 3
+
+
+@pytest.mark.parametrize("method", ["score_samples", "decision_function", "predict", "p_values", "explain", "save"])
+def test_nothing_is_scored_before_fit(method):
+    with pytest.raises(NotFittedError):
+        getattr(FlowAnomalyDetector(), method)(X60)
+    assert not hasattr(FlowAnomalyDetector(), "network_")
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_training_that_diverges_leaves_the_detector_as_it_was(method, labelled):
+    detector = copy.copy(labelled)
+    detector.learning_rate = 1e30
+    before = dict(vars(detector))
+    with pytest.raises(NonFiniteTrainingError):
+        getattr(detector, method)(X60, LABELS)
+    assert vars(detector) == before
+    np.testing.assert_array_equal(detector.predict(X60), labelled.predict(X60))
+    fresh = tiny(learning_rate=1e30)
+    with pytest.raises(NonFiniteTrainingError):
+        fresh.fit(X60)
+    with pytest.raises(NotFittedError):
+        fresh.predict(X60)
+
+
+# -- pickles and files ------------------------------------------------------------------------------------------------
+
+
+def assert_works_alike(one, other, X):
+    np.testing.assert_array_equal(one.score_samples(X), other.score_samples(X))
+    np.testing.assert_array_equal(one.predict(X), other.predict(X))
+    np.testing.assert_array_equal(np.asarray(one.explain(X)), np.asarray(other.explain(X)))
+    np.testing.assert_array_equal(one.sample_shape_, other.sample_shape_)
+    assert (one.n_features_in_, one.n_iter_, one.n_parameters_) == (
+        other.n_features_in_,
+        other.n_iter_,
+        other.n_parameters_,
+    )
+    assert repr(one.get_params()) == repr(other.get_params())
+    if one.calibration_ is None:
+        assert other.calibration_ is None
+    else:
+        np.testing.assert_array_equal(one.p_values(X), other.p_values(X))
+
+
+def round_trip(detector, path, **options):
+    detector.save(path)
+    return flowmatch.load(path, device="cpu", **options)
+
+
+@EVERY_SCORE
+def test_every_score_comes_back_from_a_file_and_a_pickle(score, every, path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = round_trip(every[score], path)
+    assert isinstance(loaded, FlowAnomalyDetector)
+    assert_works_alike(loaded, every[score], frame())
+    np.testing.assert_array_equal(loaded.feature_names_in_, ["size", "flag", "fixed", "more"])
+    first = path.read_bytes()
+    loaded.save(path)
+    assert path.read_bytes() == first
+    assert_works_alike(pickle.loads(pickle.dumps(every[score])), every[score], frame())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "y"),
+    [
+        ({"contamination": 0.2, "score": "combined"}, None),
+        ({"score": "combined", "trim": 0.1}, LABELS),
+        ({"score": "latent"}, np.arange(N) % 3),
+        ({"score": "one_step"}, np.arange(N) % 2 == 0),
+        ({"score": Combined((OneStep((0.5, 1.0)), Neighbors(space="latent", n_steps=1)), weights=(2.0, 1))}, None),
+        ({"score": Reconstruction(size=1, n_samples=2), "path": "cosine", "source": "matched"}, None),
+        ({"score": Likelihood(n_probes=3), "preprocessing": "quantile", "solver": "rk4"}, None),
+    ],
+    ids=["contamination", "text_labels", "numbers_as_labels", "true_and_false", "combined", "reconstruction", "likelihood"],
+)  # fmt: skip
+def test_other_detectors_come_back_from_files_and_go_on_alike(parameters, y, path):
+    detector = tiny(**parameters).fit(X60, y)
+    loaded = round_trip(detector, path)
+    assert_works_alike(loaded, detector, X60)
+    if y is not None:
+        np.testing.assert_array_equal(loaded.classes_, detector.classes_)
+        assert loaded.classes_.dtype.kind == detector.classes_.dtype.kind
+    assert_works_alike(loaded.partial_fit(X60, y), detector.partial_fit(X60, y), X60)
+
+
+def test_detectors_of_signals_come_back_from_files(path, rng):
+    X = rng.normal(size=(15, 2, 16))
+    for score in ("combined", "reconstruction"):
+        detector = FlowAnomalyDetector(**{**GRID, "score": score}).fit(X)
+        assert_works_alike(round_trip(detector, path), detector, X)
+
+
+def factory(sample_shape, condition_size, flow_map):
+    return MLP(width=8, depth=1)(sample_shape, condition_size, flow_map)
+
+
+@pytest.mark.parametrize("score", ["one_step", "reconstruction"])
+def test_a_network_factory_is_asked_for(score, path):
+    detector = tiny(network=factory, score=score).fit(X60)
+    with pytest.warns(UserWarning, match=r"network=.*cannot be written to a file: pass it to load"):
+        detector.save(path)
+    with pytest.raises(ValueError, match=r"network factory.*load\(path, network=factory\)"):
+        flowmatch.load(path)
+    loaded = flowmatch.load(path, device="cpu", network=factory)
+    assert_works_alike(loaded, detector, X60)
+
+
+@dataclass(frozen=True)
+class Mine(OneStep):
+    """A user's own score."""
+
+    factor: float = 2.0
+
+    def contributions(self, field, state, codes, condition):
+        return self.factor * super().contributions(field, state, codes, condition)
+
+
+def test_a_users_own_score_works_and_pickles_but_no_file_holds_it(path, plain):
+    detector = tiny(score=Mine()).fit(X60)
+    np.testing.assert_allclose(detector.score_samples(X60), 2 * plain.score_samples(X60))
+    assert_works_alike(pickle.loads(pickle.dumps(detector)), detector, X60)
+    assert clone(detector).set_params(score__factor=3.0).score == Mine(factor=3.0)
+    for score in (Mine(), Combined((Mine(), Neighbors()))):
+        with pytest.raises(
+            ValueError, match=r"parameter scores?=.*Mine.* cannot be written to a file; save with pickle"
+        ):
+            tiny(score=score).fit(X60).save(path)
+    assert not path.exists()
+
+
+def test_a_subclass_is_not_saved_to_a_file(path):
+    class Own(FlowAnomalyDetector):
+        pass
+
+    with pytest.raises(ValueError, match="Own is not a class of flowmatch; save it with pickle"):
+        Own(**TINY, score="one_step", n_folds=1).fit(X60).save(path)
+
+
+DAMAGES = {
+    "no_flows": (without("flows"), "'flows' is missing"),
+    "empty_flows": (setting([], "flows"), "its flows does not fit"),
+    "flows_type": (setting(3, "flows"), "do not fit together"),
+    "more_flows": (lambda header, tensors: header["flows"].append(header["flows"][0]), "contents of .* are incomplete"),
+    "no_offset": (without("offset_"), "'offset_' is missing"),
+    "offset_type": (setting([1.0], "offset_"), "its offset_ does not fit"),
+    "offset_text": (setting("low", "offset_"), "its offset_ does not fit"),
+    "no_calibration": (without("calibration"), "'calibration' is missing"),
+    "no_scores": (without("calibration", "scores"), "'scores' is missing"),
+    "short_scores": (tensor("calibration.scores", torch.ones(3, dtype=torch.float64)), "its calibration does not fit"),
+    "scores_dtype": (tensor("calibration.scores", torch.ones(12)), "its calibration does not fit"),
+    "no_score_tensor": (tensor("calibration.scores", None), "'calibration.scores' is missing"),
+    "no_classes": (without("classes_"), "'classes_' is missing"),
+    "n_rows": (setting(-1, "flows", 0, "n_rows"), "its n_rows does not fit"),
+    "other_shape": (setting([3], "fitted", "sample_shape_"), "n_features_in_"),
+    "shape_of_a_flow": (setting([3], "flows", 0, "fitted", "sample_shape_"), "n_features_in_"),
+    "other_score": (setting("isolation", "parameters", "score"), "unknown score 'isolation'"),
+    "score_of_another_kind": (setting("reconstruction", "parameters", "score"), "BottleneckNetwork"),
+    "score_component": (setting({"component": "MLP", "parameters": {}}, "parameters", "score"), "unknown score MLP"),
+    "contamination": (setting(0.9, "parameters", "contamination"), "contamination must be"),
+    "no_weight": (tensor("flows.0.network.head.weight", None), "head.weight"),
+    "no_codes": (tensor("flows.0.state.1.codes", None), "'codes' is missing"),
+    "codes_of_other_rows": (tensor("flows.0.state.1.codes", torch.ones(48, 7)), "what its score keeps does not fit"),
+    "codes_without_a_number": (tensor("flows.0.state.1.codes", torch.full((48, 2), torch.nan)), "what its score keeps"),
+    "unit": (tensor("flows.0.state.typical", None), "'typical' is missing"),
+    "other_class": (setting("FlowMatchingGenerator", "class"), "unexpected keyword argument 'contamination'"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The bytes of a detector with everything in it."""
+    path = tmp_path_factory.mktemp("saved") / "detector.safetensors"
+    tiny(score="combined").fit(X60, LABELS).save(path)
+    return path.read_bytes()
+
+
+def test_a_file_rewritten_without_a_change_still_loads(saved, path):
+    path.write_bytes(saved)
+    tamper(path, lambda header, tensors: None)
+    assert list(flowmatch.load(path, device="cpu").classes_) == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused(saved, path, damage):
+    change, message = DAMAGES[damage]
+    path.write_bytes(saved)
+    tamper(path, change)
+    with pytest.raises(ValueError, match=message):
+        flowmatch.load(path)
+
+
+def test_a_truncated_file_is_refused(saved, path):
+    path.write_bytes(saved[: len(saved) // 2])
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
+        flowmatch.load(path)
