@@ -41,6 +41,7 @@ class FlowEstimator(Estimator):
     methods here read, and has a method ``_fit_in_place(X, y, sample_weight, fresh)``.
     """
 
+    _after_divergence = "The last good weights are kept on the estimator."
     network_: nn.Module
     n_iter_: int
     history_: dict[str, list[float]]
@@ -233,8 +234,7 @@ class FlowEstimator(Estimator):
         return training.NonFiniteTrainingError(
             f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
             f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "
-            "preprocessing='standardize' or 'quantile' if that range is wide. The last good weights are kept on the "
-            "estimator.",
+            f"preprocessing='standardize' or 'quantile' if that range is wide. {self._after_divergence}",
             error.step,
         )
 

@@ -90,3 +90,12 @@ def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None,
 def take(rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None, part: NDArray[np.intp]) -> Data:
     """A part of the training data."""
     return rows.take(part), None if y is None else y[part], None if weight is None else weight[part]
+
+
+def percentile(scores: Floats, share: float, weight: Floats | None) -> float:
+    """The score below which `share` of the rows, or of their weight, lies."""
+    if weight is None:
+        return float(np.percentile(scores, 100 * share))
+    order = np.argsort(scores)
+    below = np.cumsum(weight[order]) / weight.sum()
+    return float(scores[order][min(int(np.searchsorted(below, share)), len(order) - 1)])

@@ -27,6 +27,8 @@ _SAME = 1e-6
 class NormalFlow(FlowMatchingGenerator):
     """A generator whose warnings and announcements are the detector's business."""
 
+    _after_divergence = "The detector is left as it was."
+
     def _announce(self, samples: Any, components: Any) -> None:
         """Say nothing."""
 
@@ -102,6 +104,11 @@ class Member:
         """Rows that are scored together."""
         size = int(np.prod(self.flow._encoder.code_shape))
         return max(1, min(8192, preprocessing.FITTED_NUMBERS // (size * self.score.copies(size))))
+
+    def scores(self, rows: SampleRows) -> Floats:
+        """Anomaly scores of rows, (n,)."""
+        pieces = rows.chunks(int(np.prod(rows.sample_shape)) * self.rows_at_once)
+        return np.concatenate([self.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])
 
     def contributions(self, X: Floats) -> Floats:
         """What each number of rows X (B, *sample_shape) adds to their scores, under the class that suits them best."""

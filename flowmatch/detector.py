@@ -18,7 +18,7 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._checks import check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
-from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, Data, choose_n_folds, in_order, split_rows, take
+from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, Data, choose_n_folds, in_order, percentile, split_rows, take
 from flowmatch._member import Member, NormalFlow
 from flowmatch._parameters import ALIASES, resolve_components, resolve_network
 from flowmatch._score_attribute import ScoreAttribute
@@ -235,11 +235,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         resolve_components(self)
         score = self._check_parameters()
         self._freeze_parameters()
-        if not fresh and score != self._members[0].score:
-            raise ValueError(
-                f"score was {self._members[0].score!r} in the fit that this one goes on from, and is {score!r} now. "
-                "Set it back, or fit anew with warm_start=False."
-            )
+        if not fresh:
+            self._check_same(score)
         samples = check_samples(self, X, reset=fresh, min_samples=2)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
@@ -256,7 +253,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
             parts = split_rows(len(samples), n_folds, y, random)
         else:
-            parts = [(np.arange(len(samples)), np.arange(0))] * (1 if fresh else len(self._members))
+            parts = [(np.arange(len(samples)), np.arange(0))]
         earlier: list[Any] = [None] * len(parts) if fresh else self._members
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
@@ -267,7 +264,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             if len(held):
                 rows, labels, _ = take(samples, y, weight, held)
                 member = member.calibrated(rows, labels) if before is None else member
-                scores.append(_sums(member, rows))
+                scores.append(member.scores(rows))
             members.append(member)
         self._members = members
         if scores:
@@ -275,7 +272,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             self._calibrate(np.concatenate(scores), None if weight is None else weight[order])
         else:
             self.calibration_ = None
-            self.offset_ = float(np.percentile(-self._scores(samples), 100 * self.contamination))
+            self.offset_ = percentile(-self._scores(samples), self.contamination, weight)
 
     def _fit_member(self, flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None) -> Member:
         """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
@@ -289,7 +286,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
         if not self.trim:
             return fit(flow, *data)
-        ranks = np.argsort(_sums(fit(copy.copy(flow), *data), data[0]), kind="stable")
+        ranks = np.argsort(fit(copy.copy(flow), *data).scores(data[0]), kind="stable")
         kept = ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))]
         if data[1] is not None:  # no class goes as a whole
             kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
@@ -478,6 +475,20 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Keep what the flows and scores will belong to; a file holds these, whatever is set later."""
         self._fitted_parameters = {name: copy.copy(value) for name, value in self.get_params(deep=False).items()}
 
+    def _check_same(self, score: anomaly.Score) -> None:
+        """Raise a ValueError unless training can go on with this score and `contamination`."""
+        was_auto = self.calibration_ is not None
+        if was_auto != self._is_auto("contamination"):
+            raise ValueError(
+                f"contamination is {self.contamination!r}, but in the fit that this one goes on from it was "
+                f"{'' if was_auto else 'not '}'auto'. Set it back, or fit anew with warm_start=False."
+            )
+        if score != self._members[0].score:
+            raise ValueError(
+                f"score was {self._members[0].score!r} in the fit that this one goes on from, and is {score!r} now. "
+                "Set it back, or fit anew with warm_start=False."
+            )
+
     def _check_labels(self, y: Any, *, fresh: bool) -> NDArray[Any] | None:
         """Classes of the normal rows, (n,)."""
         known = None if fresh else getattr(self, "classes_", None)
@@ -522,9 +533,3 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_members" in vars(self)
-
-
-def _sums(member: Member, rows: SampleRows) -> Floats:
-    """Anomaly scores under one flow, (n,)."""
-    pieces = rows.chunks(int(np.prod(rows.sample_shape)) * member.rows_at_once)
-    return np.concatenate([member.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])

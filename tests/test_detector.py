@@ -381,18 +381,22 @@ def test_fit_with_warm_start_goes_on_as_partial_fit_does():
     assert_same_detector(tiny(n_folds=2).fit(X).fit(new), tiny(n_folds=2).fit(new), X)
 
 
-def test_training_goes_on_with_another_contamination():
-    detector = tiny(n_folds=3).fit(line(60)).set_params(contamination=0.1)
-    detector.partial_fit(line(60))
-    assert detector.calibration_ is None
-    assert np.mean(detector.predict(line(60)) == -1) == 0.1
-    detector.set_params(contamination="auto").partial_fit(line(60))
-    assert len(detector.calibration_.scores) == 60
-    mixed = tiny(score="combined").fit(line(60)).set_params(contamination=0.1)
-    with pytest.raises(
-        ValueError, match="score was Combined.*with_outliers=False.* and is Combined.*with_outliers=True"
-    ):
-        mixed.partial_fit(line(60))
+@pytest.mark.parametrize(
+    ("first", "second", "was"), [("auto", 0.1, "it was 'auto'"), (0.1, "auto", "it was not 'auto'")]
+)
+def test_training_does_not_go_on_with_another_kind_of_threshold(first, second, was):
+    detector = tiny(contamination=first).fit(line(60)).set_params(contamination=second)
+    before = detector.score_samples(line(5))
+    with pytest.raises(ValueError, match=f"contamination is {second!r}, .* {was}"):
+        detector.partial_fit(line(60))
+    np.testing.assert_array_equal(detector.score_samples(line(5)), before)
+
+
+def test_the_share_that_is_flagged_goes_by_weight():
+    X, weight = line(60), np.linspace(0.5, 2.5, 60)
+    detector = tiny(contamination=0.2).fit(X, sample_weight=weight)
+    flagged = detector.predict(X) == -1
+    assert 0.2 - weight.max() / weight.sum() <= weight[flagged].sum() / weight.sum() <= 0.2
 
 
 # -- signals, images, fields ------------------------------------------------------------------------------------------
