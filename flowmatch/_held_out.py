@@ -27,6 +27,10 @@ FOLD_STEPS = 250
 """Optimiser steps for each fold of so few rows: their mean makes up for short training."""
 
 
+STEPS_WITH_OUTLIERS = 300
+"""Optimiser steps on a table that holds outliers, which longer training learns too."""
+
+
 def choose_n_folds(n_folds: Any, shape: tuple[int, ...]) -> int:
     """What ``n_folds="auto"`` means for data of `shape`: 5 for tables of less than 500 rows, 1 for all else."""
     if isinstance(n_folds, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,11 +15,30 @@ from torch import Tensor
 
 from flowmatch import anomaly, preprocessing
 from flowmatch._batches import rows_per_batch
-from flowmatch._parameters import resolve_path, resolve_source
+from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, STEPS_WITH_OUTLIERS, Data, take
+from flowmatch._parameters import resolve_network, resolve_path, resolve_source
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.networks import Bottleneck
 from flowmatch.preprocessing import SampleRows
 
 Floats = NDArray[np.float64]
+
+FLOW_PARAMETERS = (
+    "path",
+    "coupling",
+    "source",
+    "loss",
+    "loss_weight",
+    "max_iter",
+    "batch_size",
+    "learning_rate",
+    "training",
+    "solver",
+    "n_steps",
+    "device",
+    "verbose",
+)
+"""Parameters that go to the flows as they are."""
 
 _SAME = 1e-6
 """Relative difference up to which a value counts as that of a constant column."""
@@ -171,3 +191,60 @@ class Member:
         """Pickles hold CPU tensors, and not the copy in double precision."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("field", "_placed_state")}
         return {**state, "state": {name: value.cpu() for name, value in self.state.items()}}
+
+
+def fit_member(
+    flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None, trim: float
+) -> Member:
+    """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
+
+    Scores keep the unit of the first fit when training goes on.
+    """
+
+    def fit(flow: NormalFlow, rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None) -> Member:
+        member = Member.fit(flow, score, rows, y, weight, previous)
+        return member.calibrated(rows, y) if previous is None else member
+
+    if not trim:
+        return fit(flow, *data)
+    ranks = np.argsort(fit(copy.copy(flow), *data).scores(data[0]), kind="stable")
+    kept = ranks[: max(2, len(ranks) - int(trim * len(ranks)))]
+    if data[1] is not None:  # no class goes as a whole
+        kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
+    return fit(flow, *take(*data, np.sort(kept)))
+
+
+def new_flow(
+    detector: Any, score: anomaly.Score, before: Member | None = None, seed: int = 0, *, max_iter: int | None = None
+) -> NormalFlow:
+    """A flow to be trained, for `max_iter` steps unless the user says: a new one, or a copy of the one before."""
+    network: Any = detector.network
+    if isinstance(score, anomaly.Reconstruction):
+        network = Bottleneck(resolve_network(detector), score.size)
+    flow = NormalFlow(
+        network,
+        time_sampler="uniform" if is_auto(detector, "time_sampler") else detector.time_sampler,
+        preprocessing="standardize" if is_auto(detector, "preprocessing") else detector.preprocessing,
+        condition_dropout=0.0,
+        random_state=seed,
+        **{name: getattr(detector, name) for name in FLOW_PARAMETERS},
+    )
+    if detector.max_iter is None:
+        flow.max_iter = max_iter
+    if before is not None:
+        fitted = {name: value for name, value in vars(before.flow).items() if name not in flow.get_params()}
+        flow.__dict__.update(fitted)
+    return flow
+
+
+def short_training(detector: Any, shape: tuple[int, ...], n_flows: int) -> int | None:
+    """Optimiser steps where fewer than those for a generator were measured to do; None elsewhere."""
+    if len(shape) == 2 and not is_auto(detector, "contamination"):
+        return STEPS_WITH_OUTLIERS
+    return FOLD_STEPS if n_flows > 1 and len(shape) == 2 and shape[0] < FEW_ROWS else None
+
+
+def is_auto(detector: Any, name: str) -> bool:
+    """Whether a parameter is left to the detector."""
+    value = getattr(detector, name)
+    return isinstance(value, str) and value == "auto"

@@ -18,33 +18,22 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._checks import check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
-from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, Data, choose_n_folds, in_order, percentile, split_rows, take
-from flowmatch._member import Member, NormalFlow
-from flowmatch._parameters import ALIASES, resolve_components, resolve_network
+from flowmatch._held_out import (
+    choose_n_folds,
+    in_order,
+    percentile,
+    split_rows,
+    take,
+)
+from flowmatch._member import Member, fit_member, is_auto, new_flow, short_training
+from flowmatch._parameters import ALIASES, resolve_components
 from flowmatch._score_attribute import ScoreAttribute
 from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from
 from flowmatch.generator import FlowMatchingGenerator
-from flowmatch.networks import Bottleneck
 from flowmatch.preprocessing import SampleRows
 
 Floats = NDArray[np.float64]
 
-FLOW_PARAMETERS = (
-    "path",
-    "coupling",
-    "source",
-    "loss",
-    "loss_weight",
-    "max_iter",
-    "batch_size",
-    "learning_rate",
-    "training",
-    "solver",
-    "n_steps",
-    "device",
-    "verbose",
-)
-"""Parameters that go to the flows as they are."""
 
 _ROUNDING = 1e-9
 """Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
@@ -84,7 +73,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 "noise_emphasis"} or TimeSampler, default="auto"
         How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
     max_iter, batch_size, learning_rate : default=None
-        As in `FlowMatchingGenerator`; None takes the measured ones, and 250 steps for each fold of less than 500 rows.
+        As in `FlowMatchingGenerator`; None takes the measured ones. In tables these are 250 steps for each fold of less
+        than 500 rows, and 300 steps with a float `contamination`: outliers are learned late.
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
     solver : str, default="midpoint"
@@ -249,7 +239,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             if y is not None:
                 self.classes_ = np.unique(y)
         random = np.random.RandomState(seed_from(self.random_state))
-        if self._is_auto("contamination"):
+        if is_auto(self, "contamination"):
             n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
             parts = split_rows(len(samples), n_folds, y, random)
         else:
@@ -258,9 +248,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
             seed = int(random.randint(2**31 - 1))
-            flow = self._new_flow(score, before, seed, short=len(parts) > 1 and len(samples) < FEW_ROWS)
+            flow = new_flow(self, score, before, seed, max_iter=short_training(self, samples.shape, len(parts)))
             previous = None if before is None else before.state
-            member = self._fit_member(flow, score, take(samples, y, weight, kept), previous)
+            member = fit_member(flow, score, take(samples, y, weight, kept), previous, self.trim)
             if len(held):
                 rows, labels, _ = take(samples, y, weight, held)
                 member = member.calibrated(rows, labels) if before is None else member
@@ -273,50 +263,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         else:
             self.calibration_ = None
             self.offset_ = percentile(-self._scores(samples), self.contamination, weight)
-
-    def _fit_member(self, flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None) -> Member:
-        """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
-
-        Scores keep the unit of the first fit when training goes on.
-        """
-
-        def fit(flow: NormalFlow, rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None) -> Member:
-            member = Member.fit(flow, score, rows, y, weight, previous)
-            return member.calibrated(rows, y) if previous is None else member
-
-        if not self.trim:
-            return fit(flow, *data)
-        ranks = np.argsort(fit(copy.copy(flow), *data).scores(data[0]), kind="stable")
-        kept = ranks[: max(2, len(ranks) - int(self.trim * len(ranks)))]
-        if data[1] is not None:  # no class goes as a whole
-            kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
-        return fit(flow, *take(*data, np.sort(kept)))
-
-    def _new_flow(
-        self, score: anomaly.Score, before: Member | None = None, seed: int = 0, *, short: bool = False
-    ) -> NormalFlow:
-        """A flow to be trained, for fewer steps if `short`: a new one, or a copy of the one before."""
-        network: Any = self.network
-        if isinstance(score, anomaly.Reconstruction):
-            network = Bottleneck(resolve_network(self), score.size)
-        flow = NormalFlow(
-            network,
-            time_sampler="uniform" if self._is_auto("time_sampler") else self.time_sampler,
-            preprocessing="standardize" if self._is_auto("preprocessing") else self.preprocessing,
-            condition_dropout=0.0,
-            random_state=seed,
-            **{name: getattr(self, name) for name in FLOW_PARAMETERS},
-        )
-        if self.max_iter is None and short:
-            flow.max_iter = FOLD_STEPS
-        if before is not None:
-            fitted = {name: value for name, value in vars(before.flow).items() if name not in flow.get_params()}
-            flow.__dict__.update(fitted)
-        return flow
-
-    def _is_auto(self, name: str) -> bool:
-        value = getattr(self, name)
-        return isinstance(value, str) and value == "auto"
 
     # -- the threshold ------------------------------------------------------------------------------------------
 
@@ -446,14 +392,14 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """The score, resolved; raise a ValueError for parameters of the detector that are out of their range."""
         check_number("false_alarm_rate", self.false_alarm_rate, 0.0, 1.0, open_low=True)
         check_number("trim", self.trim, 0.0, 0.5, closed_high=True)
-        if not self._is_auto("contamination"):
+        if not is_auto(self, "contamination"):
             if isinstance(self.contamination, str):
                 raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {self.contamination!r}.")
             check_number("contamination", self.contamination, 0.0, 0.5, open_low=True, closed_high=True)
-        if not self._is_auto("n_folds"):
+        if not is_auto(self, "n_folds"):
             check_count("n_folds", self.n_folds)
         score = resolve_component("score", vars(self)["score"], anomaly.Score, ALIASES["score"])
-        if isinstance(score, anomaly.Combined) and not self._is_auto("contamination"):
+        if isinstance(score, anomaly.Combined) and not is_auto(self, "contamination"):
             return replace(score, with_outliers=True)
         return copy.copy(score)  # what is set later does not reach the fitted one
 
@@ -478,7 +424,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def _check_same(self, score: anomaly.Score) -> None:
         """Raise a ValueError unless training can go on with this score and `contamination`."""
         was_auto = self.calibration_ is not None
-        if was_auto != self._is_auto("contamination"):
+        if was_auto != is_auto(self, "contamination"):
             raise ValueError(
                 f"contamination is {self.contamination!r}, but in the fit that this one goes on from it was "
                 f"{'' if was_auto else 'not '}'auto'. Set it back, or fit anew with warm_start=False."

@@ -20,7 +20,7 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_number
 from flowmatch._estimator import Estimator
-from flowmatch._member import Member
+from flowmatch._member import Member, new_flow
 from flowmatch._packing import (
     Packer,
     Unpacker,
@@ -227,7 +227,7 @@ def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], 
         prefix = f"flows.{k}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         state = {name[6:]: value for name, value in own.items() if name.startswith("state.")}
-        flow = estimator._new_flow(score)
+        flow = new_flow(estimator, score)
         _rebuild_flow(flow, part, own)
         require(flow.sample_shape_ == estimator.sample_shape_, "sample_shape")
         require(type(part["n_rows"]) is int and part["n_rows"] > 0, "n_rows")
