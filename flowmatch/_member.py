@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowmatch import anomaly, preprocessing
 from flowmatch._batches import rows_per_batch
-from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, STEPS_WITH_OUTLIERS, Data, take
+from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, MOST_HELD_OUT, STEPS_WITH_OUTLIERS, Data, take
 from flowmatch._parameters import resolve_network, resolve_path, resolve_source
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import Bottleneck
@@ -89,8 +89,10 @@ class Member:
         return member._with_state(score.fit(member.field, *member._known(rows, y), previous or {}))
 
     def calibrated(self, rows: SampleRows, y: NDArray[Any] | None) -> Member:
-        """The member whose score knows its size on these rows, which the flow was not trained on."""
-        return self._with_state(self.score.calibrate(self.field, self._placed_state, *self._known(rows, y)))
+        """The member whose score knows its size on these rows, at most a thousand of them."""
+        part = np.random.RandomState(0).permutation(len(rows))[:MOST_HELD_OUT]
+        known = self._known(rows.take(part), None if y is None else y[part])
+        return self._with_state(self.score.calibrate(self.field, self._placed_state, *known))
 
     def _with_state(self, state: anomaly.State) -> Member:
         return Member(self.flow, self.score, state, self.n_rows)
@@ -194,24 +196,25 @@ class Member:
 
 
 def fit_member(
-    flow: NormalFlow, score: anomaly.Score, data: Data, previous: anomaly.State | None, trim: float
+    flow: NormalFlow, score: anomaly.Score, data: Data, held_out: Data, previous: anomaly.State | None, trim: float
 ) -> Member:
     """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
 
-    Scores keep the unit of the first fit when training goes on.
+    The score gets its unit from the rows held out, or from those of training if there are none, and keeps that of the
+    first fit when training goes on.
     """
 
-    def fit(flow: NormalFlow, rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None) -> Member:
-        member = Member.fit(flow, score, rows, y, weight, previous)
-        return member.calibrated(rows, y) if previous is None else member
+    def fit(flow: NormalFlow, data: Data, unit: Data) -> Member:
+        member = Member.fit(flow, score, *data, previous)
+        return member.calibrated(*unit[:2]) if previous is None else member
 
-    if not trim:
-        return fit(flow, *data)
-    ranks = np.argsort(fit(copy.copy(flow), *data).scores(data[0]), kind="stable")
-    kept = ranks[: max(2, len(ranks) - int(trim * len(ranks)))]
-    if data[1] is not None:  # no class goes as a whole
-        kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
-    return fit(flow, *take(*data, np.sort(kept)))
+    if trim:
+        ranks = np.argsort(fit(copy.copy(flow), data, data).scores(data[0]), kind="stable")
+        kept = ranks[: max(2, len(ranks) - int(trim * len(ranks)))]
+        if data[1] is not None:  # no class goes as a whole
+            kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
+        data = take(*data, np.sort(kept))
+    return fit(flow, data, held_out if len(held_out[0]) else data)
 
 
 def new_flow(

@@ -250,11 +250,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             seed = int(random.randint(2**31 - 1))
             flow = new_flow(self, score, before, seed, max_iter=short_training(self, samples.shape, len(parts)))
             previous = None if before is None else before.state
-            member = fit_member(flow, score, take(samples, y, weight, kept), previous, self.trim)
+            held_out = take(samples, y, weight, held)
+            member = fit_member(flow, score, take(samples, y, weight, kept), held_out, previous, self.trim)
             if len(held):
-                rows, labels, _ = take(samples, y, weight, held)
-                member = member.calibrated(rows, labels) if before is None else member
-                scores.append(member.scores(rows))
+                scores.append(member.scores(held_out[0]))
             members.append(member)
         self._members = members
         if scores:
