@@ -32,7 +32,7 @@ def main() -> None:
         p = detector.p_values(windows.data)  # 50 windows an hour, one call
         flagged = p <= detector.false_alarm_rate  # as predict does
         print(f"{hour:4d}  {severity:5.2f}  {flagged.mean():6.0%}   {np.median(p):.3f}")
-        # six of 50, each with a chance of 2 %, come up once in some 2000 hours
+        # six of 50, each with a chance of 2 %, come up once in some 400 hours
         if alarm is None and flagged.sum() >= 6:
             alarm = hour
     print("no alarm" if alarm is None else f"alarm in hour {alarm}")

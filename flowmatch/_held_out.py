@@ -31,6 +31,9 @@ STEPS_WITH_OUTLIERS = 300
 """Optimiser steps on a table that holds outliers, which longer training learns too."""
 
 
+_FEW_COPIES = 5
+
+
 def choose_n_folds(n_folds: Any, shape: tuple[int, ...]) -> int:
     """What ``n_folds="auto"`` means for data of `shape`: 5 for tables of less than 500 rows, 1 for all else."""
     if isinstance(n_folds, str):
@@ -39,15 +42,24 @@ def choose_n_folds(n_folds: Any, shape: tuple[int, ...]) -> int:
 
 
 def split_rows(
-    n_rows: int, n_folds: int, y: NDArray[Any] | None, random: np.random.RandomState
+    rows: SampleRows, n_folds: int, y: NDArray[Any] | None, random: np.random.RandomState
 ) -> list[tuple[Index, Index]]:
     """Rows to train on and rows to hold out, one pair a fold; a single fold holds out a fifth, at most 1000.
+
+    Copies of a row, which stand side by side in a table, stay together: a held-out row that was trained on would say
+    nothing of new ones. Where rows repeat five times and more on average they are levels, which new rows repeat too.
 
     Raises
     ------
     ValueError
         If there are too few rows for so many folds.
     """
+    n_rows = len(rows)
+    first = _first_of_copies(rows, y)
+    if len(first) >= max(3, n_folds) and len(first) < n_rows <= _FEW_COPIES * len(first):
+        parts = split_rows(rows.take(first), n_folds, None if y is None else y[first], random)
+        copies = np.cumsum(np.isin(np.arange(n_rows), first)) - 1
+        return [(np.flatnonzero(np.isin(copies, kept)), np.flatnonzero(np.isin(copies, held))) for kept, held in parts]
     if n_folds > n_rows or n_rows < 3:
         raise ValueError(
             f"X has {n_rows} rows with a positive weight: too few for {max(n_folds, 3)} folds, each of which holds "
@@ -69,6 +81,17 @@ def split_rows(
     return [(np.setdiff1d(np.arange(n_rows), fold), fold) for fold in folds]
 
 
+def _first_of_copies(rows: SampleRows, y: NDArray[Any] | None) -> Index:
+    """Numbers of the rows of a sorted table that differ from the row before them; all rows of grids."""
+    if len(rows.sample_shape) > 1 or not rows.in_memory or len(rows) == 0:
+        return np.arange(len(rows))
+    X = rows.array()
+    differs = (X[1:] != X[:-1]).any(axis=1)
+    if y is not None:
+        differs |= y[1:] != y[:-1]
+    return np.flatnonzero(np.append(True, differs))
+
+
 def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None, sample_weight: Any) -> Data:
     """Rows of positive weight; those of a table sorted, and repeated as often as weights that are counts say.
 
@@ -87,6 +110,7 @@ def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None,
     if weight is not None:
         counts = np.asarray(sample_weight, dtype=np.float64)
         if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_NUMBERS:
+            counts = counts / np.gcd.reduce(counts.astype(np.int64))
             order, weight = np.repeat(order, counts[order].astype(np.intp)), None
     return take(SampleRows(X), y, weight, order)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,10 @@ _SAME = 1e-6
 """Relative difference up to which a value counts as that of a constant column."""
 
 
+_FEW_HELD_OUT = 20
+"""So few rows tell no unit, least of all of themselves."""
+
+
 class NormalFlow(FlowMatchingGenerator):
     """A generator whose warnings and announcements are the detector's business."""
 
@@ -63,14 +67,14 @@ class Member:
     score : Score
     state : dict of Tensor
         What the score keeps.
-    n_rows : int
-        Rows that the flow was trained on last.
+    surprise : float
+        What another value in a constant column of a table adds to the score.
     """
 
     flow: NormalFlow
     score: anomaly.Score
     state: anomaly.State
-    n_rows: int
+    surprise: float
 
     @classmethod
     def fit(
@@ -85,17 +89,23 @@ class Member:
         """Train `flow` on the rows and let the score see them; go on with both if there is a `previous` state."""
         condition = rows.array() if score.given_the_row else y
         flow._fit(rows, condition, weight, go_on=previous is not None)
-        member = cls(flow, score, {}, len(rows))
+        if isinstance(flow._conditions, preprocessing.NumberEncoder):  # the training rows; they are not drawn from
+            flow._conditions = replace(flow._conditions, rows=flow._conditions.rows[:1], shares=np.ones(1))
+        member = cls(flow, score, {}, float(ndtri(0.5 / (len(rows) + 1)) ** 2))
         return member._with_state(score.fit(member.field, *member._known(rows, y), previous or {}))
 
     def calibrated(self, rows: SampleRows, y: NDArray[Any] | None) -> Member:
         """The member whose score knows its size on these rows, at most a thousand of them."""
         part = np.random.RandomState(0).permutation(len(rows))[:MOST_HELD_OUT]
         known = self._known(rows.take(part), None if y is None else y[part])
-        return self._with_state(self.score.calibrate(self.field, self._placed_state, *known))
+        member = self._with_state(self.score.calibrate(self.field, self._placed_state, *known))
+        encoder = self.flow._encoder
+        if encoder.is_table and not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
+            member = replace(member, surprise=max(self.surprise, float(np.ptp(member.scores(rows.take(part))))))
+        return member
 
     def _with_state(self, state: anomaly.State) -> Member:
-        return Member(self.flow, self.score, state, self.n_rows)
+        return replace(self, state=state)
 
     @cached_property
     def field(self) -> anomaly.FlowField:
@@ -147,13 +157,8 @@ class Member:
             fixed = np.flatnonzero(~encoder.varying)
             expected = encoder.constants[fixed]
             differs = np.abs(X[:, fixed] - expected) > _SAME * np.abs(expected)
-            found[:, fixed] = np.where(differs, self._surprise, 0.0)
+            found[:, fixed] = np.where(differs, self.surprise, 0.0)
         return found - encoder.log_slopes(X) if self.score.is_density else found
-
-    @property
-    def _surprise(self) -> float:
-        """What another value in a constant column adds: the square of the normal score of a value beyond all rows."""
-        return float(ndtri(0.5 / (self.n_rows + 1)) ** 2)
 
     def _best(self, codes: Tensor, X: Floats) -> Tensor:
         """Contributions under each row's own condition, or under the class of the lowest score."""
@@ -200,8 +205,8 @@ def fit_member(
 ) -> Member:
     """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
 
-    The score gets its unit from the rows held out, or from those of training if there are none, and keeps that of the
-    first fit when training goes on.
+    The score gets its unit from the rows held out, or from those of training if there are hardly any, and keeps that
+    of the first fit when training goes on.
     """
 
     def fit(flow: NormalFlow, data: Data, unit: Data) -> Member:
@@ -214,7 +219,7 @@ def fit_member(
         if data[1] is not None:  # no class goes as a whole
             kept = np.union1d(kept, ranks[np.unique(data[1][ranks], return_index=True)[1]])
         data = take(*data, np.sort(kept))
-    return fit(flow, data, held_out if len(held_out[0]) else data)
+    return fit(flow, data, held_out if len(held_out[0]) >= _FEW_HELD_OUT else data)
 
 
 def new_flow(

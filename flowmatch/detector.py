@@ -26,7 +26,7 @@ from flowmatch._held_out import (
     take,
 )
 from flowmatch._member import Member, fit_member, is_auto, new_flow, short_training
-from flowmatch._parameters import ALIASES, resolve_components
+from flowmatch._parameters import ALIASES, resolve_components, resolve_source
 from flowmatch._score_attribute import ScoreAttribute
 from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from
 from flowmatch.generator import FlowMatchingGenerator
@@ -35,7 +35,7 @@ from flowmatch.preprocessing import SampleRows
 Floats = NDArray[np.float64]
 
 
-_ROUNDING = 1e-9
+_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
 
 
@@ -67,7 +67,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
-    path, coupling, source, loss, loss_weight, training, device, verbose
+    path, coupling, source, loss, loss_weight, training, device
         As in `FlowMatchingGenerator`.
     time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
 "noise_emphasis"} or TimeSampler, default="auto"
@@ -82,6 +82,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Solver and steps of the scores that integrate the flow; read when `fit` is called.
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
+    verbose : bool or int, default=0
+        Show a progress bar for each flow.
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted flows, as `partial_fit` does.
 
@@ -207,7 +209,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
-        The first call is a `fit`. Later ones go on from the fitted weights and scaling. Of the rows that are searched
+        The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
+        as there are flows, and three. Of the rows that are searched
         for neighbours the oldest leave, and of the held-out rows' scores, which set the threshold, likewise.
 
         Parameters
@@ -224,11 +227,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
         resolve_components(self)
         score = self._check_parameters()
+        if score.is_density:
+            resolve_source(self).log_density_terms(torch.zeros(1), torch.ones(1))  # raises if there is none
         self._freeze_parameters()
         if not fresh:
             self._check_same(score)
         samples = check_samples(self, X, reset=fresh, min_samples=2)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
+        if isinstance(sample_weight, torch.Tensor):
+            sample_weight = preprocessing.as_numpy(sample_weight)
         weight = check_weights(sample_weight, len(samples))
         y = self._check_labels(y, fresh=fresh)
         samples, y, weight = in_order(samples, y, weight, sample_weight)
@@ -241,7 +248,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         random = np.random.RandomState(seed_from(self.random_state))
         if is_auto(self, "contamination"):
             n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
-            parts = split_rows(len(samples), n_folds, y, random)
+            parts = split_rows(samples, n_folds, y, random)
         else:
             parts = [(np.arange(len(samples)), np.arange(0))]
         earlier: list[Any] = [None] * len(parts) if fresh else self._members
@@ -257,11 +264,12 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             members.append(member)
         self._members = members
         if scores:
-            order = np.concatenate([held for _, held in parts])
-            self._calibrate(np.concatenate(scores), None if weight is None else weight[order])
+            held = np.concatenate([held for _, held in parts])
+            order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
+            self._calibrate(np.concatenate(scores)[order], None if weight is None else weight[held[order]])
         else:
             self.calibration_ = None
-            self.offset_ = percentile(-self._scores(samples), self.contamination, weight)
+            self.offset_ = self._just_below(percentile(-self._scores(samples), self.contamination, weight))
 
     # -- the threshold ------------------------------------------------------------------------------------------
 
@@ -279,7 +287,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
                 stacklevel=5,
             )
         threshold = found.threshold(self.false_alarm_rate)
-        self.calibration_, self.offset_ = found, -threshold - _ROUNDING * abs(threshold)
+        self.calibration_, self.offset_ = found, self._just_below(-threshold)
+
+    def _just_below(self, score: Any) -> Any:
+        """A score less what rounding may make of it."""
+        return score - _ROUNDING[self._members[0].field.source_scale.dtype] * abs(score)
 
     # -- scores -------------------------------------------------------------------------------------------------
 
@@ -349,8 +361,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
                 f"p_values need rows that were held out of training, but with contamination={self.contamination!r} "
                 "there are none: fit with contamination='auto' on normal data."
             )
-        scores = -self.score_samples(X)
-        return self.calibration_.p_values(scores - _ROUNDING * np.abs(scores))
+        return self.calibration_.p_values(self._just_below(-self.score_samples(X)))
 
     def explain(self, X: Any) -> Any:
         """How much each feature, channel and instant adds to a row's anomaly score.
@@ -368,7 +379,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         samples = check_samples(self, X, reset=False)
         found = np.concatenate(list(self._contributions(samples)))
         if isinstance(X, torch.Tensor):
-            return torch.as_tensor(found, device=X.device)
+            return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
         if hasattr(X, "iloc"):
             import pandas as pd
 
@@ -443,13 +454,16 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             return None
         if not fresh and known is None:
             raise ValueError("y was given, but this detector was fitted without classes.")
-        conditions = preprocessing.fit_conditions(y, None)
+        labels = np.asarray(preprocessing.plain_conditions(y))
+        if not fresh:
+            return labels.ravel()  # the flows refuse those that are new
+        conditions = preprocessing.fit_conditions(y if labels.ndim == 1 else labels.ravel(), None)
         if not isinstance(conditions, preprocessing.LabelEncoder):
             raise ValueError(
                 "y must hold the classes of normal rows, one label each; what came are amounts. Bin them into classes, "
                 "or append them to the columns of X."
             )
-        return np.asarray(preprocessing.plain_conditions(y)).ravel()
+        return labels.ravel()
 
     @property
     def flows_(self) -> list[FlowMatchingGenerator]:

@@ -20,7 +20,7 @@ from flowmatch import anomaly, preprocessing
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_number
 from flowmatch._estimator import Estimator
-from flowmatch._member import Member, new_flow
+from flowmatch._member import Member, NormalFlow, new_flow
 from flowmatch._packing import (
     Packer,
     Unpacker,
@@ -46,7 +46,8 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
 
     The seconds in `history_` are left out (they load as NaN): two runs of one fit differ in them alone.
     """
-    if ESTIMATORS.get(type(estimator).__name__) is not type(estimator):
+    kind = FlowMatchingGenerator if type(estimator) is NormalFlow else type(estimator)
+    if ESTIMATORS.get(kind.__name__) is not kind:
         raise ValueError(f"{type(estimator).__name__} is not a class of flowmatch; save it with pickle or joblib.")
     tensors: dict[str, Tensor] = {}
     pack = Packer(tensors)
@@ -54,7 +55,7 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
     parameters = {**estimator.get_params(deep=False), **estimator._fitted_parameters}
     header = {
         "format_version": FORMAT_VERSION,
-        "class": type(estimator).__name__,
+        "class": kind.__name__,
         "versions": {
             "flowmatch": _version(),
             "torch": torch.__version__,
@@ -96,7 +97,7 @@ def _pack_detector(pack: Packer, estimator: FlowAnomalyDetector) -> dict[str, An
     flows, calibration = [], estimator.calibration_
     for k, member in enumerate(estimator._members):
         tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in member.state.items()}
-        flows.append({"n_rows": member.n_rows, **_pack_flow(Packer(tensors), member.flow)})
+        flows.append({"surprise": member.surprise, **_pack_flow(Packer(tensors), member.flow)})
         pack.tensors.update({f"flows.{k}.{name}": value for name, value in tensors.items()})
     return {
         "flows": flows,
@@ -230,8 +231,8 @@ def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], 
         flow = new_flow(estimator, score)
         _rebuild_flow(flow, part, own)
         require(flow.sample_shape_ == estimator.sample_shape_, "sample_shape")
-        require(type(part["n_rows"]) is int and part["n_rows"] > 0, "n_rows")
-        members.append(Member(flow, score, state, part["n_rows"]))
+        require(isinstance(part["surprise"], float), "surprise")
+        members.append(Member(flow, score, state, part["surprise"]))
     require(len(members) > 0, "flows")
     require(isinstance(saved["offset_"], (int, float)), "offset_")
     estimator._members, estimator.offset_ = members, float(saved["offset_"])

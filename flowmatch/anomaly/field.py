@@ -74,6 +74,6 @@ class FlowField:
         return x0 / self.source_scale
 
     def draw_noise(self, n_draws: int, seed: int) -> Tensor:
-        """Noise (n_draws, *code_shape) that is the same at every call."""
-        generator = torch.Generator(self.source_scale.device).manual_seed(seed)
-        return self.source.draw(n_draws, self.source_scale, generator)
+        """Noise (n_draws, *code_shape) that is the same at every call, on every device."""
+        scale = self.source_scale.float().cpu()  # drawn where every machine draws alike
+        return self.source.draw(n_draws, scale, torch.Generator().manual_seed(seed)).to(self.source_scale)

@@ -93,7 +93,7 @@ def rademacher_probes(n_probes: int, like: Tensor, generator: torch.Generator | 
 
 
 def divergence_probes(like: Tensor, n_probes: int | None = None) -> Tensor | None:
-    """Probes (n_probes, *like.shape) that are the same at every call, or None for the exact trace.
+    """Probes (n_probes, *like.shape) that are the same at every call, on every device, or None for the exact trace.
 
     Without `n_probes`, the trace is exact up to 64 numbers a sample and estimated with 32 probes beyond.
     """
@@ -101,7 +101,7 @@ def divergence_probes(like: Tensor, n_probes: int | None = None) -> Tensor | Non
         n_probes = N_PROBES
     if n_probes is None:
         return None
-    return rademacher_probes(n_probes, like, torch.Generator(like.device).manual_seed(0))
+    return rademacher_probes(n_probes, torch.ones(like.shape), torch.Generator().manual_seed(0)).to(like)
 
 
 @torch.no_grad()
