@@ -23,7 +23,7 @@ MOST_HELD_OUT = 1000
 """With more rows than these the threshold hardly gets better."""
 
 
-FOLD_STEPS = 250
+FOLD_STEPS = 200
 """Optimiser steps for each fold of so few rows: their mean makes up for short training."""
 
 

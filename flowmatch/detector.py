@@ -73,7 +73,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 "noise_emphasis"} or TimeSampler, default="auto"
         How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
     max_iter, batch_size, learning_rate : default=None
-        As in `FlowMatchingGenerator`; None takes the measured ones. In tables these are 250 steps for each fold of less
+        As in `FlowMatchingGenerator`; None takes the measured ones. In tables these are 200 steps for each fold of less
         than 500 rows, and 300 steps with a float `contamination`: outliers are learned late.
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
