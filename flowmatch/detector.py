@@ -221,6 +221,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and for another `score`, network, path or kind of `contamination` than in the fit before.
         """
         return self._fit(X, y, sample_weight, go_on=True)
 
@@ -305,7 +310,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Higher is more normal. A row's result does not depend on the other rows.
+            Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's result does not
+            depend on the other rows.
+
+        Raises
+        ------
+        ValueError
+            For rows of another shape than in training, other columns, NaN or infinity; so do the methods below.
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
         """
         check_is_fitted(self)
         return -self._scores(check_samples(self, X, reset=False))
@@ -339,7 +352,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def p_values(self, X: Any) -> Floats:
         """Conformal p-values: how often a normal row is as abnormal as each row of X.
 
-        Of new normal rows, a share of at most alpha has a p-value of at most alpha (`flowmatch.anomaly.Calibration`).
+        Of new normal rows, a share of about alpha has a p-value of at most alpha (`flowmatch.anomaly.Calibration`).
 
         Parameters
         ----------

@@ -16,8 +16,9 @@ class Calibration:
 
     A new normal row ranks among them like any of them, so the share of normal rows with a p-value of at most alpha is
     at most alpha (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010, for anomalies; Bates et al.,
-    2023, section 2). With several folds, each scored by the model that did not see it, this is cross-conformal
-    prediction (Vovk, 2015): the guarantee is then approximate.
+    2023, section 2). That is exact for scores that do not depend on the held-out rows; "combined" takes its unit from
+    them, so there it holds approximately. So it does with several folds, each scored by the model that did not see it:
+    cross-conformal prediction (Vovk, 2015).
 
     Attributes
     ----------

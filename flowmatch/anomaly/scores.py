@@ -86,7 +86,7 @@ class OneStep(Score):
 class Latent(Score):
     """Squared norm of the noise that the flow, run backwards, takes the row to: ``S = |z_0|^2``.
 
-    Normal rows come from a standard normal, whose squared norm is about their number of columns.
+    With a normal source, normal rows have a squared norm of about their number of columns.
     """
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
