@@ -62,7 +62,15 @@ def assert_the_battery_passes(estimator):
     assert sum(r["status"] == "passed" for r in results) >= len(results) - 1
 
 
-@pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "defaults",
+        "standardised, early stopping",
+        pytest.param("adaln, ot, cosine, heun", marks=pytest.mark.slow),
+        pytest.param("no dropout of conditions", marks=pytest.mark.slow),
+    ],
+)
 def test_scikit_learns_battery_passes_whole(name):
     assert_the_battery_passes(INSTANCES[name])
 
