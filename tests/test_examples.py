@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+ON_GRIDS = ("digits", "mnist", "monitor_vibration")
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in ON_GRIDS else []) for path in EXAMPLES],
+)
 def test_example_runs(path, tmp_path):
     copy = tmp_path / path.name
     copy.write_text(path.read_text())
