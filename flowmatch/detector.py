@@ -52,8 +52,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         As in `FlowMatchingGenerator`.
     score : {"combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding", \
 "reconstruction"} or Score, default="combined"
-        How abnormal a row is. "combined" joins "one_step" and "neighbors" and ranked best over tables; "one_step" is
-        the fastest. See `flowmatch.anomaly` for each.
+        How abnormal a row is. "combined" joins the one-step residual with distances to neighbours in the data and
+        among latent codes (for grids, with the latent norm) and ranked best over tables; "one_step"
+        is the fastest. See `flowmatch.anomaly` for each.
     contamination : "auto" or float, default="auto"
         "auto": the training data are normal, and the threshold is set for `false_alarm_rate` on rows held out of
         training. A float in (0, 0.5]: that share of the training rows is flagged, as elsewhere in scikit-learn;
@@ -63,7 +64,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     n_folds : "auto" or int, default="auto"
         With ``contamination="auto"``, how rows are held out. 1: a random fifth (at most 1000), the flow is trained on
         the others. k > 1: k flows, each trained without one k-th of the rows, whose scores are averaged. "auto" takes
-        5 below 500 rows, and 1 from there on.
+        5 for tables of less than 500 rows, and 1 for all else.
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
@@ -210,8 +211,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
         The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
-        as there are flows, and three. Of the rows that are searched
-        for neighbours the oldest leave, and of the held-out rows' scores, which set the threshold, likewise.
+        as there are flows, and three. Of the rows that are searched for neighbours the oldest leave, and of the
+        held-out rows' scores, which set the threshold, likewise.
 
         Parameters
         ----------
