@@ -4,7 +4,8 @@ Pure functions and small components; a velocity is any callable, and no network 
 """
 
 from flowmatch.flow.couplings import COUPLINGS, Coupling, IndependentCoupling, OptimalTransportCoupling
-from flowmatch.flow.guidance import guide
+from flowmatch.flow.flow_maps import AverageVelocity, follow, jump
+from flowmatch.flow.guidance import guide, guided_velocity
 from flowmatch.flow.likelihood import (
     MOST_EXACT,
     LogLikelihood,
@@ -16,8 +17,17 @@ from flowmatch.flow.likelihood import (
     rademacher_probes,
 )
 from flowmatch.flow.paths import PATHS, CosinePath, LinearPath, Path, VariancePreservingPath, expand_time
-from flowmatch.flow.solvers import ADAPTIVE, FIXED_STEP, Velocity, integrate, time_grid
+from flowmatch.flow.solvers import ADAPTIVE, FIXED_STEP, Velocity, integrate, n_evaluations, time_grid
 from flowmatch.flow.sources import SOURCES, MatchedSource, NormalSource, Source, SparseSource
+from flowmatch.flow.steps import (
+    STEP_SAMPLERS,
+    BetaSteps,
+    DyadicSteps,
+    FixedSteps,
+    LogitNormalSteps,
+    StepSampler,
+    UniformSteps,
+)
 from flowmatch.flow.times import (
     TIME_SAMPLERS,
     DataEmphasisTimes,
@@ -36,13 +46,19 @@ __all__ = [
     "MOST_EXACT",
     "PATHS",
     "SOURCES",
+    "STEP_SAMPLERS",
     "TIME_SAMPLERS",
+    "AverageVelocity",
+    "BetaSteps",
     "CosinePath",
     "Coupling",
     "DataEmphasisTimes",
+    "DyadicSteps",
+    "FixedSteps",
     "IndependentCoupling",
     "LinearPath",
     "LogLikelihood",
+    "LogitNormalSteps",
     "LogitNormalTimes",
     "MatchedSource",
     "NoiseEmphasisTimes",
@@ -51,20 +67,26 @@ __all__ = [
     "Path",
     "Source",
     "SparseSource",
+    "StepSampler",
     "StratifiedTimes",
     "TimeSampler",
     "UShapedTimes",
+    "UniformSteps",
     "UniformTimes",
     "VariancePreservingPath",
     "Velocity",
     "divergence_probes",
     "exact_divergence",
     "expand_time",
+    "follow",
     "guide",
+    "guided_velocity",
     "hutchinson_divergence",
     "integrate",
+    "jump",
     "log_likelihood",
     "log_likelihood_terms",
+    "n_evaluations",
     "rademacher_probes",
     "time_grid",
 ]

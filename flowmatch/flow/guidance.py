@@ -13,12 +13,35 @@ ConditionalVelocity = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """A velocity ``v(x, t, condition)`` with `t` of shape (B,); a row of zeros in `condition` stands for "no condition"."""
 
 
-def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0) -> Velocity:
-    """Bind a condition to a conditional velocity, with guidance.
+def guided_velocity(
+    velocity: ConditionalVelocity, x: Tensor, t: Tensor, condition: Tensor | None, scale: float = 1.0
+) -> Tensor:
+    """A conditional velocity with guidance, (B, *sample_shape).
 
     ``v = v(x, t, null) + scale * (v(x, t, c) - v(x, t, null))`` (Ho and Salimans, 2022, eq. 6, with w + 1 = scale).
     Scale 1 is exactly the conditional field and scale 0 the unconditional one, each at one evaluation a row; any
     other scale evaluates both in one call on twice the rows.
+
+    Parameters
+    ----------
+    velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
+    x : Tensor of shape (B, *sample_shape)
+    t : Tensor of shape (B,)
+    condition : Tensor of shape (B, k), or None for an unconditional field
+    scale : float
+    """
+    if condition is None or scale == 1.0:
+        return velocity(x, t, condition)
+    null = torch.zeros_like(condition)
+    if scale == 0.0:
+        return velocity(x, t, null)
+    both = velocity(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition, null]))
+    conditional, unconditional = both[: len(x)], both[len(x) :]  # halves that a program for any batch can state
+    return torch.lerp(unconditional, conditional, scale)
+
+
+def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0) -> Velocity:
+    """Bind a condition to a conditional velocity, with guidance: `guided_velocity` for the solvers.
 
     Parameters
     ----------
@@ -28,17 +51,6 @@ def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float 
 
     Returns
     -------
-    callable ``(x, t) -> (B, *sample_shape)`` for the solvers; `t` is 0-d
+    callable ``(x, t) -> (B, *sample_shape)``; `t` is 0-d
     """
-    if condition is None or scale == 1.0:
-        return lambda x, t: velocity(x, t.expand(len(x)), condition)
-    null = torch.zeros_like(condition)
-    if scale == 0.0:
-        return lambda x, t: velocity(x, t.expand(len(x)), null)
-    both = torch.cat([condition, null])
-
-    def guided(x: Tensor, t: Tensor) -> Tensor:
-        conditional, unconditional = velocity(torch.cat([x, x]), t.expand(2 * len(x)), both).chunk(2)
-        return torch.lerp(unconditional, conditional, scale)
-
-    return guided
+    return lambda x, t: guided_velocity(velocity, x, t.expand(len(x)), condition, scale)

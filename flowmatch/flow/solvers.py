@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from flowmatch._checks import check_count
 from flowmatch._component import unknown_option
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
@@ -63,6 +64,8 @@ def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> Iterator[
 ONE_STEP: dict[str, Step] = {"euler": euler, "midpoint": midpoint, "heun": heun, "rk4": rk4}
 FIXED_STEP = (*ONE_STEP, "ab2")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+
+_EVALUATIONS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4, "ab2": 1, "flow_map": 1}  # a step
 
 
 def integrate(
@@ -147,3 +150,41 @@ def time_grid(
 ) -> Tensor:
     """Even grid of ``n_steps + 1`` times from `first_time` to 1."""
     return torch.linspace(first_time, 1.0, n_steps + 1, device=device, dtype=dtype)
+
+
+def n_evaluations(method: str, n_steps: int) -> int:
+    """Network evaluations that a fixed-step method makes over `n_steps` steps.
+
+    Parameters
+    ----------
+    method : str
+        "euler", "midpoint", "heun", "rk4" or "ab2", or "flow_map" for the jumps of a flow map.
+    n_steps : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        Evaluations for each sample; a guided velocity counts as one, though its network sees every sample twice.
+
+    Raises
+    ------
+    ValueError
+        If the method is adaptive (its evaluations depend on the field and the tolerances) or unknown, or
+        ``n_steps < 1``.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import n_evaluations
+    >>> n_evaluations("midpoint", 10), n_evaluations("ab2", 10)
+    (20, 11)
+    """
+    if method in ADAPTIVE:
+        raise ValueError(
+            f"method {method!r} chooses its steps itself, so its number of evaluations is not fixed. Choose one of "
+            f"{', '.join(map(repr, _EVALUATIONS))}."
+        )
+    if method not in _EVALUATIONS:
+        raise unknown_option("method", method, _EVALUATIONS)
+    first = 1 if method == "ab2" else 0  # its first step is a midpoint step
+    return first + _EVALUATIONS[method] * check_count("n_steps", n_steps)

@@ -1,0 +1,68 @@
+"""Flow maps: jumps ``F_d(x, t) = x + d U(x, t, d)`` of any length, instead of many small steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from flowmatch.flow.paths import expand_time
+
+AverageVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``U(x, t, step)``, the mean of the velocity along the path from time t to t + step; `t` and `step` are (B,)."""
+
+
+def jump(average_velocity: AverageVelocity, x: Tensor, t: Tensor, step: Tensor) -> Tensor:
+    """The flow map ``F_d(x, t) = x + d U(x, t, d)``, one evaluation.
+
+    Three properties make U an average velocity (Boffi et al., 2024, "Flow Map Matching", section 3): ``F_0`` is the
+    identity, ``dF_d/dd`` at 0 is the velocity, and ``F_{p+q}(x, t) = F_p(F_q(x, t), t + q)``.
+
+    Parameters
+    ----------
+    average_velocity : callable ``(x, t, step) -> (B, *sample_shape)``
+    x : Tensor of shape (B, *sample_shape)
+        States at time `t`.
+    t, step : Tensor of shape (B,)
+        Times and increments; ``t`` and ``t + step`` lie in [0, 1].
+
+    Returns
+    -------
+    Tensor of shape (B, *sample_shape)
+        States at time ``t + step``.
+    """
+    return x + expand_time(step, x) * average_velocity(x, t, step)
+
+
+def follow(average_velocity: AverageVelocity, x: Tensor, times: Tensor, *, return_trajectory: bool = False) -> Tensor:
+    """Carry `x` over the grid `times` by one jump an interval; a row's result never depends on the other rows.
+
+    Parameters
+    ----------
+    average_velocity : callable ``(x, t, step) -> (B, *sample_shape)``
+    x : Tensor of shape (B, *sample_shape)
+    times : Tensor of shape (n_steps + 1,)
+        Monotone grid in [0, 1]; decreasing times jump backwards.
+    return_trajectory : bool
+        Return the states at all times instead of the last one.
+
+    Returns
+    -------
+    Tensor of shape (B, *sample_shape), or (n_steps + 1, B, *sample_shape) with `return_trajectory`
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import follow
+    >>> decay = lambda x, t, step: x * (torch.expm1(-step) / step)[:, None]
+    >>> follow(decay, torch.ones(1, 1), torch.tensor([0.0, 1.0]))
+    tensor([[0.3679]])
+    """
+    states = [x]
+    for t, t_next in itertools.pairwise(times):
+        x = jump(average_velocity, x, t.expand(len(x)), (t_next - t).expand(len(x)))
+        if return_trajectory:
+            states.append(x)
+    return torch.stack(states) if return_trajectory else x

@@ -1,0 +1,192 @@
+"""Step samplers: which jumps (t, d) of a flow map training looks at."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from scipy.special import betaincinv
+from torch import Tensor
+
+from flowmatch._checks import check_count, check_number
+from flowmatch._component import Component
+
+_TABLE = 4096
+"""Intervals of the tabulated quantile function of a beta law."""
+
+_ROUNDING = 1e-6
+
+
+class StepSampler(Component, ABC):
+    """A distribution of jumps: the increment d first, then the time t uniform on [0, 1 - d]."""
+
+    @abstractmethod
+    def draw_steps(
+        self,
+        n_samples: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Increments of shape (n_samples,) in (0, 1]."""
+
+    def draw(
+        self,
+        n_samples: int,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Times and increments, each of shape (n_samples,), with ``t + d <= 1``."""
+        step = self.draw_steps(n_samples, generator, device, dtype)
+        return torch.rand(n_samples, generator=generator, device=device, dtype=dtype) * (1 - step), step
+
+    def check(self) -> None:
+        """Raise a ValueError if draws leave the unit interval; a look at a thousand of them, before training."""
+        t, step = self.draw(1000, torch.Generator().manual_seed(0), dtype=torch.float64)
+        for name, values in (("t", t), ("d", step)):
+            if values.shape != (1000,):
+                raise ValueError(
+                    f"{type(self).__name__} drew {name} of shape {tuple(values.shape)} for 1000 samples; expected "
+                    "(1000,)."
+                )
+        end = t + step
+        if not bool(((step > 0) & (t >= 0) & (end <= 1 + _ROUNDING)).all()):
+            raise ValueError(
+                f"{type(self).__name__} drew jumps with d down to {float(step.min()):.4g}, t down to "
+                f"{float(t.min()):.4g} and t + d up to {float(end.max()):.4g}; expected d > 0, t >= 0 and t + d <= 1."
+            )
+
+
+@dataclass(frozen=True)
+class UniformSteps(StepSampler):
+    """Increments uniform on (0, 1]."""
+
+    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+        return 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class BetaSteps(StepSampler):
+    """Increments from a beta law, by linear interpolation of its tabulated quantile function.
+
+    Parameters
+    ----------
+    a, b : float, default=1.0
+        ``a > b`` favours long jumps, ``a < b`` short ones; 1 and 1 are the uniform law.
+    """
+
+    a: float = 1.0
+    b: float = 1.0
+
+    def validate(self) -> None:
+        for name in ("a", "b"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
+
+    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+        u = 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
+        ranks = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64)
+        table = torch.as_tensor(betaincinv(self.a, self.b, ranks.numpy())).to(u)
+        place = u * _TABLE
+        left = place.long().clamp(max=_TABLE - 1)
+        drawn = torch.lerp(table[left], table[left + 1], place - left)
+        return drawn.clamp(min=torch.finfo(u.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class FixedSteps(StepSampler):
+    """Increments ``1/n``, with jitter: the jumps that sampling in n steps makes.
+
+    Without jitter times are on the grid ``t = j/n``; with it, increments are uniform on ``(1 ± jitter) / n``, cut at
+    1, and times uniform on [0, 1 - d].
+
+    Parameters
+    ----------
+    n_steps : int, default=1
+    jitter : float, default=0.0
+        Relative half-width, in [0, 1).
+    """
+
+    n_steps: int = 1
+    jitter: float = 0.0
+
+    def validate(self) -> None:
+        check_count("n_steps", self.n_steps)
+        check_number("jitter", self.jitter, 0.0, 1.0)
+
+    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+        u = torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
+        return ((1 + self.jitter * (2 * u - 1)) / self.n_steps).clamp(max=1.0)
+
+    def draw(self, n_samples, generator=None, device=None, dtype=None):
+        if self.jitter > 0:
+            return super().draw(n_samples, generator, device, dtype)
+        place = torch.randint(self.n_steps, (n_samples,), generator=generator, device=device)
+        step = torch.full((n_samples,), 1 / self.n_steps, device=device, dtype=dtype)
+        return place * step, step
+
+
+@dataclass(frozen=True)
+class DyadicSteps(StepSampler):
+    """Increments ``1, 1/2, 1/4, ..., 2^-n_halvings``, equally often, at times on their own grid ``t = j d``.
+
+    Every jump then is one that sampling in a power of two of steps makes, and its two halves are drawn as often.
+
+    Parameters
+    ----------
+    n_halvings : int, default=3
+    """
+
+    n_halvings: int = 3
+
+    def validate(self) -> None:
+        check_count("n_halvings", self.n_halvings)
+
+    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+        halvings = torch.randint(self.n_halvings + 1, (n_samples,), generator=generator, device=device)
+        return torch.ldexp(torch.ones(n_samples, device=device, dtype=dtype), -halvings)
+
+    def draw(self, n_samples, generator=None, device=None, dtype=None):
+        step = self.draw_steps(n_samples, generator, device, dtype)
+        u = torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
+        return torch.floor(u / step) * step, step
+
+
+@dataclass(frozen=True)
+class LogitNormalSteps(StepSampler):
+    """From the smaller to the larger of two logit-normal times, as MeanFlow's authors draw them.
+
+    Geng et al. (2025, "Mean Flows for One-step Generative Modeling", section 4.3) have noise at t = 1 and the mean
+    -0.4; with noise at 0 it is 0.4.
+
+    Parameters
+    ----------
+    mean, std : float
+        Of the logit.
+    """
+
+    mean: float = 0.4
+    std: float = 1.0
+
+    def validate(self) -> None:
+        check_number("mean", self.mean, -math.inf)
+        check_number("std", self.std, 0.0, open_low=True)
+
+    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+        return self.draw(n_samples, generator, device, dtype)[1]
+
+    def draw(self, n_samples, generator=None, device=None, dtype=None):
+        normal = torch.randn(2, n_samples, generator=generator, device=device, dtype=dtype)
+        low, high = torch.sigmoid(self.mean + self.std * normal).sort(0).values
+        return low, (high - low).clamp(min=torch.finfo(low.dtype).eps)
+
+
+STEP_SAMPLERS: dict[str, type[StepSampler]] = {
+    "uniform": UniformSteps,
+    "beta": BetaSteps,
+    "fixed": FixedSteps,
+    "dyadic": DyadicSteps,
+    "logit_normal": LogitNormalSteps,
+}
