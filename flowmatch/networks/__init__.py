@@ -3,6 +3,7 @@
 from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
+from flowmatch.networks.flow_maps import InstantVelocity, start_from_velocity
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 from flowmatch.networks.transformer import DiffusionTransformer, Transformer
 from flowmatch.networks.unet import ConvolutionalUNet, UNet
@@ -16,7 +17,9 @@ __all__ = [
     "ConditionedNetwork",
     "ConvolutionalUNet",
     "DiffusionTransformer",
+    "InstantVelocity",
     "ModulatedMLP",
     "Transformer",
     "UNet",
+    "start_from_velocity",
 ]

@@ -77,6 +77,10 @@ class TimeFeatures(nn.Module):
         self.n_features, self.flow_map = n_features, flow_map
         self.size = n_features * (2 if flow_map else 1)
 
+    def columns_of_step(self, offset: int = 0) -> slice:
+        """Where the features of the increment stand, if those of time begin at `offset`; empty for a velocity."""
+        return slice(offset + self.n_features, offset + self.size)
+
     def forward(self, t: Tensor, step: Tensor | None = None) -> Tensor:
         if (step is None) == self.flow_map:
             if self.flow_map:
@@ -101,6 +105,11 @@ class ContextEmbedding(nn.Module):
         if self.embed_condition is not None:
             nn.init.normal_(self.embed_condition.weight, std=min(1.0, (16 / vector_size) ** 0.5))
         self.mix = nn.Linear(width, width)
+
+    @property
+    def step_columns(self) -> tuple[str, slice]:
+        """Which weights of a flow map read the increment: a parameter's name and its columns."""
+        return "embed_time.weight", self.time_features.columns_of_step()
 
     def forward(self, t: Tensor, step: Tensor | None, condition: Tensor) -> Tensor:
         h = self.embed_time(self.time_features(t, step))

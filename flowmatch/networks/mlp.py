@@ -91,6 +91,12 @@ class ConcatenatedMLP(ConditionedNetwork):
         for layer in (self.first, *self.layers):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
+    @property
+    def step_columns(self) -> tuple[str, slice]:
+        """Which weights of a flow map read the increment: a parameter's name and its columns."""
+        size = self.head.out_features
+        return "first.weight", self.time_features.columns_of_step(size)
+
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         inputs = [x.flatten(1), self.time_features(t, step), self._condition_or_zeros(condition, x)]
         h = F.silu(self.first(torch.cat(inputs, dim=1)))
@@ -117,6 +123,11 @@ class ModulatedMLP(ConditionedNetwork):
         self.blocks = nn.ModuleList([block(width, context, settings.dropout) for _ in range(settings.depth)])
         self.last = nn.LayerNorm(width) if normalised else nn.SiLU()
         self.head = zero_initialised(nn.Linear(width, size))
+
+    @property
+    def step_columns(self) -> tuple[str, slice]:
+        """Which weights of a flow map read the increment: a parameter's name and its columns."""
+        return "embed_context.weight", self.time_features.columns_of_step()
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         if self.condition_size == 0 and condition is None and step is None and t.stride(0) == 0:
