@@ -59,15 +59,26 @@ class VelocityObjective:
         condition : Tensor of shape (B, k), optional
         generator : torch.Generator on the device of `x1`, optional
         """
+        x0, x1 = self.draw_pairs(x1, condition, generator)
+        t = self.draw_times(len(x1), generator)
+        condition = self.hide_conditions(condition, generator)
+        return self.residual_loss(network, x0, x1, t, condition)
+
+    def draw_pairs(
+        self, x1: Tensor, condition: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Noise and data as they belong together, each (B, *sample_shape), or windows of them."""
         x0 = self.source.draw(len(x1), self.source_scale, generator)
         if self.crop < 1:
             x0, x1 = random_windows((x0, x1), self.crop, generator)
-        x0 = self._pair(x0, x1, condition)
-        t = self.draw_times(len(x1), generator)
-        if condition is not None and self.condition_dropout > 0:
-            kept = torch.rand(len(x1), 1, generator=generator, device=x1.device) >= self.condition_dropout
-            condition = condition * kept
-        return self.residual_loss(network, x0, x1, t, condition)
+        return self._pair(x0, x1, condition), x1
+
+    def hide_conditions(self, condition: Tensor | None, generator: torch.Generator | None) -> Tensor | None:
+        """Conditions (B, k), a share of the rows replaced by zeros."""
+        if condition is None or self.condition_dropout == 0:
+            return condition
+        shown = torch.rand(len(condition), 1, generator=generator, device=condition.device) >= self.condition_dropout
+        return condition * shown
 
     def draw_times(self, n_samples: int, generator: torch.Generator | None) -> Tensor:
         """Training times of shape (n_samples,) in [path.first_time, 1]."""
@@ -80,7 +91,10 @@ class VelocityObjective:
     ) -> Tensor:
         """Weighted loss of each sample for given noise and times, shape (B,)."""
         target = self.path.velocity(x0, x1, t)
-        residual = network(self.path.interpolate(x0, x1, t), t, condition) - target
+        return self.weigh(network(self.path.interpolate(x0, x1, t), t, condition) - target, t)
+
+    def weigh(self, residual: Tensor, t: Tensor) -> Tensor:
+        """Weighted loss of each sample's residual, shape (B,)."""
         loss = self.loss(residual, t)
         if isinstance(self.weight, UniformWeight):
             return loss

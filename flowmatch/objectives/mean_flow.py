@@ -1,0 +1,177 @@
+"""MeanFlow: a flow map learned from data alone, for samples in one or a few evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowmatch._checks import check_choice, check_number
+from flowmatch._component import Component, resolve_component
+from flowmatch.flow import STEP_SAMPLERS, BetaSteps, StepSampler, expand_time
+from flowmatch.objectives.derivatives import derivative_along
+from flowmatch.objectives.velocity import VelocityObjective
+from flowmatch.objectives.weights import LOSS_WEIGHTS, AdaptiveWeight, LossWeight
+
+VELOCITIES = ("learned", "conditional")
+
+
+class Objective(Component):
+    """What kind of field a generator learns, and how; see `FlowMatching` and `MeanFlow`."""
+
+    flow_map = False
+    """Whether the network is a flow map, which is told the increment too."""
+
+
+@dataclass(frozen=True)
+class FlowMatching(Objective):
+    """Learn the velocity: conditional flow matching (Lipman et al., 2023)."""
+
+
+@dataclass(frozen=True)
+class MeanFlow(Objective):
+    """Learn the average velocity over any interval from data, without a teacher (Geng et al., 2025).
+
+    The average velocity U over [t, t + d] satisfies, with the end ``s = t + d`` held fixed and noise at t = 0,
+
+        ``U = v + d dU/dt``,  the derivative along the flow, in the direction ``(v, 1, -1)`` of (x, t, d)
+
+    (MeanFlow identity; Geng et al., 2025, "Mean Flows for One-step Generative Modeling", eq. 6, with time reversed).
+    The network is pulled towards the right-hand side, whose gradient is stopped.
+
+    Parameters
+    ----------
+    flow_ratio : float, default=0.5
+        Share of each batch with d = 0, where the loss is plain flow matching.
+    velocity : {"learned", "conditional"}, default="learned"
+        What stands for v where d > 0. "learned": the network's own ``U(x, t, 0)``, so that the target is free of the
+        noise in any single pair. "conditional": the pair's velocity, as in the paper.
+    step_sampler : {"uniform", "beta", "fixed", "dyadic", "logit_normal"} or StepSampler, \
+default=BetaSteps(a=1.0, b=1.5)
+        Jumps (t, d).
+    jump_weight : {"adaptive", "uniform", ...} or LossWeight, default=AdaptiveWeight(power=1.0, offset=1.0)
+        Further weight of the rows with d > 0. The default, ``1 / (error + 1)``, keeps a wild target from carrying the
+        training away. Where d = 0 targets are noisy by nature, and a weight that depends on the error moves the
+        minimiser away from the velocity: then more steps give worse samples. That is why the paper's weight, for all
+        rows alike, is an option (``loss_weight="adaptive"``) and not the default.
+    warmup : float, default=0.4
+        Share of the training that learns the velocity alone, which the rest builds on.
+    """
+
+    flow_ratio: float = 0.5
+    velocity: str = "learned"
+    step_sampler: Any = field(default_factory=lambda: BetaSteps(1.0, 1.5))
+    jump_weight: Any = field(default_factory=lambda: AdaptiveWeight(1.0, 1.0))
+    warmup: float = 0.4
+
+    flow_map = True
+
+    def validate(self) -> None:
+        check_number("flow_ratio", self.flow_ratio, 0.0, 1.0)
+        check_number("warmup", self.warmup, 0.0, 1.0)
+        check_choice("velocity", self.velocity, VELOCITIES)
+        resolve_component("step_sampler", self.step_sampler, StepSampler, STEP_SAMPLERS).check()
+        resolve_component("jump_weight", self.jump_weight, LossWeight, LOSS_WEIGHTS)
+
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {"velocity": FlowMatching, "mean_flow": MeanFlow}
+
+
+@dataclass(frozen=True)
+class MeanFlowObjective(VelocityObjective):
+    """The loss of a flow map ``network(x, t, condition, step)``, see `MeanFlow`.
+
+    Parameters
+    ----------
+    settings : MeanFlow
+    guidance_scale : float
+        The field that is learned under a condition is the guided one (Geng et al., 2025, section 4.2): the pair's
+        velocity v_c gives way to ``U(x, t, 0 | null) + scale * (v_c - U(x, t, 0 | null))``.
+
+    Other parameters are those of `VelocityObjective`.
+    """
+
+    settings: MeanFlow = field(default_factory=MeanFlow)
+    guidance_scale: float = 1.0
+
+    def __call__(
+        self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw noise, times and increments, and return the loss of each sample, shape (B,)."""
+        x0, x1 = self.draw_pairs(x1, condition, generator)
+        n_still = round(self.settings.flow_ratio * len(x1))
+        still = self.draw_times(n_still, generator)
+        t, step = self._step_sampler.draw(len(x1) - n_still, generator, still.device, still.dtype)
+        first = self.path.first_time
+        t = torch.cat([still, first + (1 - first) * t])
+        step = torch.cat([torch.zeros_like(still), (1 - first) * step])
+        return self.jump_loss(network, x0, x1, t, step, self.hide_conditions(condition, generator), n_still)
+
+    def jump_loss(
+        self,
+        network: Any,
+        x0: Tensor,
+        x1: Tensor,
+        t: Tensor,
+        step: Tensor,
+        condition: Tensor | None = None,
+        n_still: int = 0,
+    ) -> Tensor:
+        """Loss of each sample for given noise, times and increments, of which the first `n_still` are 0; (B,)."""
+        x = self.path.interpolate(x0, x1, t)
+        velocity = self._guided(network, self.path.velocity(x0, x1, t), x, t, condition)
+        still, moving = slice(0, n_still), slice(n_still, None)
+        known = None if condition is None else condition[moving]
+        target = self.target(network, x[moving], t[moving], step[moving], known, velocity[moving])
+        residual = network(x, t, condition, step) - torch.cat([velocity[still], target])
+        loss = self.weigh(residual, t)
+        error = residual[moving].square().flatten(1).mean(1)
+        weight = self._jump_weight(t[moving], error, self.path)
+        return torch.cat([loss[still], weight * loss[moving]])
+
+    def target(
+        self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None, velocity: Tensor
+    ) -> Tensor:
+        """The right-hand side of the MeanFlow identity, without gradient, (B, *sample_shape)."""
+        with torch.no_grad():
+            if self.settings.velocity == "learned":
+                velocity = network(x, t, condition, torch.zeros_like(t))
+            # the end of the interval stays where it is, so the increment shrinks as t grows
+            direction = (velocity, torch.ones_like(t), -torch.ones_like(t))
+            _, slope = derivative_along(network, x, t, step, condition, direction)
+            return velocity + expand_time(step, x) * slope
+
+    def residual_loss(self, network: Any, x0: Tensor, x1: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Loss of the velocity ``U(x, t, 0)`` alone, shape (B,): what the warm-up minimises."""
+        x = self.path.interpolate(x0, x1, t)
+        velocity = self._guided(network, self.path.velocity(x0, x1, t), x, t, condition)
+        return self.weigh(network(x, t, condition, torch.zeros_like(t)) - velocity, t)
+
+    def _guided(self, network: Any, velocity: Tensor, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        if condition is None or self.guidance_scale == 1.0:
+            return velocity
+        with torch.no_grad():
+            unconditional = network(x, t, torch.zeros_like(condition), torch.zeros_like(t))
+        shown = expand_time((condition != 0).any(1), x)
+        return torch.where(shown, torch.lerp(unconditional, velocity, self.guidance_scale), velocity)
+
+    @property
+    def _step_sampler(self) -> StepSampler:
+        return resolve_component("step_sampler", self.settings.step_sampler, StepSampler, STEP_SAMPLERS)
+
+    @property
+    def _jump_weight(self) -> LossWeight:
+        return resolve_component("jump_weight", self.settings.jump_weight, LossWeight, LOSS_WEIGHTS)
+
+
+@dataclass(frozen=True)
+class InstantVelocityObjective(MeanFlowObjective):
+    """The same loss where all increments are 0."""
+
+    def __call__(
+        self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return VelocityObjective.__call__(self, network, x1, condition, generator)
