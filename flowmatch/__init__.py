@@ -5,6 +5,7 @@
 
 from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.detector import FlowAnomalyDetector
+from flowmatch.distilled import DistilledFlowMap
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "DistilledFlowMap",
     "FlowAnomalyDetector",
     "FlowMatchingGenerator",
     "NonFiniteTrainingError",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowmatch import flow, objectives, preprocessing, training
+from flowmatch import flow, networks, objectives, preprocessing, training
 from flowmatch._batches import rows_per_batch
 from flowmatch._checks import check_choice, check_count
 from flowmatch._estimator import Estimator
@@ -30,8 +32,13 @@ from flowmatch._schedule import Schedule, measured_times, schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
-FROZEN = ("network", "path", "source", "condition_dropout")
-"""Parameters that belong to the fitted weights."""
+FROZEN = ("network", "path", "source", "condition_dropout", "objective")
+"""Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
+
+STEPS = {"flow_map": 1}
+"""Steps where the user does not say, by solver; `MANY_STEPS` for others."""
+
+MANY_STEPS = 10
 
 
 class FlowEstimator(Estimator):
@@ -52,6 +59,10 @@ class FlowEstimator(Estimator):
     _source_scale: Tensor
     _fitted_parameters: dict[str, Any]
     _trainable: list[bool]
+    _predicts_jumps: bool
+    """Whether the network is a flow map."""
+    _jumps_back = False
+    """Whether that has learned jumps from data to noise, too."""
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -60,15 +71,17 @@ class FlowEstimator(Estimator):
         """The parameters that the fitted weights belong to; `set_params` after a fit does not reach them."""
         return SimpleNamespace(**self._fitted_parameters)
 
-    def _freeze_parameters(self, *, fresh: bool) -> None:
-        """Keep what the weights will belong to; refuse to go on with other parts.
+    def _freeze_parameters(self, *, fresh: bool, jumps: bool = False) -> None:
+        """Keep what the weights will belong to, a velocity's or those of jumps; refuse to go on with other parts.
 
         Raises
         ------
         ValueError
             That names the parameter that has changed since the first fit.
         """
-        present = {name: copy.copy(getattr(self, name)) for name in FROZEN}
+        present = {name: copy.copy(getattr(self, name)) for name in FROZEN if hasattr(self, name)}
+        if jumps:
+            present["guidance_scale"] = self.guidance_scale
         if not fresh:
             for name, value in self._fitted_parameters.items():
                 if name != "condition_dropout" and present[name] != value:
@@ -90,12 +103,8 @@ class FlowEstimator(Estimator):
         """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
         options, device = components.options, resolve_device(self.device)
         schedule = schedule_of(self, self._encoder.code_shape, len(X))
-        codes = self._encoder.training_codes(X, device)
-        data = TrainingData(
-            codes,
-            None if self._conditions is None else self._conditions.training_vectors(y, codes.device),
-            None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
-        )
+        data = self._encoded(X, y, weight, device)
+        codes = data.codes
         checkpointer = self._checkpointer(options, data, device, fresh=fresh)
         seed = seed_from(self.random_state)
         if checkpointer is not None:
@@ -105,8 +114,9 @@ class FlowEstimator(Estimator):
         seeds = np.random.RandomState([seed, steps_before]).randint(2**31 - 1, size=5).tolist()
         with isolated_rng(device, seeds[0]):
             if fresh:
-                network = build_network(components.network, self._encoder.code_shape, self._conditions)
-                self.network_ = network.to(device)
+                jumps = components.objective.flow_map
+                network = build_network(components.network, self._encoder.code_shape, self._conditions, flow_map=jumps)
+                self.network_, self._predicts_jumps = network.to(device), jumps
                 part = self._encoder.encode(X.read(X.subset(preprocessing.FITTED_NUMBERS)))
                 self._source_scale = components.source.fit_scale(
                     torch.as_tensor(part, dtype=torch.float32, device=device)
@@ -120,6 +130,9 @@ class FlowEstimator(Estimator):
                     parameter.requires_grad_(trainable)
             self._source_scale = self._source_scale.to(device)
             check_phases(components, network, self._source_scale, self._conditions)
+            if components.objective.flow_map:
+                size = 0 if self._conditions is None else self._conditions.size
+                objectives.check_forward_derivative(network, self._source_scale, size, "objective='mean_flow'")
             plan = self._plan(components, data, schedule, device, seeds)
             run = training.TrainingRun(
                 network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
@@ -128,11 +141,26 @@ class FlowEstimator(Estimator):
                 checkpointer.resume(run)
             self._run_training(run, options, data.codes, checkpointer, seed)
 
+    def _encoded(
+        self,
+        X: preprocessing.SampleRows,
+        y: Any,
+        weight: NDArray[np.float64] | None,
+        device: torch.device | None = None,
+    ) -> TrainingData:
+        """Codes, vectors of conditions and weights of rows, as training wants them."""
+        codes = self._encoder.training_codes(X, self._fitted_device if device is None else device)
+        return TrainingData(
+            codes,
+            None if self._conditions is None else self._conditions.training_vectors(y, codes.device),
+            None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
+        )
+
     def _run_training(
         self,
         run: training.TrainingRun,
         options: training.TrainingOptions,
-        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes,
+        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes | None,
         checkpointer: training.Checkpointer | None,
         seed: int,
     ) -> None:
@@ -168,9 +196,9 @@ class FlowEstimator(Estimator):
         """What the loop needs: the loss of a batch of rows, and the loss on the rows held out."""
         has_conditions = data.condition is not None
 
-        def objective(phase: PhaseComponents) -> objectives.VelocityObjective:
+        def objective(phase: PhaseComponents, kind: Any = objectives.VelocityObjective, **more: Any) -> Any:
             dropout = self.condition_dropout if phase.conditioned else 1.0
-            return objectives.VelocityObjective(
+            return kind(
                 components.path,
                 components.source,
                 components.coupling,
@@ -181,17 +209,27 @@ class FlowEstimator(Estimator):
                 dropout if has_conditions else 0.0,
                 isinstance(self._conditions, preprocessing.LabelEncoder),
                 phase.crop,
+                **more,
             )
 
-        whole = objective(PhaseComponents(components.loss, components.loss_weight))
+        options, plain = components.options, PhaseComponents(components.loss, components.loss_weight)
+        whole, parts = objective(plain), [objective(phase) for phase in components.phases]
+        if isinstance(components.objective, objectives.MeanFlow):
+            settings = {"settings": components.objective, "guidance_scale": self.guidance_scale}
+            whole = objective(plain, objectives.MeanFlowObjective, **settings)
+            parts, options = [whole], components.options
+            if components.objective.warmup > 0:
+                parts = [objective(plain, objectives.InstantVelocityObjective, **settings), whole]
+                shares = (components.objective.warmup, 1 - components.objective.warmup)
+                options = replace(options, phases=tuple(map(training.Phase, shares)))
         kept, held_out = data.split(components.options.held_out, generator_on(device, seeds[3]))
         return training.TrainingPlan(
-            batch_losses=[kept.loss_of(objective(phase)) for phase in components.phases],
+            batch_losses=[kept.loss_of(part) for part in parts],
             n_rows=len(kept.codes),
             max_iter=schedule.max_iter,
             batch_size=schedule.batch_size,
             learning_rate=schedule.learning_rate,
-            options=components.options,
+            options=options,
             sample_weight=kept.weight,
             validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
             data_device=data.codes.device,
@@ -226,9 +264,15 @@ class FlowEstimator(Estimator):
     def _explain_divergence(
         self,
         error: training.NonFiniteTrainingError,
-        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes,
+        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes | None,
         learning_rate: float,
     ) -> training.NonFiniteTrainingError:
+        if codes is None:
+            return training.NonFiniteTrainingError(
+                f"{error}. Try a smaller learning_rate (now {learning_rate:g}) or gradient clipping. "
+                f"{self._after_divergence}",
+                error.step,
+            )
         some = max(1, 2**20 // math.prod(self._encoder.code_shape))
         drawn = codes.draw(torch.arange(min(len(codes), some), device=codes.device))
         return training.NonFiniteTrainingError(
@@ -244,38 +288,74 @@ class FlowEstimator(Estimator):
     def _fitted_device(self) -> torch.device:
         return next(self.network_.parameters()).device
 
+    def _steps_and_solver(self, n_steps: int | None, solver: str | None, *, velocity: bool = False) -> tuple[int, str]:
+        """What a method's arguments, or the estimator's own parameters, come to.
+
+        Parameters
+        ----------
+        velocity : bool
+            The method needs a velocity. A flow map has one, so parameters that ask for jumps count as "auto".
+
+        Raises
+        ------
+        ValueError
+            For values out of range, and jumps where there is no flow map or no use for them.
+        """
+        chosen = self.solver if solver is None else check_choice("solver", solver, SOLVERS)
+        steps = self.n_steps if n_steps is None else n_steps
+        if solver == "flow_map" and (velocity or not self._predicts_jumps):
+            reason = "this method integrates a velocity" if velocity else "this model predicts a velocity"
+            raise ValueError(f"solver='flow_map' makes the jumps of a flow map, but {reason}; take solver='midpoint'.")
+        if chosen == "auto" or (velocity and chosen == "flow_map"):
+            chosen = "flow_map" if self._predicts_jumps and not velocity else "midpoint"
+            steps = n_steps if self._predicts_jumps and velocity else steps  # those for jumps are too few for it
+        return check_count("n_steps", STEPS.get(chosen, MANY_STEPS) if steps is None else steps), chosen
+
     def _integrate(
         self,
         x: Tensor,
         condition: Tensor | None,
         *,
-        n_steps: int | None,
-        solver: str | None,
+        n_steps: int,
+        solver: str,
         guidance_scale: float = 1.0,
         backward: bool = False,
         network: nn.Module | None = None,
         batch_size: int | None = None,
+        return_trajectory: bool = False,
     ) -> Tensor:
-        """Carry noise to data (or back) in batches; a row's result does not depend on the batches."""
-        solver = self.solver if solver is None else check_choice("solver", solver, SOLVERS)
-        n_steps = check_count("n_steps", self.n_steps if n_steps is None else n_steps)
-        path = resolve_path(self._as_fitted)
-        times = flow.time_grid(n_steps, path.first_time, device=x.device, dtype=x.dtype)
+        """Carry noise to data (or back) in batches; a row's result does not depend on the batches.
+
+        With `return_trajectory`, the states at all times, (n_steps + 1, B, *code_shape).
+        """
+        times = flow.time_grid(n_steps, resolve_path(self._as_fitted).first_time, device=x.device, dtype=x.dtype)
         times = times.flip(0) if backward else times
         network = self.network_ if network is None else network
+        if self._predicts_jumps and solver != "flow_map":
+            network, guidance_scale = networks.InstantVelocity(network), 1.0  # guided already
+
+        def carry(part: Tensor, known: Tensor | None) -> Tensor:
+            if solver == "flow_map":
+                jumps = functools.partial(_jump_of, network, known)
+                return flow.follow(jumps, part, times, return_trajectory=return_trajectory)
+            velocity = flow.guide(network, known, guidance_scale)
+            return flow.integrate(velocity, part, times, solver, return_trajectory=return_trajectory)
+
         rows = batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
         conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
         with torch.no_grad():
-            parts = [
-                flow.integrate(flow.guide(network, c, guidance_scale), part, times, solver)
-                for part, c in zip(x.split(rows), conditions, strict=True)
-            ]
-        return torch.cat(parts)
+            parts = [carry(part, c) for part, c in zip(x.split(rows), conditions, strict=True)]
+        return torch.cat(parts, dim=1 if return_trajectory else 0)
 
     def _inspection_network(self) -> nn.Module:
         """The network in double precision where the device has it: codes should be exact to the solver."""
         device = self._fitted_device
         return self.network_ if device.type == "mps" else copy.deepcopy(self.network_).double()
+
+    def _inspection_velocity(self) -> nn.Module:
+        """The velocity in that precision; of a flow map, that of increments of 0."""
+        network = self._inspection_network()
+        return networks.InstantVelocity(network) if self._predicts_jumps else network
 
     # -- conditions ---------------------------------------------------------------------------------------------
 
@@ -316,6 +396,26 @@ class FlowEstimator(Estimator):
             return None
         return self._conditions.container.wrap(self._conditions.expand(preprocessing.plain_conditions(y), n_samples))
 
+    def export(
+        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
+    ) -> None:
+        """Write a sampler to a file that runs without flowmatch: noise and condition in, samples out.
+
+        Parameters
+        ----------
+        path : path-like
+        format : {"torch_export", "onnx"}, default="torch_export"
+        n_steps : int, optional
+            Steps that the sampler takes, in place of the estimator's own.
+        quantize : {None, "int8"}, default=None
+            "int8" stores the weights of matrix products in 8 bits (ONNX only).
+
+        See `flowmatch.export.export` for inputs, outputs and errors.
+        """
+        from flowmatch.export import export
+
+        export(self, path, format=format, n_steps=n_steps, quantize=quantize)
+
     # -- scikit-learn, pickle, files ----------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
@@ -339,3 +439,7 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def _jump_of(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:
+    return network(x, t, condition, step)

@@ -121,8 +121,7 @@ class Member:
             resolve_path(flow._as_fitted),
             resolve_source(flow._as_fitted),
             flow._source_scale.to(next(network.parameters())),
-            flow.n_steps,
-            flow.solver,
+            *flow._steps_and_solver(None, None),
             rows_per_batch(flow._encoder.code_shape, flow._fitted_device),
         )
 

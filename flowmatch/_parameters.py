@@ -19,7 +19,7 @@ from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
 from flowmatch.networks import MLP, AutoNetwork, Transformer, UNet
 
-SOLVERS = (*flow.FIXED_STEP, *flow.ADAPTIVE)
+SOLVERS = ("auto", "flow_map", *flow.FIXED_STEP, *flow.ADAPTIVE)
 
 ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
     "network": {"auto": AutoNetwork, "mlp": MLP, "unet": UNet, "transformer": Transformer},
@@ -29,6 +29,7 @@ ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
     "time_sampler": dict(flow.TIME_SAMPLERS),
     "loss": dict(objectives.LOSSES),
     "loss_weight": dict(objectives.LOSS_WEIGHTS),
+    "objective": dict(objectives.OBJECTIVES),
     "preprocessing": dict(preprocessing.TRANSFORMS),
     "score": dict(anomaly.SCORES),
 }
@@ -61,6 +62,7 @@ class Components:
     network: NetworkFactory
     options: training.TrainingOptions
     phases: tuple[PhaseComponents, ...]
+    objective: objectives.Objective
 
 
 def resolve_components(estimator: Any) -> Components:
@@ -76,13 +78,15 @@ def resolve_components(estimator: Any) -> Components:
             check_count(name, getattr(estimator, name))
     if estimator.learning_rate is not None:
         check_number("learning_rate", estimator.learning_rate, 0.0, open_low=True)
-    check_count("n_steps", estimator.n_steps)
+    if estimator.n_steps is not None:
+        check_count("n_steps", estimator.n_steps)
     check_choice("solver", estimator.solver, SOLVERS)
     options = estimator.training if estimator.training is not None else training.TrainingOptions()
     if not isinstance(options, training.TrainingOptions):
         raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
     options.validate()
     resolve_device(estimator.device)
+    objective = resolve_objective(estimator, options)
     loss, loss_weight = _resolve_loss(estimator.loss), _resolve_weight(estimator.loss_weight)
     return Components(
         resolve_path(estimator),
@@ -103,7 +107,33 @@ def resolve_components(estimator: Any) -> Components:
             for phase in options.phases
         )
         or (PhaseComponents(loss, loss_weight),),
+        objective,
     )
+
+
+def resolve_objective(estimator: Any, options: training.TrainingOptions) -> objectives.Objective:
+    """What kind of field an estimator learns; a velocity where it does not say.
+
+    Raises
+    ------
+    ValueError
+        For solvers and training options that do not go with the objective.
+    """
+    name = getattr(estimator, "objective", "velocity")
+    objective = resolve_component("objective", name, objectives.Objective, ALIASES["objective"])
+    if estimator.solver == "flow_map" and not objective.flow_map:
+        raise ValueError(
+            "solver='flow_map' makes the jumps of a flow map, but this model learns a velocity: choose "
+            "objective='mean_flow', distil it with DistilledFlowMap, or take solver='midpoint'."
+        )
+    if objective.flow_map and options.phases:
+        raise ValueError("training phases do not go with objective='mean_flow', which has its own (MeanFlow.warmup).")
+    if objective.flow_map and options.compile:
+        raise ValueError(
+            "training with compile=True does not go with objective='mean_flow': torch.compile gives no "
+            "forward-mode derivatives."
+        )
+    return objective
 
 
 def resolve_path(estimator: Any) -> flow.Path:
@@ -129,7 +159,11 @@ def resolve_network(estimator: Any) -> NetworkFactory:
 
 
 def build_network(
-    factory: NetworkFactory, code_shape: tuple[int, ...], conditions: preprocessing.ConditionEncoder | None
+    factory: NetworkFactory,
+    code_shape: tuple[int, ...],
+    conditions: preprocessing.ConditionEncoder | None,
+    *,
+    flow_map: bool = False,
 ) -> nn.Module:
     """Call a factory and check what it gives.
 
@@ -138,9 +172,9 @@ def build_network(
     """
     size = 0 if conditions is None else conditions.size
     if conditions is not None and conditions.context_channels and _takes_context(factory):
-        network = factory(code_shape, size, False, context_channels=conditions.context_channels)
+        network = factory(code_shape, size, flow_map, context_channels=conditions.context_channels)
     else:
-        network = factory(code_shape, size, False)
+        network = factory(code_shape, size, flow_map)
     if not isinstance(network, nn.Module):
         raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
     if not any(p.requires_grad for p in network.parameters()):

@@ -93,6 +93,24 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     return weight / weight[weight > 0].mean()
 
 
+def drop_weightless(
+    samples: SampleRows, y: Any, weight: NDArray[np.float64]
+) -> tuple[SampleRows, Any, NDArray[np.float64] | None]:
+    """Leave out rows of weight 0; weights that are all equal are no weights."""
+    kept = weight > 0
+    if kept.sum() < 2:
+        raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
+    if y is not None and not kept.all():
+        if isinstance(y, torch.Tensor):
+            y = y[torch.as_tensor(kept, device=y.device)]
+        else:
+            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+    weight = weight[kept]
+    if not kept.all():
+        samples = samples.take(np.flatnonzero(kept))
+    return samples, y, weight if np.ptp(weight) > 0 else None
+
+
 def check_lengths(n_rows: int, **arrays: Any) -> None:
     """Arrays must have as many rows as X; None and scalars pass.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -13,29 +12,29 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from flowmatch import preprocessing
+from flowmatch._announce import announce
 from flowmatch._base import FlowEstimator
 from flowmatch._batches import blocks
-from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch._checks import check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import (
-    SOLVERS,
     Components,
     resolve_components,
     resolve_path,
     resolve_source,
     resolve_transform,
 )
-from flowmatch._schedule import measured_times, schedule_of
+from flowmatch._training_data import TrainingData
 from flowmatch._validation import (
     check_codes,
     check_layout,
     check_lengths,
     check_samples,
     check_weights,
+    drop_weightless,
     generator_on,
     seed_from,
 )
-from flowmatch.networks import AutoNetwork
 
 
 class FlowMatchingGenerator(DensityMixin, FlowEstimator):
@@ -52,6 +51,11 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
         fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
         ``forward(x, t, condition=None)``; if it takes `context_channels`, it is told how many channels of a grid the
         condition ends in.
+    objective : {"velocity", "mean_flow"} or Objective, default="velocity"
+        What the network learns. "velocity": the flow's velocity, which sampling integrates in some ten steps.
+        "mean_flow": the average velocity over any stretch of time (`flowmatch.objectives.MeanFlow`), for samples in
+        one evaluation or a few, at about six times the cost of training; distilling a velocity with
+        `DistilledFlowMap` gives better samples for less.
     path : {"linear", "vp", "cosine"} or Path, default="linear"
         How noise and data are mixed along time.
     coupling : {"independent", "ot"} or Coupling, default="independent"
@@ -85,12 +89,15 @@ default="uniform"
         Share of training rows whose condition is hidden, so that the model learns the unconditional distribution
         too; guidance needs that. No effect without conditions.
     guidance_scale : float, default=1.0
-        Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it.
-    solver : str, default="midpoint"
+        Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
+        ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
+    solver : str, default="auto"
         "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
-        "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch).
-    n_steps : int, default=10
-        Steps of the fixed-step solvers.
+        "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the jumps of a
+        model with ``objective="mean_flow"``, one evaluation each). "auto" takes "flow_map" where there is one, else
+        "midpoint".
+    n_steps : int or None, default=None
+        Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.
     device : "auto", str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     random_state : int, RandomState or None, default=None
@@ -141,6 +148,7 @@ default="uniform"
         self,
         network="auto",
         *,
+        objective="velocity",
         path="linear",
         coupling="independent",
         source="normal",
@@ -154,14 +162,15 @@ default="uniform"
         preprocessing="auto",
         condition_dropout=0.1,
         guidance_scale=1.0,
-        solver="midpoint",
-        n_steps=10,
+        solver="auto",
+        n_steps=None,
         device="auto",
         random_state=None,
         verbose=0,
         warm_start=False,
     ):
         self.network = network
+        self.objective = objective
         self.path = path
         self.coupling = coupling
         self.source = source
@@ -240,7 +249,7 @@ default="uniform"
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
-            samples, y, weight = _drop_weightless(samples, y, weight)
+            samples, y, weight = drop_weightless(samples, y, weight)
         if fresh:
             if isinstance(self.network, str) and self.network != "mlp":
                 check_layout(samples.shape)
@@ -255,7 +264,7 @@ default="uniform"
             self._require_conditions(y)
         if not fresh and self._conditions is not None:
             self._conditions = self._conditions.with_shares_of(preprocessing.plain_conditions(y), weight)
-        self._freeze_parameters(fresh=fresh)
+        self._freeze_parameters(fresh=fresh, jumps=components.objective.flow_map)
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)
         if fresh:
@@ -264,30 +273,7 @@ default="uniform"
 
     def _announce(self, samples: preprocessing.SampleRows, components: Components) -> None:
         """Say what was picked, and warn where quality must suffer."""
-        if isinstance(self._conditions, preprocessing.LabelEncoder):
-            rare = self._conditions.counts < 2
-            if rare.any():
-                warnings.warn(
-                    f"{int(rare.sum())} of {len(rare)} classes have a single row (such as {self.classes_[rare][0]!r}): "
-                    "samples of such a class will be close to copies of it.",
-                    UserWarning,
-                    stacklevel=5,
-                )
-        if _all_equal(samples):
-            warnings.warn("all rows of X are equal: samples will be copies of that row.", UserWarning, stacklevel=5)
-        elif len(samples) < 50:
-            warnings.warn(
-                f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.",
-                UserWarning,
-                stacklevel=5,
-            )
-        if self.verbose:
-            shape, network = self._encoder.code_shape, components.network
-            print(
-                f"preprocessing: {self.preprocessing_!r}, conditions: {type(self._conditions).__name__}\n"
-                f"network: {network.choose(shape) if isinstance(network, AutoNetwork) else network!r}\n"
-                f"{schedule_of(self, shape, len(samples))}, {components.time_sampler or measured_times(shape)}"
-            )
+        announce(self, samples, components)
 
     # -- sampling -----------------------------------------------------------------------------------------------
 
@@ -302,6 +288,7 @@ default="uniform"
         guidance_scale: float | None = None,
         batch_size: int | None = None,
         return_y: bool = False,
+        return_trajectory: bool = False,
     ) -> Any:
         """Draw new samples.
 
@@ -321,11 +308,14 @@ default="uniform"
             not depend on it.
         return_y : bool, default=False
             Return the conditions too.
+        return_trajectory : bool, default=False
+            Return the way from noise to samples instead: the states at the even times of the steps, in X's units but
+            not on its grids of values.
 
         Returns
         -------
         X : as in `fit`: DataFrame, numpy array or torch tensor of shape (n_samples, *sample_shape)
-            Same columns, dtypes and ranges.
+            Same columns, dtypes and ranges. With `return_trajectory`, an array (n_steps + 1, n_samples, *sample_shape).
         y : only with `return_y`, of length n_samples
         """
         check_is_fitted(self)
@@ -339,6 +329,7 @@ default="uniform"
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
+        steps, method = self._steps_and_solver(n_steps, solver)
         condition = self._condition_pieces(y, n_samples)
         source, generator = resolve_source(self._as_fitted), generator_on(self._fitted_device, int(seeds[1]))
         parts = []
@@ -346,13 +337,14 @@ default="uniform"
             codes = self._integrate(
                 source.draw(rows.stop - rows.start, self._source_scale, generator),
                 condition(rows),
-                n_steps=n_steps,
-                solver=solver,
+                n_steps=steps,
+                solver=method,
                 guidance_scale=scale,
                 batch_size=batch_size,
+                return_trajectory=return_trajectory,
             )
-            parts.append(self._encoder.container.narrow(self._encoder.restore(_to_numpy(codes))))
-        X = self._encoder.container.wrap(np.concatenate(parts))
+            parts.append(self._states(codes) if return_trajectory else self._samples(codes))
+        X = np.concatenate(parts, axis=1) if return_trajectory else self._encoder.container.wrap(np.concatenate(parts))
         return (X, self._wrap_condition(y, n_samples)) if return_y else X
 
     # -- densities ----------------------------------------------------------------------------------------------
@@ -397,13 +389,14 @@ default="uniform"
         samples = check_samples(self, X, reset=False)
         if n_probes is not None:
             check_count("n_probes", n_probes)
+        steps, method = self._steps_and_solver(n_steps, solver, velocity=True)
         density = CodeDensity(
-            self._inspection_network(),
+            self._inspection_velocity(),
             resolve_source(self._as_fitted),
             self._source_scale,
             resolve_path(self._as_fitted).first_time,
-            check_count("n_steps", self.n_steps if n_steps is None else n_steps),
-            self.solver if solver is None else check_choice("solver", solver, SOLVERS),
+            steps,
+            method,
             n_probes,
         )
         mixture = y is None and isinstance(self._conditions, preprocessing.LabelEncoder)
@@ -471,7 +464,42 @@ default="uniform"
         carried = self._carry(codes, condition, n_steps, solver, backward=False)
         return self._encoder.container.wrap(self._encoder.decode(carried))
 
+    # -- what a student learns from -----------------------------------------------------------------------------
+
+    def _data_of(self, X: Any, y: Any, sample_weight: Any) -> TrainingData:
+        """Rows like those of `fit`, checked and encoded as there."""
+        samples = check_samples(self, X, reset=False, min_samples=2)
+        check_lengths(len(samples), y=y, sample_weight=sample_weight)
+        weight = check_weights(sample_weight, len(samples))
+        if weight is not None:
+            samples, y, weight = drop_weightless(samples, y, weight)
+        self._require_conditions(y)
+        return self._encoded(samples, None if y is None else preprocessing.plain_conditions(y), weight)
+
+    def _own_data(self, n_samples: int, seed: int, *, with_samples: bool) -> TrainingData:
+        """Samples of the model's own, or their conditions alone and zeros in place of the samples."""
+        if with_samples:
+            X, y = self.sample(n_samples, random_state=seed, return_y=True)
+            return self._data_of(X, y, None)
+        conditions, device = self._conditions, self._fitted_device
+        y = None if conditions is None else conditions.draw(n_samples, np.random.RandomState(seed))
+        zeros = torch.zeros(1, device=device).expand(n_samples, *self._encoder.code_shape)
+        return TrainingData(
+            preprocessing.TrainingCodes(preprocessing.Identity(), zeros, None),
+            None if conditions is None else conditions.training_vectors(y, device),
+            None,
+        )
+
     # -- how the methods share their work -----------------------------------------------------------------------
+
+    def _samples(self, codes: Tensor) -> NDArray[Any]:
+        """Codes (n, *code_shape) in the data's units, ranges and precision."""
+        return self._encoder.container.narrow(self._encoder.restore(_to_numpy(codes)))
+
+    def _states(self, codes: Tensor) -> NDArray[np.float64]:
+        """States (n_steps + 1, n, *code_shape) in the data's units."""
+        states = self._encoder.decode(_to_numpy(codes.flatten(0, 1)))
+        return states.reshape(*codes.shape[:2], *self.sample_shape_)
 
     def _carry(
         self,
@@ -483,12 +511,15 @@ default="uniform"
         backward: bool,
     ) -> NDArray[np.float64]:
         """Integrate codes forwards or backwards in double precision."""
+        # the two directions undo each other: by the velocity, unless jumps were learned both ways
+        jumps = self._jumps_back or (solver == "flow_map" and not backward)
+        steps, method = self._steps_and_solver(n_steps, solver, velocity=not jumps)
         network = self._inspection_network()
         dtype = next(network.parameters()).dtype
         x = torch.as_tensor(codes, dtype=dtype, device=self._fitted_device)
         condition = None if condition is None else condition.to(dtype)
         return _to_numpy(
-            self._integrate(x, condition, n_steps=n_steps, solver=solver, backward=backward, network=network)
+            self._integrate(x, condition, n_steps=steps, solver=method, backward=backward, network=network)
         )
 
     def _mixture_density(
@@ -506,6 +537,12 @@ default="uniform"
         return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)
 
     def _check_guidance(self, scale: float) -> None:
+        if getattr(self, "_predicts_jumps", False) and scale != self._as_fitted.guidance_scale:
+            raise ValueError(
+                f"guidance_scale={scale:g}, but this model's jumps were learned with "
+                f"guidance_scale={self._as_fitted.guidance_scale:g}, which cannot be changed afterwards: fit or distil "
+                "it anew."
+            )
         if scale == 1.0:
             return
         if self._conditions is None:
@@ -515,30 +552,6 @@ default="uniform"
                 f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
                 "condition_dropout > 0, such as 0.1."
             )
-
-
-def _drop_weightless(
-    samples: preprocessing.SampleRows, y: Any, weight: NDArray[np.float64]
-) -> tuple[preprocessing.SampleRows, Any, NDArray[np.float64] | None]:
-    """Leave out rows of weight 0; weights that are all equal are no weights."""
-    kept = weight > 0
-    if kept.sum() < 2:
-        raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
-    if y is not None and not kept.all():
-        if isinstance(y, Tensor):
-            y = y[torch.as_tensor(kept, device=y.device)]
-        else:
-            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
-    weight = weight[kept]
-    if not kept.all():
-        samples = samples.take(np.flatnonzero(kept))
-    return samples, y, weight if np.ptp(weight) > 0 else None
-
-
-def _all_equal(samples: preprocessing.SampleRows) -> bool:
-    """Whether every sample is the first one."""
-    first = samples.read(np.zeros(1, dtype=np.intp))
-    return all((chunk == first).all() for _, chunk in samples.chunks())
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:

@@ -6,17 +6,19 @@ class, parameters, fitted state, and library versions. Identical models give ide
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import sklearn
 import torch
-from torch import Tensor
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
-from flowmatch import anomaly, preprocessing
+from flowmatch import anomaly, networks, preprocessing
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_number
 from flowmatch._estimator import Estimator
@@ -33,16 +35,20 @@ from flowmatch._packing import (
 from flowmatch._parameters import build_network, resolve_components, resolve_network
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.detector import FlowAnomalyDetector
+from flowmatch.distillation import CorrectedVelocity, TeacherVelocity
+from flowmatch.distilled import DistilledFlowMap
 from flowmatch.generator import FlowMatchingGenerator
 
 FORMAT_VERSION = 2
 ESTIMATORS: dict[str, type[Estimator]] = {
-    estimator.__name__: estimator for estimator in (FlowMatchingGenerator, FlowAnomalyDetector)
+    estimator.__name__: estimator for estimator in (FlowMatchingGenerator, FlowAnomalyDetector, DistilledFlowMap)
 }
+_VELOCITY = "network.velocity."
+"""Names of the weights of a teacher that a student corrects begin so."""
 
 
-def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
-    """Write a fitted estimator; see `FlowMatchingGenerator.save`.
+def save(estimator: Estimator, path: str | os.PathLike[str], *, teacher: bool = True) -> None:
+    """Write a fitted estimator; see `FlowMatchingGenerator.save` and, for `teacher`, `DistilledFlowMap.save`.
 
     The seconds in `history_` are left out (they load as NaN): two runs of one fit differ in them alone.
     """
@@ -51,8 +57,6 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{type(estimator).__name__} is not a class of flowmatch; save it with pickle or joblib.")
     tensors: dict[str, Tensor] = {}
     pack = Packer(tensors)
-    # those that the weights belong to, whatever was set since
-    parameters = {**estimator.get_params(deep=False), **estimator._fitted_parameters}
     header = {
         "format_version": FORMAT_VERSION,
         "class": kind.__name__,
@@ -62,13 +66,51 @@ def save(estimator: Estimator, path: str | os.PathLike[str]) -> None:
             "numpy": np.__version__,
             "sklearn": sklearn.__version__,
         },
-        "parameters": {name: pack.parameter(name, value) for name, value in parameters.items()},
+        "parameters": _pack_parameters(pack, estimator),
     }
     if isinstance(estimator, FlowAnomalyDetector):
         header |= _pack_detector(pack, estimator)
+    elif isinstance(estimator, DistilledFlowMap):
+        header |= _pack_distilled(pack, estimator, teacher)
     elif isinstance(estimator, FlowEstimator):
         header |= _pack_flow(pack, estimator)
     write_tensors(path, tensors, header)
+
+
+def _pack_parameters(pack: Packer, estimator: Estimator) -> dict[str, Any]:
+    """An estimator's parameters: of those that the weights belong to the fitted ones, whatever was set since."""
+    parameters = {**estimator.get_params(deep=False), **getattr(estimator, "_fitted_parameters", {})}
+    packed = {name: pack.parameter(name, value) for name, value in parameters.items() if name != "estimator"}
+    return packed
+
+
+def _pack_distilled(pack: Packer, estimator: DistilledFlowMap, teacher: bool) -> dict[str, Any]:
+    """The student, and the parameters of its teacher."""
+    student, source = estimator.student_, estimator.unwrapped_estimator
+    source = source.student_ if isinstance(source, DistilledFlowMap) else source
+    packed: dict[str, Any] = {
+        "estimator": {"class": type(source).__name__, "parameters": _pack_parameters(pack, source)},
+        "student": {"class": type(student).__name__, "parameters": _pack_parameters(pack, student)},
+        "weights": ["student"],
+    }
+    packed["student"] |= _pack_flow(pack, student)
+    known = {name: value for name, value in pack.tensors.items() if name.startswith(_VELOCITY)}
+    if known:
+        packed["teacher_digest"] = _digest(known.values())
+        if teacher:
+            packed["weights"].append("teacher")
+        else:
+            for name in known:
+                del pack.tensors[name]
+    return packed
+
+
+def _digest(weights: Iterable[Tensor]) -> str:
+    """Tells one teacher from another."""
+    digest = hashlib.sha256()
+    for value in weights:
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
@@ -76,7 +118,16 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
     encoder, conditions = estimator._encoder, estimator._conditions
     pack.tensors.update({f"network.{name}": value for name, value in estimator.network_.state_dict().items()})
     pack.tensors["source_scale"] = estimator._source_scale
+    velocity = getattr(estimator.network_, "velocity", None)
     return {
+        "flow_map": estimator._predicts_jumps,
+        "jumps_back": estimator._jumps_back,
+        "corrects": None
+        if not isinstance(velocity, TeacherVelocity)
+        else {
+            "guidance_scale": velocity.guidance_scale,
+            "flow_map": isinstance(velocity.network, networks.InstantVelocity),
+        },
         "encoder": pack_encoder(pack, "", encoder),
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
@@ -120,7 +171,11 @@ def _shape_of(estimator: Any) -> dict[str, Any]:
 
 
 def load(
-    path: str | os.PathLike[str], device: Any = "auto", *, network: Callable[..., torch.nn.Module] | None = None
+    path: str | os.PathLike[str],
+    device: Any = "auto",
+    *,
+    network: Callable[..., nn.Module] | None = None,
+    teacher: Any = None,
 ) -> Any:
     """Read an estimator that `save` wrote, on any device.
 
@@ -131,6 +186,8 @@ def load(
         Where the estimator is to work from now on.
     network : callable, optional
         The network factory, for an estimator whose `network` parameter was one: a file holds no code.
+    teacher : fitted estimator, optional
+        The teacher of a student that was saved without the teacher's weights though it needs them.
 
     Returns
     -------
@@ -141,7 +198,8 @@ def load(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is truncated, not written by flowmatch, of a format this version does not know, or damaged.
+        If the file is truncated, not written by flowmatch, of a format this version does not know, or damaged; if it
+        lacks its teacher's weights and `teacher` is not that teacher.
 
     Examples
     --------
@@ -163,6 +221,8 @@ def load(
     if str(header.get("class")) not in ESTIMATORS:
         raise ValueError(f"{str(path)!r} holds a {header.get('class')!r}, which flowmatch does not know.")
     try:
+        if header["class"] == "DistilledFlowMap":
+            return _rebuild_distilled(header, tensors, device, network, teacher)
         return _rebuild(header, tensors, device, network)
     except KeyError as error:
         raise ValueError(f"the contents of {str(path)!r} are incomplete: {error} is missing.") from error
@@ -176,28 +236,75 @@ def _rebuild(
     header: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     device: Any,
-    network: Callable[..., torch.nn.Module] | None,
+    network: Callable[..., nn.Module] | None,
 ) -> Estimator:
-    parameters = Unpacker(tensors).parameters(header["parameters"])
+    estimator = _new_estimator(header, tensors, device, network)
+    if isinstance(estimator, FlowAnomalyDetector):
+        _rebuild_detector(estimator, header, tensors)
+    elif isinstance(estimator, FlowEstimator):
+        _rebuild_flow(estimator, header, tensors)
+    return estimator
+
+
+def _new_estimator(
+    saved: Mapping[str, Any], tensors: Mapping[str, Tensor], device: Any, network: Callable[..., nn.Module] | None
+) -> Estimator:
+    """An unfitted estimator of the class and with the parameters that a file names."""
+    parameters = Unpacker(tensors).parameters(saved["parameters"])
     if network is not None:
         parameters["network"] = network
     elif "network" not in parameters:
         raise ValueError(
             "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
         )
-    estimator = ESTIMATORS[header["class"]](**{**parameters, "device": device})
-    if isinstance(estimator, FlowAnomalyDetector):
-        _rebuild_detector(estimator, header, tensors)
-    elif isinstance(estimator, FlowEstimator):
-        _rebuild_flow(estimator, header, tensors)
-        check_number("guidance_scale", getattr(estimator, "guidance_scale", 1.0), -math.inf)
+    return ESTIMATORS[saved["class"]](**{**parameters, "device": device})
+
+
+def _rebuild_distilled(
+    header: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    device: Any,
+    network: Callable[..., nn.Module] | None,
+    teacher: Any,
+) -> DistilledFlowMap:
+    source = _new_estimator(header["estimator"], tensors, device, network)
+    estimator = DistilledFlowMap(source, **Unpacker(tensors).parameters(header["parameters"]))
+    estimator._check_parameters()
+    student = _new_estimator(header["student"], tensors, device, network)
+    require(isinstance(student, FlowEstimator), "student")
+    if "teacher_digest" in header and "teacher" not in header["weights"]:
+        tensors = {**tensors, **_weights_of_teacher(teacher, header["teacher_digest"])}
+    assert isinstance(student, FlowEstimator)
+    _rebuild_flow(student, header["student"], tensors)
+    estimator.student_, estimator.teacher_ = student, teacher
     return estimator
+
+
+def _weights_of_teacher(teacher: Any, digest: str) -> dict[str, Tensor]:
+    """The weights that a file was saved without."""
+    if teacher is None:
+        raise ValueError(
+            "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "
+            "teacher=False): call load(path, teacher=...) with the estimator it was distilled from."
+        )
+    check_is_fitted(teacher)
+    teacher = getattr(teacher, "student_", teacher)
+    prefix = f"{_VELOCITY}network.{'flow_map.' if teacher._predicts_jumps else ''}"
+    weights = {f"{prefix}{name}": value for name, value in teacher.network_.state_dict().items()}
+    if _digest(weights.values()) != digest:
+        raise ValueError("this teacher's weights are not those that the student was distilled from.")
+    return weights
 
 
 def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     unpack = Unpacker(tensors)
-    estimator._freeze_parameters(fresh=True)
     resolve_components(estimator)
+    if hasattr(estimator, "guidance_scale"):
+        check_number("guidance_scale", estimator.guidance_scale, -math.inf)
+    jumps, back = saved.get("flow_map", False), saved.get("jumps_back", False)  # older files hold velocities
+    require(isinstance(jumps, bool) and isinstance(back, bool), "flow_map")
+    estimator._predicts_jumps, estimator._jumps_back = jumps, back
+    estimator._freeze_parameters(fresh=True, jumps=jumps)
     _set_shape(estimator, saved["fitted"])
     _set_history(estimator, saved["fitted"])
     estimator._encoder = rebuild_encoder(saved["encoder"], unpack)
@@ -206,7 +313,7 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     estimator._conditions = rebuild_conditions(saved["conditions"], saved["condition_size"], unpack)
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
-    module = build_network(resolve_network(estimator), estimator._encoder.code_shape, estimator._conditions)
+    module = _new_network(estimator, saved.get("corrects"))
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     estimator._trainable = [p.requires_grad for p in module.parameters()]
     estimator.network_ = module.eval().requires_grad_(False)
@@ -214,6 +321,22 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     require(estimator._source_scale.shape == estimator._encoder.code_shape, "source_scale")
     require(estimator._source_scale.dtype == torch.float32, "source_scale")
     estimator._to_device(estimator.device)
+
+
+def _new_network(estimator: FlowEstimator, corrects: Mapping[str, Any] | None) -> nn.Module:
+    """The network of a fitted estimator, before its weights are loaded."""
+
+    def build(flow_map: bool) -> nn.Module:
+        factory, shape = resolve_network(estimator), estimator._encoder.code_shape
+        return build_network(factory, shape, estimator._conditions, flow_map=flow_map)
+
+    network = build(estimator._predicts_jumps)
+    if corrects is None:
+        return network
+    velocity = build(corrects["flow_map"])
+    velocity = networks.InstantVelocity(velocity) if corrects["flow_map"] else velocity
+    scale = check_number("guidance_scale", corrects["guidance_scale"], -math.inf)
+    return CorrectedVelocity(TeacherVelocity(velocity, scale), network)
 
 
 def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

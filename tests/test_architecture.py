@@ -15,10 +15,12 @@ MAY_USE = {
     "metrics": BOTTOM,
     "preprocessing": BOTTOM,
     "objectives": BOTTOM | {"flow"},
+    "distillation": BOTTOM | {"flow", "objectives"},
     "anomaly": BOTTOM | {"flow"},
     "training": BOTTOM,
     "datasets": BOTTOM,
-    "plotting": BOTTOM,
+    "plotting": BOTTOM | {"metrics"},
+    "export": BOTTOM | {"flow", "networks", "preprocessing", "_parameters", "flowmatch"},  # the package's version
     "_component": set(),
     "_checks": {"_component"},
     "_numerics": set(),

@@ -1,0 +1,45 @@
+"""What a fit says before it starts: what "auto" picked, and where quality must suffer."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from flowmatch import preprocessing
+from flowmatch._parameters import Components
+from flowmatch._schedule import measured_times, schedule_of
+from flowmatch.networks import AutoNetwork
+
+
+def announce(generator: Any, samples: preprocessing.SampleRows, components: Components) -> None:
+    """Warn of data that are too few or too plain, and with `verbose` print what was picked."""
+    if isinstance(generator._conditions, preprocessing.LabelEncoder):
+        rare = generator._conditions.counts < 2
+        if rare.any():
+            _warn(
+                f"{rare.sum()} of {len(rare)} classes have a single row (such as {generator.classes_[rare][0]!r}): "
+                "samples of such a class will be close to copies of it."
+            )
+    if _all_equal(samples):
+        _warn("all rows of X are equal: samples will be copies of that row.")
+    elif len(samples) < 50:
+        _warn(f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.")
+    if generator.verbose:
+        shape, network = generator._encoder.code_shape, components.network
+        print(
+            f"preprocessing: {generator.preprocessing_!r}, conditions: {type(generator._conditions).__name__}\n"
+            f"network: {network.choose(shape) if isinstance(network, AutoNetwork) else network!r}\n"
+            f"{schedule_of(generator, shape, len(samples))}, {components.time_sampler or measured_times(shape)}"
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=8)
+
+
+def _all_equal(samples: preprocessing.SampleRows) -> bool:
+    """Whether every sample is the first one."""
+    first = samples.read(np.zeros(1, dtype=np.intp))
+    return all((chunk == first).all() for _, chunk in samples.chunks())

@@ -1,0 +1,314 @@
+"""Students: the teacher's estimator with another network, and how they are trained."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flowmatch import distillation, flow, networks, objectives, preprocessing, training
+from flowmatch._base import FlowEstimator
+from flowmatch._batches import rows_per_batch
+from flowmatch._parameters import build_network, describe_parameters, resolve_network, resolve_path, resolve_source
+from flowmatch._parameters import resolve_component as resolve
+from flowmatch._schedule import schedule_of
+from flowmatch._training_data import TrainingData
+from flowmatch._validation import generator_on, isolated_rng
+
+SHARE_OF_TEACHER = {"progressive": 0.7, "reflow": 0.7, "semigroup": 0.35, "lagrangian": 0.3}
+"""Steps of a stage where the user does not say, in units of the steps that the teacher was trained for."""
+
+FOLD_SHARE = 0.3
+"""Steps that fold a corrected velocity into one network, in units of those that trained it."""
+
+TEACHER_STEPS = 8
+N_PAIRS = 10_000
+_MOST_NUMBERS = 2**26
+"""Most numbers in a teacher's rollouts; then fewer of them are made."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parameters of a distillation, checked and with defaults in place of None."""
+
+    method: str
+    n_steps: int
+    n_stages: int
+    teacher_steps: int
+    step_sampler: flow.StepSampler | None
+    loss: objectives.ResidualLoss
+    guidance_scale: float
+    inverse: bool
+    ema_target: bool
+    fold: bool
+    n_pairs: int
+    options: training.TrainingOptions
+
+
+class Distiller:
+    """Makes a student of a fitted teacher.
+
+    Parameters
+    ----------
+    parameters : DistilledFlowMap
+        Its `max_iter`, `batch_size`, `learning_rate` and `verbose` are read here.
+    settings : Settings
+    teacher : FlowEstimator
+        Left as it is.
+    data : TrainingData
+        Codes and conditions of the rows to distil from.
+    seed : int
+    """
+
+    def __init__(
+        self, parameters: Any, settings: Settings, teacher: FlowEstimator, data: TrainingData, seed: int
+    ) -> None:
+        self.parameters, self.settings, self.teacher, self.data, self.seed = parameters, settings, teacher, data, seed
+        self.device = teacher._fitted_device
+        known = teacher._as_fitted
+        self.problem = objectives.VelocityObjective(
+            resolve_path(known),
+            resolve_source(known),
+            resolve("coupling", teacher.coupling, flow.Coupling, flow.COUPLINGS),
+            flow.UShapedTimes(),
+            teacher._source_scale,
+            settings.loss,
+            condition_dropout=0.0 if teacher._conditions is None else known.condition_dropout,
+            conditions_are_classes=isinstance(teacher._conditions, preprocessing.LabelEncoder),
+        )
+        own_scale = known.guidance_scale if teacher._predicts_jumps else settings.guidance_scale
+        network = copy.deepcopy(teacher.network_)
+        self.velocity = (
+            distillation.TeacherVelocity(networks.InstantVelocity(network))
+            if teacher._predicts_jumps
+            else distillation.TeacherVelocity(network, own_scale)
+        )
+        schedule = schedule_of(teacher, teacher._encoder.code_shape, len(data.codes))
+        max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
+        self.n_iter = max_iter or max(1, round(SHARE_OF_TEACHER[settings.method] * teacher.n_iter_))
+        self.batch_size = batch_size or schedule.batch_size
+        self.learning_rate = rate or schedule.learning_rate
+        self.student = self._new_student()
+
+    def run(self) -> FlowEstimator:
+        """Train the student, stage by stage.
+
+        Raises
+        ------
+        NonFiniteTrainingError
+            If the loss or its gradient becomes non-finite.
+        """
+        if self.settings.method == "progressive":
+            self._progressive()
+        elif self.settings.method == "reflow":
+            self._reflow()
+        else:
+            self._flow_map()
+        self.student.network_ = self.student.network_.eval().requires_grad_(False)
+        return self.student
+
+    def _new_student(self) -> FlowEstimator:
+        """A copy of the teacher that samples with jumps, or by Euler steps of a straightened velocity."""
+        settings, student = self.settings, copy.copy(self.teacher)
+        jumps = settings.method != "reflow"
+        student.verbose = self.parameters.verbose
+        student.solver, student.n_steps = "auto" if jumps else "euler", settings.n_steps
+        student._predicts_jumps, student._jumps_back = jumps, settings.inverse and jumps
+        student._after_divergence = "The distillation is undone; the teacher is as it was."
+        student.n_iter_, student.history_ = 0, {}
+        student._fitted_parameters = {**student._fitted_parameters, "guidance_scale": settings.guidance_scale}
+        student.guidance_scale = settings.guidance_scale if jumps else 1.0  # a straightened velocity has it inside
+        if not jumps:
+            student._fitted_parameters |= {"path": flow.LinearPath(), "guidance_scale": 1.0}
+            student.path = flow.LinearPath()
+        return student
+
+    # -- methods --------------------------------------------------------------------------------------------------
+
+    def _progressive(self) -> None:
+        settings, network, stages = self.settings, self._new_flow_map(), []
+        rollout: Any = lambda *state: distillation.midpoint_rollout(self.velocity, *state)  # noqa: E731
+        for stage in range(settings.n_stages):
+            n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
+            sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
+            stages.append(self._rollouts(rollout, sampler, stage))
+            loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse)
+            self._train_on_rows(network, loss, stage)
+            network, promoted = self._go_on_from(self.student), copy.deepcopy(self.student.network_).eval()
+            rollout = lambda *state, teacher=promoted: distillation.jump_rollout(teacher, *state)  # noqa: E731
+
+    def _reflow(self) -> None:
+        network = self._go_on_from(self.teacher)
+        velocity = self.velocity
+        problem = objectives.VelocityObjective(
+            flow.LinearPath(),
+            self.problem.source,
+            flow.IndependentCoupling(),
+            flow.UShapedTimes(),
+            self.problem.source_scale,
+            self.settings.loss,
+        )
+        for stage in range(self.settings.n_stages):
+            pairs = self._rollouts(
+                lambda *state, v=velocity: distillation.midpoint_rollout(v, *state), flow.FixedSteps(1), stage
+            )
+            self._train_on_rows(network, distillation.PairLoss(pairs, problem), stage)
+            network = self._go_on_from(self.student)
+            velocity = distillation.TeacherVelocity(copy.deepcopy(self.student.network_))
+            self.problem = replace(self.problem, path=flow.LinearPath())
+
+    def _flow_map(self) -> None:
+        settings = self.settings
+        sampler = settings.step_sampler
+        if settings.method == "lagrangian":
+            network = self._new_flow_map()
+            objectives.check_forward_derivative(
+                network, self.problem.source_scale, self._condition_size, "method='lagrangian'"
+            )
+            objective: Any = distillation.LagrangianObjective(
+                self.problem, sampler or flow.UniformSteps(), settings.loss, settings.inverse, self.velocity
+            )
+            self._train_on_data(network, objective, 0)
+            return
+        corrected = distillation.CorrectedVelocity(self.velocity, self._new_flow_map())
+        sampler = sampler or flow.DyadicSteps()
+        objective = distillation.SemigroupObjective(self.problem, sampler, settings.loss, settings.inverse)
+        self._train_on_data(corrected, objective, 0)
+        if settings.fold:
+            whole: Any = self.student.network_.eval()
+            network = copy.deepcopy(whole.corrector).requires_grad_(True)
+            fold = distillation.FoldObjective(self.problem, sampler, settings.loss, settings.inverse, whole)
+            self.n_iter = max(1, round(FOLD_SHARE * self.n_iter))
+            self._train_on_data(network, fold, 1)
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _condition_size(self) -> int:
+        return 0 if self.teacher._conditions is None else self.teacher._conditions.size
+
+    @staticmethod
+    def _go_on_from(estimator: FlowEstimator) -> nn.Module:
+        """A copy of an estimator's network, to be trained."""
+        network = copy.deepcopy(estimator.network_)
+        for parameter, trainable in zip(network.parameters(), estimator._trainable, strict=True):
+            parameter.requires_grad_(trainable)
+        return network
+
+    def _new_flow_map(self) -> nn.Module:
+        """A flow map that starts as the teacher's velocity, or as the teacher if that is one already."""
+        if self.teacher._predicts_jumps:
+            return self._go_on_from(self.teacher)
+        with isolated_rng(self.device, self.seed):
+            network = build_network(
+                resolve_network(self.teacher._as_fitted),
+                self.teacher._encoder.code_shape,
+                self.teacher._conditions,
+                flow_map=True,
+            ).to(self.device)
+        networks.start_from_velocity(network, self.teacher.network_)
+        return network
+
+    def _rollouts(self, rollout: Any, sampler: flow.StepSampler, stage: int) -> distillation.Rollouts:
+        """Rollouts of the teacher of a stage, from states on the path."""
+        settings, scale = self.settings, self.problem.source_scale
+        n_pairs = max(1, min(settings.n_pairs, _MOST_NUMBERS // ((settings.teacher_steps + 1) * scale.numel())))
+        generator = generator_on(self.device, self._seeds(stage)[3])
+        rows = self._draw_rows(n_pairs, stage)
+        x1 = self.data.codes.draw(rows, generator)
+        condition = None if self.data.condition is None else self.data.condition.draw(rows).to(self.device)
+        x0, x1 = self.problem.draw_pairs(x1, condition, generator)
+        t, step = sampler.draw(n_pairs, generator, scale.device, scale.dtype)
+        first = self.problem.path.first_time
+        t, step = first + (1 - first) * t, (1 - first) * step
+        return distillation.Rollouts.make(
+            rollout,
+            self.problem.path.interpolate(x0, x1, t),
+            t,
+            step,
+            self.problem.hide_conditions(condition, generator),
+            settings.teacher_steps,
+            rows_per_batch(tuple(scale.shape), self.device),
+        )
+
+    def _draw_rows(self, n_rows: int, stage: int) -> Tensor:
+        """Numbers of training rows, each as often as its weight says."""
+        device = self.data.codes.device
+        generator = generator_on(device, self._seeds(stage)[4])
+        if self.data.weight is not None:
+            return torch.multinomial(self.data.weight, n_rows, replacement=True, generator=generator)
+        return torch.randint(len(self.data.codes), (n_rows,), generator=generator, device=device)
+
+    def _train_on_rows(self, network: nn.Module, loss: Any, stage: int) -> None:
+        """Train on fixed rows, such as a teacher's rollouts; a share of them may be held out."""
+        n_rows = len(loss.pairs if isinstance(loss, distillation.PairLoss) else loss.stages[0])
+        n_held_out = round(self.settings.options.held_out * n_rows)
+        held_out = torch.arange(n_rows - n_held_out, n_rows, device=self.device)
+
+        def validation_loss(network: nn.Module) -> Tensor:
+            generator = generator_on(self.device, self.seed)
+            return torch.cat([loss(network, rows, generator) for rows in held_out.split(1024)]).mean()
+
+        plan = self._plan([loss], n_rows - n_held_out, validation_loss if n_held_out else None, self.device)
+        self._train(network, plan, stage)
+
+    def _train_on_data(self, network: nn.Module, objective: Any, stage: int) -> None:
+        """Train on batches of the data."""
+        seeds = self._seeds(stage)
+        kept, held_out = self.data.split(self.settings.options.held_out, generator_on(self.device, seeds[3]))
+        validation = None if held_out is None else held_out.bank_loss(objective, self.device, seeds[4])
+        losses: list[Any] = []
+        plan = self._plan(losses, len(kept.codes), validation, self.data.codes.device, kept.weight)
+
+        def loss_of(run: training.TrainingRun) -> Any:
+            if not self.settings.ema_target or isinstance(objective, distillation.FoldObjective):
+                return kept.loss_of(objective)
+            return kept.loss_of(replace(objective, target_network=run.averaged_network))
+
+        self._train(network, plan, stage, lambda run: losses.append(loss_of(run)))
+
+    def _plan(
+        self, losses: list[Any], n_rows: int, validation: Any, data_device: torch.device, weight: Tensor | None = None
+    ) -> training.TrainingPlan:
+        return training.TrainingPlan(
+            batch_losses=losses,
+            n_rows=n_rows,
+            max_iter=self.n_iter,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            options=self.settings.options,
+            sample_weight=weight,
+            validation_loss=validation,
+            data_device=data_device,
+        )
+
+    def _train(self, network: nn.Module, plan: training.TrainingPlan, stage: int, prepare: Any = None) -> None:
+        """One run of the loop, with a learning-rate cycle of its own; the student gets the averaged network."""
+        seeds, options = self._seeds(stage), self.settings.options
+        self.student._trainable = [parameter.requires_grad for parameter in network.parameters()]
+        with isolated_rng(self.device, seeds[0]):
+            noise = generator_on(self.device, seeds[1])
+            shuffle = generator_on(torch.device(plan.data_device), seeds[2])
+            run = training.TrainingRun(network.train(), plan, noise, shuffle)
+            if prepare is not None:
+                prepare(run)
+            checkpointer = self._checkpointer(stage)
+            if checkpointer is not None:
+                checkpointer.resume(run)
+            self.student._run_training(run, options, None, checkpointer, self.seed)
+
+    def _checkpointer(self, stage: int) -> training.Checkpointer | None:
+        options = self.settings.options
+        if options.checkpoint_folder is None:
+            return None
+        start = {f"teacher.{name}": value for name, value in self.teacher.network_.state_dict().items()}
+        described = f"{describe_parameters(self.parameters, options)} {self.device.type} stage {stage} seed {self.seed}"
+        fingerprint = training.fingerprint({**self.data.tensors(), **start}, described)
+        return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
+
+    def _seeds(self, stage: int) -> list[int]:
+        return np.random.RandomState([self.seed, stage]).randint(2**31 - 1, size=5).tolist()
