@@ -6,7 +6,17 @@ They need ``pip install 'flowmatch[plot]'``.
 from flowmatch.plotting.anomalies import AnomalyDisplay
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.curves import TrainingCurveDisplay
+from flowmatch.plotting.few_steps import QualityDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
 from flowmatch.plotting.signals import SignalGridDisplay
+from flowmatch.plotting.trajectories import TrajectoryDisplay
 
-__all__ = ["AnomalyDisplay", "AnomalyScoreDisplay", "SampleGridDisplay", "SignalGridDisplay", "TrainingCurveDisplay"]
+__all__ = [
+    "AnomalyDisplay",
+    "AnomalyScoreDisplay",
+    "QualityDisplay",
+    "SampleGridDisplay",
+    "SignalGridDisplay",
+    "TrainingCurveDisplay",
+    "TrajectoryDisplay",
+]

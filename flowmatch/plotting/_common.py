@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,22 @@ def check_labels(name: str, labels: Sequence[Any] | None, expected: int, of: str
     """Raise a ValueError unless there are as many labels as expected."""
     if labels is not None and len(labels) != expected:
         raise ValueError(f"{name} holds {len(labels)} labels for {expected} {of}.")
+
+
+def check_estimators(estimators: Any) -> None:
+    """Raise a ValueError unless there are estimators by name that can be sampled."""
+    if not isinstance(estimators, Mapping) or not estimators:
+        what = "an empty mapping" if isinstance(estimators, Mapping) else repr(estimators)
+        raise ValueError(f"estimators must map names to fitted estimators, at least one, got {what}.")
+    for name, estimator in estimators.items():
+        if not callable(getattr(estimator, "sample", None)):
+            raise ValueError(f"estimators[{name!r}] must have a method sample, got {estimator!r}.")
+
+
+def one_seed(random_state: Any) -> int:
+    """One seed for all draws of a display."""
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    return int(np.random.default_rng(random_state).integers(2**31 - 1))
