@@ -19,11 +19,17 @@ from flowmatch._schedule import schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng
 
-SHARE_OF_TEACHER = {"progressive": 0.7, "reflow": 0.7, "semigroup": 0.35, "lagrangian": 0.3}
+SHARE_OF_TEACHER = {"progressive": 0.7, "reflow": 0.7, "semigroup": 0.45, "lagrangian": 0.35}
 """Steps of a stage where the user does not say, in units of the steps that the teacher was trained for."""
 
-FOLD_SHARE = 0.3
-"""Steps that fold a corrected velocity into one network, in units of those that trained it."""
+LOSSES = {"progressive": "huber", "reflow": "l2", "semigroup": "huber", "lagrangian": "huber"}
+"""A jump's target is certain, so a robust loss has the same minimum; pairs of reflow are noisy where they cross."""
+
+RATE_OF_TEACHER = {"semigroup": 1.5, "lagrangian": 1.5}
+"""Peak learning rate where the user does not say, in units of the teacher's; 1 for the others."""
+
+FOLD_SHARE, FOLD_RATE = 0.3, 0.4
+"""Steps and rate that fold a corrected velocity into one network, in units of those that trained it."""
 
 TEACHER_STEPS = 8
 N_PAIRS = 10_000
@@ -45,7 +51,7 @@ class Settings:
     inverse: bool
     ema_target: bool
     fold: bool
-    n_pairs: int
+    n_pairs: int | None
     options: training.TrainingOptions
 
 
@@ -91,7 +97,7 @@ class Distiller:
         max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
         self.n_iter = max_iter or max(1, round(SHARE_OF_TEACHER[settings.method] * teacher.n_iter_))
         self.batch_size = batch_size or schedule.batch_size
-        self.learning_rate = rate or schedule.learning_rate
+        self.learning_rate = rate or RATE_OF_TEACHER.get(settings.method, 1.0) * schedule.learning_rate
         self.student = self._new_student()
 
     def run(self) -> FlowEstimator:
@@ -120,11 +126,11 @@ class Distiller:
         student._predicts_jumps, student._jumps_back = jumps, settings.inverse and jumps
         student._after_divergence = "The distillation is undone; the teacher is as it was."
         student.n_iter_, student.history_ = 0, {}
-        student._fitted_parameters = {**student._fitted_parameters, "guidance_scale": settings.guidance_scale}
         student.guidance_scale = settings.guidance_scale if jumps else 1.0  # a straightened velocity has it inside
         if not jumps:
-            student._fitted_parameters |= {"path": flow.LinearPath(), "guidance_scale": 1.0}
             student.path = flow.LinearPath()
+        more = {"guidance_scale": student.guidance_scale} if jumps else {"path": student.path}
+        student._fitted_parameters = {**student._fitted_parameters, **more}
         return student
 
     # -- methods --------------------------------------------------------------------------------------------------
@@ -136,7 +142,7 @@ class Distiller:
             n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
             sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
             stages.append(self._rollouts(rollout, sampler, stage))
-            loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse)
+            loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
             self._train_on_rows(network, loss, stage)
             network, promoted = self._go_on_from(self.student), copy.deepcopy(self.student.network_).eval()
             rollout = lambda *state, teacher=promoted: distillation.jump_rollout(teacher, *state)  # noqa: E731
@@ -170,7 +176,7 @@ class Distiller:
                 network, self.problem.source_scale, self._condition_size, "method='lagrangian'"
             )
             objective: Any = distillation.LagrangianObjective(
-                self.problem, sampler or flow.UniformSteps(), settings.loss, settings.inverse, self.velocity
+                self.problem, sampler or flow.BetaSteps(1.0, 1.5), settings.loss, settings.inverse, self.velocity
             )
             self._train_on_data(network, objective, 0)
             return
@@ -179,11 +185,11 @@ class Distiller:
         objective = distillation.SemigroupObjective(self.problem, sampler, settings.loss, settings.inverse)
         self._train_on_data(corrected, objective, 0)
         if settings.fold:
-            whole: Any = self.student.network_.eval()
-            network = copy.deepcopy(whole.corrector).requires_grad_(True)
+            whole, copied = self.student.network_.eval(), self._go_on_from(self.student)
+            assert isinstance(copied, distillation.CorrectedVelocity)
             fold = distillation.FoldObjective(self.problem, sampler, settings.loss, settings.inverse, whole)
-            self.n_iter = max(1, round(FOLD_SHARE * self.n_iter))
-            self._train_on_data(network, fold, 1)
+            self.n_iter, self.learning_rate = max(1, round(FOLD_SHARE * self.n_iter)), FOLD_RATE * self.learning_rate
+            self._train_on_data(copied.corrector, fold, 1)
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +222,9 @@ class Distiller:
     def _rollouts(self, rollout: Any, sampler: flow.StepSampler, stage: int) -> distillation.Rollouts:
         """Rollouts of the teacher of a stage, from states on the path."""
         settings, scale = self.settings, self.problem.source_scale
-        n_pairs = max(1, min(settings.n_pairs, _MOST_NUMBERS // ((settings.teacher_steps + 1) * scale.numel())))
+        # more paths than training draws rows would be made for nothing
+        wanted = settings.n_pairs or min(N_PAIRS, self.n_iter * self.batch_size)
+        n_pairs = max(2, min(wanted, _MOST_NUMBERS // ((settings.teacher_steps + 1) * scale.numel())))
         generator = generator_on(self.device, self._seeds(stage)[3])
         rows = self._draw_rows(n_pairs, stage)
         x1 = self.data.codes.draw(rows, generator)
@@ -247,6 +255,11 @@ class Distiller:
         """Train on fixed rows, such as a teacher's rollouts; a share of them may be held out."""
         n_rows = len(loss.pairs if isinstance(loss, distillation.PairLoss) else loss.stages[0])
         n_held_out = round(self.settings.options.held_out * n_rows)
+        if self.settings.options.held_out > 0 and not 1 <= n_held_out < n_rows:
+            raise ValueError(
+                f"validation_fraction={self.settings.options.held_out:g} of {n_rows} paths of the teacher leaves "
+                f"{n_rows - n_held_out} to train on and {n_held_out} to validate with; make more of them (n_pairs)."
+            )
         held_out = torch.arange(n_rows - n_held_out, n_rows, device=self.device)
 
         def validation_loss(network: nn.Module) -> Tensor:
@@ -306,7 +319,10 @@ class Distiller:
         if options.checkpoint_folder is None:
             return None
         start = {f"teacher.{name}": value for name, value in self.teacher.network_.state_dict().items()}
-        described = f"{describe_parameters(self.parameters, options)} {self.device.type} stage {stage} seed {self.seed}"
+        described = (  # what sampling alone depends on in other fits decides how a student is trained
+            f"{describe_parameters(self.parameters, options)} {self.device.type} stage {stage} seed {self.seed} "
+            f"n_steps {self.settings.n_steps} guidance_scale {self.settings.guidance_scale}"
+        )
         fingerprint = training.fingerprint({**self.data.tensors(), **start}, described)
         return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
 

@@ -16,7 +16,7 @@ from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
 from flowmatch._parameters import ALIASES
-from flowmatch._student import N_PAIRS, TEACHER_STEPS, Distiller, Settings
+from flowmatch._student import LOSSES, N_PAIRS, TEACHER_STEPS, Distiller, Settings
 from flowmatch._validation import seed_from
 
 METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
@@ -70,13 +70,13 @@ class DistilledFlowMap(Estimator):
     teacher_steps : int or None, default=None
         "progressive" and "reflow", where None is 8: the teacher's midpoint steps in one jump of the student.
     n_pairs : int or None, default=None
-        "progressive" and "reflow", where None is 10,000: how many of the teacher's paths are made, once, to learn from;
-        fewer if they take more than 64 million numbers.
+        "progressive" and "reflow": how many of the teacher's paths are made, once, to learn from. None makes 10,000,
+        or as many as training draws; fewer if they take more than 64 million numbers.
     step_sampler : {"uniform", "beta", "fixed", "dyadic", "logit_normal"}, StepSampler or None, default=None
         Jumps (t, d) to learn. None takes "fixed" at `n_steps` for "progressive" (each with the shorter jumps inside
-        it), "dyadic" for "semigroup" and "uniform" for "lagrangian".
-    loss : {"l2", "huber", "sobolev", "multiscale"} or ResidualLoss, default="l2"
-        Norm of the student's error.
+        it), "dyadic" for "semigroup" and ``BetaSteps(1.0, 1.5)`` for "lagrangian".
+    loss : {"l2", "huber", "sobolev", "multiscale"}, ResidualLoss or None, default=None
+        Norm of the student's error. None takes "l2" for "reflow", else "huber".
     guidance_scale : float or None, default=None
         Guidance that the student takes over from its teacher, at no cost when sampling. None takes the teacher's own.
     inverse : bool, default=False
@@ -88,14 +88,14 @@ class DistilledFlowMap(Estimator):
         "semigroup": whether the teacher's velocity and the correction are folded into one network in the end, so that
         a step takes one evaluation and files need no teacher. None folds.
     max_iter : int or None, default=None
-        Optimiser steps of a stage. None takes a share of the teacher's: 0.7 for "progressive" and "reflow", 0.35 for
-        "semigroup" (and 0.3 of those again to fold), 0.3 for "lagrangian".
+        Optimiser steps of a stage. None takes a share of the teacher's: 0.7 for "progressive" and "reflow", 0.45 for
+        "semigroup" (and 0.3 of those again to fold), 0.35 for "lagrangian".
     batch_size, learning_rate : default=None
-        None takes the teacher's.
+        None takes the teacher's; for "semigroup" and "lagrangian" 1.5 times its rate.
     training : TrainingOptions or None, default=None
         See `FlowMatchingGenerator`; phases are not offered.
     random_state : int, RandomState or None, default=None
-        Seeds the distillation.
+        Seeds the distillation, and the fit of a teacher that is to be fitted first and has no seed of its own.
     verbose : bool or int, default=0
         Show a progress bar for each stage.
 
@@ -138,7 +138,7 @@ class DistilledFlowMap(Estimator):
         teacher_steps=None,
         n_pairs=None,
         step_sampler=None,
-        loss="l2",
+        loss=None,
         guidance_scale=None,
         inverse=False,
         ema_target=None,
@@ -213,7 +213,7 @@ class DistilledFlowMap(Estimator):
             starts_at_noise = self.method == "reflow" or (
                 self.method == "progressive" and self.step_sampler is None and settings.n_steps * settings.n_stages == 1
             )
-            data = teacher._own_data(settings.n_pairs, seed, with_samples=not starts_at_noise)
+            data = teacher._own_data(max(2, settings.n_pairs or N_PAIRS), seed, with_samples=not starts_at_noise)
         else:
             data = teacher._data_of(X, y, sample_weight)
         self.student_ = Distiller(self, settings, teacher, data, seed).run()
@@ -243,6 +243,7 @@ class DistilledFlowMap(Estimator):
                 f"step_sampler={self.step_sampler!r} with n_stages={self.n_stages}: the jumps of stages follow from "
                 "n_steps and teacher_steps; leave step_sampler at None."
             )
+        self._loss_and_sampler()
         options = training.TrainingOptions() if self.training is None else self.training
         if not isinstance(options, training.TrainingOptions):
             raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
@@ -261,14 +262,19 @@ class DistilledFlowMap(Estimator):
         if options.checkpoint_folder is not None and self.random_state is None:
             raise ValueError("checkpoints of a distillation need random_state: without it no run goes on from another.")
 
+    def _loss_and_sampler(self) -> tuple[objectives.ResidualLoss, flow.StepSampler | None]:
+        loss = LOSSES[self.method] if self.loss is None else self.loss
+        loss = resolve_component("loss", loss, objectives.ResidualLoss, ALIASES["loss"])
+        if self.step_sampler is None:
+            return loss, None
+        sampler = resolve_component("step_sampler", self.step_sampler, flow.StepSampler, flow.STEP_SAMPLERS)
+        sampler.check()
+        return loss, sampler
+
     def _settings(self, teacher: FlowEstimator, options: training.TrainingOptions) -> Settings:
         """All parameters with their defaults, checked against the teacher."""
-        loss = resolve_component("loss", self.loss, objectives.ResidualLoss, ALIASES["loss"])
+        loss, sampler = self._loss_and_sampler()
         loss.check_shape(tuple(teacher._source_scale.shape))
-        sampler = self.step_sampler
-        if sampler is not None:
-            sampler = resolve_component("step_sampler", sampler, flow.StepSampler, flow.STEP_SAMPLERS)
-            sampler.check()
         if self.method == "reflow" and teacher._predicts_jumps:
             raise ValueError("method='reflow' straightens a velocity, but this teacher is a flow map already.")
         own_scale = float(getattr(teacher, "guidance_scale", 1.0))
@@ -285,7 +291,7 @@ class DistilledFlowMap(Estimator):
             inverse=bool(self.inverse),
             ema_target=bool(self.ema_target),
             fold=self.fold is not False,
-            n_pairs=int(self.n_pairs or N_PAIRS),
+            n_pairs=self.n_pairs,
             options=options,
         )
 
@@ -309,7 +315,10 @@ class DistilledFlowMap(Estimator):
                     f"the teacher {type(estimator).__name__} is not fitted"
                     + (": pass X to fit it to, or a fitted one." if X is None else ", and frozen: fit it before.")
                 ) from None
-            return clone(estimator), False
+            teacher = clone(estimator)
+            if teacher.random_state is None:
+                teacher.set_params(random_state=self.random_state)
+            return teacher, False
         return estimator, True
 
     # -- sampling -------------------------------------------------------------------------------------------------

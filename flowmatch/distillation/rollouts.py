@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flowmatch.objectives import ResidualLoss
+
+STILL = 1 / 8
+"""Share of the rows that learn the velocity itself, where a method's jumps do not come near it."""
 
 Rollout = Callable[[Tensor, Tensor, Tensor, "Tensor | None", int], Tensor]
 """``(x, t, step, condition, n_substeps) -> (n_substeps + 1, B, *sample_shape)``."""
@@ -122,11 +126,18 @@ class RolloutLoss:
     loss : ResidualLoss
     both_ways : bool
         Whether the student also learns to go back.
+    velocity : callable ``(x, t, condition) -> (B, *sample_shape)``, optional
+        The teacher's. A share of the rows then asks for it, at increments of 0, so that jumps shorter than any of the
+        rollouts' are known at both ends.
+    still : float
+        That share.
     """
 
     stages: Sequence[Rollouts]
     loss: ResidualLoss
     both_ways: bool = False
+    velocity: Any = None
+    still: float = STILL
 
     def __call__(self, network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Loss of each of the given rows, shape (B,)."""
@@ -139,4 +150,10 @@ class RolloutLoss:
         known = [piece[4] for piece in pieces if piece[4] is not None]
         condition = torch.cat(known) if known else None
         mean_velocity = (target - x) / step.view(-1, *[1] * (x.ndim - 1))
+        n_still = 0 if self.velocity is None else round(self.still * len(x))
+        if n_still:
+            known = None if condition is None else condition[:n_still]
+            velocity = self.velocity(x[:n_still], t[:n_still], known)
+            mean_velocity = torch.cat([velocity, mean_velocity[n_still:]])
+            step = torch.cat([torch.zeros_like(step[:n_still]), step[n_still:]])
         return self.loss(network(x, t, condition, step) - mean_velocity, t)

@@ -32,8 +32,8 @@ class TeacherVelocity(nn.Module):
         return self
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        with torch.no_grad():
-            return guided_velocity(self.network, x, t, condition, self.guidance_scale)
+        # derivatives by x are wanted: they make the density of a student that corrects this velocity
+        return guided_velocity(self.network, x, t, condition, self.guidance_scale)
 
 
 def midpoint_rollout(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
 from torch import Tensor
@@ -87,12 +89,16 @@ class BetaSteps(StepSampler):
 
     def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
         u = 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
-        ranks = torch.linspace(0, 1, _TABLE + 1, dtype=torch.float64)
-        table = torch.as_tensor(betaincinv(self.a, self.b, ranks.numpy())).to(u)
+        table = _beta_quantiles(self.a, self.b).to(u)
         place = u * _TABLE
         left = place.long().clamp(max=_TABLE - 1)
         drawn = torch.lerp(table[left], table[left + 1], place - left)
         return drawn.clamp(min=torch.finfo(u.dtype).tiny)
+
+
+@functools.lru_cache(maxsize=16)
+def _beta_quantiles(a: float, b: float) -> Tensor:
+    return torch.as_tensor(betaincinv(a, b, np.linspace(0, 1, _TABLE + 1)))
 
 
 @dataclass(frozen=True)
