@@ -84,11 +84,16 @@ class FlowEstimator(Estimator):
             present["guidance_scale"] = self.guidance_scale
         if not fresh:
             for name, value in self._fitted_parameters.items():
-                if name != "condition_dropout" and present[name] != value:
+                if name != "condition_dropout" and present.get(name, value) != value:
                     raise ValueError(
                         f"{name} was {value!r} in the fit that this one goes on from, and is {present[name]!r} "
                         "now. Set it back, or fit anew with warm_start=False."
                     )
+            if self._predicts_jumps and not jumps:
+                raise ValueError(
+                    "this model's jumps were distilled from a velocity, which fits to data cannot go on with: go on "
+                    "with the teacher, and distil it anew."
+                )
         self._fitted_parameters = present
 
     def _train(
@@ -242,6 +247,8 @@ class FlowEstimator(Estimator):
             return None
         start = {} if fresh else {f"start.{name}": value for name, value in self.network_.state_dict().items()}
         description = f"{describe_parameters(self, options)} {device.type} {0 if fresh else self.n_iter_}"
+        if "guidance_scale" in self._fitted_parameters:  # jumps are trained with it
+            description += f" guidance_scale {self.guidance_scale}"
         fingerprint = training.fingerprint({**data.tensors(), **start}, description)
         return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
 

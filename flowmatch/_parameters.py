@@ -30,6 +30,7 @@ ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
     "loss": dict(objectives.LOSSES),
     "loss_weight": dict(objectives.LOSS_WEIGHTS),
     "objective": dict(objectives.OBJECTIVES),
+    "step_sampler": dict(flow.STEP_SAMPLERS),
     "preprocessing": dict(preprocessing.TRANSFORMS),
     "score": dict(anomaly.SCORES),
 }
@@ -179,7 +180,25 @@ def build_network(
         raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
     if not any(p.requires_grad for p in network.parameters()):
         raise ValueError("the network has no parameters to train.")
+    if flow_map and not _takes_step(network):
+        name = getattr(factory, "__qualname__", type(factory).__name__)
+        raise ValueError(
+            f"the network factory {name} returned a {type(network).__name__} that is no flow map: expected a module "
+            "with forward(x, t, condition, step), where step (B,) is the length of the jumps, from a factory that is "
+            "called with flow_map=True."
+        )
     return network
+
+
+def _takes_step(network: nn.Module) -> bool:
+    """Whether a module can be called with an increment of time."""
+    try:
+        inspect.signature(network.forward).bind("x", "t", "condition", "step")
+    except TypeError:
+        return False
+    except ValueError:  # a module without a signature
+        return True
+    return True
 
 
 def _takes_context(factory: NetworkFactory) -> bool:

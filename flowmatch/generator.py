@@ -264,6 +264,8 @@ default="uniform"
             self._require_conditions(y)
         if not fresh and self._conditions is not None:
             self._conditions = self._conditions.with_shares_of(preprocessing.plain_conditions(y), weight)
+        if fresh:  # whatever the network of an earlier fit was
+            self._predicts_jumps, self._jumps_back = components.objective.flow_map, False
         self._freeze_parameters(fresh=fresh, jumps=components.objective.flow_map)
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)

@@ -2,10 +2,11 @@
 
 Run them on your own subclass or configuration::
 
-    from flowmatch.testing import check_flow_detector, check_flow_generator
+    from flowmatch.testing import check_distilled_flow_map, check_flow_detector, check_flow_generator
 
     check_flow_generator(MyGenerator(max_iter=20))
     check_flow_detector(MyDetector(max_iter=20))
+    check_distilled_flow_map(DistilledFlowMap(MyGenerator(max_iter=20), max_iter=20))
 
 Each check clones what it is given, fits it to small data, and raises an AssertionError that says what is wrong.
 """
@@ -51,7 +52,18 @@ def check_flow_detector(estimator: Any) -> list[str]:
     return _run(DETECTOR_CHECKS, estimator)
 
 
-# -- both -------------------------------------------------------------------------------------------------------------
+def check_distilled_flow_map(estimator: Any) -> list[str]:
+    """Run all checks of distilled students on an estimator and return their names.
+
+    Parameters
+    ----------
+    estimator : DistilledFlowMap or an object like it
+        Around an unfitted teacher, both set up to train for a few steps.
+    """
+    return _run(DISTILLED_CHECKS, estimator)
+
+
+# -- all -------------------------------------------------------------------------------------------------------------
 
 
 def check_fit_is_reproducible(estimator: Any) -> None:
@@ -169,6 +181,49 @@ GENERATOR_CHECKS: tuple[Check, ...] = (
     check_rows_are_independent,
     check_codes_lead_back,
     check_failed_fit_changes_nothing,
+)
+
+
+# -- distilled students -----------------------------------------------------------------------------------------------
+
+
+def check_teacher_is_left_alone(estimator: Any) -> None:
+    """The given teacher stays unfitted, and a fitted one keeps its weights bit by bit."""
+    X, y = _data()
+    fitted = _fit(estimator)
+    assert fitted.estimator is not fitted.teacher_, "the given teacher was fitted instead of a clone"
+    teacher, before = fitted.teacher_, _weights(fitted.teacher_)
+    again = type(fitted)(teacher).set_params(**{**_own_parameters(fitted), "random_state": 1}).fit(X, y)
+    assert again.teacher_ is teacher, "a fitted teacher was fitted anew"
+    assert_array_equal(before, _weights(teacher), "the teacher's weights changed")
+
+
+def check_any_number_of_steps_works(estimator: Any) -> None:
+    """A call may ask for other steps than the estimator's, which start at the same noise, and see the states."""
+    fitted = _fit(estimator)
+    default = fitted.sample(4, random_state=0)
+    assert_array_equal(default, fitted.sample(4, random_state=0, n_steps=fitted.n_steps), "n_steps of the estimator")
+    noise = fitted.sample(4, random_state=0, return_trajectory=True)[0]
+    for n_steps in (1, 2, 5):
+        states = fitted.sample(4, random_state=0, n_steps=n_steps, return_trajectory=True)
+        assert states.shape == (n_steps + 1, 4, 3), f"{n_steps} steps gave states of shape {states.shape}"
+        assert np.isfinite(states).all(), f"{n_steps} steps gave states that are not finite"
+        assert_array_equal(states[0], noise, f"{n_steps} steps started from other noise")
+        samples = fitted.sample(4, random_state=0, n_steps=n_steps)
+        assert samples.shape == (4, 3), f"{n_steps} steps gave samples of shape {samples.shape}"
+    assert not np.array_equal(samples, fitted.sample(4, random_state=0, n_steps=1)), "n_steps of the call has no effect"
+
+
+DISTILLED_CHECKS: tuple[Check, ...] = (
+    check_sampling_is_reproducible,
+    check_fit_is_reproducible,
+    check_global_random_states_are_untouched,
+    check_sample_weight_has_its_effect,
+    check_copies_are_equal,
+    check_containers_come_back,
+    check_failed_fit_changes_nothing,
+    check_teacher_is_left_alone,
+    check_any_number_of_steps_works,
 )
 
 
@@ -304,8 +359,10 @@ def _fit_normal(estimator: Any, X: Any = None, **arguments: Any) -> Any:
 
 
 def _scores(fitted: Any) -> NDArray[np.float64]:
-    """Scores of a few rows; generators want their conditions too."""
+    """Scores of a few rows; generators want their conditions too, and students that have no density give samples."""
     X, y = _data()
+    if not hasattr(fitted, "score_samples"):
+        return fitted.sample(3, y[:3], random_state=0)
     return fitted.score_samples(X[:3], y[:3]) if hasattr(fitted, "sample") else fitted.score_samples(X[:3])
 
 
@@ -322,7 +379,7 @@ def _copies(fitted: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             fitted.save(path)
-            copies["file"] = load(path, device=fitted.device)
+            copies["file"] = load(path, device=getattr(fitted, "student_", fitted).device)
     return copies
 
 
@@ -333,6 +390,11 @@ def _check_rows_are_independent(method: Callable[..., Any], *arrays: NDArray[Any
     turned = method(*(array[5::-1] for array in arrays))
     assert_allclose(together, alone, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
     assert_allclose(together[::-1], turned, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
+
+
+def _own_parameters(estimator: Any) -> dict[str, Any]:
+    """Parameters without the teacher."""
+    return {name: value for name, value in estimator.get_params(deep=False).items() if name != "estimator"}
 
 
 def _weights(fitted: Any) -> NDArray[Any]:

@@ -5,11 +5,41 @@ import torch
 
 from flowmatch import MLP, TrainingOptions
 from flowmatch.anomaly import Combined, Denoising, FlowField, Latent, OneStep, Rebuilding, Reconstruction
-from flowmatch.flow import FIXED_STEP, PATHS, SOURCES, TIME_SAMPLERS, guide, integrate, time_grid
+from flowmatch.distillation import (
+    CorrectedVelocity,
+    FoldObjective,
+    LagrangianObjective,
+    PairLoss,
+    RolloutLoss,
+    Rollouts,
+    SemigroupObjective,
+    TeacherVelocity,
+    jump_rollout,
+    midpoint_rollout,
+)
+from flowmatch.flow import (
+    FIXED_STEP,
+    PATHS,
+    SOURCES,
+    STEP_SAMPLERS,
+    TIME_SAMPLERS,
+    UniformSteps,
+    follow,
+    guide,
+    integrate,
+    time_grid,
+)
 from flowmatch.flow.couplings import IndependentCoupling
 from flowmatch.networks import Bottleneck, Transformer, UNet
 from flowmatch.networks.mlp import CONDITIONINGS
-from flowmatch.objectives import LOSS_WEIGHTS, LOSSES, VelocityObjective
+from flowmatch.objectives import (
+    LOSS_WEIGHTS,
+    LOSSES,
+    InstantVelocityObjective,
+    MeanFlow,
+    MeanFlowObjective,
+    VelocityObjective,
+)
 from flowmatch.preprocessing import QuantileNormal
 from flowmatch.training import TrainingPlan, TrainingRun
 
@@ -109,6 +139,97 @@ def test_solvers_of_grid_networks_stay_on_the_device(component, shape):
         x = integrate(velocity, torch.ones(8, *shape, device=META), time_grid(2, device=META), "midpoint")
     assert x.device == META
     assert x.shape == (8, *shape)
+
+
+FLOW_MAPS = pytest.mark.parametrize(
+    ("component", "shape"),
+    [(MLP(width=8, depth=1), (3,)), (Transformer(width=8, depth=1, n_heads=2), (2, 4))],
+    ids=["mlp", "transformer"],
+)
+
+
+def flow_map_parts(component, shape):
+    """A flow map, a velocity of the same kind, data and conditions."""
+    flow_map, velocity = (component(shape, 2, flow_map=jumps).to(META) for jumps in (True, False))
+    return flow_map, velocity, torch.ones(8, *shape, device=META), torch.ones(8, 2, device=META)
+
+
+def check_losses(losses, network):
+    assert losses.device == META
+    assert losses.shape == (8,)
+    losses.mean().backward()
+    assert all(p.grad is not None and p.grad.device == META for p in network.parameters() if p.requires_grad)
+
+
+def mean_flow(shape, settings, kind=MeanFlowObjective, **changes):
+    return kind(**vars(objective(shape, **changes)), settings=settings, guidance_scale=2.0)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not {"source", "time_sampler"} & set(case)], ids=str)
+def test_mean_flow_stays_on_the_device(case):
+    flow_map, _, x1, condition = flow_map_parts(MLP(width=8, depth=1), (3,))
+    check_losses(mean_flow((3,), MeanFlow(), **case)(flow_map, x1, condition), flow_map)
+
+
+@FLOW_MAPS
+@pytest.mark.parametrize(
+    "settings",
+    [MeanFlow(velocity="conditional", jump_weight="uniform")] + [MeanFlow(step_sampler=name) for name in STEP_SAMPLERS],
+    ids=str,
+)
+def test_settings_of_mean_flow_stay_on_the_device(component, shape, settings):
+    flow_map, _, x1, condition = flow_map_parts(component, shape)
+    check_losses(mean_flow(shape, settings)(flow_map, x1, condition), flow_map)
+
+
+@FLOW_MAPS
+def test_the_warm_up_of_mean_flow_stays_on_the_device(component, shape):
+    flow_map, _, x1, condition = flow_map_parts(component, shape)
+    check_losses(mean_flow(shape, MeanFlow(), InstantVelocityObjective)(flow_map, x1, condition), flow_map)
+
+
+@FLOW_MAPS
+@pytest.mark.parametrize("method", ["semigroup", "lagrangian", "fold"])
+def test_laws_of_flow_maps_stay_on_the_device(component, shape, method):
+    flow_map, velocity, x1, condition = flow_map_parts(component, shape)
+    teacher = TeacherVelocity(velocity, 2.0)
+    corrected = CorrectedVelocity(teacher, component(shape, 2, flow_map=True).to(META))
+    loss = {
+        "semigroup": lambda *parts: SemigroupObjective(*parts),
+        "lagrangian": lambda *parts: LagrangianObjective(*parts, velocity=teacher),
+        "fold": lambda *parts: FoldObjective(*parts, target_network=corrected),
+    }[method](objective(shape, path="vp"), UniformSteps(), LOSSES["l2"](), True)
+    for student in (flow_map, corrected):
+        check_losses(loss(student, x1, condition), student)
+
+
+@FLOW_MAPS
+def test_losses_on_rollouts_stay_on_the_device(component, shape):
+    flow_map, velocity, x1, condition = flow_map_parts(component, shape)
+    t, step = torch.zeros(8, device=META), torch.ones(8, device=META)
+    teacher = TeacherVelocity(velocity)
+    stages = [
+        Rollouts.make(rollout, x1, t, step, condition, n_substeps, 5)
+        for rollout, n_substeps in (
+            (lambda *state: midpoint_rollout(teacher, *state), 2),
+            (lambda *state: jump_rollout(flow_map, *state), 1),
+        )
+    ]
+    assert all(stage.states.device == META for stage in stages)
+    rows = torch.arange(8, device=META)
+    check_losses(RolloutLoss(stages, LOSSES["l2"](), True, teacher, 0.5)(flow_map, rows, None), flow_map)
+    student = component(shape, 2).to(META)
+    check_losses(PairLoss(stages[0], objective(shape))(student, rows, None), student)
+
+
+@FLOW_MAPS
+def test_jumps_stay_on_the_device(component, shape):
+    flow_map, _, x, condition = flow_map_parts(component, shape)
+    states = follow(
+        lambda x, t, step: flow_map(x, t, condition, step), x, time_grid(3, device=META), return_trajectory=True
+    )
+    assert states.device == META
+    assert states.shape == (4, 8, *shape)
 
 
 @pytest.mark.parametrize("options", [TrainingOptions(), TrainingOptions(accumulation=2, ema_decay=None)], ids=str)

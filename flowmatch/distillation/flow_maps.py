@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowmatch.distillation.rollouts import STILL
+from flowmatch.distillation.rollouts import SHORT
 from flowmatch.distillation.teachers import TeacherVelocity
 from flowmatch.flow import StepSampler, expand_time, jump
 from flowmatch.objectives import L2Loss, ResidualLoss, VelocityObjective, derivative_in_step
@@ -160,8 +160,8 @@ class FoldObjective(FlowMapObjective):
     def draw_jumps(self, n_samples: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """As elsewhere, but a share of the increments is 0: the velocity itself is learned, too."""
         t, step = super().draw_jumps(n_samples, generator)
-        n_still = round(STILL * n_samples)
-        return t, torch.cat([torch.zeros_like(step[:n_still]), step[n_still:]])
+        n_short = round(SHORT * n_samples)
+        return t, torch.cat([torch.zeros_like(step[:n_short]), step[n_short:]])
 
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         with torch.no_grad():

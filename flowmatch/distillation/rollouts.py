@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from flowmatch.objectives import ResidualLoss
 
-STILL = 1 / 8
-"""Share of the rows that learn the velocity itself, where a method's jumps do not come near it."""
+SHORT = 1 / 8
+"""Share of the rows that learn jumps of any length down to 0, where a method's own do not come near it."""
 
 Rollout = Callable[[Tensor, Tensor, Tensor, "Tensor | None", int], Tensor]
 """``(x, t, step, condition, n_substeps) -> (n_substeps + 1, B, *sample_shape)``."""
@@ -71,6 +71,10 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self.t)
 
+    def substep(self, rows: Tensor) -> Tensor:
+        """Length of a substep of the given rows, (B,)."""
+        return self.step[rows] / self.n_substeps
+
     def ends(self) -> tuple[Tensor, Tensor]:
         """First and last state of every interval, each (N, *sample_shape)."""
         return self.states[0], self.states[-1]
@@ -127,9 +131,9 @@ class RolloutLoss:
     both_ways : bool
         Whether the student also learns to go back.
     velocity : callable ``(x, t, condition) -> (B, *sample_shape)``, optional
-        The teacher's. A share of the rows then asks for it, at increments of 0, so that jumps shorter than any of the
-        rollouts' are known at both ends.
-    still : float
+        The teacher's. A share of the rows then asks for jumps shorter than a substep, of which one midpoint step of
+        the velocity is the target.
+    short : float
         That share.
     """
 
@@ -137,23 +141,30 @@ class RolloutLoss:
     loss: ResidualLoss
     both_ways: bool = False
     velocity: Any = None
-    still: float = STILL
+    short: float = SHORT
 
     def __call__(self, network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Loss of each of the given rows, shape (B,)."""
-        parts = rows.tensor_split(len(self.stages))
         pieces = [
             stage.jumps(part, generator, both_ways=self.both_ways)
-            for stage, part in zip(self.stages, parts, strict=True)
+            for stage, part in zip(self.stages, rows.tensor_split(len(self.stages)), strict=True)
         ]
         x, target, t, step = (torch.cat([piece[i] for piece in pieces]) for i in range(4))  # type: ignore[misc]
-        known = [piece[4] for piece in pieces if piece[4] is not None]
-        condition = torch.cat(known) if known else None
-        mean_velocity = (target - x) / step.view(-1, *[1] * (x.ndim - 1))
-        n_still = 0 if self.velocity is None else round(self.still * len(x))
-        if n_still:
-            known = None if condition is None else condition[:n_still]
-            velocity = self.velocity(x[:n_still], t[:n_still], known)
-            mean_velocity = torch.cat([velocity, mean_velocity[n_still:]])
-            step = torch.cat([torch.zeros_like(step[:n_still]), step[n_still:]])
-        return self.loss(network(x, t, condition, step) - mean_velocity, t)
+        conditions = [piece[4] for piece in pieces if piece[4] is not None]
+        condition = torch.cat(conditions) if conditions else None
+        wanted = (target - x) / step.view(-1, *[1] * (x.ndim - 1))
+        n_short = 0 if self.velocity is None else round(self.short * len(x))
+        if n_short:
+            first, rest = slice(0, n_short), slice(n_short, None)
+            known = None if condition is None else condition[first]
+            part = torch.rand(n_short, generator=generator, device=x.device) * self.stages[0].substep(rows[first])
+            part = torch.copysign(part, step[first])
+            wanted = torch.cat([self._midpoint_velocity(x[first], t[first], part, known), wanted[rest]])
+            step = torch.cat([part, step[rest]])
+        return self.loss(network(x, t, condition, step) - wanted, t)
+
+    def _midpoint_velocity(self, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
+        """The mean velocity of one midpoint step, which at a step of 0 is the velocity."""
+        half = 0.5 * step
+        halfway = x + half.view(-1, *[1] * (x.ndim - 1)) * self.velocity(x, t, condition)
+        return self.velocity(halfway, t + half, condition)

@@ -14,9 +14,7 @@ _INSTEAD = {
     "InstanceNorm": "GroupNorm without running statistics",
     "MultiheadAttention": "attention as plain matrix products, as in flowmatch.networks.Transformer",
     "Transformer": "attention as plain matrix products, as in flowmatch.networks.Transformer",
-    "RNN": "an MLP or convolutions",
     "LSTM": "an MLP or convolutions",
-    "GRU": "an MLP or convolutions",
 }
 
 
@@ -66,20 +64,22 @@ def check_forward_derivative(network: nn.Module, like: Tensor, condition_size: i
     condition = like.new_ones(2, condition_size) if condition_size else None
     # a look must leave no trace, such as the running statistics of a normalisation
     buffers = {name: value.clone() for name, value in network.named_buffers()}
-    mode, random_state = network.training, torch.get_rng_state()
+    modes, devices = {module: module.training for module in network.modules()}, [like.device] if like.is_cuda else []
     try:
-        value, slope = derivative_along(network.train(), x, t, 2 * t, condition, (x, torch.ones_like(t), -4 * t))
-        (value + slope).sum().backward()
+        with torch.random.fork_rng(devices):
+            value, slope = derivative_along(network.train(), x, t, 2 * t, condition, (x, torch.ones_like(t), -4 * t))
+            (value + slope).sum().backward()
     except (RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{what} {_explain(network, path)}: {str(error).splitlines()[0]}") from error
     finally:
         for hook in hooks:
             hook.remove()
-        network.train(mode).zero_grad(set_to_none=True)
+        for module, mode in modes.items():
+            module.training = mode
+        network.zero_grad(set_to_none=True)
         with torch.no_grad():
             for name, buffer in network.named_buffers():
                 buffer.copy_(buffers[name])
-        torch.set_rng_state(random_state)
 
 
 def _explain(network: nn.Module, path: list[str]) -> str:

@@ -1,0 +1,223 @@
+"""Writing a sampler as a program for PyTorch, or as an ONNX model."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from flowmatch._checks import check_choice
+from flowmatch.export.sampler import Sampler, describe_sampler, sampler_of
+
+FORMATS = ("torch_export", "onnx")
+QUANTIZATIONS = ("int8",)
+
+METADATA_KEY = "flowmatch"
+"""Of the JSON text in an ONNX model's properties; in a program it is the extra file ``flowmatch.json``."""
+
+_EXAMPLE_ROWS = 3  # programs traced on one row would hold for one row
+
+
+def export(
+    estimator: Any,
+    path: str | os.PathLike[str],
+    *,
+    format: str = "torch_export",
+    n_steps: int | None = None,
+    quantize: str | None = None,
+) -> None:
+    """Write a sampler to a file that runs without flowmatch.
+
+    The file holds everything from noise to samples in the data's own units: the steps of the flow, guidance, the way
+    back from the flow's scale, columns that were constant, the values and limits of discrete columns.
+
+    Inputs are ``noise``, float32 of shape (batch, *code_shape), drawn from the estimator's source (a standard normal
+    by default; `code_shape` is the sample's shape, without the constant columns of a table), and for conditional models
+    ``condition``:
+
+    - labels: int64 of shape (batch,), positions in ``classes_``;
+    - numbers: float32 of shape (batch, k), in the units of `y`;
+    - numbers and labels: float32 of shape (batch, k), labels by their position;
+    - grids: float32 of shape (batch, channels, *grid), in the units of `y`.
+
+    The output ``sample`` is (batch, *sample_shape): float32, or float64 where float32 could not tell the values of the
+    data apart. The batch may have any size. Shapes, names of classes and columns, steps and versions stand as JSON in
+    the file: among an ONNX model's properties under "flowmatch", in a program's extra file "flowmatch.json".
+
+    Parameters
+    ----------
+    estimator : FlowMatchingGenerator
+        Fitted; it stays as it is, on whatever device.
+    path : path-like
+        Where to write. What stood there before is replaced only by a whole file.
+    format : {"torch_export", "onnx"}, default="torch_export"
+        "torch_export" writes a program for ``torch.export.load``, which wants names that end in ``.pt2``; "onnx" a
+        model for onnxruntime and others, which needs the packages of ``flowmatch[onnx]``.
+    n_steps : int, optional
+        In place of the estimator's own. Every step is written out: exporting takes seconds for each evaluation of the
+        network, and flow maps of few steps make the smallest files.
+    quantize : {None, "int8"}, default=None
+        "int8" stores the weights of matrix products in 8 bits (ONNX only), a quarter of their size; convolutions stay
+        as they are. What these products read is rounded to 256 values between the extremes of the batch, so a row's
+        sample then depends a little on the others.
+
+    Raises
+    ------
+    ValueError
+        For bad parameters, a solver that is adaptive, a folder that does not exist, or a path that cannot be written;
+        nothing is written then.
+    sklearn.exceptions.NotFittedError
+        If the estimator is not fitted.
+    ImportError
+        If a package that the format needs is missing.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile, torch
+    >>> from flowmatch import FlowMatchingGenerator
+    >>> from flowmatch.export import export
+    >>> X = np.random.default_rng(0).normal(size=(100, 2))
+    >>> path = os.path.join(tempfile.mkdtemp(), "sampler.pt2")
+    >>> export(FlowMatchingGenerator(max_iter=10, random_state=0).fit(X), path, n_steps=2)
+    >>> torch.export.load(path).module()(torch.randn(5, 2)).shape
+    torch.Size([5, 2])
+    """
+    check_is_fitted(estimator)
+    path = _check_target(path)
+    check_choice("format", format, FORMATS)
+    if quantize is not None:
+        check_choice("quantize", quantize, QUANTIZATIONS)
+        if format != "onnx":
+            raise ValueError(f"quantize={quantize!r} needs format='onnx', got format={format!r}.")
+    if format == "onnx":
+        _require_onnx()
+    sampler = sampler_of(estimator, n_steps)
+    text = json.dumps({**describe_sampler(estimator, sampler), "quantize": quantize}, default=str)
+    program = _capture(sampler, estimator._encoder.code_shape)
+    content = _program_file(program, text) if format == "torch_export" else _onnx_file(program, text, quantize)
+    _replace(path, content)
+
+
+def _check_target(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"path is {str(path)!r}, but there is no folder {str(path.parent)!r}.")
+    if path.is_dir():
+        raise ValueError(f"path is {str(path)!r}, which is a folder; expected the name of a file.")
+    return path
+
+
+def _require_onnx() -> None:
+    """Raise an ImportError that names what is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f'format="onnx" needs {error.name}: pip install "flowmatch[onnx]".') from error
+    if "dynamo" not in inspect.signature(torch.onnx.export).parameters:
+        raise ImportError(f'format="onnx" needs torch 2.5 or later, but this is {torch.__version__}.')
+
+
+def _capture(sampler: Sampler, code_shape: tuple[int, ...]) -> Any:
+    """The sampler as a program for batches of any size."""
+    batch = {0: torch.export.Dim("batch")}
+    examples = {"noise": torch.zeros(_EXAMPLE_ROWS, *code_shape)}
+    if sampler.condition is not None:
+        examples["condition"] = sampler.condition.example(_EXAMPLE_ROWS)
+    shapes = dict.fromkeys(examples, batch)
+    with torch.no_grad():  # strict: else len(x) would be taken for the example's number of rows
+        program = torch.export.export(sampler, tuple(examples.values()), dynamic_shapes=shapes, strict=True)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, and most of a small file
+    return program
+
+
+def _program_file(program: Any, text: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={f"{METADATA_KEY}.json": text})
+    return buffer.getvalue()
+
+
+def _onnx_file(program: Any, text: str, quantize: str | None) -> bytes:
+    names = ["noise", "condition"][: len(program.graph_signature.user_inputs)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about how torch uses itself
+        exported = torch.onnx.export(program, dynamo=True, input_names=names, output_names=["sample"], verbose=False)
+    assert exported is not None
+    model = exported.model_proto
+    if quantize == "int8":
+        model = _quantized(model)
+    _tidy(model)
+    model.metadata_props.add(key=METADATA_KEY, value=text)
+    return model.SerializeToString()
+
+
+def _tidy(model: Any) -> None:
+    """Leave out what no runtime needs, and name the size of the batch."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+    del graph.value_info[:]
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _quantized(model: Any) -> Any:
+    """The model with 8-bit weights in its matrix products, whose inputs are quantised while it runs."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    _transpose_weights(model)
+    # what the quantiser would warn of without: torch's exporter has inferred the shapes and folded the constants
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            model,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            weight_type=QuantType.QUInt8,  # products of signed weights overflow on processors without VNNI
+            per_channel=True,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        return onnx.load(target)
+
+
+def _transpose_weights(model: Any) -> None:
+    """Weights of Gemm nodes as their products read them: the quantiser turns each as often as it is used."""
+    from onnx import numpy_helper
+
+    weights, turned = {weight.name: weight for weight in model.graph.initializer}, {}
+    for node in model.graph.node:
+        flag = next((attribute for attribute in node.attribute if attribute.name == "transB"), None)
+        if node.op_type == "Gemm" and flag is not None and flag.i and node.input[1] in weights:
+            name = f"{node.input[1]}.T"
+            if name not in turned:
+                weight = numpy_helper.to_array(weights[node.input[1]])
+                turned[name] = numpy_helper.from_array(weight.T.copy(), name)
+            node.input[1], flag.i = name, 0
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [weight for weight in model.graph.initializer if weight.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, *turned.values()])
+    del model.graph.value_info[:]  # inferred anew
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            temporary = Path(folder) / path.name
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+    except OSError as error:
+        raise ValueError(f"cannot write to {str(path)!r}: {error.strerror or error}.") from error

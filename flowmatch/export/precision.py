@@ -1,0 +1,77 @@
+"""What the dtypes of the data ask of exported numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing import Container, Identity, Log1pStandardize, QuantileNormal, SampleEncoder
+
+Array = NDArray[np.float64]
+
+_EXACT = 2.0**24
+"""Up to here float32 holds every whole number."""
+
+_FINE = 1e-3
+"""Continuous columns need a resolution of this part of their standard deviation."""
+
+
+def whole_ranges(container: Container, n_columns: int) -> Array:
+    """Smallest and largest value that each column's dtype holds, (n_columns, 2); NaN for columns of real numbers."""
+    ranges = np.array([_whole_range(dtype.lower()) for dtype in container.dtypes])
+    return np.broadcast_to(ranges, (n_columns, 2))
+
+
+def _whole_range(dtype: str) -> tuple[float, float]:
+    try:
+        kind = np.dtype("bool" if dtype == "boolean" else dtype)
+    except TypeError:  # one that numpy lacks
+        return np.nan, np.nan
+    if kind.kind == "b":
+        return 0.0, 1.0
+    if kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return float(limits.min), float(limits.max)
+    return np.nan, np.nan
+
+
+def fits_float32(encoder: SampleEncoder) -> bool:
+    """Whether float32 tells the values of every column apart, as it does not with long identifiers or time stamps."""
+    magnitude, resolution = _magnitude(encoder), _resolution(encoder)
+    whole = np.isfinite(whole_ranges(encoder.container, len(encoder.varying))[:, 0])
+    resolution = np.where(whole, np.maximum(resolution, 1.0), resolution)
+    resolution[encoder.container.tolerance(len(resolution)) > 0] = np.inf  # the data were no finer themselves
+    return bool((magnitude <= _EXACT * resolution).all())
+
+
+def _magnitude(encoder: SampleEncoder) -> Array:
+    """Size of the numbers of each column."""
+    transform: Any = encoder.transform
+    size = np.abs(encoder.constants)
+    if not encoder.is_table:
+        return np.abs(encoder.limits).max(axis=0)
+    if isinstance(transform, QuantileNormal):
+        size[encoder.varying] = [
+            np.abs(values).max() for values in np.split(transform.values_, transform.bounds_[1:-1])
+        ]
+    elif not isinstance(transform, Identity):
+        largest = np.abs(transform.centre_) + 4 * transform.scale_
+        size[encoder.varying] = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
+    return size
+
+
+def _resolution(encoder: SampleEncoder) -> Array:
+    """Differences that matter in each column; infinite where any relative accuracy will do."""
+    transform: Any = encoder.transform
+    resolution = np.where(encoder.constants == np.round(encoder.constants), 1.0, np.inf)  # of the constant columns
+    columns = encoder.varying if encoder.is_table else slice(None)
+    if isinstance(transform, (Identity, Log1pStandardize)):
+        resolution[columns] = np.inf
+        return resolution
+    resolution[columns] = _FINE * transform.scale_
+    if isinstance(transform, QuantileNormal):
+        on_grid = transform.decimals_ >= 0
+        resolution[columns] = np.where(on_grid, 10.0 ** -np.maximum(transform.decimals_, 0), resolution[columns])
+    return resolution

@@ -1,0 +1,120 @@
+"""A fitted estimator's way from noise to samples as one module."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowmatch import flow
+from flowmatch._parameters import resolve_path, resolve_source
+from flowmatch.export.conditions import ConditionInput, condition_input, plain
+from flowmatch.export.decoding import Decoder
+from flowmatch.networks import InstantVelocity
+
+
+class Sampler(nn.Module):
+    """Noise (B, *code_shape), and conditions if the model has any, to samples (B, *sample_shape).
+
+    Attributes
+    ----------
+    solver : str
+        "flow_map" (jumps) or a fixed-step solver.
+    """
+
+    times: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        decoder: Decoder,
+        condition: ConditionInput | None,
+        times: Tensor,
+        solver: str,
+        guidance_scale: float,
+    ) -> None:
+        super().__init__()
+        self.network, self.decoder, self.condition = network, decoder, condition
+        self.solver, self.guidance_scale = solver, guidance_scale
+        self.register_buffer("times", times)
+
+    def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
+        vector = None if self.condition is None else self.condition(condition)
+        return self.decoder(self.carry(noise, vector))
+
+    def carry(self, noise: Tensor, vector: Tensor | None) -> Tensor:
+        """Codes of noise, given the vectors (B, size) of conditions."""
+        if self.solver == "flow_map":
+            return flow.follow(lambda x, t, step: self.network(x, t, vector, step), noise, self.times)
+        return flow.integrate(flow.guide(self.network, vector, self.guidance_scale), noise, self.times, self.solver)
+
+
+def sampler_of(estimator: Any, n_steps: int | None = None) -> Sampler:
+    """The sampler of a fitted `FlowMatchingGenerator`, in float32 on the CPU; the estimator stays as it is.
+
+    Raises
+    ------
+    ValueError
+        For a bad `n_steps`, or where the estimator's solver is adaptive, or its preprocessing a class of the user's
+        own.
+    """
+    n_steps, solver = estimator._steps_and_solver(n_steps, estimator.solver)
+    if solver in flow.ADAPTIVE:
+        raise ValueError(
+            f"solver={solver!r} chooses its steps while it runs, so it cannot be exported. Set one of fixed steps: "
+            f"{', '.join(map(repr, flow.FIXED_STEP))}."
+        )
+    jumps = estimator._predicts_jumps
+    estimator._check_guidance(estimator.guidance_scale)
+    guidance_scale = 1.0 if jumps else float(estimator.guidance_scale)  # flow maps have it inside
+    network = copy.deepcopy(estimator.network_).cpu().float().eval().requires_grad_(False)
+    encoder, conditions = estimator._encoder, estimator._conditions
+    return Sampler(
+        InstantVelocity(network) if jumps and solver != "flow_map" else network,
+        Decoder(encoder),
+        None if conditions is None else condition_input(conditions),
+        flow.time_grid(n_steps, resolve_path(estimator._as_fitted).first_time),
+        solver,
+        guidance_scale,
+    ).eval()
+
+
+def describe_sampler(estimator: Any, sampler: Sampler) -> dict[str, Any]:
+    """What the file says of itself: inputs, output, noise, steps, classes, names of columns, versions."""
+    from flowmatch import __version__
+
+    source, encoder = resolve_source(estimator._as_fitted), estimator._encoder
+    is_standard = isinstance(source, flow.NormalSource)
+    noise = {
+        "name": "noise",
+        "dtype": "float32",
+        "shape": ["batch", *encoder.code_shape],
+        "distribution": "independent N(0, 1)" if is_standard else repr(source),
+    }
+    if not is_standard:
+        noise["scale"] = estimator._source_scale.tolist()
+    inputs = [noise]
+    if sampler.condition is not None:
+        condition, dtype = sampler.condition, str(sampler.condition.dtype).removeprefix("torch.")
+        shape = ["batch", *condition.shape]
+        inputs.append({"name": "condition", "dtype": dtype, "shape": shape, **condition.describe()})
+    sample = {
+        "name": "sample",
+        "dtype": str(sampler.decoder.dtype).removeprefix("torch."),
+        "shape": ["batch", *encoder.sample_shape],
+        "dtypes_of_the_data": list(encoder.container.dtypes),
+    }
+    if hasattr(estimator, "feature_names_in_"):
+        sample["columns"] = plain(estimator.feature_names_in_)
+    return {
+        "inputs": inputs,
+        "outputs": [sample],
+        "classes": plain(estimator.classes_) if hasattr(estimator, "classes_") else None,
+        "n_steps": len(sampler.times) - 1,
+        "solver": sampler.solver,
+        "guidance_scale": float(estimator.guidance_scale),
+        "versions": {"flowmatch": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
