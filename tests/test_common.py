@@ -5,11 +5,21 @@ import warnings
 import numpy as np
 import pytest
 import sklearn
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
-from flowmatch import MLP, FlowAnomalyDetector, FlowMatchingGenerator, TrainingOptions
+from flowmatch import MLP, DistilledFlowMap, FlowAnomalyDetector, FlowMatchingGenerator, TrainingOptions
 from flowmatch.anomaly import SCORES
-from flowmatch.testing import DETECTOR_CHECKS, GENERATOR_CHECKS, check_flow_detector, check_flow_generator
+from flowmatch.testing import (
+    DETECTOR_CHECKS,
+    DISTILLED_CHECKS,
+    GENERATOR_CHECKS,
+    check_any_number_of_steps_works,
+    check_distilled_flow_map,
+    check_flow_detector,
+    check_flow_generator,
+    check_teacher_is_left_alone,
+)
 
 SMALL = {"max_iter": 5, "batch_size": 32, "device": "cpu", "n_steps": 3}
 INSTANCES = {
@@ -24,8 +34,20 @@ INSTANCES = {
         **SMALL,
     ),
     "no dropout of conditions": FlowMatchingGenerator(condition_dropout=0.0, path="vp", loss_weight="min_snr", **SMALL),
+    "mean flow": FlowMatchingGenerator(
+        objective="mean_flow", **SMALL | {"network": MLP(width=8, depth=1), "n_steps": 2}
+    ),
 }
 TINY = {"network": MLP(width=8, depth=1), "max_iter": 3, "batch_size": 32, "n_steps": 2, "device": "cpu"}
+STUDENTS = {
+    "progressive": DistilledFlowMap(FlowMatchingGenerator(**TINY), max_iter=3, n_pairs=50),
+    "reflow": DistilledFlowMap(
+        FlowMatchingGenerator(**TINY), "reflow", n_steps=2, n_pairs=50, training=TrainingOptions()
+    ),
+    "semigroup": DistilledFlowMap(FlowMatchingGenerator(**TINY), "semigroup", max_iter=3, fold=False, inverse=True),
+    "lagrangian": DistilledFlowMap(FlowMatchingGenerator(**TINY), "lagrangian", max_iter=3, ema_target=True),
+    "mean flow": DistilledFlowMap(FlowMatchingGenerator(objective="mean_flow", **TINY), max_iter=3, n_pairs=50),
+}
 DETECTORS = {
     "combined": FlowAnomalyDetector(n_folds=1, **TINY),
     "one_step, folds": FlowAnomalyDetector(score="one_step", n_folds=2, **TINY),
@@ -46,7 +68,7 @@ EVERY_DETECTOR = pytest.mark.parametrize(
     + [pytest.param(detector, id=name, marks=pytest.mark.slow) for name, detector in SLOW_DETECTORS.items()],
 )
 FEW_HELD_OUT = pytest.mark.filterwarnings("ignore:.* held-out rows cannot promise:UserWarning")
-N_CHECKS = {(1, 9): {"FlowMatchingGenerator": 48, "FlowAnomalyDetector": 54}}
+N_CHECKS = {(1, 9): {"FlowMatchingGenerator": 48, "FlowAnomalyDetector": 54, "DistilledFlowMap": 48}}
 """How many checks scikit-learn of a version runs: fewer would mean that some were lost."""
 
 
@@ -67,12 +89,20 @@ def assert_the_battery_passes(estimator):
     [
         "defaults",
         "standardised, early stopping",
+        "mean flow",
         pytest.param("adaln, ot, cosine, heun", marks=pytest.mark.slow),
         pytest.param("no dropout of conditions", marks=pytest.mark.slow),
     ],
 )
 def test_scikit_learns_battery_passes_whole(name):
     assert_the_battery_passes(INSTANCES[name])
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "progressive" else pytest.param(name, marks=pytest.mark.slow) for name in STUDENTS]
+)
+def test_scikit_learns_battery_passes_whole_for_students(name):
+    assert_the_battery_passes(STUDENTS[name])
 
 
 @EVERY_DETECTOR
@@ -91,6 +121,15 @@ def test_our_checks_pass(name, check):
     check(INSTANCES[name])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("progressive", "semigroup") else pytest.param(name, marks=pytest.mark.slow) for name in STUDENTS],
+)
+@pytest.mark.parametrize("check", DISTILLED_CHECKS, ids=lambda check: check.__name__)
+def test_our_checks_pass_for_students(name, check):
+    check(STUDENTS[name])
+
+
 @FEW_HELD_OUT
 @EVERY_DETECTOR
 @pytest.mark.parametrize("check", DETECTOR_CHECKS, ids=lambda check: check.__name__)
@@ -102,6 +141,10 @@ class Mine(FlowMatchingGenerator):
     """A user's subclass, with the parent's parameters."""
 
 
+class MyStudent(DistilledFlowMap):
+    """A user's subclass, with the parent's parameters."""
+
+
 class MyDetector(FlowAnomalyDetector):
     """A user's subclass, with the parent's parameters."""
 
@@ -109,6 +152,7 @@ class MyDetector(FlowAnomalyDetector):
 @FEW_HELD_OUT
 def test_our_checks_run_on_users_subclasses():
     assert len(check_flow_generator(Mine(**SMALL))) == len(GENERATOR_CHECKS)
+    assert len(check_distilled_flow_map(MyStudent(Mine(**TINY), max_iter=3, n_pairs=50))) == len(DISTILLED_CHECKS)
     assert len(check_flow_detector(MyDetector(score="one_step", n_folds=1, **TINY))) == len(DETECTOR_CHECKS)
 
 
@@ -197,3 +241,40 @@ def test_each_check_of_detectors_can_fail(broken, message, request):
     check = DETECTOR_CHECKS[[check.__name__ in request.node.name for check in DETECTOR_CHECKS].index(True)]
     with pytest.raises(AssertionError, match=message):
         check(broken(score="one_step", n_folds=1, **TINY))
+
+
+class Absorbing(DistilledFlowMap):
+    def _teacher_of(self, X):
+        teacher, fitted = super()._teacher_of(X)
+        return (self.estimator, False) if not fitted else (teacher, fitted)
+
+
+class Refitting(DistilledFlowMap):
+    def _teacher_of(self, X):
+        return clone(self.estimator), False
+
+
+class Deaf(DistilledFlowMap):
+    def sample(self, n_samples=1, y=None, random_state=None, *, n_steps=None, **options):
+        states = options.get("return_trajectory", False)
+        return super().sample(n_samples, y, random_state, n_steps=n_steps if states else None, **options)
+
+
+class Restless(DistilledFlowMap):
+    def sample(self, n_samples=1, y=None, random_state=None, *, n_steps=None, **options):
+        return super().sample(n_samples, y, [random_state, n_steps or 1][-1], n_steps=n_steps, **options)
+
+
+@pytest.mark.parametrize(
+    ("check", "broken", "message"),
+    [
+        (check_teacher_is_left_alone, Absorbing, "the given teacher was fitted instead of a clone"),
+        (check_teacher_is_left_alone, Refitting, "a fitted teacher was fitted anew"),
+        (check_any_number_of_steps_works, Deaf, "n_steps of the call has no effect"),
+        (check_any_number_of_steps_works, Restless, "2 steps started from other noise"),
+    ],
+    ids=["Absorbing", "Refitting", "Deaf", "Restless"],
+)
+def test_each_check_of_students_can_fail(check, broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check(broken(FlowMatchingGenerator(**TINY), max_iter=3, n_pairs=50))

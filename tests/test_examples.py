@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-ON_GRIDS = ("digits", "mnist", "monitor_vibration")
+ON_GRIDS = ("digits", "mnist", "monitor_vibration", "one_step")
 
 
 @pytest.mark.parametrize(

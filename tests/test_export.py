@@ -270,6 +270,7 @@ print(about["flowmatch.json"])
 """
 
 
+@pytest.mark.slow
 def test_a_program_runs_without_flowmatch(tmp_path):
     generator = fitted(TABLE, LABELS, guidance_scale=2.0, solver="euler")
     noise, classes = noise_for(generator, 100), torch.arange(100) % 3
@@ -333,6 +334,7 @@ def rings(onnxruntime, tmp_path_factory):
     return generator, path
 
 
+@pytest.mark.slow
 def test_an_onnx_model_gives_the_samples_of_the_estimator(onnxruntime, rings):
     generator, path = rings
     noise, radii = noise_for(generator, 100), RADII[:100].astype(np.float32)
@@ -360,6 +362,7 @@ def assert_same_law(generator, found, conditions):
     assert energy_distance(others[0], found) < max(between) + 0.5 * np.ptp(between)
 
 
+@pytest.mark.slow
 def test_int8_weights_halve_the_file_and_keep_the_law(onnxruntime, rings, tmp_path):
     import onnx
 

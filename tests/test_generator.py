@@ -1,11 +1,15 @@
 """What FlowMatchingGenerator promises, against laws and simple rivals."""
 
+import copy
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.special import logsumexp
 from scipy.stats import gamma, kstest, multivariate_normal, norm
+from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine, make_moons
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neighbors import KernelDensity
@@ -16,6 +20,8 @@ from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import LogitNormalTimes, OptimalTransportCoupling
 from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
 from flowmatch.networks import AutoNetwork
+from flowmatch.objectives import MeanFlow
+from flowmatch.training import Phase
 
 pytestmark = pytest.mark.filterwarnings("ignore:X has .* rows")
 
@@ -453,3 +459,270 @@ def test_auto_takes_the_network_that_suits_the_shape():
     assert [type(AutoNetwork()(shape, 0)).__name__ for shape in ((3,), (1, 8), (1, 4, 4), (1, 2, 2, 2))] == [
         "ModulatedMLP", *["ConvolutionalUNet"] * 3,
     ]  # fmt: skip
+
+
+# -- mean flow ----------------------------------------------------------------------------------------------------
+
+
+def small(**parameters):
+    return quick(**{"network": MLP(width=16, depth=1), "preprocessing": "standardize"} | parameters)
+
+
+@pytest.fixture(scope="module")
+def jumper():
+    """A flow map learned from data with two labels."""
+    y = np.repeat(["left", "right"], [90, 60])
+    X = np.random.default_rng(0).normal(size=(150, 2)) + np.where(y == "right", 3.0, 0.0)[:, None]
+    return small(objective="mean_flow", max_iter=250, condition_dropout=0.2).fit(X, y), X, y
+
+
+def evaluations(model, **options):
+    """How often the network is called for a sample."""
+    calls = []
+    hook = model.network_.register_forward_hook(lambda *_: calls.append(1))
+    model.sample(5, random_state=0, **options)
+    hook.remove()
+    return len(calls)
+
+
+def test_mean_flow_beats_eulers_steps_on_a_velocity_of_the_same_network():
+    train, fresh = (make_moons(n, noise=0.05, random_state=seed)[0] for seed, n in enumerate((400, 1000)))
+    settings = {"network": MLP(width=32, depth=2), "max_iter": 300, "preprocessing": "standardize"}
+    jumps = quick(objective="mean_flow", **settings).fit(train)
+    rival = quick(**settings).fit(train)
+    for n_steps in (1, 2):
+        ours = jumps.sample(1000, random_state=3, n_steps=n_steps)
+        theirs = rival.sample(1000, random_state=3, n_steps=n_steps, solver="euler")
+        distances = [sliced_wasserstein(fresh, drawn, random_state=0) for drawn in (ours, theirs)]
+        assert distances[0] < 0.75 * distances[1]
+    one, four = (jumps.sample(1000, random_state=3, n_steps=n) for n in (1, 4))
+    assert sliced_wasserstein(fresh, four, random_state=0) < sliced_wasserstein(fresh, one, random_state=0)
+
+
+def test_a_flow_map_jumps_and_its_velocity_can_be_integrated(jumper):
+    model, _, _ = jumper
+    found = {
+        name: evaluations(model, **options)
+        for name, options in {
+            "default": {}, "two": {"n_steps": 2}, "asked": {"solver": "flow_map", "n_steps": 4},
+            "midpoint": {"solver": "midpoint"}, "euler": {"solver": "euler", "n_steps": 3},
+        }.items()
+    }  # fmt: skip
+    assert found == {"default": 1, "two": 2, "asked": 4, "midpoint": 20, "euler": 3}
+    jumps, walk, adaptive = (
+        model.sample(300, random_state=0, **options)
+        for options in ({"n_steps": 4}, {"solver": "midpoint"}, {"solver": "dopri5"})
+    )
+    np.testing.assert_allclose(walk, adaptive, atol=0.05)
+    assert 0 < np.abs(jumps - walk).mean() < 0.5
+    np.testing.assert_array_equal(model.sample(4, random_state=0), model.sample(4, random_state=0, n_steps=1))
+
+
+def test_densities_and_codes_go_through_the_velocity_of_a_flow_map(jumper):
+    model, X, y = jumper
+    scores = model.score_samples(X[:40], y[:40])
+    law = multivariate_normal([0, 0], np.eye(2)).logpdf(X[:40])
+    assert np.corrcoef(scores, law)[0, 1] > 0.8
+    grid = np.stack(np.meshgrid(np.linspace(-8, 11, 81), np.linspace(-8, 11, 81)), axis=-1).reshape(-1, 2)
+    assert np.exp(model.score_samples(grid, "left")).sum() * (19 / 80) ** 2 == pytest.approx(1, abs=0.03)
+    codes = model.encode(X, y, n_steps=50, solver="rk4")
+    np.testing.assert_allclose(model.decode(codes, y, n_steps=50, solver="rk4"), X, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(model.decode(model.encode(X, y), y), X, atol=0.05)
+    for method in (model.score_samples, model.encode):
+        with pytest.raises(ValueError, match="solver='flow_map' makes the jumps .* this method integrates a velocity"):
+            method(X, y, solver="flow_map")
+    asked = small(objective="mean_flow", solver="flow_map", n_steps=2, max_iter=3).fit(X)
+    assert np.isfinite(asked.score_samples(X[:3])).all()
+    np.testing.assert_allclose(asked.decode(asked.encode(X)), X, atol=0.05)
+    assert evaluations(asked) == 2
+
+
+def test_flow_maps_know_conditions(jumper):
+    model, _, _ = jumper
+    for label, centre in (("left", 0.0), ("right", 3.0)):
+        assert model.sample(300, y=label, random_state=0, n_steps=4).mean() == pytest.approx(centre, abs=0.3)
+    drawn, y = model.sample(50, random_state=0, return_y=True)
+    assert sorted(y.tolist()) == ["left"] * 30 + ["right"] * 20
+    assert drawn[y == "right"].mean() > drawn[y == "left"].mean() + 2
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(-2, 2, size=300)
+    X = np.column_stack([angle + 0.1 * rng.normal(size=300), rng.normal(size=300)])
+    numeric = small(objective="mean_flow", max_iter=100).fit(X, angle)
+    low, high = (numeric.sample(200, y=wanted, random_state=0, n_steps=4)[:, 0].mean() for wanted in (-1.5, 1.5))
+    assert high - low > 1
+
+
+def test_guidance_of_a_flow_map_is_learned_and_fixed(jumper):
+    plain, X, y = jumper
+    model = small(objective="mean_flow", max_iter=250, condition_dropout=0.2, guidance_scale=3.0).fit(X, y)
+    for n_steps in (1, 4):
+        gaps = [
+            fitted.sample(500, y="right", random_state=0, n_steps=n_steps).mean()
+            - fitted.sample(500, y="left", random_state=0, n_steps=n_steps).mean()
+            for fitted in (model, plain)
+        ]
+        assert gaps[0] > 1.5 * gaps[1]
+    assert evaluations(model, y="right") == 1
+    for fitted, scale, learned in ((model, 1.0, 3), (plain, 2.0, 1)):
+        with pytest.raises(ValueError, match=f"guidance_scale={scale:g}, but .* learned with guidance_scale={learned}"):
+            fitted.sample(3, guidance_scale=scale)
+    np.testing.assert_array_equal(
+        model.sample(3, random_state=0), model.sample(3, random_state=0, guidance_scale=3.0)
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="guidance_scale was 3.0 in the fit that this one goes on from, and is 1.0"):
+        model.set_params(guidance_scale=1.0).partial_fit(X, y)
+    with pytest.raises(ValueError, match="guidance_scale=2 needs conditions"):
+        small(objective="mean_flow", guidance_scale=2.0).fit(X)
+
+
+def test_weights_go_to_flow_maps_too():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    weight = np.arange(60) % 2
+    parts = [
+        torch.cat([p.flatten() for p in model.network_.parameters()])
+        for model in (
+            small(objective="mean_flow", max_iter=5).fit(X, sample_weight=weight),
+            small(objective="mean_flow", max_iter=5).fit(X[weight > 0]),
+        )
+    ]
+    assert torch.equal(*parts)
+
+
+def test_fits_of_flow_maps_go_on_and_stay_flow_maps():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    model = small(objective="mean_flow", warm_start=True).fit(X)
+    first = model.network_
+    model.fit(X).partial_fit(X)
+    assert model.n_iter_ == 60
+    assert model.history_["step"] == sorted(set(model.history_["step"]))
+    assert evaluations(model) == 1
+    assert not torch.equal(*(torch.cat([p.flatten() for p in net.parameters()]) for net in (first, model.network_)))
+    before = model.sample(4, random_state=0)
+    with pytest.raises(ValueError, match="objective was 'mean_flow' .* and is 'velocity' now"):
+        model.set_params(objective="velocity").fit(X)
+    np.testing.assert_array_equal(before, model.sample(4, random_state=0))
+    model.set_params(warm_start=False).fit(X)
+    assert evaluations(model) == 20  # a velocity by midpoint steps
+
+
+def test_early_stopping_measures_the_loss_of_jumps():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    options = TrainingOptions(early_stopping=True, patience=3, report_period=2, validation_fraction=0.2)
+    model = small(objective="mean_flow", max_iter=200, learning_rate=1e-12, training=options).fit(X)
+    assert model.n_iter_ < 200
+    assert np.isfinite(model.history_["validation_loss"]).all()
+    velocity = small(max_iter=200, learning_rate=1e-12, training=options).fit(X)
+    assert velocity.history_["validation_loss"][0] != model.history_["validation_loss"][0]
+
+
+def test_parts_of_mean_flow_have_parameters():
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    base = small(objective="mean_flow", max_iter=10)
+    plain = torch.cat([p.flatten() for p in base.fit(X).network_.parameters()])
+    for name, value in {
+        "flow_ratio": 0.25, "velocity": "conditional", "step_sampler": "fixed", "jump_weight": "uniform", "warmup": 0.0,
+    }.items():  # fmt: skip
+        other = clone(base).set_params(**{f"objective__{name}": value}).fit(X)
+        assert other.objective == MeanFlow(**{name: value})
+        assert not torch.equal(plain, torch.cat([p.flatten() for p in other.network_.parameters()])), name
+    assert clone(base).objective == "mean_flow"
+    with pytest.raises(ValueError, match="no parameter 'wamrup'"):
+        clone(base).set_params(objective__wamrup=0.2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"objective": "magic"}, "unknown objective 'magic'. Choose one of 'velocity', 'mean_flow', or pass a Objective"),
+        ({"objective": MeanFlow(warmup=1.5)}, r"warmup must be a number in \[0, 1\), got 1.5"),
+        ({"objective": MeanFlow(velocity="magic")}, "unknown velocity 'magic'"),
+        ({"objective": MeanFlow(step_sampler="magic")}, "unknown step_sampler 'magic'"),
+        ({"objective": "mean_flow", "training": TrainingOptions(compile=True)}, "compile=True does not go with objective='mean_flow'"),
+        ({"objective": "mean_flow", "training": TrainingOptions(phases=(Phase(1.0),))}, "phases do not go with objective='mean_flow'"),
+        ({"solver": "flow_map"}, "solver='flow_map' makes the jumps .*: choose objective='mean_flow', distil it"),
+        ({"objective": "mean_flow", "n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
+        ({"objective": "mean_flow", "guidance_scale": "high"}, "guidance_scale must be a number .* got 'high'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_options_of_mean_flow_are_named(jumper, parameters, message):
+    model = copy.copy(jumper[0])
+    before = model.sample(4, random_state=0)
+    with pytest.raises(ValueError, match=message):
+        model.set_params(**{"objective": "velocity"} | parameters).fit(jumper[1], jumper[2])
+    np.testing.assert_array_equal(jumper[0].sample(4, random_state=0), before)
+
+
+def test_jumps_are_refused_where_there_is_a_velocity_only():
+    model = small(max_iter=3).fit(np.random.default_rng(0).normal(size=(60, 2)))
+    with pytest.raises(ValueError, match="solver='flow_map' makes the jumps .* this model predicts a velocity"):
+        model.sample(3, solver="flow_map")
+    with pytest.raises(ValueError, match="n_steps must be an integer >= 1, got 0"):
+        model.sample(3, n_steps=0)
+
+
+class Interruption:
+    def on_fit_task_end(self, estimator, context):
+        if context.task_id >= 8:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_checkpoints_of_flow_maps_belong_to_their_guidance(jumper, tmp_path, scale):
+    _, X, y = jumper
+
+    def model(folder, *callbacks, **parameters):
+        options = TrainingOptions(checkpoint_folder=folder, checkpoint_period=3, report_period=2, callbacks=callbacks)
+        return small(objective="mean_flow", max_iter=12, training=options, **parameters)
+
+    with pytest.raises(KeyboardInterrupt):
+        model(tmp_path, Interruption()).fit(X, y)
+    kept = list(tmp_path.glob("checkpoint-*"))
+    beside, alone = (model(folder, guidance_scale=scale).fit(X, y) for folder in (tmp_path, tmp_path / "alone"))
+    for ours, theirs in zip(beside.network_.parameters(), alone.network_.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert list(tmp_path.glob("checkpoint-*")) == ([] if scale == 1.0 else kept)
+
+
+def test_files_and_pickles_keep_flow_maps(jumper, tmp_path):
+    model, X, y = jumper
+    model.save(tmp_path / "model")
+    for other in (load(tmp_path / "model", device="cpu"), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_array_equal(other.sample(4, random_state=0), model.sample(4, random_state=0))
+        np.testing.assert_allclose(other.score_samples(X[:4], y[:4]), model.score_samples(X[:4], y[:4]))
+        assert evaluations(other) == 1
+        with pytest.raises(ValueError, match="cannot be changed afterwards"):
+            other.sample(3, guidance_scale=2.0)
+
+
+# -- trajectories -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "euler", "n_steps": 3}, {"solver": "dopri5", "n_steps": 2}], ids=str
+)
+@pytest.mark.parametrize("kind", ["velocity", "flow map"])
+def test_a_trajectory_goes_from_noise_to_samples(gaussian, jumper, kind, options):
+    model = gaussian[0] if kind == "velocity" else jumper[0]
+    states, y = model.sample(9, random_state=0, return_trajectory=True, return_y=True, **options)
+    n_steps = options.get("n_steps", 10 if kind == "velocity" else 1)
+    assert states.shape == (n_steps + 1, 9, 2)
+    expected, labels = model.sample(9, random_state=0, return_y=True, **options)
+    np.testing.assert_array_equal(y, labels)
+    np.testing.assert_allclose(states[-1], expected, rtol=1e-5, atol=1e-5)
+    many = model.sample(2000, random_state=0, return_trajectory=True, **options)[0]
+    codes = model._encoder.encode(many)
+    assert abs(codes.mean()) < 0.06
+    assert codes.std() == pytest.approx(1, abs=0.06)
+    for size in (1, 4):
+        parts = model.sample(9, random_state=0, return_trajectory=True, batch_size=size, **options)
+        np.testing.assert_allclose(parts, states, rtol=1e-3, atol=1e-3)
+
+
+def test_trajectories_of_tables_are_arrays_in_the_tables_units(wine):
+    model, X, _ = wine
+    states = model.sample(5, random_state=0, n_steps=2, return_trajectory=True)
+    assert isinstance(states, np.ndarray)
+    assert states.shape == (3, 5, 13)
+    assert (states.min((0, 1)) >= X.min() - 1e-6).all()
+    assert (states.max((0, 1)) <= X.max() + 1e-6).all()
