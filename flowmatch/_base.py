@@ -318,6 +318,12 @@ class FlowEstimator(Estimator):
             steps = n_steps if self._predicts_jumps and velocity else steps  # those for jumps are too few for it
         return check_count("n_steps", STEPS.get(chosen, MANY_STEPS) if steps is None else steps), chosen
 
+    def _times(self, n_steps: int, solver: str, like: Tensor | None = None) -> Tensor:
+        """Times (n_steps + 1,) of the steps from noise to data, on the device and in the dtype of `like`."""
+        grid = flow.jump_grid if solver == "flow_map" else flow.time_grid
+        place = {} if like is None else {"device": like.device, "dtype": like.dtype}
+        return grid(n_steps, resolve_path(self._as_fitted).first_time, **place)  # type: ignore[arg-type]
+
     def _integrate(
         self,
         x: Tensor,
@@ -335,7 +341,7 @@ class FlowEstimator(Estimator):
 
         With `return_trajectory`, the states at all times, (n_steps + 1, B, *code_shape).
         """
-        times = flow.time_grid(n_steps, resolve_path(self._as_fitted).first_time, device=x.device, dtype=x.dtype)
+        times = self._times(n_steps, solver, x)
         times = times.flip(0) if backward else times
         network = self.network_ if network is None else network
         if self._predicts_jumps and solver != "flow_map":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -137,15 +138,16 @@ class Distiller:
 
     def _progressive(self) -> None:
         settings, network, stages = self.settings, self._new_flow_map(), []
-        rollout: Any = lambda *state: distillation.midpoint_rollout(self.velocity, *state)  # noqa: E731
+        rollout = functools.partial(distillation.midpoint_rollout, self.velocity)
         for stage in range(settings.n_stages):
             n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
             sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
-            stages.append(self._rollouts(rollout, sampler, stage))
+            # a student that has become the teacher knows the jumps of an even grid best
+            stages.append(self._rollouts(rollout, sampler, stage, distillation.JITTER if stage == 0 else 0.0))
             loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
             self._train_on_rows(network, loss, stage)
-            network, promoted = self._go_on_from(self.student), copy.deepcopy(self.student.network_).eval()
-            rollout = lambda *state, teacher=promoted: distillation.jump_rollout(teacher, *state)  # noqa: E731
+            network = self._go_on_from(self.student)
+            rollout = functools.partial(distillation.jump_rollout, copy.deepcopy(self.student.network_).eval())
 
     def _reflow(self) -> None:
         network = self._go_on_from(self.teacher)
@@ -159,9 +161,8 @@ class Distiller:
             self.settings.loss,
         )
         for stage in range(self.settings.n_stages):
-            pairs = self._rollouts(
-                lambda *state, v=velocity: distillation.midpoint_rollout(v, *state), flow.FixedSteps(1), stage
-            )
+            rollout = functools.partial(distillation.midpoint_rollout, velocity)
+            pairs = self._rollouts(rollout, flow.FixedSteps(1), stage).ends()
             self._train_on_rows(network, distillation.PairLoss(pairs, problem), stage)
             network = self._go_on_from(self.student)
             velocity = distillation.TeacherVelocity(copy.deepcopy(self.student.network_))
@@ -219,7 +220,9 @@ class Distiller:
         networks.start_from_velocity(network, self.teacher.network_)
         return network
 
-    def _rollouts(self, rollout: Any, sampler: flow.StepSampler, stage: int) -> distillation.Rollouts:
+    def _rollouts(
+        self, rollout: Any, sampler: flow.StepSampler, stage: int, jitter: float = 0.0
+    ) -> distillation.Rollouts:
         """Rollouts of the teacher of a stage, from states on the path."""
         settings, scale = self.settings, self.problem.source_scale
         # more paths than training draws rows would be made for nothing
@@ -236,10 +239,8 @@ class Distiller:
         return distillation.Rollouts.make(
             rollout,
             self.problem.path.interpolate(x0, x1, t),
-            t,
-            step,
+            distillation.rollout_times(t, step, settings.teacher_steps, jitter, generator),
             self.problem.hide_conditions(condition, generator),
-            settings.teacher_steps,
             rows_per_batch(tuple(scale.shape), self.device),
         )
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 from closed_forms import GaussianFlow
@@ -12,6 +11,8 @@ from torch.func import jvp
 
 from flowmatch import MLP
 from flowmatch.distillation import (
+    JITTER,
+    WHOLE,
     CorrectedVelocity,
     FoldObjective,
     LagrangianObjective,
@@ -22,6 +23,7 @@ from flowmatch.distillation import (
     TeacherVelocity,
     jump_rollout,
     midpoint_rollout,
+    rollout_times,
 )
 from flowmatch.flow import (
     CosinePath,
@@ -309,12 +311,12 @@ def test_a_midpoint_rollout_integrates_every_row_over_its_own_interval(flow, sig
     x, t, step = points(flow, 8)
     if sign < 0:
         t, step = t + step, -step
-    states = midpoint_rollout(flow.field, x, t, step, None, 5)
+    times = rollout_times(t, step, 5, JITTER, generator())
+    states = midpoint_rollout(flow.field, x, times, None)
     assert states.shape == (6, 8, *SHAPE)
     assert torch.equal(states[0], x)
     for i in range(8):
-        at = t[i] + step[i] * torch.linspace(0, 1, 6, dtype=torch.float64)
-        alone = integrate(flow.velocity, x[i : i + 1], at, "midpoint", return_trajectory=True)
+        alone = integrate(flow.velocity, x[i : i + 1], times[:, i], "midpoint", return_trajectory=True)
         torch.testing.assert_close(states[:, i : i + 1], alone, rtol=1e-11, atol=1e-11)
 
 
@@ -324,7 +326,9 @@ def test_midpoint_rollouts_converge_at_second_order(sign):
     if sign < 0:
         t, step = t + step, -step
     exact = carried(CURVED, x, t, step)
-    errors = [(midpoint_rollout(CURVED.field, x, t, step, None, n)[-1] - exact).norm() for n in (32, 64, 128)]
+    errors = [
+        (midpoint_rollout(CURVED.field, x, rollout_times(t, step, n), None)[-1] - exact).norm() for n in (32, 64, 128)
+    ]
     assert torch.log2(errors[1] / errors[2]).item() == pytest.approx(2, abs=0.1)
     assert errors[0] > 1e-6
 
@@ -335,17 +339,19 @@ def test_a_jump_rollout_of_the_exact_map_is_exact(flow, sign):
     x, t, step = points(flow)
     if sign < 0:
         t, step = t + step, -step
-    states = jump_rollout(flow.flow_map, x, t, step, None, 6)
-    for j, state in enumerate(states):
-        torch.testing.assert_close(state, carried(flow, x, t, step * j / 6), rtol=1e-11, atol=1e-11)
+    times = rollout_times(t, step, 6, JITTER, generator())
+    states = jump_rollout(flow.flow_map, x, times, None)
+    for state, time in zip(states, times, strict=True):
+        torch.testing.assert_close(state, carried(flow, x, t, time - t), rtol=1e-11, atol=1e-11)
 
 
 def test_rollouts_tell_the_condition():
     told = []
     condition = normal(B, 3)
     x, t, step = points(CURVED)
-    midpoint_rollout(lambda x, t, c: (told.append(c), x)[1], x, t, step, condition, 2)
-    jump_rollout(lambda x, t, c, d: (told.append(c), x)[1], x, t, step, condition, 2)
+    times = rollout_times(t, step, 2)
+    midpoint_rollout(lambda x, t, c: (told.append(c), x)[1], x, times, condition)
+    jump_rollout(lambda x, t, c, d: (told.append(c), x)[1], x, times, condition)
     assert len(told) == 6
     assert all(torch.equal(seen, condition) for seen in told)
 
@@ -357,7 +363,26 @@ def exact_rollouts(flow, n_substeps=8, n=B, condition=None, rows_at_once=10):
     def rollout(*state):
         return jump_rollout(flow.flow_map, *state)
 
-    return Rollouts.make(rollout, *points(flow, n), condition, n_substeps, rows_at_once)
+    x, t, step = points(flow, n)
+    return Rollouts.make(rollout, x, rollout_times(t, step, n_substeps, JITTER, generator(7)), condition, rows_at_once)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n_substeps", [1, 2, 8])
+def test_times_of_a_rollout_keep_their_ends_and_their_order_and_fill_the_inside(n_substeps, sign):
+    t, step = torch.full((5000,), 0.5), torch.full((5000,), 0.4 * sign)
+    even, uneven = (rollout_times(t, step, n_substeps, jitter, generator()) for jitter in (0.0, JITTER))
+    torch.testing.assert_close(
+        even, (0.5 + 0.4 * sign * torch.linspace(0, 1, n_substeps + 1))[:, None].expand(-1, 5000)
+    )
+    for drawn in (even, uneven):
+        assert torch.equal(drawn[0], t)
+        assert torch.equal(drawn[-1], t + step)
+        assert (sign * drawn.diff(dim=0) > 0).all()
+    shift = (uneven - even)[1:-1] / (0.4 / n_substeps)
+    if n_substeps > 1:
+        assert 0.39 < shift.abs().max() <= 0.4001
+        assert abs(shift.mean()) < 0.01
 
 
 def test_rollouts_are_made_the_same_few_rows_at_once_or_all():
@@ -368,46 +393,40 @@ def test_rollouts_are_made_the_same_few_rows_at_once_or_all():
     assert few.n_substeps == 8
     torch.testing.assert_close(few.states, whole.states, rtol=1e-12, atol=1e-12)
     x, t, step = points(CURVED)
-    start, end = few.ends()
-    assert torch.equal(start, x)
-    torch.testing.assert_close(end, carried(CURVED, x, t, step), rtol=1e-11, atol=1e-11)
+    ends = few.ends()
+    assert torch.equal(ends.states[0], x)
+    torch.testing.assert_close(ends.states[-1], carried(CURVED, x, t, step), rtol=1e-11, atol=1e-11)
+    assert torch.equal(ends.times, torch.stack([t, t + step]))
+    assert ends.condition is few.condition
 
 
 def test_rollouts_keep_no_graph_of_the_teacher():
     student = shaken(MLP(width=8), SHAPE, flow_map=True)
-    made = Rollouts.make(lambda *state: jump_rollout(student, *state), *points(CURVED), None, 2, B)
+    x, t, step = points(CURVED)
+    made = Rollouts.make(lambda *state: jump_rollout(student, *state), x, rollout_times(t, step, 2), None, B)
     assert not made.states.requires_grad
 
 
-@pytest.mark.parametrize(
-    ("n_substeps", "spans"),
-    [(8, [8, 4, 2, 1]), (6, [6, 3, 1]), (1, [1]), (2, [2, 1]), (5, [5, 1]), (12, [12, 6, 3, 1])],
-)
+@pytest.mark.parametrize("n_substeps", [1, 2, 5, 8])
 @BOTH_WAYS
-def test_jumps_are_whole_halved_or_single_substeps_from_multiples_of_themselves(n_substeps, spans, both_ways):
+def test_jumps_take_all_substeps_or_any_number_of_them_from_anywhere(n_substeps, both_ways):
     rollouts = exact_rollouts(CURVED, n_substeps, condition=torch.arange(B)[:, None].double())
-    assert rollouts.spans.tolist() == spans
-    rows = torch.randint(B, (6000,), generator=generator(3))
+    rows = torch.randint(B, (8000,), generator=generator(3))
     x, target, t, step, condition = rollouts.jumps(rows, generator(), both_ways=both_ways)
     torch.testing.assert_close(carried(CURVED, x, t, step), target, rtol=1e-11, atol=1e-11)
     assert torch.equal(condition[:, 0], rows.double())
-    part = rollouts.step[rows] / n_substeps
-    torch.testing.assert_close(x, carried(CURVED, rollouts.states[0, rows], rollouts.t[rows], t - rollouts.t[rows]))
-    span = (step.abs() / part).round().int()
-    torch.testing.assert_close(step.abs() / part, span.double(), rtol=0, atol=1e-9)
-    counts = [(span == length).sum().item() for length in spans]
-    assert sum(counts) == 6000
-    np.testing.assert_allclose(counts, 6000 / len(spans), atol=4 * (6000 / len(spans)) ** 0.5)
-    turned = step < 0
-    assert turned.double().mean().item() == pytest.approx(0.5 if both_ways else 0.0, abs=0.03)
-    start = (torch.minimum(t, t + step) - rollouts.t[rows]) / part
-    torch.testing.assert_close(start, start.round(), rtol=0, atol=1e-8)
-    start = start.round().int()
-    assert (start % span == 0).all()
-    for length in spans:
-        places = np.bincount((start[span == length] // length).numpy())
-        assert len(places) == n_substeps // length
+    start, end = torch.minimum(t, t + step), torch.maximum(t, t + step)
+    first, last = ((rollouts.times[:, rows] - time).abs().argmin(0) for time in (start, end))
+    torch.testing.assert_close(rollouts.times[first, rows], start, rtol=0, atol=1e-12)
+    span = last - first
+    counts = torch.bincount(span, minlength=n_substeps + 1)[1:]
+    expected = torch.full((n_substeps,), (1 - WHOLE) / n_substeps) + torch.eye(n_substeps)[-1] * WHOLE
+    torch.testing.assert_close(counts / 8000, expected, rtol=0, atol=0.02)
+    for length in range(1, n_substeps + 1):
+        places = torch.bincount(first[span == length])
+        assert len(places) == n_substeps - length + 1
         assert places.min() > 0.5 * places.max()
+    assert (step < 0).double().mean().item() == pytest.approx(0.5 if both_ways else 0.0, abs=0.03)
 
 
 @EVERY_FLOW
@@ -439,7 +458,7 @@ def test_every_stage_gives_its_share_of_the_rows_with_their_conditions():
     for stage, length in enumerate((0.5, 0.25, 0.125)):
         t, step = FixedSteps(round(1 / length)).draw(B, generator(stage), dtype=torch.float64)
         condition = stage + torch.arange(B, dtype=torch.float64)[:, None] / 1000
-        state = (normal(B, *SHAPE), t, step, condition, 1, B)
+        state = (normal(B, *SHAPE), rollout_times(t, step, 1), condition, B)
         stages.append(Rollouts.make(lambda *state: jump_rollout(CURVED.flow_map, *state), *state))
 
     def spy(x, t, condition, step):
@@ -470,7 +489,7 @@ def test_a_share_of_the_rows_asks_for_a_midpoint_step_shorter_than_a_substep(bot
     def student(x, t, c, step):
         told.append((t, step, c))
         exact = CURVED.average_velocity(x, t, step)
-        end = midpoint_rollout(CURVED.field, x, t, step, c, 1)[-1]
+        end = midpoint_rollout(CURVED.field, x, torch.stack([t, t + step]), c)[-1]
         return torch.cat([((end - x) / expand_time(step, x))[:n_short], exact[n_short:]])
 
     loss = RolloutLoss(stages, L2Loss(), both_ways, velocity, short=n_short / B)
@@ -479,15 +498,15 @@ def test_a_share_of_the_rows_asks_for_a_midpoint_step_shorter_than_a_substep(bot
     ((t, step, c),) = told
     assert torch.equal(c, condition[rows])
     assert all(torch.equal(known, c[:n_short]) for _, known in asked)
-    start, length = stages[0].t[rows], stages[0].step[rows]
-    share = step.abs() / (length / 4)
+    start, end = stages[0].times[0, rows], stages[0].times[-1, rows]
+    share = step.abs() / ((end - start) / 4)
     assert (share[:n_short] > 0).all()
     assert (share[:n_short] < 1).all()
-    torch.testing.assert_close(share[n_short:], share[n_short:].round(), rtol=0, atol=1e-9)
+    assert (share[n_short:] > 1 - JITTER).all()
     assert (step < 0).any() == both_ways
     for ends in (t, t + step):
         assert (ends >= start - 1e-12).all()
-        assert (ends <= start + length + 1e-12).all()
+        assert (ends <= end + 1e-12).all()
     assert loss(perturbed(CURVED), rows, generator()).mean() > 1e-4
 
 
@@ -504,8 +523,8 @@ def test_fewer_rows_than_stages_work():
 def straight_pairs(scale, shift, condition=None):
     """Pairs of the map ``x1 = shift + scale x0``, as the flow between normals gives them."""
     x0 = normal(B, *SHAPE)
-    nothing = torch.zeros(B, dtype=torch.float64)
-    return Rollouts(torch.stack([x0, 7 * x0, shift + scale * x0]), nothing, nothing + 1, condition)
+    times = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)[:, None].expand(-1, B)
+    return Rollouts(torch.stack([x0, 7 * x0, shift + scale * x0]), times, condition)
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.3, 0.7), (2.0, -1.0), (1.0, 3.0)])
@@ -524,7 +543,7 @@ def test_the_velocity_of_straight_lines_has_no_loss_on_the_pairs_of_an_affine_ma
     assert losses.max() < 1e-24
     assert loss(lambda *a: 0.1 + straight(*a), rows, generator()).min() > 0.009
     # one Euler step is the map, the point of it all
-    x0, x1 = pairs.ends()
+    x0, x1 = pairs.ends().states
     torch.testing.assert_close(x0 + straight(x0, torch.zeros(B, dtype=torch.float64)), x1)
 
 
@@ -542,6 +561,6 @@ def test_pairs_are_told_their_own_condition_times_of_the_law_and_the_problems_no
     ((x, t, c),) = told
     assert torch.equal(c[:, 0], rows.double())
     assert torch.equal(t, own.draw_times(50, generator()))
-    x0, x1 = (states[rows] for states in pairs.ends())
+    x0, x1 = pairs.states[0, rows], pairs.states[-1, rows]
     torch.testing.assert_close(x, torch.lerp(x0, x1, expand_time(t, x)))
     torch.testing.assert_close(losses, Sobolev(beta=0.5)(x0 - x1, t))

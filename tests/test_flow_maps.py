@@ -11,7 +11,16 @@ from torch import nn
 from torch.func import jvp
 
 from flowmatch import MLP
-from flowmatch.flow import CosinePath, LinearPath, VariancePreservingPath, expand_time, follow, jump
+from flowmatch.flow import (
+    CosinePath,
+    LinearPath,
+    VariancePreservingPath,
+    expand_time,
+    follow,
+    jump,
+    jump_grid,
+    time_grid,
+)
 from flowmatch.networks import Bottleneck, InstantVelocity, Transformer, UNet, start_from_velocity
 from flowmatch.networks.mlp import CONDITIONINGS
 
@@ -227,3 +236,20 @@ def test_the_instant_velocity_is_the_flow_map_at_increment_zero():
     assert torch.equal(velocity(x, t, condition), flow_map(x, t, condition, torch.zeros_like(t)))
     assert torch.equal(velocity(x, t), flow_map(x, t, None, torch.zeros_like(t)))
     assert not torch.allclose(velocity(x, t, condition), flow_map(x, t, condition, t))
+
+
+@pytest.mark.parametrize("n_steps", range(1, 18))
+@pytest.mark.parametrize("first_time", [0.0, 0.001])
+def test_jump_grids_are_halves_of_halves(n_steps, first_time):
+    times = jump_grid(n_steps, first_time, dtype=torch.float64)
+    assert len(times) == n_steps + 1
+    assert times[0] == first_time
+    assert times[-1] == pytest.approx(1, abs=1e-15)
+    lengths = times.diff() / (1 - first_time)
+    halvings = -lengths.log2()
+    torch.testing.assert_close(halvings, halvings.round(), rtol=0, atol=1e-9)
+    assert halvings.max() - halvings.min() < 1.5
+    places = (times[:-1] - first_time) / (1 - first_time) / lengths
+    torch.testing.assert_close(places, places.round(), rtol=0, atol=1e-9)
+    if n_steps in (1, 2, 4, 8, 16):
+        torch.testing.assert_close(times, time_grid(n_steps, first_time, dtype=torch.float64))

@@ -16,6 +16,7 @@ from flowmatch.distillation import (
     TeacherVelocity,
     jump_rollout,
     midpoint_rollout,
+    rollout_times,
 )
 from flowmatch.flow import (
     FIXED_STEP,
@@ -209,7 +210,7 @@ def test_losses_on_rollouts_stay_on_the_device(component, shape):
     t, step = torch.zeros(8, device=META), torch.ones(8, device=META)
     teacher = TeacherVelocity(velocity)
     stages = [
-        Rollouts.make(rollout, x1, t, step, condition, n_substeps, 5)
+        Rollouts.make(rollout, x1, rollout_times(t, step, n_substeps, 0.8), condition, 5)
         for rollout, n_substeps in (
             (lambda *state: midpoint_rollout(teacher, *state), 2),
             (lambda *state: jump_rollout(flow_map, *state), 1),

@@ -8,10 +8,12 @@ from flowmatch.distillation.flow_maps import (
     SemigroupObjective,
 )
 from flowmatch.distillation.reflow import PairLoss
-from flowmatch.distillation.rollouts import RolloutLoss, Rollouts
+from flowmatch.distillation.rollouts import JITTER, WHOLE, RolloutLoss, Rollouts, rollout_times
 from flowmatch.distillation.teachers import TeacherVelocity, jump_rollout, midpoint_rollout
 
 __all__ = [
+    "JITTER",
+    "WHOLE",
     "CorrectedVelocity",
     "FlowMapObjective",
     "FoldObjective",
@@ -23,4 +25,5 @@ __all__ = [
     "TeacherVelocity",
     "jump_rollout",
     "midpoint_rollout",
+    "rollout_times",
 ]

@@ -31,7 +31,7 @@ class PairLoss:
 
     def __call__(self, network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Loss of each of the given rows, shape (B,)."""
-        x0, x1 = (states[rows] for states in self.pairs.ends())
+        x0, x1 = self.pairs.states[0, rows], self.pairs.states[-1, rows]
         condition = None if self.pairs.condition is None else self.pairs.condition[rows]
         t = self.problem.draw_times(len(rows), generator)
         return self.problem.residual_loss(network, x0, x1, t, condition)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,76 +14,57 @@ from flowmatch.objectives import ResidualLoss
 SHORT = 1 / 8
 """Share of the rows that learn jumps of any length down to 0, where a method's own do not come near it."""
 
-Rollout = Callable[[Tensor, Tensor, Tensor, "Tensor | None", int], Tensor]
-"""``(x, t, step, condition, n_substeps) -> (n_substeps + 1, B, *sample_shape)``."""
+WHOLE = 1 / 8
+"""Share of the jumps that take the whole interval, beside those that do so by chance."""
+
+JITTER = 0.8
+"""How far a time between two ends may be from its place on the even grid, in half intervals of the grid."""
+
+Rollout = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""``(x, times, condition) -> states`` with `times` (K + 1, B) and `states` (K + 1, B, *sample_shape)."""
 
 
 @dataclass(frozen=True)
 class Rollouts:
-    """States of a teacher along N intervals of time, on an even grid inside each.
+    """States of a teacher at K + 1 times, which are each row's own.
 
     Attributes
     ----------
     states : Tensor of shape (K + 1, N, *sample_shape)
-    t, step : Tensor of shape (N,)
-        Start and length of each interval.
+    times : Tensor of shape (K + 1, N)
     condition : Tensor of shape (N, k) or None
     """
 
     states: Tensor
-    t: Tensor
-    step: Tensor
+    times: Tensor
     condition: Tensor | None
 
     @classmethod
-    def make(
-        cls,
-        rollout: Rollout,
-        x: Tensor,
-        t: Tensor,
-        step: Tensor,
-        condition: Tensor | None,
-        n_substeps: int,
-        rows_at_once: int,
-    ) -> Rollouts:
-        """Roll a teacher out from N states `x` at times `t`, a few rows at once."""
+    def make(cls, rollout: Rollout, x: Tensor, times: Tensor, condition: Tensor | None, rows_at_once: int) -> Rollouts:
+        """Roll a teacher out from N states `x` over times (K + 1, N), a few rows at once."""
         with torch.no_grad():
             parts = [
-                rollout(x[rows], t[rows], step[rows], None if condition is None else condition[rows], n_substeps)
+                rollout(x[rows], times[:, rows], None if condition is None else condition[rows])
                 for rows in torch.arange(len(x), device=x.device).split(rows_at_once)
             ]
-        return cls(torch.cat(parts, dim=1), t, step, condition)
+        return cls(torch.cat(parts, dim=1), times, condition)
 
     @property
     def n_substeps(self) -> int:
-        """Substeps K of each interval."""
+        """Substeps K of each row."""
         return len(self.states) - 1
 
-    @cached_property
-    def spans(self) -> Tensor:
-        """Lengths of jumps in substeps: all K, its halves as long as they are whole, and one."""
-        spans = [self.n_substeps]
-        while spans[-1] % 2 == 0:
-            spans.append(spans[-1] // 2)
-        return torch.tensor(sorted({*spans, 1}, reverse=True), device=self.t.device)
-
     def __len__(self) -> int:
-        return len(self.t)
+        return self.times.shape[1]
 
-    def substep(self, rows: Tensor) -> Tensor:
-        """Length of a substep of the given rows, (B,)."""
-        return self.step[rows] / self.n_substeps
-
-    def ends(self) -> tuple[Tensor, Tensor]:
-        """First and last state of every interval, each (N, *sample_shape)."""
-        return self.states[0], self.states[-1]
+    def ends(self) -> Rollouts:
+        """The first and the last state alone."""
+        return Rollouts(self.states[[0, -1]], self.times[[0, -1]], self.condition)
 
     def jumps(
         self, rows: Tensor, generator: torch.Generator | None, *, both_ways: bool = False
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """Random jumps inside the intervals of the given rows.
-
-        A jump takes one of `spans` substeps, each equally often, from a multiple of it.
+        """Random jumps between states of the given rows: a share of them over all substeps, the others over any number.
 
         Parameters
         ----------
@@ -101,17 +81,40 @@ class Rollouts:
         condition : Tensor of shape (B, k) or None
         """
         n_rows, device = len(rows), rows.device
-        span = self.spans[torch.randint(len(self.spans), (n_rows,), generator=generator, device=device)]
-        u = torch.rand(n_rows, generator=generator, device=device)
-        start = span * torch.floor(u * (self.n_substeps // span)).long()
+        span = torch.randint(1, self.n_substeps + 1, (n_rows,), generator=generator, device=device)
+        u, chance = torch.rand(2, n_rows, generator=generator, device=device)
+        span = torch.where(chance < WHOLE, self.n_substeps, span)
+        start = torch.floor(u * (self.n_substeps + 1 - span)).long()
         end = start + span
         if both_ways:
             turned = torch.rand(n_rows, generator=generator, device=device) < 0.5
             start, end = torch.where(turned, end, start), torch.where(turned, start, end)
-        length = self.step[rows]
-        t, step = (length * share.to(length) / self.n_substeps for share in (start, end - start))
+        t = self.times[start, rows]
         condition = None if self.condition is None else self.condition[rows]
-        return self.states[start, rows], self.states[end, rows], self.t[rows] + t, step, condition
+        return self.states[start, rows], self.states[end, rows], t, self.times[end, rows] - t, condition
+
+
+def rollout_times(
+    t: Tensor, step: Tensor, n_substeps: int, jitter: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """Times (n_substeps + 1, B) from t to t + step of each row, the inner ones moved at random by `jitter`.
+
+    On an even grid a student would learn the jumps between its points only, and be lost at other numbers of steps.
+
+    Parameters
+    ----------
+    t, step : Tensor of shape (B,)
+    n_substeps : int
+    jitter : float
+        Largest distance from the even grid, in half intervals; below 1, times stay in order.
+    generator : torch.Generator on the device of `t`, optional
+    """
+    places = torch.arange(n_substeps + 1, device=t.device, dtype=t.dtype)[:, None].expand(-1, len(t)).clone()
+    u = torch.rand(n_substeps - 1, len(t), generator=generator, device=t.device, dtype=t.dtype)
+    places[1:-1] += jitter * (u - 0.5)
+    times = t + step * (places / n_substeps)
+    times[-1] = t + step  # to the last bit
+    return times
 
 
 @dataclass(frozen=True)
@@ -157,11 +160,17 @@ class RolloutLoss:
         if n_short:
             first, rest = slice(0, n_short), slice(n_short, None)
             known = None if condition is None else condition[first]
-            part = torch.rand(n_short, generator=generator, device=x.device) * self.stages[0].substep(rows[first])
+            longest = torch.minimum(step[first].abs(), self._mean_substep(rows[first]))
+            part = torch.rand(n_short, generator=generator, device=x.device) * longest
             part = torch.copysign(part, step[first])
             wanted = torch.cat([self._midpoint_velocity(x[first], t[first], part, known), wanted[rest]])
             step = torch.cat([part, step[rest]])
         return self.loss(network(x, t, condition, step) - wanted, t)
+
+    def _mean_substep(self, rows: Tensor) -> Tensor:
+        """Mean length of a substep of the given rows, (B,), on the finest grid, that of the first stage."""
+        times = self.stages[0].times[:, rows]
+        return (times[-1] - times[0]) / self.stages[0].n_substeps
 
     def _midpoint_velocity(self, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         """The mean velocity of one midpoint step, which at a step of 0 is the velocity."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flowmatch.flow import guided_velocity, integrate
-
-JumpingTeacher = Any
-"""A flow map ``U(x, t, condition, step)``."""
+from flowmatch.flow import expand_time, guided_velocity
 
 
 class TeacherVelocity(nn.Module):
@@ -36,41 +34,35 @@ class TeacherVelocity(nn.Module):
         return guided_velocity(self.network, x, t, condition, self.guidance_scale)
 
 
-def midpoint_rollout(
-    velocity: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None, n_substeps: int
-) -> Tensor:
-    """States along a velocity, by the midpoint method from time t to t + step of each row.
+def midpoint_rollout(velocity: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+    """States along a velocity, by one midpoint step between any two times, which are each row's own.
 
     Parameters
     ----------
     velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
     x : Tensor of shape (B, *sample_shape)
-    t, step : Tensor of shape (B,)
-        Start and length of each row's interval; a negative step goes back.
+        Where to start.
+    times : Tensor of shape (n_substeps + 1, B)
+        Decreasing times go back.
     condition : Tensor of shape (B, k), optional
-    n_substeps : int
 
     Returns
     -------
     Tensor of shape (n_substeps + 1, B, *sample_shape)
-        At the times ``t + step * j / n_substeps``.
     """
-    length = step.view(-1, *[1] * (x.ndim - 1))
-
-    def scaled(x: Tensor, share: Tensor) -> Tensor:
-        return length * velocity(x, t + share * step, condition)
-
-    shares = torch.linspace(0, 1, n_substeps + 1, device=x.device, dtype=x.dtype)
-    return integrate(scaled, x, shares, "midpoint", return_trajectory=True)
-
-
-def jump_rollout(
-    flow_map: JumpingTeacher, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None, n_substeps: int
-) -> Tensor:
-    """States along a flow map, one jump a substep; otherwise as `midpoint_rollout`."""
-    part = step / n_substeps
-    length = part.view(-1, *[1] * (x.ndim - 1))
     states = [x]
-    for substep in range(n_substeps):
-        states.append(states[-1] + length * flow_map(states[-1], t + substep * part, condition, part))
+    for t, t_next in itertools.pairwise(times):
+        half = 0.5 * (t_next - t)
+        halfway = x + expand_time(half, x) * velocity(x, t, condition)
+        x = x + expand_time(t_next - t, x) * velocity(halfway, t + half, condition)
+        states.append(x)
+    return torch.stack(states)
+
+
+def jump_rollout(flow_map: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+    """States along a flow map ``(x, t, condition, step)``, by jumps; otherwise as `midpoint_rollout`."""
+    states = [x]
+    for t, t_next in itertools.pairwise(times):
+        x = x + expand_time(t_next - t, x) * flow_map(x, t, condition, t_next - t)
+        states.append(x)
     return torch.stack(states)

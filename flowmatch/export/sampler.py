@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch import flow
-from flowmatch._parameters import resolve_path, resolve_source
+from flowmatch._parameters import resolve_source
 from flowmatch.export.conditions import ConditionInput, condition_input, plain
 from flowmatch.export.decoding import Decoder
 from flowmatch.networks import InstantVelocity
@@ -76,7 +76,7 @@ def sampler_of(estimator: Any, n_steps: int | None = None) -> Sampler:
         InstantVelocity(network) if jumps and solver != "flow_map" else network,
         Decoder(encoder),
         None if conditions is None else condition_input(conditions),
-        flow.time_grid(n_steps, resolve_path(estimator._as_fitted).first_time),
+        estimator._times(n_steps, solver),
         solver,
         guidance_scale,
     ).eval()

@@ -4,7 +4,7 @@ Pure functions and small components; a velocity is any callable, and no network 
 """
 
 from flowmatch.flow.couplings import COUPLINGS, Coupling, IndependentCoupling, OptimalTransportCoupling
-from flowmatch.flow.flow_maps import AverageVelocity, follow, jump
+from flowmatch.flow.flow_maps import AverageVelocity, follow, jump, jump_grid
 from flowmatch.flow.guidance import guide, guided_velocity
 from flowmatch.flow.likelihood import (
     MOST_EXACT,
@@ -84,6 +84,7 @@ __all__ = [
     "hutchinson_divergence",
     "integrate",
     "jump",
+    "jump_grid",
     "log_likelihood",
     "log_likelihood_terms",
     "n_evaluations",

@@ -66,3 +66,24 @@ def follow(average_velocity: AverageVelocity, x: Tensor, times: Tensor, *, retur
         if return_trajectory:
             states.append(x)
     return torch.stack(states) if return_trajectory else x
+
+
+def jump_grid(
+    n_steps: int, first_time: float = 0.0, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Times (n_steps + 1,) of jumps from `first_time` to 1 whose lengths are halves of halves of the whole.
+
+    Even for powers of two. For other numbers the last intervals of the next smaller power are halved, so that every
+    jump is one that a flow map is trained on, also where it only knows ``1, 1/2, 1/4, ...`` of the way.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import jump_grid
+    >>> jump_grid(3)
+    tensor([0.0000, 0.5000, 0.7500, 1.0000])
+    """
+    coarse = 2 ** (n_steps.bit_length() - 1)
+    whole = 2 * coarse - n_steps  # intervals of the coarse grid that stay whole
+    places = [*range(0, 2 * whole, 2), *range(2 * whole, 2 * coarse + 1)]
+    times = torch.tensor(places, device=device, dtype=dtype or torch.get_default_dtype()) / (2 * coarse)
+    return first_time + (1 - first_time) * times
