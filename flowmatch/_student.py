@@ -120,7 +120,8 @@ class Distiller:
 
     def _new_student(self) -> FlowEstimator:
         """A copy of the teacher that samples with jumps, or by Euler steps of a straightened velocity."""
-        settings, student = self.settings, copy.copy(self.teacher)
+        settings, student = self.settings, object.__new__(type(self.teacher))
+        student.__dict__ = dict(vars(self.teacher))  # copy.copy would copy the network, by way of the CPU
         jumps = settings.method != "reflow"
         student.verbose = self.parameters.verbose
         student.solver, student.n_steps = "auto" if jumps else "euler", settings.n_steps

@@ -33,6 +33,9 @@ USED_BY = {
 """Parameters that only some methods have a use for; None leaves them at their defaults."""
 
 
+_NOT_A_VELOCITY = "method='reflow' straightens a velocity, but this teacher is a flow map already."
+
+
 def _student_has(name: str) -> Any:
     """Whether the teacher, or the estimator that is to become one, offers a method."""
 
@@ -201,6 +204,7 @@ class DistilledFlowMap(Estimator):
         options = self._check_parameters()
         teacher, was_fitted = self._teacher_of(X)
         if not was_fitted:
+            self._check_before_teaching(teacher, y)
             weight = {} if sample_weight is None else {"sample_weight": sample_weight}
             teacher = teacher.fit(X, y, **weight)
         if isinstance(teacher, DistilledFlowMap):
@@ -251,6 +255,14 @@ class DistilledFlowMap(Estimator):
         self._check_options(options)
         return options
 
+    def _check_before_teaching(self, teacher: Any, y: Any) -> None:
+        """Raise a ValueError for what would only be found out after the teacher has been fitted."""
+        objective = getattr(teacher, "objective", "velocity")
+        if self.method == "reflow" and (objective == "mean_flow" or isinstance(objective, objectives.MeanFlow)):
+            raise ValueError(_NOT_A_VELOCITY)
+        if y is None and self.guidance_scale not in (None, 1.0):
+            raise ValueError(f"guidance_scale={self.guidance_scale:g} needs a teacher with conditions: fit with y.")
+
     def _check_options(self, options: training.TrainingOptions) -> None:
         if options.phases:
             raise ValueError("training phases are for fits to data; a distillation has stages (n_stages).")
@@ -276,7 +288,7 @@ class DistilledFlowMap(Estimator):
         loss, sampler = self._loss_and_sampler()
         loss.check_shape(tuple(teacher._source_scale.shape))
         if self.method == "reflow" and teacher._predicts_jumps:
-            raise ValueError("method='reflow' straightens a velocity, but this teacher is a flow map already.")
+            raise ValueError(_NOT_A_VELOCITY)
         own_scale = float(getattr(teacher, "guidance_scale", 1.0))
         scale = own_scale if self.guidance_scale is None else float(self.guidance_scale)
         teacher._check_guidance(scale)

@@ -147,7 +147,7 @@ def test_more_steps_do_not_hurt(students, teacher, method):
     aim = teacher.sample(N, random_state=3, n_steps=40)
     one, *more = (students[method].sample(N, random_state=3, n_steps=n) for n in (1, 2, 4))
     for samples in more:
-        assert rmse(samples, aim) < 1.5 * rmse(one, aim)
+        assert rmse(samples, aim) < 2 * rmse(one, aim)
         distances = [sliced_wasserstein(fresh, drawn, random_state=0) for drawn in (samples, one)]
         assert distances[0] < 1.25 * distances[1]
 
