@@ -36,7 +36,7 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=8)
+    warnings.warn(message, UserWarning, stacklevel=7)
 
 
 def _all_equal(samples: preprocessing.SampleRows) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -59,10 +60,14 @@ class FlowEstimator(Estimator):
     _source_scale: Tensor
     _fitted_parameters: dict[str, Any]
     _trainable: list[bool]
-    _predicts_jumps: bool
+    _predicts_jumps = False
     """Whether the network is a flow map."""
     _jumps_back = False
     """Whether that has learned jumps from data to noise, too."""
+    _dyadic_jumps = False
+    """Whether it knows jumps of halves of halves of the way only."""
+    _few_steps = False
+    """Whether `solver` and `n_steps` are those of a student's samples, which are too few for other things."""
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -84,7 +89,10 @@ class FlowEstimator(Estimator):
             present["guidance_scale"] = self.guidance_scale
         if not fresh:
             for name, value in self._fitted_parameters.items():
-                if name != "condition_dropout" and present.get(name, value) != value:
+                changed = present.get(name, value) != value
+                if name == "objective":  # what one holds concerns training alone; which of them it is, the weights
+                    changed = jumps != _is_flow_map(value)
+                if name != "condition_dropout" and changed:
                     raise ValueError(
                         f"{name} was {value!r} in the fit that this one goes on from, and is {present[name]!r} "
                         "now. Set it back, or fit anew with warm_start=False."
@@ -138,7 +146,7 @@ class FlowEstimator(Estimator):
             if components.objective.flow_map:
                 size = 0 if self._conditions is None else self._conditions.size
                 objectives.check_forward_derivative(network, self._source_scale, size, "objective='mean_flow'")
-            plan = self._plan(components, data, schedule, device, seeds)
+            plan = self._plan(components, data, schedule, device, seeds, fresh=fresh)
             run = training.TrainingRun(
                 network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
             )
@@ -196,7 +204,14 @@ class FlowEstimator(Estimator):
             callbacks.call("teardown")
 
     def _plan(
-        self, components: Components, data: TrainingData, schedule: Schedule, device: torch.device, seeds: list[int]
+        self,
+        components: Components,
+        data: TrainingData,
+        schedule: Schedule,
+        device: torch.device,
+        seeds: list[int],
+        *,
+        fresh: bool,
     ) -> training.TrainingPlan:
         """What the loop needs: the loss of a batch of rows, and the loss on the rows held out."""
         has_conditions = data.condition is not None
@@ -217,16 +232,18 @@ class FlowEstimator(Estimator):
                 **more,
             )
 
+        warmup = 0.0
         options, plain = components.options, PhaseComponents(components.loss, components.loss_weight)
         whole, parts = objective(plain), [objective(phase) for phase in components.phases]
         if isinstance(components.objective, objectives.MeanFlow):
             settings = {"settings": components.objective, "guidance_scale": self.guidance_scale}
             whole = objective(plain, objectives.MeanFlowObjective, **settings)
             parts, options = [whole], components.options
-            if components.objective.warmup > 0:
+            if components.objective.warmup > 0 and fresh:  # a fit that goes on knows the velocity
                 parts = [objective(plain, objectives.InstantVelocityObjective, **settings), whole]
                 shares = (components.objective.warmup, 1 - components.objective.warmup)
                 options = replace(options, phases=tuple(map(training.Phase, shares)))
+                warmup = components.objective.warmup
         kept, held_out = data.split(components.options.held_out, generator_on(device, seeds[3]))
         return training.TrainingPlan(
             batch_losses=[kept.loss_of(part) for part in parts],
@@ -237,6 +254,7 @@ class FlowEstimator(Estimator):
             options=options,
             sample_weight=kept.weight,
             validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
+            validate_from=round(warmup * schedule.max_iter),
             data_device=data.codes.device,
         )
 
@@ -310,7 +328,10 @@ class FlowEstimator(Estimator):
         """
         chosen = self.solver if solver is None else check_choice("solver", solver, SOLVERS)
         steps = self.n_steps if n_steps is None else n_steps
-        if solver == "flow_map" and (velocity or not self._predicts_jumps):
+        if self._few_steps and velocity and solver is None:
+            chosen, steps = "auto", n_steps
+        asked = solver == "flow_map" if velocity else chosen == "flow_map"
+        if asked and (velocity or not self._predicts_jumps):
             reason = "this method integrates a velocity" if velocity else "this model predicts a velocity"
             raise ValueError(f"solver='flow_map' makes the jumps of a flow map, but {reason}; take solver='midpoint'.")
         if chosen == "auto" or (velocity and chosen == "flow_map"):
@@ -320,7 +341,7 @@ class FlowEstimator(Estimator):
 
     def _times(self, n_steps: int, solver: str, like: Tensor | None = None) -> Tensor:
         """Times (n_steps + 1,) of the steps from noise to data, on the device and in the dtype of `like`."""
-        grid = flow.jump_grid if solver == "flow_map" else flow.time_grid
+        grid = flow.jump_grid if solver == "flow_map" and self._dyadic_jumps else flow.time_grid
         place = {} if like is None else {"device": like.device, "dtype": like.dtype}
         return grid(n_steps, resolve_path(self._as_fitted).first_time, **place)  # type: ignore[arg-type]
 
@@ -369,6 +390,23 @@ class FlowEstimator(Estimator):
         """The velocity in that precision; of a flow map, that of increments of 0."""
         network = self._inspection_network()
         return networks.InstantVelocity(network) if self._predicts_jumps else network
+
+    def _check_guidance(self, scale: float) -> None:
+        if getattr(self, "_predicts_jumps", False) and scale != self._as_fitted.guidance_scale:
+            raise ValueError(
+                f"guidance_scale={scale:g}, but this model's jumps were learned with "
+                f"guidance_scale={self._as_fitted.guidance_scale:g}, which cannot be changed afterwards: fit or distil "
+                "it anew."
+            )
+        if scale == 1.0:
+            return
+        if self._conditions is None:
+            raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
+        if self._as_fitted.condition_dropout == 0:
+            raise ValueError(
+                f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
+                "condition_dropout > 0, such as 0.1."
+            )
 
     # -- conditions ---------------------------------------------------------------------------------------------
 
@@ -440,7 +478,9 @@ class FlowEstimator(Estimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        known = inspect.signature(type(self).__init__).parameters
+        defaults = {name: p.default for name, p in known.items() if p.default is not inspect.Parameter.empty}
+        super().__setstate__({**defaults, **state})  # a pickle of an earlier version lacks parameters that came later
         if "network_" in state:
             self._to_device(self.device)
 
@@ -452,6 +492,10 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def _is_flow_map(objective: Any) -> bool:
+    return objective == "mean_flow" or getattr(objective, "flow_map", False)
 
 
 def _jump_of(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ def resolve_components(estimator: Any) -> Components:
         raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
     options.validate()
     resolve_device(estimator.device)
-    objective = resolve_objective(estimator, options)
+    objective = resolve_component(
+        "objective", getattr(estimator, "objective", "velocity"), objectives.Objective, ALIASES["objective"]
+    )
     loss, loss_weight = _resolve_loss(estimator.loss), _resolve_weight(estimator.loss_weight)
     return Components(
         resolve_path(estimator),
@@ -112,16 +114,9 @@ def resolve_components(estimator: Any) -> Components:
     )
 
 
-def resolve_objective(estimator: Any, options: training.TrainingOptions) -> objectives.Objective:
-    """What kind of field an estimator learns; a velocity where it does not say.
-
-    Raises
-    ------
-    ValueError
-        For solvers and training options that do not go with the objective.
-    """
-    name = getattr(estimator, "objective", "velocity")
-    objective = resolve_component("objective", name, objectives.Objective, ALIASES["objective"])
+def check_objective(estimator: Any, components: Components) -> None:
+    """Raise a ValueError for a solver or training options that do not go with the objective of a fit."""
+    objective, options = components.objective, components.options
     if estimator.solver == "flow_map" and not objective.flow_map:
         raise ValueError(
             "solver='flow_map' makes the jumps of a flow map, but this model learns a velocity: choose "
@@ -134,7 +129,6 @@ def resolve_objective(estimator: Any, options: training.TrainingOptions) -> obje
             "training with compile=True does not go with objective='mean_flow': torch.compile gives no "
             "forward-mode derivatives."
         )
-    return objective
 
 
 def resolve_path(estimator: Any) -> flow.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,8 +35,10 @@ FOLD_SHARE, FOLD_RATE = 0.3, 0.4
 
 TEACHER_STEPS = 8
 N_PAIRS = 10_000
-_MOST_NUMBERS = 2**26
-"""Most numbers in a teacher's rollouts; then fewer of them are made."""
+MOST_NUMBERS = 2**26
+"""Most numbers in a teacher's rollouts where the user does not say how many to make."""
+
+_FEW_PAIRS = 1000
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ class Distiller:
         student.verbose = self.parameters.verbose
         student.solver, student.n_steps = "auto" if jumps else "euler", settings.n_steps
         student._predicts_jumps, student._jumps_back = jumps, settings.inverse and jumps
-        student._after_divergence = "The distillation is undone; the teacher is as it was."
+        student._few_steps, student._after_divergence = True, "The distillation is undone."
+        is_dyadic = settings.step_sampler is None or isinstance(settings.step_sampler, flow.DyadicSteps)
+        student._dyadic_jumps = settings.method == "semigroup" and is_dyadic
         student.n_iter_, student.history_ = 0, {}
         student.guidance_scale = settings.guidance_scale if jumps else 1.0  # a straightened velocity has it inside
         if not jumps:
@@ -144,7 +149,7 @@ class Distiller:
             n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
             sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
             # a student that has become the teacher knows the jumps of an even grid best
-            stages.append(self._rollouts(rollout, sampler, stage, distillation.JITTER if stage == 0 else 0.0))
+            stages.append(self._rollouts(rollout, sampler, stage, jitter=0.0 if stage else distillation.JITTER))
             loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
             self._train_on_rows(network, loss, stage)
             network = self._go_on_from(self.student)
@@ -163,7 +168,7 @@ class Distiller:
         )
         for stage in range(self.settings.n_stages):
             rollout = functools.partial(distillation.midpoint_rollout, velocity)
-            pairs = self._rollouts(rollout, flow.FixedSteps(1), stage).ends()
+            pairs = self._rollouts(rollout, flow.FixedSteps(1), stage, ends_only=True)
             self._train_on_rows(network, distillation.PairLoss(pairs, problem), stage)
             network = self._go_on_from(self.student)
             velocity = distillation.TeacherVelocity(copy.deepcopy(self.student.network_))
@@ -222,13 +227,11 @@ class Distiller:
         return network
 
     def _rollouts(
-        self, rollout: Any, sampler: flow.StepSampler, stage: int, jitter: float = 0.0
+        self, rollout: Any, sampler: flow.StepSampler, stage: int, *, jitter: float = 0.0, ends_only: bool = False
     ) -> distillation.Rollouts:
         """Rollouts of the teacher of a stage, from states on the path."""
         settings, scale = self.settings, self.problem.source_scale
-        # more paths than training draws rows would be made for nothing
-        wanted = settings.n_pairs or min(N_PAIRS, self.n_iter * self.batch_size)
-        n_pairs = max(2, min(wanted, _MOST_NUMBERS // ((settings.teacher_steps + 1) * scale.numel())))
+        n_pairs = settings.n_pairs or self._affordable_paths(2 if ends_only else settings.teacher_steps + 1)
         generator = generator_on(self.device, self._seeds(stage)[3])
         rows = self._draw_rows(n_pairs, stage)
         x1 = self.data.codes.draw(rows, generator)
@@ -237,20 +240,39 @@ class Distiller:
         t, step = sampler.draw(n_pairs, generator, scale.device, scale.dtype)
         first = self.problem.path.first_time
         t, step = first + (1 - first) * t, (1 - first) * step
+        x = self.problem.path.interpolate(x0, x1, t)
         return distillation.Rollouts.make(
             rollout,
-            self.problem.path.interpolate(x0, x1, t),
+            torch.where(flow.expand_time(t <= first, x), x0, x),  # sampling starts from pure noise, whatever the path
             distillation.rollout_times(t, step, settings.teacher_steps, jitter, generator),
             self.problem.hide_conditions(condition, generator),
             rows_per_batch(tuple(scale.shape), self.device),
+            ends_only=ends_only,
         )
+
+    def _affordable_paths(self, n_states: int) -> int:
+        """How many paths of the teacher to keep so many states of."""
+        # more paths than training draws rows would be made for nothing
+        wanted = min(N_PAIRS, self.n_iter * self.batch_size)
+        n_pairs = max(2, min(wanted, MOST_NUMBERS // (n_states * self.problem.source_scale.numel())))
+        if n_pairs < min(wanted, _FEW_PAIRS):
+            warnings.warn(
+                f"{n_pairs} of the teacher's paths are made, for they are large (about {MOST_NUMBERS * 4 >> 20} MiB): "
+                "too few to learn all of it from. Pass n_pairs, or take method='semigroup', which keeps none.",
+                UserWarning,
+                stacklevel=8,
+            )
+        return n_pairs
 
     def _draw_rows(self, n_rows: int, stage: int) -> Tensor:
         """Numbers of training rows, each as often as its weight says."""
         device = self.data.codes.device
         generator = generator_on(device, self._seeds(stage)[4])
         if self.data.weight is not None:
-            return torch.multinomial(self.data.weight, n_rows, replacement=True, generator=generator)
+            # by the inverse of the distribution function: torch.multinomial takes no more than 2^24 rows
+            total = self.data.weight.double().cumsum(0)
+            u = total[-1] * torch.rand(n_rows, generator=generator, device=device, dtype=torch.float64)
+            return torch.searchsorted(total, u, right=True).clamp(max=len(total) - 1)
         return torch.randint(len(self.data.codes), (n_rows,), generator=generator, device=device)
 
     def _train_on_rows(self, network: nn.Module, loss: Any, stage: int) -> None:
@@ -322,7 +344,8 @@ class Distiller:
             return None
         start = {f"teacher.{name}": value for name, value in self.teacher.network_.state_dict().items()}
         described = (  # what sampling alone depends on in other fits decides how a student is trained
-            f"{describe_parameters(self.parameters, options)} {self.device.type} stage {stage} seed {self.seed} "
+            f"{describe_parameters(self.parameters, options)} {describe_parameters(self.teacher, options)} "
+            f"{self.device.type} stage {stage} seed {self.seed} "
             f"n_steps {self.settings.n_steps} guidance_scale {self.settings.guidance_scale}"
         )
         fingerprint = training.fingerprint({**self.data.tensors(), **start}, described)

@@ -10,13 +10,13 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import flow, objectives, training
+from flowmatch import distillation, flow, objectives, training
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
 from flowmatch._parameters import ALIASES
-from flowmatch._student import LOSSES, N_PAIRS, TEACHER_STEPS, Distiller, Settings
+from flowmatch._student import LOSSES, MOST_NUMBERS, N_PAIRS, TEACHER_STEPS, Distiller, Settings
 from flowmatch._validation import seed_from
 
 METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
@@ -51,7 +51,7 @@ class DistilledFlowMap(Estimator):
 
     A flow needs ten or more evaluations of its network for good samples. The student learns to jump: from the state at
     one time to that at a later one, ``F_d(x, t) = x + d U(x, t, d)``, in one evaluation. It starts from the teacher's
-    weights, takes about the teacher's time to train, and more steps never hurt it.
+    weights, takes about the teacher's time to train, and is not hurt by more steps.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class DistilledFlowMap(Estimator):
         `sklearn.frozen.FrozenEstimator` keeps a fitted one fitted through `sklearn.base.clone`.
     method : {"progressive", "semigroup", "lagrangian", "reflow"}, default="progressive"
         "progressive": match the states that the teacher reaches in `teacher_steps` midpoint steps (Salimans and Ho,
-        2022), jumps of all, half, a quarter... of them. "reflow": a velocity again, straightened on pairs of noise and
+        2022), in jumps between any two of them. "reflow": a velocity again, straightened on pairs of noise and
         the teacher's samples (Liu, Gong and Liu, 2023); the cheapest. "lagrangian": move as the teacher's velocity
         says, anywhere on the path (Boffi et al., 2024); needs forward-mode derivatives. "semigroup": an Euler step of
         the teacher and a learned correction, such that two half jumps make a whole one; the Euler step is exact to
@@ -74,7 +74,7 @@ class DistilledFlowMap(Estimator):
         "progressive" and "reflow", where None is 8: the teacher's midpoint steps in one jump of the student.
     n_pairs : int or None, default=None
         "progressive" and "reflow": how many of the teacher's paths are made, once, to learn from. None makes 10,000,
-        or as many as training draws; fewer if they take more than 64 million numbers.
+        or as many as training draws; fewer, with a warning below 1000, if they take more than 64 million numbers.
     step_sampler : {"uniform", "beta", "fixed", "dyadic", "logit_normal"}, StepSampler or None, default=None
         Jumps (t, d) to learn. None takes "fixed" at `n_steps` for "progressive" (each with the shorter jumps inside
         it), "dyadic" for "semigroup" and ``BetaSteps(1.0, 1.5)`` for "lagrangian".
@@ -96,7 +96,8 @@ class DistilledFlowMap(Estimator):
     batch_size, learning_rate : default=None
         None takes the teacher's; for "semigroup" and "lagrangian" 1.5 times its rate.
     training : TrainingOptions or None, default=None
-        See `FlowMatchingGenerator`; phases are not offered.
+        See `FlowMatchingGenerator`; phases are not offered. Checkpoints hold the stage that is running: a fit that
+        goes on makes the stages before it again, to the same bits.
     random_state : int, RandomState or None, default=None
         Seeds the distillation, and the fit of a teacher that is to be fitted first and has no seed of its own.
     verbose : bool or int, default=0
@@ -201,23 +202,25 @@ class DistilledFlowMap(Estimator):
         return self._fit(X, y, sample_weight, go_on=False)
 
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
-        options = self._check_parameters()
+        options, seed = self._check_parameters(), seed_from(self.random_state)
         teacher, was_fitted = self._teacher_of(X)
         if not was_fitted:
-            self._check_before_teaching(teacher, y)
+            self._check_before_teaching(teacher, X, y)
             weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+            teacher._after_divergence = "It was the teacher's fit; nothing is kept of it."
             teacher = teacher.fit(X, y, **weight)
+            del teacher._after_divergence
         if isinstance(teacher, DistilledFlowMap):
             teacher = teacher.student_
         settings = self._settings(teacher, options)
-        seed = seed_from(self.random_state)
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y and sample_weight belong to rows X, but X is None.")
             starts_at_noise = self.method == "reflow" or (
                 self.method == "progressive" and self.step_sampler is None and settings.n_steps * settings.n_stages == 1
             )
-            data = teacher._own_data(max(2, settings.n_pairs or N_PAIRS), seed, with_samples=not starts_at_noise)
+            n_samples = settings.n_pairs or min(N_PAIRS, MOST_NUMBERS // int(np.prod(teacher._encoder.code_shape)))
+            data = teacher._own_data(max(2, n_samples), seed, with_samples=not starts_at_noise)
         else:
             data = teacher._data_of(X, y, sample_weight)
         self.student_ = Distiller(self, settings, teacher, data, seed).run()
@@ -234,7 +237,7 @@ class DistilledFlowMap(Estimator):
         if self.guidance_scale is not None:
             check_number("guidance_scale", self.guidance_scale, -np.inf)
         for name in ("inverse", "ema_target", "fold"):
-            if getattr(self, name) not in (True, False, None):
+            if not isinstance(getattr(self, name), (bool, np.bool_, type(None))):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
         for name, methods in USED_BY.items():
             if getattr(self, name) is not None and self.method not in methods:
@@ -255,13 +258,18 @@ class DistilledFlowMap(Estimator):
         self._check_options(options)
         return options
 
-    def _check_before_teaching(self, teacher: Any, y: Any) -> None:
+    def _check_before_teaching(self, teacher: Any, X: Any, y: Any) -> None:
         """Raise a ValueError for what would only be found out after the teacher has been fitted."""
+        if np.ndim(X) >= 2:
+            self._loss_and_sampler()[0].check_shape(np.shape(X)[1:])
         objective = getattr(teacher, "objective", "velocity")
         if self.method == "reflow" and (objective == "mean_flow" or isinstance(objective, objectives.MeanFlow)):
             raise ValueError(_NOT_A_VELOCITY)
-        if y is None and self.guidance_scale not in (None, 1.0):
-            raise ValueError(f"guidance_scale={self.guidance_scale:g} needs a teacher with conditions: fit with y.")
+        if self.guidance_scale not in (None, 1.0) and (y is None or getattr(teacher, "condition_dropout", 1) == 0):
+            raise ValueError(
+                f"guidance_scale={self.guidance_scale:g} needs a teacher with conditions that also learns to do "
+                "without: fit with y, and condition_dropout > 0."
+            )
 
     def _check_options(self, options: training.TrainingOptions) -> None:
         if options.phases:
@@ -289,6 +297,11 @@ class DistilledFlowMap(Estimator):
         loss.check_shape(tuple(teacher._source_scale.shape))
         if self.method == "reflow" and teacher._predicts_jumps:
             raise ValueError(_NOT_A_VELOCITY)
+        if self.method == "semigroup" and isinstance(teacher.network_, distillation.CorrectedVelocity):
+            raise ValueError(
+                "method='semigroup' corrects a velocity, but this teacher corrects one itself (fold=False): distil it "
+                "with fold=True, or take method='progressive'."
+            )
         own_scale = float(getattr(teacher, "guidance_scale", 1.0))
         scale = own_scale if self.guidance_scale is None else float(self.guidance_scale)
         teacher._check_guidance(scale)
@@ -302,7 +315,7 @@ class DistilledFlowMap(Estimator):
             guidance_scale=scale,
             inverse=bool(self.inverse),
             ema_target=bool(self.ema_target),
-            fold=self.fold is not False,
+            fold=True if self.fold is None else bool(self.fold),
             n_pairs=self.n_pairs,
             options=options,
         )
@@ -354,7 +367,7 @@ class DistilledFlowMap(Estimator):
         n_samples, y, random_state, batch_size, return_y, return_trajectory
             As in `FlowMatchingGenerator.sample`. The same `random_state` draws the same noise as there.
         n_steps : int, optional
-            In place of the estimator's own; any number works.
+            In place of the estimator's own. More always work; fewer than it was distilled for are jumps not seen.
 
         Returns
         -------

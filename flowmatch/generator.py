@@ -19,6 +19,7 @@ from flowmatch._checks import check_count, check_number
 from flowmatch._density import CodeDensity
 from flowmatch._parameters import (
     Components,
+    check_objective,
     resolve_components,
     resolve_path,
     resolve_source,
@@ -242,6 +243,7 @@ default="uniform"
 
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
         components = resolve_components(self)
+        check_objective(self, components)
         check_number("condition_dropout", self.condition_dropout, 0.0, 1.0)
         check_number("guidance_scale", self.guidance_scale, -np.inf)
         samples = check_samples(self, X, reset=fresh, min_samples=2)
@@ -265,7 +267,8 @@ default="uniform"
         if not fresh and self._conditions is not None:
             self._conditions = self._conditions.with_shares_of(preprocessing.plain_conditions(y), weight)
         if fresh:  # whatever the network of an earlier fit was
-            self._predicts_jumps, self._jumps_back = components.objective.flow_map, False
+            self._predicts_jumps, self._few_steps = components.objective.flow_map, False
+        self._jumps_back = self._dyadic_jumps = False
         self._freeze_parameters(fresh=fresh, jumps=components.objective.flow_map)
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)
@@ -311,8 +314,9 @@ default="uniform"
         return_y : bool, default=False
             Return the conditions too.
         return_trajectory : bool, default=False
-            Return the way from noise to samples instead: the states at the even times of the steps, in X's units but
-            not on its grids of values.
+            Return the way from noise to samples instead: the states at the times of the steps, in X's units but not on
+            its grids of values. Times are even (but for students of ``method="semigroup"``, whose steps are halves of
+            halves). "quantile" decodes them by its smooth map: the last state is near the sample, not equal.
 
         Returns
         -------
@@ -480,10 +484,12 @@ default="uniform"
 
     def _own_data(self, n_samples: int, seed: int, *, with_samples: bool) -> TrainingData:
         """Samples of the model's own, or their conditions alone and zeros in place of the samples."""
+        conditions, device = self._conditions, self._fitted_device
+        if isinstance(conditions, preprocessing.GridEncoder):
+            raise ValueError("this model has grids as conditions and keeps none of them: pass X and y to fit.")
         if with_samples:
             X, y = self.sample(n_samples, random_state=seed, return_y=True)
             return self._data_of(X, y, None)
-        conditions, device = self._conditions, self._fitted_device
         y = None if conditions is None else conditions.draw(n_samples, np.random.RandomState(seed))
         zeros = torch.zeros(1, device=device).expand(n_samples, *self._encoder.code_shape)
         return TrainingData(
@@ -537,23 +543,6 @@ default="uniform"
         total = np.logaddexp.reduce(joint, axis=0)
         # all classes share the probes, so their errors may add up
         return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)
-
-    def _check_guidance(self, scale: float) -> None:
-        if getattr(self, "_predicts_jumps", False) and scale != self._as_fitted.guidance_scale:
-            raise ValueError(
-                f"guidance_scale={scale:g}, but this model's jumps were learned with "
-                f"guidance_scale={self._as_fitted.guidance_scale:g}, which cannot be changed afterwards: fit or distil "
-                "it anew."
-            )
-        if scale == 1.0:
-            return
-        if self._conditions is None:
-            raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
-        if self._as_fitted.condition_dropout == 0:
-            raise ValueError(
-                f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
-                "condition_dropout > 0, such as 0.1."
-            )
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:

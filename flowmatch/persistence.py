@@ -43,6 +43,14 @@ FORMAT_VERSION = 2
 ESTIMATORS: dict[str, type[Estimator]] = {
     estimator.__name__: estimator for estimator in (FlowMatchingGenerator, FlowAnomalyDetector, DistilledFlowMap)
 }
+_KINDS = {
+    "flow_map": "_predicts_jumps",
+    "jumps_back": "_jumps_back",
+    "dyadic_jumps": "_dyadic_jumps",
+    "few_steps": "_few_steps",
+}
+"""What a flow's header tells of its network, and where the estimator keeps it."""
+
 _VELOCITY = "network.velocity."
 """Names of the weights of a teacher that a student corrects begin so."""
 
@@ -87,7 +95,8 @@ def _pack_parameters(pack: Packer, estimator: Estimator) -> dict[str, Any]:
 def _pack_distilled(pack: Packer, estimator: DistilledFlowMap, teacher: bool) -> dict[str, Any]:
     """The student, and the parameters of its teacher."""
     student, source = estimator.student_, estimator.unwrapped_estimator
-    source = source.student_ if isinstance(source, DistilledFlowMap) else source
+    while isinstance(source, DistilledFlowMap):
+        source = vars(source).get("student_", source.unwrapped_estimator)
     packed: dict[str, Any] = {
         "estimator": {"class": type(source).__name__, "parameters": _pack_parameters(pack, source)},
         "student": {"class": type(student).__name__, "parameters": _pack_parameters(pack, student)},
@@ -120,8 +129,7 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
     pack.tensors["source_scale"] = estimator._source_scale
     velocity = getattr(estimator.network_, "velocity", None)
     return {
-        "flow_map": estimator._predicts_jumps,
-        "jumps_back": estimator._jumps_back,
+        **{name: getattr(estimator, attribute) for name, attribute in _KINDS.items()},
         "corrects": None
         if not isinstance(velocity, TeacherVelocity)
         else {
@@ -221,6 +229,8 @@ def load(
     if str(header.get("class")) not in ESTIMATORS:
         raise ValueError(f"{str(path)!r} holds a {header.get('class')!r}, which flowmatch does not know.")
     try:
+        if header["class"] != "DistilledFlowMap" and teacher is not None:
+            raise ValueError(f"teacher is for students; {str(path)!r} holds a {header['class']}.")
         if header["class"] == "DistilledFlowMap":
             return _rebuild_distilled(header, tensors, device, network, teacher)
         return _rebuild(header, tensors, device, network)
@@ -272,8 +282,12 @@ def _rebuild_distilled(
     estimator._check_parameters()
     student = _new_estimator(header["student"], tensors, device, network)
     require(isinstance(student, FlowEstimator), "student")
-    if "teacher_digest" in header and "teacher" not in header["weights"]:
+    if "teacher_digest" in header and (teacher is not None or "teacher" not in header["weights"]):
         tensors = {**tensors, **_weights_of_teacher(teacher, header["teacher_digest"])}
+    elif teacher is not None:
+        raise ValueError(
+            "the file holds all that its student needs, and nothing to tell a teacher by: leave teacher out."
+        )
     assert isinstance(student, FlowEstimator)
     _rebuild_flow(student, header["student"], tensors)
     estimator.student_, estimator.teacher_ = student, teacher
@@ -287,10 +301,15 @@ def _weights_of_teacher(teacher: Any, digest: str) -> dict[str, Tensor]:
             "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "
             "teacher=False): call load(path, teacher=...) with the estimator it was distilled from."
         )
+    if not isinstance(teacher, (FlowEstimator, DistilledFlowMap)):
+        raise ValueError(f"teacher must be the estimator that the student was distilled from, got {teacher!r}.")
     check_is_fitted(teacher)
     teacher = getattr(teacher, "student_", teacher)
-    prefix = f"{_VELOCITY}network.{'flow_map.' if teacher._predicts_jumps else ''}"
-    weights = {f"{prefix}{name}": value for name, value in teacher.network_.state_dict().items()}
+    if isinstance(teacher.network_, CorrectedVelocity):  # a student of such a student holds the same velocity
+        known, prefix = teacher.network_.velocity, _VELOCITY
+    else:
+        known, prefix = teacher.network_, f"{_VELOCITY}network.{'flow_map.' if teacher._predicts_jumps else ''}"
+    weights = {f"{prefix}{name}": value for name, value in known.state_dict().items()}
     if _digest(weights.values()) != digest:
         raise ValueError("this teacher's weights are not those that the student was distilled from.")
     return weights
@@ -301,10 +320,11 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     resolve_components(estimator)
     if hasattr(estimator, "guidance_scale"):
         check_number("guidance_scale", estimator.guidance_scale, -math.inf)
-    jumps, back = saved.get("flow_map", False), saved.get("jumps_back", False)  # older files hold velocities
-    require(isinstance(jumps, bool) and isinstance(back, bool), "flow_map")
-    estimator._predicts_jumps, estimator._jumps_back = jumps, back
-    estimator._freeze_parameters(fresh=True, jumps=jumps)
+    for name, attribute in _KINDS.items():
+        value = saved.get(name, False)  # older files hold velocities
+        require(isinstance(value, bool), name)
+        setattr(estimator, attribute, value)
+    estimator._freeze_parameters(fresh=True, jumps=estimator._predicts_jumps)
     _set_shape(estimator, saved["fitted"])
     _set_history(estimator, saved["fitted"])
     estimator._encoder = rebuild_encoder(saved["encoder"], unpack)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowmatch.distillation.rollouts import SHORT
 from flowmatch.distillation.teachers import TeacherVelocity
-from flowmatch.flow import StepSampler, expand_time, jump
+from flowmatch.flow import StepSampler, expand_time
 from flowmatch.objectives import L2Loss, ResidualLoss, VelocityObjective, derivative_in_step
 
 
@@ -71,7 +71,7 @@ class FlowMapObjective(ABC):
 
 @dataclass(frozen=True)
 class SemigroupObjective(FlowMapObjective):
-    """One jump against two halves: ``(F_d(x, t) - sg F_{d/2}(F_{d/2}(x, t), t + d/2)) / d``.
+    """One jump against two halves: ``(F_d(x, t) - sg F_{d/2}(F_{d/2}(x, t), t + d/2)) / d``, as mean velocities.
 
     The residual of the states is O(d^2) (they agree to first order by construction), its squared loss O(d^4), so short
     jumps would hardly be supervised: the loss is weighted by ``1/d^2``.
@@ -87,14 +87,10 @@ class SemigroupObjective(FlowMapObjective):
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         target = network if self.target_network is None else self.target_network
         half = 0.5 * step
-
-        def halves(x: Tensor, t: Tensor, step: Tensor) -> Tensor:
-            return target(x, t, condition, step)
-
         with torch.no_grad():
-            end = jump(halves, jump(halves, x, t, half), t + half, half)
-            mean_velocity = (end - x) / expand_time(step, x)
-        return network(x, t, condition, step) - mean_velocity
+            first = target(x, t, condition, half)
+            second = target(x + expand_time(half, x) * first, t + half, condition, half)
+        return network(x, t, condition, step) - 0.5 * (first + second)
 
 
 @dataclass(frozen=True)
@@ -143,7 +139,8 @@ class CorrectedVelocity(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None, step: Tensor) -> Tensor:
         velocity = self.velocity(x, t, condition)
-        return torch.lerp(velocity, self.corrector(x, t, condition, step), expand_time(step, x))
+        # not lerp, which wants one dtype: under autocast the networks' may be another than that of `step`
+        return velocity + expand_time(step, x) * (self.corrector(x, t, condition, step) - velocity)
 
 
 @dataclass(frozen=True)

@@ -40,14 +40,24 @@ class Rollouts:
     condition: Tensor | None
 
     @classmethod
-    def make(cls, rollout: Rollout, x: Tensor, times: Tensor, condition: Tensor | None, rows_at_once: int) -> Rollouts:
-        """Roll a teacher out from N states `x` over times (K + 1, N), a few rows at once."""
+    def make(
+        cls,
+        rollout: Rollout,
+        x: Tensor,
+        times: Tensor,
+        condition: Tensor | None,
+        rows_at_once: int,
+        *,
+        ends_only: bool = False,
+    ) -> Rollouts:
+        """Roll a teacher out from N states `x` over times (K + 1, N), a few rows at once; keep all states or two."""
+        kept = [0, -1] if ends_only else slice(None)
         with torch.no_grad():
             parts = [
-                rollout(x[rows], times[:, rows], None if condition is None else condition[rows])
+                rollout(x[rows], times[:, rows], None if condition is None else condition[rows])[kept]
                 for rows in torch.arange(len(x), device=x.device).split(rows_at_once)
             ]
-        return cls(torch.cat(parts, dim=1), times, condition)
+        return cls(torch.cat(parts, dim=1), times[kept], condition)
 
     @property
     def n_substeps(self) -> int:
@@ -56,10 +66,6 @@ class Rollouts:
 
     def __len__(self) -> int:
         return self.times.shape[1]
-
-    def ends(self) -> Rollouts:
-        """The first and the last state alone."""
-        return Rollouts(self.states[[0, -1]], self.times[[0, -1]], self.condition)
 
     def jumps(
         self, rows: Tensor, generator: torch.Generator | None, *, both_ways: bool = False
@@ -161,7 +167,7 @@ class RolloutLoss:
             first, rest = slice(0, n_short), slice(n_short, None)
             known = None if condition is None else condition[first]
             longest = torch.minimum(step[first].abs(), self._mean_substep(rows[first]))
-            part = torch.rand(n_short, generator=generator, device=x.device) * longest
+            part = torch.rand(n_short, generator=generator, device=x.device, dtype=x.dtype) * longest
             part = torch.copysign(part, step[first])
             wanted = torch.cat([self._midpoint_velocity(x[first], t[first], part, known), wanted[rest]])
             step = torch.cat([part, step[rest]])

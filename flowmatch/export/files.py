@@ -91,6 +91,7 @@ def export(
     torch.Size([5, 2])
     """
     check_is_fitted(estimator)
+    estimator = getattr(estimator, "student_", estimator)
     path = _check_target(path)
     check_choice("format", format, FORMATS)
     if quantize is not None:

@@ -89,7 +89,7 @@ class BetaSteps(StepSampler):
 
     def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
         u = 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
-        table = _beta_quantiles(self.a, self.b).to(u)
+        table = _beta_quantiles(self.a, self.b, u.device, u.dtype)
         place = u * _TABLE
         left = place.long().clamp(max=_TABLE - 1)
         drawn = torch.lerp(table[left], table[left + 1], place - left)
@@ -97,8 +97,8 @@ class BetaSteps(StepSampler):
 
 
 @functools.lru_cache(maxsize=16)
-def _beta_quantiles(a: float, b: float) -> Tensor:
-    return torch.as_tensor(betaincinv(a, b, np.linspace(0, 1, _TABLE + 1)))
+def _beta_quantiles(a: float, b: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(betaincinv(a, b, np.linspace(0, 1, _TABLE + 1)), dtype=dtype, device=device)
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,7 @@ class MeanFlowObjective(VelocityObjective):
         with torch.no_grad():
             unconditional = network(x, t, torch.zeros_like(condition), torch.zeros_like(t))
         shown = expand_time((condition != 0).any(1), x)
-        return torch.where(shown, torch.lerp(unconditional, velocity, self.guidance_scale), velocity)
+        return torch.where(shown, unconditional + self.guidance_scale * (velocity - unconditional), velocity)
 
     @property
     def _step_sampler(self) -> StepSampler:

@@ -92,8 +92,8 @@ class TrajectoryDisplay:
         n_samples : int, default=100
             Paths in a panel.
         n_steps : int, default=32
-            Steps of every path; with one step any path is a straight line. A flow map that was distilled for longer
-            jumps than ``1 / n_steps`` may follow its teacher less closely here than in its own few steps.
+            Steps of every path; with one step any path is a straight line. Take a power of two for students of
+            ``method="semigroup"``, whose steps are uneven at other numbers: straightness takes that for curvature.
         columns : pair of int, default=(0, 1)
             Columns for the two axes.
         column_names : pair of str, optional

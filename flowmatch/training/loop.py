@@ -61,6 +61,8 @@ class TrainingPlan:
         data.
     validation_loss : callable ``network -> 0-d tensor``, optional
         Must give the same number for the same weights.
+    validate_from : int
+        The step before which it does not say which weights are best, and patience does not run out.
     data_device : torch.device
         Where row numbers are wanted.
     """
@@ -73,6 +75,7 @@ class TrainingPlan:
     options: TrainingOptions
     sample_weight: Tensor | None = None
     validation_loss: Callable[[nn.Module], Tensor] | None = None
+    validate_from: int = 0
     data_device: torch.device | str = "cpu"
 
     @property
@@ -244,6 +247,8 @@ class TrainingRun:
             return math.nan
         with torch.no_grad():
             loss = float(self.plan.validation_loss(self.averaged_network))
+        if self.step < self.plan.validate_from:
+            return loss
         if loss < self.best_loss:
             self.best_loss, self.reports_since_best = loss, 0
             self.best_weights = self.snapshot()

@@ -1,0 +1,205 @@
+"""What is easily overlooked about flow maps and students: precisions, files, grids of jumps, settings after the fit."""
+
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from closed_forms import GaussianFlow
+
+import flowmatch
+from flowmatch import MLP, DistilledFlowMap, FlowMatchingGenerator, TrainingOptions
+from flowmatch.distillation import SemigroupObjective
+from flowmatch.flow import FixedSteps, IndependentCoupling, LinearPath, NormalSource, UniformTimes
+from flowmatch.objectives import MeanFlow, VelocityObjective
+
+RNG = np.random.default_rng(0)
+Y = RNG.integers(0, 2, 300)
+X = RNG.normal(size=(300, 2)) * [1.0, 0.3] + 2 * Y[:, None]
+TINY = {"network": MLP(width=8, depth=1), "max_iter": 30, "random_state": 0, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return FlowMatchingGenerator(**TINY).fit(X, Y)
+
+
+def student_of(teacher, method="progressive", **changes):
+    return DistilledFlowMap(teacher, method, **{"max_iter": 5, "random_state": 0, **changes}).fit(X, Y)
+
+
+@pytest.mark.parametrize("method", ["progressive", "reflow", "semigroup", "lagrangian"])
+def test_students_train_in_half_precision(teacher, method):
+    training = TrainingOptions(precision="bf16")
+    drawn = student_of(teacher, method, training=training, guidance_scale=2.0).sample(5)
+    assert np.isfinite(drawn).all()
+
+
+def test_guided_mean_flow_trains_in_half_precision():
+    training = TrainingOptions(precision="bf16")
+    model = FlowMatchingGenerator(objective="mean_flow", guidance_scale=2.0, training=training, **TINY).fit(X, Y)
+    assert np.isfinite(model.sample(5)).all()
+
+
+def test_early_stopping_waits_for_the_jumps_to_be_trained():
+    training = TrainingOptions(early_stopping=True, patience=1, report_period=1)
+    model = FlowMatchingGenerator(objective="mean_flow", training=training, **TINY).fit(X)
+    assert model.n_iter_ > MeanFlow().warmup * TINY["max_iter"]
+
+
+def test_mean_flow_goes_on_without_learning_the_velocity_anew():
+    model = FlowMatchingGenerator(objective="mean_flow", **TINY).fit(X)
+    model.set_params(objective=MeanFlow(flow_ratio=0.0), training=TrainingOptions(ema_decay=None))
+    before = {name: value.clone() for name, value in model.network_.state_dict().items()}
+    model.set_params(max_iter=1).partial_fit(X)
+    columns = model.network_.time_features.columns_of_step()
+    changed = (model.network_.embed_context.weight - before["embed_context.weight"])[:, columns].abs()
+    assert changed.max() > 0  # in the warm-up increments are 0, whose sines are 0, and their weights stay
+    assert changed[:, changed.shape[1] // 2 :].max() > 0
+
+
+@pytest.mark.parametrize("objective", ["velocity", "mean_flow"])
+def test_a_fit_goes_on_with_the_kind_of_field_it_began_with(objective):
+    model = FlowMatchingGenerator(objective=objective, **TINY).fit(X)
+    other = {"velocity": "mean_flow", "mean_flow": "velocity"}[objective]
+    with pytest.raises(ValueError, match="objective was"):
+        model.set_params(objective=other).partial_fit(X)
+
+
+@pytest.mark.parametrize("method", ["reflow", "progressive"])
+def test_densities_of_students_are_not_integrated_in_their_few_steps(teacher, method):
+    student = student_of(teacher, method).student_
+    default, fine = (student.score_samples(X[:5], Y[:5], **how) for how in ({}, {"n_steps": 10, "solver": "midpoint"}))
+    np.testing.assert_allclose(default, fine)
+    coarse = student.score_samples(X[:5], Y[:5], n_steps=1, solver="euler")
+    assert np.abs(default - coarse).max() > 1e-3
+
+
+def test_jumps_asked_of_a_velocity_are_refused_by_name(teacher):
+    model = pickle.loads(pickle.dumps(teacher)).set_params(solver="flow_map")
+    with pytest.raises(ValueError, match="this model predicts a velocity"):
+        model.sample(3)
+
+
+def test_pickles_from_before_there_were_flow_maps_work(teacher):
+    old = pickle.loads(pickle.dumps(teacher))
+    state = old.__getstate__()
+    for name in ("objective", "_predicts_jumps", "_few_steps", "_jumps_back", "_dyadic_jumps"):
+        state.pop(name, None)
+    again = object.__new__(FlowMatchingGenerator)
+    again.__setstate__(state)
+    assert again.get_params()["objective"] == "velocity"
+    np.testing.assert_array_equal(again.sample(4, random_state=0), teacher.sample(4, random_state=0))
+
+
+def test_numpys_booleans_count(teacher):
+    kept, folded = (student_of(teacher, "semigroup", fold=np.bool_(fold)) for fold in (False, True))
+    assert kept.n_parameters_ > folded.n_parameters_
+    with pytest.raises(ValueError, match="fold must be True or False"):
+        student_of(teacher, "semigroup", fold=0)
+
+
+def test_students_of_students_go_through_files(teacher, tmp_path):
+    path = tmp_path / "student.safetensors"
+    for first in (DistilledFlowMap(teacher, max_iter=3), DistilledFlowMap(FlowMatchingGenerator(**TINY), max_iter=3)):
+        second = student_of(first.fit(X, Y) if first.estimator is teacher else first)
+        second.save(path)
+        np.testing.assert_array_equal(flowmatch.load(path).sample(4, random_state=0), second.sample(4, random_state=0))
+
+
+def test_settings_after_the_fit_do_not_spoil_the_file(teacher, tmp_path):
+    path = tmp_path / "model.safetensors"
+    student = student_of(teacher).student_
+    student.set_params(solver="flow_map", training=TrainingOptions(compile=True))
+    student.save(path)
+    np.testing.assert_array_equal(flowmatch.load(path).sample(4, random_state=0), student.sample(4, random_state=0))
+
+
+def test_a_student_of_a_corrected_velocity_is_not_corrected_again(teacher):
+    corrected = student_of(teacher, "semigroup", fold=False)
+    with pytest.raises(ValueError, match="corrects one itself"):
+        student_of(corrected, "semigroup")
+
+
+def test_a_teacher_that_a_file_has_no_use_for_is_refused(teacher, tmp_path):
+    path = tmp_path / "student.safetensors"
+    student_of(teacher).save(path)
+    with pytest.raises(ValueError, match="leave"):
+        flowmatch.load(path, teacher=teacher)
+    student_of(teacher, "semigroup", fold=False).save(path, teacher=False)
+    with pytest.raises(ValueError, match="teacher must be the estimator"):
+        flowmatch.load(path, teacher="the old one")
+    teacher.save(path)
+    with pytest.raises(ValueError, match="teacher is for students"):
+        flowmatch.load(path, teacher=teacher)
+
+
+def test_steps_are_even_except_for_students_that_know_halves_only(teacher):
+    def lengths(method, **changes):
+        return student_of(teacher, method, **changes).student_._times(3, "flow_map").diff()
+
+    even = torch.full((3,), 1 / 3)
+    torch.testing.assert_close(lengths("progressive", n_steps=3), even)
+    torch.testing.assert_close(lengths("lagrangian"), even)
+    torch.testing.assert_close(lengths("semigroup", step_sampler=FixedSteps(3, 0.5)), even)
+    torch.testing.assert_close(lengths("semigroup"), torch.tensor([0.5, 0.25, 0.25]))
+
+
+def test_reflow_pairs_start_at_the_noise_that_sampling_starts_from():
+    model = FlowMatchingGenerator(path="vp", **TINY).fit(X)
+    seen = []
+
+    def spy(x, t, condition=None):
+        seen.append(x)
+        return torch.zeros_like(x)
+
+    class Peek(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, x, t, condition=None):
+            return spy(x, t) + self.weight
+
+    model.network_, model._trainable = Peek(), [True]
+    DistilledFlowMap(model, "reflow", n_pairs=1000, max_iter=1, random_state=0).fit(X + 100)
+    assert seen[0].mean().abs() < 0.2  # of a standard normal; a trace of the data would show
+
+
+def test_paths_are_as_many_as_asked_for_and_few_of_them_are_told(teacher, monkeypatch):
+    monkeypatch.setattr("flowmatch._student.MOST_NUMBERS", 9 * 2 * 50)
+    with pytest.warns(UserWarning, match="50 of the teacher's paths"):
+        student_of(teacher, max_iter=10, batch_size=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        student_of(teacher, n_pairs=200)
+
+
+def test_rows_are_drawn_by_their_weight(teacher):
+    weight = np.where(Y == 1, 1.0, 0.0)
+    student = DistilledFlowMap(teacher, max_iter=2, n_pairs=100, random_state=0).fit(X, Y, sample_weight=weight + 1e-9)
+    assert student.n_iter_ == 2
+
+
+def test_targets_of_short_jumps_are_exact_in_single_precision():
+    flow = GaussianFlow(0.7, 0.3)
+    problem = VelocityObjective(
+        LinearPath(), NormalSource(), IndependentCoupling(), UniformTimes(), torch.ones(2, dtype=torch.float32)
+    )
+    objective = SemigroupObjective(problem, FixedSteps())
+    x, t = torch.randn(64, 2, generator=torch.Generator().manual_seed(0)), torch.full((64,), 0.4)
+    for length in (1e-3, 1e-6, 1e-9):
+        residual = objective.residual(flow.flow_map, x, t, torch.full((64,), length), None)
+        assert residual.abs().max() < 1e-4
+
+
+def test_a_bad_student_is_found_before_its_teacher_is_trained():
+    teacher = FlowMatchingGenerator(**{**TINY, "max_iter": 10**9})
+    for changes, message in (
+        ({"loss": "sobolev"}, "grid"),
+        ({"random_state": "abc"}, "random_state"),
+        ({"guidance_scale": 2.0}, "condition_dropout"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DistilledFlowMap(teacher.set_params(condition_dropout=0.0), **changes).fit(X, Y)
