@@ -192,13 +192,13 @@ def read(model, reader, held_out, labels, **how):
 
 
 def wall():
-    """Seconds of a call to `sample`, and of the steps alone, median of fifteen calls each in turn."""
+    """Seconds of a call to `sample`, and of the steps alone, median of seven calls each in turn."""
     X = checkerboard(np.random.default_rng(0), N_ROWS)
     teacher = FlowMatchingGenerator(random_state=0).fit(X)
     data = load_digits()
     images = data.images.astype(np.uint8)[:, None]
     painter = FlowMatchingGenerator(max_iter=20, random_state=0).fit(images, data.target)
-    for name, model, n_samples in (("table", teacher, 100_000), ("digits", painter, 2000)):
+    for name, model, n_samples in (("table", teacher, 20_000), ("digits", painter, 500)):
         student = DistilledFlowMap(model, max_iter=20, n_pairs=200, random_state=0).fit()
         calls = {
             "teacher, call": lambda m=model, n=n_samples: m.sample(n, random_state=0),
@@ -207,7 +207,7 @@ def wall():
             "student, steps": steps_of(student.student_, n_samples, 1),
         }
         seconds = {key: [] for key in calls}
-        for _ in range(15):
+        for _ in range(7):
             for key, call in calls.items():
                 started = time.perf_counter()
                 call()

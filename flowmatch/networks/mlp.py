@@ -130,9 +130,9 @@ class ModulatedMLP(ConditionedNetwork):
         return "embed_context.weight", self.time_features.columns_of_step()
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
-        if self.condition_size == 0 and condition is None and step is None and t.stride(0) == 0:
-            t = t[:1]  # the same time for all rows, as solvers have it: one context serves them all
-            features = self.time_features(t)
+        if self.condition_size == 0 and condition is None and _is_one(t) and (step is None or _is_one(step)):
+            # the same time for all rows, as solvers and jumps have it: one context serves them all
+            features = self.time_features(t[:1], None if step is None else step[:1])
         else:
             features = torch.cat([self.time_features(t, step), self._condition_or_zeros(condition, x)], dim=1)
         context = F.silu(self.embed_context(features))
@@ -140,6 +140,11 @@ class ModulatedMLP(ConditionedNetwork):
         for block in self.blocks:
             h = self._run(block, h, context)
         return self.head(self.last(h)).reshape(x.shape)
+
+
+def _is_one(t: Tensor) -> bool:
+    """Whether times (B,) are one number, expanded."""
+    return t.stride(0) == 0
 
 
 class AdaptiveNormBlock(nn.Module):
