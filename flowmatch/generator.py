@@ -55,7 +55,7 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
     objective : {"velocity", "mean_flow"} or Objective, default="velocity"
         What the network learns. "velocity": the flow's velocity, which sampling integrates in some ten steps.
         "mean_flow": the average velocity over any stretch of time (`flowmatch.objectives.MeanFlow`), for samples in
-        one evaluation or a few, at about six times the cost of training; distilling a velocity with
+        one evaluation or a few, at about five times the cost of training; distilling a velocity with
         `DistilledFlowMap` gives better samples for less.
     path : {"linear", "vp", "cosine"} or Path, default="linear"
         How noise and data are mixed along time.
