@@ -50,8 +50,8 @@ class FlowMatchingGenerator(DensityMixin, FlowEstimator):
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
         "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
         fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
-        ``forward(x, t, condition=None)``; if it takes `context_channels`, it is told how many channels of a grid the
-        condition ends in.
+        ``forward(x, t, condition=None)``, or ``forward(x, t, condition, step)`` where it is asked for a flow map; if
+        it takes `context_channels`, it is told how many channels of a grid the condition ends in.
     objective : {"velocity", "mean_flow"} or Objective, default="velocity"
         What the network learns. "velocity": the flow's velocity, which sampling integrates in some ten steps.
         "mean_flow": the average velocity over any stretch of time (`flowmatch.objectives.MeanFlow`), for samples in
