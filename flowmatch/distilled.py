@@ -260,8 +260,9 @@ class DistilledFlowMap(Estimator):
 
     def _check_before_teaching(self, teacher: Any, X: Any, y: Any) -> None:
         """Raise a ValueError for what would only be found out after the teacher has been fitted."""
-        if np.ndim(X) >= 2:
-            self._loss_and_sampler()[0].check_shape(np.shape(X)[1:])
+        shape = tuple(getattr(X, "shape", ()))
+        if len(shape) >= 2:
+            self._loss_and_sampler()[0].check_shape(shape[1:])
         objective = getattr(teacher, "objective", "velocity")
         if self.method == "reflow" and (objective == "mean_flow" or isinstance(objective, objectives.MeanFlow)):
             raise ValueError(_NOT_A_VELOCITY)
