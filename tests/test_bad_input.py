@@ -308,7 +308,7 @@ KNOWN_NAMES = {
     "loss": "'l2', 'huber', 'sobolev', 'multiscale'",
     "loss_weight": "'uniform'.*'snr'.*'min_snr'.*'adaptive'",
     "preprocessing": "'auto'.*'standardize'.*'quantile'.*'minmax'.*'log1p'.*'none'",
-    "solver": "'euler', 'midpoint', 'heun', 'rk4', 'ab2', .*'dopri5'",
+    "solver": "'auto', 'flow_map', 'euler', 'midpoint', 'heun', 'rk4', 'ab2', .*'dopri5'",
 }
 
 
@@ -443,7 +443,7 @@ def test_a_number_of_samples_that_is_none_is_refused(n_samples, plain, refuses):
         ({"n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
         ({"n_steps": 2.0}, "n_steps must be an integer >= 1, got 2.0"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"solver": "simpson"}, "unknown solver 'simpson'. Choose one of 'euler', 'midpoint'"),
+        ({"solver": "simpson"}, "unknown solver 'simpson'. Choose one of 'auto', 'flow_map', 'euler'"),
         ({"guidance_scale": np.nan}, "guidance_scale must be a number"),
         ({"guidance_scale": "strong"}, "guidance_scale must be a number"),
         ({"guidance_scale": 2.0}, "needs conditions"),
@@ -460,7 +460,7 @@ def test_options_of_sample_out_of_range_are_refused(options, message, plain, ref
         ({"n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
         ({"n_probes": 0}, "n_probes must be an integer >= 1, got 0"),
         ({"n_probes": 1.5}, "n_probes must be an integer >= 1, got 1.5"),
-        ({"solver": "simpson"}, "unknown solver 'simpson'. Choose one of 'euler', 'midpoint'"),
+        ({"solver": "simpson"}, "unknown solver 'simpson'. Choose one of 'auto', 'flow_map', 'euler'"),
     ],
 )
 def test_options_of_score_samples_out_of_range_are_refused(options, message, plain, refuses):

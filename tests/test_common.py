@@ -89,7 +89,7 @@ def assert_the_battery_passes(estimator):
     [
         "defaults",
         "standardised, early stopping",
-        "mean flow",
+        pytest.param("mean flow", marks=pytest.mark.slow),
         pytest.param("adaln, ot, cosine, heun", marks=pytest.mark.slow),
         pytest.param("no dropout of conditions", marks=pytest.mark.slow),
     ],
@@ -115,7 +115,9 @@ def test_every_score_is_tested():
     assert used == set(SCORES)
 
 
-@pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "mean flow" else name for name in INSTANCES]
+)
 @pytest.mark.parametrize("check", GENERATOR_CHECKS, ids=lambda check: check.__name__)
 def test_our_checks_pass(name, check):
     check(INSTANCES[name])
@@ -123,7 +125,7 @@ def test_our_checks_pass(name, check):
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("progressive", "semigroup") else pytest.param(name, marks=pytest.mark.slow) for name in STUDENTS],
+    [name if name == "progressive" else pytest.param(name, marks=pytest.mark.slow) for name in STUDENTS],
 )
 @pytest.mark.parametrize("check", DISTILLED_CHECKS, ids=lambda check: check.__name__)
 def test_our_checks_pass_for_students(name, check):

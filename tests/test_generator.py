@@ -485,6 +485,7 @@ def evaluations(model, **options):
     return len(calls)
 
 
+@pytest.mark.slow
 def test_mean_flow_beats_eulers_steps_on_a_velocity_of_the_same_network():
     train, fresh = (make_moons(n, noise=0.05, random_state=seed)[0] for seed, n in enumerate((400, 1000)))
     settings = {"network": MLP(width=32, depth=2), "max_iter": 300, "preprocessing": "standardize"}
