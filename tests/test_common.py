@@ -51,10 +51,10 @@ STUDENTS = {
 DETECTORS = {
     "combined": FlowAnomalyDetector(n_folds=1, **TINY),
     "one_step, folds": FlowAnomalyDetector(score="one_step", n_folds=2, **TINY),
-    "latent, contamination": FlowAnomalyDetector(score="latent", contamination=0.1, **TINY),
-    "neighbors, trim": FlowAnomalyDetector(score="neighbors", trim=0.1, n_folds=1, **TINY),
 }
 SLOW_DETECTORS = {
+    "latent, contamination": FlowAnomalyDetector(score="latent", contamination=0.1, **TINY),
+    "neighbors, trim": FlowAnomalyDetector(score="neighbors", trim=0.1, n_folds=1, **TINY),
     "defaults": FlowAnomalyDetector(**{**TINY, "network": "auto"}),
     "combined, contamination": FlowAnomalyDetector(contamination=0.1, **TINY),
     **{
@@ -88,7 +88,7 @@ def assert_the_battery_passes(estimator):
     "name",
     [
         "defaults",
-        "standardised, early stopping",
+        pytest.param("standardised, early stopping", marks=pytest.mark.slow),
         pytest.param("mean flow", marks=pytest.mark.slow),
         pytest.param("adaln, ot, cosine, heun", marks=pytest.mark.slow),
         pytest.param("no dropout of conditions", marks=pytest.mark.slow),
@@ -116,7 +116,7 @@ def test_every_score_is_tested():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "mean flow" else name for name in INSTANCES]
+    "name", [name if name == "defaults" else pytest.param(name, marks=pytest.mark.slow) for name in INSTANCES]
 )
 @pytest.mark.parametrize("check", GENERATOR_CHECKS, ids=lambda check: check.__name__)
 def test_our_checks_pass(name, check):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-ON_GRIDS = ("digits", "mnist", "monitor_vibration", "one_step")
+SLOW = ("detect_anomalies", "digits", "mnist", "monitor_vibration", "one_step")
 
 
 @pytest.mark.parametrize(
     "path",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in ON_GRIDS else []) for path in EXAMPLES],
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in EXAMPLES],
 )
 def test_example_runs(path, tmp_path):
     copy = tmp_path / path.name

@@ -60,6 +60,7 @@ def test_a_moon_is_better_drawn_than_by_a_kernel_density():
     assert sliced_wasserstein(test, ours) < 0.7 * sliced_wasserstein(test, rival)
 
 
+@pytest.mark.slow
 def test_synthetic_wine_can_hardly_be_told_from_real_and_is_no_copy(wine):
     X, y = load_wine(return_X_y=True)
     X_train, X_test, y_train, _ = train_test_split(X, y, stratify=y, test_size=0.3, random_state=0)
@@ -106,6 +107,7 @@ def test_codes_of_fresh_data_are_standard_normal(gaussian):
     assert abs(np.corrcoef(codes.T)[0, 1]) < 0.15
 
 
+@pytest.mark.slow
 def test_quantile_densities_are_smooth_enough_to_beat_one_normal_on_skewed_data():
     """Densities go through a map with few knots: one knot a row would follow the sample and lose on fresh rows."""
     rng = np.random.default_rng(0)
@@ -268,6 +270,7 @@ def test_warm_start_goes_on_and_a_plain_fit_starts_anew():
     assert model.n_iter_ == 20
 
 
+@pytest.mark.slow
 def test_partial_fit_follows_drifting_data():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 2))

@@ -56,6 +56,7 @@ def test_weighted_rows_are_drawn_in_their_shares():
     torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.1, atol=0)
 
 
+@pytest.mark.slow
 def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():
     """Two clusters, one weighted threefold: three quarters of the samples belong to it."""
     rng = np.random.default_rng(0)
@@ -373,7 +374,7 @@ CONFIGURATIONS = {
 }
 
 
-@pytest.mark.parametrize("step", [1, 4, 7, 13, 29])
+@pytest.mark.parametrize("step", [4, 13, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 29))])
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_killed_run_resumes_to_the_very_same_bits(tmp_path, monkeypatch, step, name):
     changes = dict(CONFIGURATIONS[name])
