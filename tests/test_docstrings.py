@@ -15,7 +15,14 @@ MODULES = [info.name for info in pkgutil.walk_packages(flowmatch.__path__, "flow
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("name", ["flowmatch", *MODULES])
+SLOW = ("flowmatch.detector", "flowmatch.distilled", "flowmatch.export.files")
+"""Their examples train for seconds."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ("flowmatch", *MODULES)],
+)
 def test_examples_print_what_they_say(name):
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert result.failed == 0
@@ -25,6 +32,7 @@ def blocks(page):
     return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X has .* rows")
 def test_the_first_guide_runs_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
