@@ -36,10 +36,8 @@ from flowmatch._validation import generator_on, isolated_rng, resolve_device, se
 FROZEN = ("network", "path", "source", "condition_dropout", "objective")
 """Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
 
-STEPS = {"flow_map": 1}
-"""Steps where the user does not say, by solver; `MANY_STEPS` for others."""
-
-MANY_STEPS = 10
+JUMPS, STEPS = 1, 10
+"""Steps where the user does not say: jumps of a flow map, and steps of the other solvers."""
 
 
 class FlowEstimator(Estimator):
@@ -91,7 +89,7 @@ class FlowEstimator(Estimator):
             for name, value in self._fitted_parameters.items():
                 changed = present.get(name, value) != value
                 if name == "objective":  # what one holds concerns training alone; which of them it is, the weights
-                    changed = jumps != _is_flow_map(value)
+                    changed = jumps != objectives.is_flow_map(value)
                 if name != "condition_dropout" and changed:
                     raise ValueError(
                         f"{name} was {value!r} in the fit that this one goes on from, and is {present[name]!r} "
@@ -102,6 +100,9 @@ class FlowEstimator(Estimator):
                     "this model's jumps were distilled from a velocity, which fits to data cannot go on with: go on "
                     "with the teacher, and distil it anew."
                 )
+        else:
+            self._predicts_jumps, self._few_steps = jumps, False
+        self._jumps_back = self._dyadic_jumps = False  # training on data teaches neither
         self._fitted_parameters = present
 
     def _train(
@@ -129,7 +130,7 @@ class FlowEstimator(Estimator):
             if fresh:
                 jumps = components.objective.flow_map
                 network = build_network(components.network, self._encoder.code_shape, self._conditions, flow_map=jumps)
-                self.network_, self._predicts_jumps = network.to(device), jumps
+                self.network_ = network.to(device)
                 part = self._encoder.encode(X.read(X.subset(preprocessing.FITTED_NUMBERS)))
                 self._source_scale = components.source.fit_scale(
                     torch.as_tensor(part, dtype=torch.float32, device=device)
@@ -337,7 +338,8 @@ class FlowEstimator(Estimator):
         if chosen == "auto" or (velocity and chosen == "flow_map"):
             chosen = "flow_map" if self._predicts_jumps and not velocity else "midpoint"
             steps = n_steps if self._predicts_jumps and velocity else steps  # those for jumps are too few for it
-        return check_count("n_steps", STEPS.get(chosen, MANY_STEPS) if steps is None else steps), chosen
+        measured = JUMPS if chosen == "flow_map" else STEPS
+        return check_count("n_steps", measured if steps is None else steps), chosen
 
     def _times(self, n_steps: int, solver: str, like: Tensor | None = None) -> Tensor:
         """Times (n_steps + 1,) of the steps from noise to data, on the device and in the dtype of `like`."""
@@ -392,7 +394,7 @@ class FlowEstimator(Estimator):
         return networks.InstantVelocity(network) if self._predicts_jumps else network
 
     def _check_guidance(self, scale: float) -> None:
-        if getattr(self, "_predicts_jumps", False) and scale != self._as_fitted.guidance_scale:
+        if self._predicts_jumps and scale != self._as_fitted.guidance_scale:
             raise ValueError(
                 f"guidance_scale={scale:g}, but this model's jumps were learned with "
                 f"guidance_scale={self._as_fitted.guidance_scale:g}, which cannot be changed afterwards: fit or distil "
@@ -492,10 +494,6 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
-
-
-def _is_flow_map(objective: Any) -> bool:
-    return objective == "mean_flow" or getattr(objective, "flow_map", False)
 
 
 def _jump_of(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch.flow import LogitNormalTimes
-from flowmatch.objectives import MeanFlow
+from flowmatch.objectives import is_flow_map
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> S
         measured = Schedule(int(np.clip(600 * n_rows // 256, 300, 1000)), 256, 5e-3)
     else:
         measured = Schedule(int(np.clip(130 * n_rows // 32, 1000, 8000)), 32, 4e-3)
-    objective = getattr(estimator, "objective", "velocity")
-    if objective == "mean_flow" or isinstance(objective, MeanFlow):
+    if is_flow_map(getattr(estimator, "objective", "velocity")):
         measured = Schedule(2 * measured.max_iter, measured.batch_size, 0.4 * measured.learning_rate)
     return Schedule(
         measured.max_iter if estimator.max_iter is None else int(estimator.max_iter),

@@ -84,18 +84,17 @@ class Distiller:
             resolve_path(known),
             resolve_source(known),
             resolve("coupling", teacher.coupling, flow.Coupling, flow.COUPLINGS),
-            flow.UShapedTimes(),
+            flow.UShapedTimes(),  # for reflow; jumps have times of their own
             teacher._source_scale,
             settings.loss,
             condition_dropout=0.0 if teacher._conditions is None else known.condition_dropout,
             conditions_are_classes=isinstance(teacher._conditions, preprocessing.LabelEncoder),
         )
-        own_scale = known.guidance_scale if teacher._predicts_jumps else settings.guidance_scale
         network = copy.deepcopy(teacher.network_)
         self.velocity = (
-            distillation.TeacherVelocity(networks.InstantVelocity(network))
+            distillation.TeacherVelocity(networks.InstantVelocity(network))  # guided already, if it is to be
             if teacher._predicts_jumps
-            else distillation.TeacherVelocity(network, own_scale)
+            else distillation.TeacherVelocity(network, settings.guidance_scale)
         )
         schedule = schedule_of(teacher, teacher._encoder.code_shape, len(data.codes))
         max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
@@ -158,21 +157,14 @@ class Distiller:
     def _reflow(self) -> None:
         network = self._go_on_from(self.teacher)
         velocity = self.velocity
-        problem = objectives.VelocityObjective(
-            flow.LinearPath(),
-            self.problem.source,
-            flow.IndependentCoupling(),
-            flow.UShapedTimes(),
-            self.problem.source_scale,
-            self.settings.loss,
-        )
+        straight = replace(self.problem, path=flow.LinearPath())
         for stage in range(self.settings.n_stages):
             rollout = functools.partial(distillation.midpoint_rollout, velocity)
             pairs = self._rollouts(rollout, flow.FixedSteps(1), stage, ends_only=True)
-            self._train_on_rows(network, distillation.PairLoss(pairs, problem), stage)
+            self._train_on_rows(network, distillation.PairLoss(pairs, straight), stage)
             network = self._go_on_from(self.student)
             velocity = distillation.TeacherVelocity(copy.deepcopy(self.student.network_))
-            self.problem = replace(self.problem, path=flow.LinearPath())
+            self.problem = straight
 
     def _flow_map(self) -> None:
         settings = self.settings

@@ -263,8 +263,7 @@ class DistilledFlowMap(Estimator):
         shape = tuple(getattr(X, "shape", ()))
         if len(shape) >= 2:
             self._loss_and_sampler()[0].check_shape(shape[1:])
-        objective = getattr(teacher, "objective", "velocity")
-        if self.method == "reflow" and (objective == "mean_flow" or isinstance(objective, objectives.MeanFlow)):
+        if self.method == "reflow" and objectives.is_flow_map(getattr(teacher, "objective", "velocity")):
             raise ValueError(_NOT_A_VELOCITY)
         if self.guidance_scale not in (None, 1.0) and (y is None or getattr(teacher, "condition_dropout", 1) == 0):
             raise ValueError(

@@ -266,9 +266,6 @@ default="uniform"
             self._require_conditions(y)
         if not fresh and self._conditions is not None:
             self._conditions = self._conditions.with_shares_of(preprocessing.plain_conditions(y), weight)
-        if fresh:  # whatever the network of an earlier fit was
-            self._predicts_jumps, self._few_steps = components.objective.flow_map, False
-        self._jumps_back = self._dyadic_jumps = False
         self._freeze_parameters(fresh=fresh, jumps=components.objective.flow_map)
         self._check_guidance(self.guidance_scale)
         self._require_conditions(y)

@@ -320,11 +320,11 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     resolve_components(estimator)
     if hasattr(estimator, "guidance_scale"):
         check_number("guidance_scale", estimator.guidance_scale, -math.inf)
-    for name, attribute in _KINDS.items():
-        value = saved.get(name, False)  # older files hold velocities
-        require(isinstance(value, bool), name)
+    kinds = {attribute: saved.get(name, False) for name, attribute in _KINDS.items()}  # older files hold velocities
+    require(all(isinstance(value, bool) for value in kinds.values()), "kind of network")
+    estimator._freeze_parameters(fresh=True, jumps=kinds["_predicts_jumps"])
+    for attribute, value in kinds.items():
         setattr(estimator, attribute, value)
-    estimator._freeze_parameters(fresh=True, jumps=estimator._predicts_jumps)
     _set_shape(estimator, saved["fitted"])
     _set_history(estimator, saved["fitted"])
     estimator._encoder = rebuild_encoder(saved["encoder"], unpack)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowmatch.distillation.teachers import midpoint_velocity
+from flowmatch.flow import expand_time
 from flowmatch.objectives import ResidualLoss
 
 SHORT = 1 / 8
@@ -161,7 +163,7 @@ class RolloutLoss:
         x, target, t, step = (torch.cat([piece[i] for piece in pieces]) for i in range(4))  # type: ignore[misc]
         conditions = [piece[4] for piece in pieces if piece[4] is not None]
         condition = torch.cat(conditions) if conditions else None
-        wanted = (target - x) / step.view(-1, *[1] * (x.ndim - 1))
+        wanted = (target - x) / expand_time(step, x)
         n_short = 0 if self.velocity is None else round(self.short * len(x))
         if n_short:
             first, rest = slice(0, n_short), slice(n_short, None)
@@ -169,7 +171,7 @@ class RolloutLoss:
             longest = torch.minimum(step[first].abs(), self._mean_substep(rows[first]))
             part = torch.rand(n_short, generator=generator, device=x.device, dtype=x.dtype) * longest
             part = torch.copysign(part, step[first])
-            wanted = torch.cat([self._midpoint_velocity(x[first], t[first], part, known), wanted[rest]])
+            wanted = torch.cat([midpoint_velocity(self.velocity, x[first], t[first], part, known), wanted[rest]])
             step = torch.cat([part, step[rest]])
         return self.loss(network(x, t, condition, step) - wanted, t)
 
@@ -177,9 +179,3 @@ class RolloutLoss:
         """Mean length of a substep of the given rows, (B,), on the finest grid, that of the first stage."""
         times = self.stages[0].times[:, rows]
         return (times[-1] - times[0]) / self.stages[0].n_substeps
-
-    def _midpoint_velocity(self, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
-        """The mean velocity of one midpoint step, which at a step of 0 is the velocity."""
-        half = 0.5 * step
-        halfway = x + half.view(-1, *[1] * (x.ndim - 1)) * self.velocity(x, t, condition)
-        return self.velocity(halfway, t + half, condition)

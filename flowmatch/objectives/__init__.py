@@ -10,6 +10,7 @@ from flowmatch.objectives.mean_flow import (
     MeanFlow,
     MeanFlowObjective,
     Objective,
+    is_flow_map,
 )
 from flowmatch.objectives.velocity import VelocityObjective
 from flowmatch.objectives.weights import (
@@ -51,4 +52,5 @@ __all__ = [
     "check_forward_derivative",
     "derivative_along",
     "derivative_in_step",
+    "is_flow_map",
 ]

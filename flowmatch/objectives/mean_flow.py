@@ -80,6 +80,12 @@ default=BetaSteps(a=1.0, b=1.5)
 OBJECTIVES: dict[str, Callable[[], Objective]] = {"velocity": FlowMatching, "mean_flow": MeanFlow}
 
 
+def is_flow_map(objective: Any) -> bool:
+    """Whether an estimator's `objective`, a name or a component, asks for a flow map."""
+    kind = OBJECTIVES.get(objective) if isinstance(objective, str) else objective
+    return bool(getattr(kind, "flow_map", False))
+
+
 @dataclass(frozen=True)
 class MeanFlowObjective(VelocityObjective):
     """The loss of a flow map ``network(x, t, condition, step)``, see `MeanFlow`.
