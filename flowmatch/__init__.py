@@ -6,6 +6,7 @@
 from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.distilled import DistilledFlowMap
+from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "ConditionalForecaster",
     "DistilledFlowMap",
     "FlowAnomalyDetector",
     "FlowMatchingGenerator",

@@ -12,6 +12,8 @@ from flowmatch._parameters import Components
 from flowmatch._schedule import measured_times, schedule_of
 from flowmatch.networks import AutoNetwork
 
+_FEW_ROWS = 50
+
 
 def announce(generator: Any, samples: preprocessing.SampleRows, components: Components) -> None:
     """Warn of data that are too few or too plain, and with `verbose` print what was picked."""
@@ -24,7 +26,7 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
             )
     if _all_equal(samples):
         _warn("all rows of X are equal: samples will be copies of that row.")
-    elif len(samples) < 50:
+    elif len(samples) < _FEW_ROWS:
         _warn(f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.")
     if generator.verbose:
         shape, network = generator._encoder.code_shape, components.network
@@ -32,6 +34,21 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
             f"preprocessing: {generator.preprocessing_!r}, conditions: {type(generator._conditions).__name__}\n"
             f"network: {network.choose(shape) if isinstance(network, AutoNetwork) else network!r}\n"
             f"{schedule_of(generator, shape, len(samples))}, {components.time_sampler or measured_times(shape)}"
+        )
+
+
+def announce_forecaster(forecaster: Any, windows: preprocessing.Windows, components: Components) -> None:
+    """Warn of windows that are too few, and with `verbose` print what was picked."""
+    if len(windows) < _FEW_ROWS:
+        _warn(f"X has {len(windows)} rows: too few to tell a distribution from its samples; expect crude results.")
+    if forecaster.verbose:
+        shape, encoder = forecaster._encoder.code_shape, forecaster._conditions
+        boundary = f", boundary: {', '.join(forecaster.boundary_)}" if forecaster.boundary_ else ""
+        calendar = f", calendar: {', '.join(forecaster.calendar_)}" if forecaster.calendar_ else ""
+        print(
+            f"{len(windows)} windows of {encoder.n_columns} columns, targets {shape}{boundary}{calendar}\n"
+            f"network: {forecaster._network_factory()!r}\n"
+            f"{forecaster._schedule(len(windows))}, {components.time_sampler or measured_times(shape)}"
         )
 
 

@@ -23,21 +23,20 @@ from flowmatch._estimator import Estimator
 from flowmatch._parameters import (
     SOLVERS,
     Components,
+    NetworkFactory,
     PhaseComponents,
     build_network,
     describe_parameters,
+    resolve_network,
     resolve_path,
 )
 from flowmatch._phases import check_phases
 from flowmatch._schedule import Schedule, measured_times, schedule_of
-from flowmatch._training_data import TrainingData
+from flowmatch._training_data import RowData, TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
-FROZEN = ("network", "path", "source", "condition_dropout", "objective")
-"""Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
-
-JUMPS, STEPS = 1, 10
-"""Steps where the user does not say: jumps of a flow map, and steps of the other solvers."""
+JUMPS = 1
+"""Jumps of a flow map where the user does not say."""
 
 
 class FlowEstimator(Estimator):
@@ -64,6 +63,10 @@ class FlowEstimator(Estimator):
     """Whether that has learned jumps from data to noise, too."""
     _dyadic_jumps = False
     """Whether it knows jumps of halves of halves of the way only."""
+    _frozen: tuple[str, ...] = ("network", "path", "source", "condition_dropout", "objective")
+    """Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
+    _default_steps = 10
+    """Steps of the solvers where the user does not say; flow maps make one jump."""
     _few_steps = False
     """Whether `solver` and `n_steps` are those of a student's samples, which are too few for other things."""
 
@@ -82,7 +85,7 @@ class FlowEstimator(Estimator):
         ValueError
             That names the parameter that has changed since the first fit.
         """
-        present = {name: copy.copy(getattr(self, name)) for name in FROZEN if hasattr(self, name)}
+        present = {name: copy.copy(getattr(self, name)) for name in self._frozen if hasattr(self, name)}
         if jumps:
             present["guidance_scale"] = self.guidance_scale
         if not fresh:
@@ -107,18 +110,18 @@ class FlowEstimator(Estimator):
 
     def _train(
         self,
-        X: preprocessing.SampleRows,
-        y: Any,
-        weight: NDArray[np.float64] | None,
+        data: TrainingData,
+        some_codes: Callable[[], NDArray[np.float64]],
         components: Components,
         *,
         fresh: bool,
     ) -> None:
-        """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`."""
+        """Train and set `network_`, `n_iter_` and `history_`; go on from `network_` unless `fresh`.
+
+        `some_codes` gives the codes that the source is fitted to.
+        """
         options, device = components.options, resolve_device(self.device)
-        schedule = schedule_of(self, self._encoder.code_shape, len(X))
-        data = self._encoded(X, y, weight, device)
-        codes = data.codes
+        schedule = self._schedule(len(data))
         checkpointer = self._checkpointer(options, data, device, fresh=fresh)
         seed = seed_from(self.random_state)
         if checkpointer is not None:
@@ -129,11 +132,11 @@ class FlowEstimator(Estimator):
         with isolated_rng(device, seeds[0]):
             if fresh:
                 jumps = components.objective.flow_map
-                network = build_network(components.network, self._encoder.code_shape, self._conditions, flow_map=jumps)
+                factory, shape = self._network_factory(), self._encoder.code_shape
+                network = build_network(factory, shape, self._conditions, flow_map=jumps)
                 self.network_ = network.to(device)
-                part = self._encoder.encode(X.read(X.subset(preprocessing.FITTED_NUMBERS)))
                 self._source_scale = components.source.fit_scale(
-                    torch.as_tensor(part, dtype=torch.float32, device=device)
+                    torch.as_tensor(some_codes(), dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
                 network = self.network_
@@ -149,11 +152,23 @@ class FlowEstimator(Estimator):
                 objectives.check_forward_derivative(network, self._source_scale, size, "objective='mean_flow'")
             plan = self._plan(components, data, schedule, device, seeds, fresh=fresh)
             run = training.TrainingRun(
-                network, plan, generator_on(device, seeds[1]), generator_on(codes.device, seeds[2])
+                network, plan, generator_on(device, seeds[1]), generator_on(data.device, seeds[2])
             )
             if checkpointer is not None:
                 checkpointer.resume(run)
-            self._run_training(run, options, data.codes, checkpointer, seed)
+            self._run_training(run, options, data, checkpointer, seed)
+
+    def _network_factory(self) -> NetworkFactory:
+        """What builds the network of the fitted weights."""
+        return resolve_network(self._as_fitted)
+
+    def _disturbed(self, data: TrainingData) -> TrainingData:
+        """The rows that are trained on, once others are held out."""
+        return data
+
+    def _schedule(self, n_rows: int) -> Schedule:
+        """How long and how fast to train on so many rows."""
+        return schedule_of(self, self._encoder.code_shape, n_rows)
 
     def _encoded(
         self,
@@ -164,7 +179,7 @@ class FlowEstimator(Estimator):
     ) -> TrainingData:
         """Codes, vectors of conditions and weights of rows, as training wants them."""
         codes = self._encoder.training_codes(X, self._fitted_device if device is None else device)
-        return TrainingData(
+        return RowData(
             codes,
             None if self._conditions is None else self._conditions.training_vectors(y, codes.device),
             None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
@@ -174,7 +189,7 @@ class FlowEstimator(Estimator):
         self,
         run: training.TrainingRun,
         options: training.TrainingOptions,
-        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes | None,
+        data: TrainingData | None,
         checkpointer: training.Checkpointer | None,
         seed: int,
     ) -> None:
@@ -197,7 +212,7 @@ class FlowEstimator(Estimator):
             if checkpointer is not None:
                 checkpointer.discard()
             run.restore_good_weights()
-            raise self._explain_divergence(error, codes, run.plan.learning_rate) from error
+            raise self._explain_divergence(error, data, run.plan.learning_rate) from error
         finally:
             self.network_ = run.averaged_network.eval()
             self._append_history(run.history)
@@ -215,7 +230,7 @@ class FlowEstimator(Estimator):
         fresh: bool,
     ) -> training.TrainingPlan:
         """What the loop needs: the loss of a batch of rows, and the loss on the rows held out."""
-        has_conditions = data.condition is not None
+        has_conditions = self._conditions is not None
 
         def objective(phase: PhaseComponents, kind: Any = objectives.VelocityObjective, **more: Any) -> Any:
             dropout = self.condition_dropout if phase.conditioned else 1.0
@@ -246,9 +261,10 @@ class FlowEstimator(Estimator):
                 options = replace(options, phases=tuple(map(training.Phase, shares)))
                 warmup = components.objective.warmup
         kept, held_out = data.split(components.options.held_out, generator_on(device, seeds[3]))
+        kept = self._disturbed(kept)
         return training.TrainingPlan(
             batch_losses=[kept.loss_of(part) for part in parts],
-            n_rows=len(kept.codes),
+            n_rows=len(kept),
             max_iter=schedule.max_iter,
             batch_size=schedule.batch_size,
             learning_rate=schedule.learning_rate,
@@ -256,7 +272,7 @@ class FlowEstimator(Estimator):
             sample_weight=kept.weight,
             validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
             validate_from=round(warmup * schedule.max_iter),
-            data_device=data.codes.device,
+            data_device=data.device,
         )
 
     def _checkpointer(
@@ -290,17 +306,17 @@ class FlowEstimator(Estimator):
     def _explain_divergence(
         self,
         error: training.NonFiniteTrainingError,
-        codes: preprocessing.TrainingCodes | preprocessing.StoredCodes | None,
+        data: TrainingData | None,
         learning_rate: float,
     ) -> training.NonFiniteTrainingError:
-        if codes is None:
+        if data is None:
             return training.NonFiniteTrainingError(
                 f"{error}. Try a smaller learning_rate (now {learning_rate:g}) or gradient clipping. "
                 f"{self._after_divergence}",
                 error.step,
             )
         some = max(1, 2**20 // math.prod(self._encoder.code_shape))
-        drawn = codes.draw(torch.arange(min(len(codes), some), device=codes.device))
+        drawn = data.draw(torch.arange(min(len(data), some), device=data.device))[0]
         return training.NonFiniteTrainingError(
             f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
             f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "
@@ -338,7 +354,7 @@ class FlowEstimator(Estimator):
         if chosen == "auto" or (velocity and chosen == "flow_map"):
             chosen = "flow_map" if self._predicts_jumps and not velocity else "midpoint"
             steps = n_steps if self._predicts_jumps and velocity else steps  # those for jumps are too few for it
-        measured = JUMPS if chosen == "flow_map" else STEPS
+        measured = JUMPS if chosen == "flow_map" else self._default_steps
         return check_count("n_steps", measured if steps is None else steps), chosen
 
     def _times(self, n_steps: int, solver: str, like: Tensor | None = None) -> Tensor:
@@ -448,26 +464,6 @@ class FlowEstimator(Estimator):
         if self._conditions is None:
             return None
         return self._conditions.container.wrap(self._conditions.expand(preprocessing.plain_conditions(y), n_samples))
-
-    def export(
-        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
-    ) -> None:
-        """Write a sampler to a file that runs without flowmatch: noise and condition in, samples out.
-
-        Parameters
-        ----------
-        path : path-like
-        format : {"torch_export", "onnx"}, default="torch_export"
-        n_steps : int, optional
-            Steps that the sampler takes, in place of the estimator's own.
-        quantize : {None, "int8"}, default=None
-            "int8" stores the weights of matrix products in 8 bits (ONNX only).
-
-        See `flowmatch.export.export` for inputs, outputs and errors.
-        """
-        from flowmatch.export import export
-
-        export(self, path, format=format, n_steps=n_steps, quantize=quantize)
 
     # -- scikit-learn, pickle, files ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow
+from flowmatch.preprocessing import LabelEncoder
 
 _NUMBERS_AT_ONCE = 2**20
 _GRID_NUMBERS_AT_ONCE = 2**15
@@ -74,3 +75,17 @@ class CodeDensity:
             n_estimates=n_estimates,
         )
         return result.log_density, result.standard_error
+
+
+def mixture_density(
+    density: CodeDensity, labels: LabelEncoder, codes: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
+    present = labels.shares > 0
+    device = density.source_scale.device
+    vectors = [torch.as_tensor(labels.encode(label, len(codes)), device=device) for label in labels.classes[present]]
+    parts = [density(codes, vector) for vector in vectors]
+    joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]
+    total = np.logaddexp.reduce(joint, axis=0)
+    # all classes share the probes, so their errors may add up
+    return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
 from flowmatch._component import Component
+from flowmatch._forecast_inputs import Layout
 
 COMPONENTS: dict[str, type[Any]] = {
     name: value
@@ -163,6 +164,8 @@ def pack_encoder(pack: Packer, prefix: str, encoder: preprocessing.SampleEncoder
 def pack_conditions(pack: Packer, conditions: preprocessing.ConditionEncoder) -> dict[str, Any]:
     packed: dict[str, Any] = {"kind": type(conditions).__name__}
     for name, value in vars(conditions).items():
+        if name.startswith("_"):
+            continue
         if isinstance(value, preprocessing.SampleEncoder):
             packed[name] = {"encoder": pack_encoder(pack, f"conditions.{name}.", value)}
         else:
@@ -204,7 +207,7 @@ def rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: Unpac
     if saved is None:
         require(size == 0, "condition_size")
         return None
-    kinds = ("LabelEncoder", "NumberEncoder", "MixedEncoder", "GridEncoder")
+    kinds = ("LabelEncoder", "NumberEncoder", "MixedEncoder", "GridEncoder", "WindowEncoder")
     require(saved["kind"] in kinds, "kind of conditions")
     values = {
         name: rebuild_encoder(value["encoder"], unpack) if "encoder" in value else unpack.field(value)
@@ -215,7 +218,49 @@ def rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: Unpac
     require(conditions.size == size, "condition_size")
     if isinstance(conditions, preprocessing.GridEncoder):
         return conditions
+    if isinstance(conditions, preprocessing.WindowEncoder):
+        _check_window_encoder(conditions)
+        return conditions
     entries = conditions.classes if isinstance(conditions, preprocessing.LabelEncoder) else conditions.rows
     require(conditions.shares.shape == entries.shape[:1], "shares")
     require(conditions.encode(conditions.draw(1, np.random.RandomState(0)), 1).shape == (1, size), "conditions")
     return conditions
+
+
+def pack_layout(layout: Layout) -> dict[str, Any]:
+    """What a forecaster's states look like."""
+    values = {field.name: getattr(layout, field.name) for field in fields(layout)}
+    columns = [_plain(name) for name in layout.columns]
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
+        "columns": columns
+    }
+
+
+def rebuild_layout(saved: Mapping[str, Any]) -> Layout:
+    known = {field.name for field in fields(Layout)}
+    require(set(saved) == known, "layout")
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    values["columns"] = tuple(tuple(name) if isinstance(name, list) else name for name in values["columns"])
+    layout = Layout(**values)
+    shapes = (*layout.state_shape, *layout.forecast_shape, layout.n_lags, layout.horizon)
+    require(all(type(size) is int and size > 0 for size in shapes), "layout")
+    columns = (*layout.targets, *layout.known)
+    require(all(type(j) is int and 0 <= j < layout.state_shape[0] for j in columns), "layout")
+    require(set(layout.cycles) <= set(preprocessing.CYCLES) and isinstance(layout.is_table, bool), "layout")
+    return layout
+
+
+def _check_window_encoder(encoder: preprocessing.WindowEncoder) -> None:
+    """Raise a ValueError if the arrays of a forecaster's encoder do not fit each other."""
+    for count in (encoder.n_lags, encoder.horizon, encoder.n_calendar + 1):
+        require(type(count) is int and count > 0, "windows")
+    vectors = (encoder.mean, encoder.scale, encoder.target_mean, encoder.target_scale, encoder.intercept)
+    require(all(vector.ndim == 1 for vector in vectors) and len(encoder.mean) > 0, "windows")
+    require(encoder.mean.shape == encoder.scale.shape, "windows")
+    require(encoder.target_mean.shape == encoder.target_scale.shape, "windows")
+    require(encoder.grid.ndim == 1 and len(encoder.grid) <= 3 and bool((encoder.grid > 0).all()), "windows")
+    for columns in (encoder.targets, encoder.known):
+        require(columns.ndim == 1 and columns.dtype.kind == "i", "windows")
+        require(bool(((columns >= 0) & (columns < len(encoder.mean))).all()), "windows")
+    shape = (encoder.n_columns, encoder.horizon * len(encoder.target_mean))
+    require(encoder.weights.shape == shape and encoder.intercept.shape == shape[1:], "windows")

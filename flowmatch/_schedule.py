@@ -35,6 +35,17 @@ def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> S
         measured = Schedule(int(np.clip(130 * n_rows // 32, 1000, 8000)), 32, 4e-3)
     if is_flow_map(getattr(estimator, "objective", "velocity")):
         measured = Schedule(2 * measured.max_iter, measured.batch_size, 0.4 * measured.learning_rate)
+    return _as_asked(estimator, measured)
+
+
+def schedule_of_forecasts(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> Schedule:
+    """The same for forecasters."""
+    if len(sample_shape) == 1:
+        return _as_asked(estimator, Schedule(1000, 256, 1e-3))
+    return _as_asked(estimator, Schedule(int(np.clip(30 * n_rows // 32, 1000, 6000)), 32, 4e-3))
+
+
+def _as_asked(estimator: Any, measured: Schedule) -> Schedule:
     return Schedule(
         measured.max_iter if estimator.max_iter is None else int(estimator.max_iter),
         measured.batch_size if estimator.batch_size is None else int(estimator.batch_size),

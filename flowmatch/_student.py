@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from flowmatch import distillation, flow, networks, objectives, preprocessing, training
 from flowmatch._base import FlowEstimator
 from flowmatch._batches import rows_per_batch
-from flowmatch._parameters import build_network, describe_parameters, resolve_network, resolve_path, resolve_source
+from flowmatch._parameters import build_network, describe_parameters, resolve_path, resolve_source
 from flowmatch._parameters import resolve_component as resolve
-from flowmatch._schedule import schedule_of
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, isolated_rng
 
@@ -96,7 +95,7 @@ class Distiller:
             if teacher._predicts_jumps
             else distillation.TeacherVelocity(network, settings.guidance_scale)
         )
-        schedule = schedule_of(teacher, teacher._encoder.code_shape, len(data.codes))
+        schedule = teacher._schedule(len(data))
         max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
         self.n_iter = max_iter or max(1, round(SHARE_OF_TEACHER[settings.method] * teacher.n_iter_))
         self.batch_size = batch_size or schedule.batch_size
@@ -210,7 +209,7 @@ class Distiller:
             return self._go_on_from(self.teacher)
         with isolated_rng(self.device, self.seed):
             network = build_network(
-                resolve_network(self.teacher._as_fitted),
+                self.teacher._network_factory(),
                 self.teacher._encoder.code_shape,
                 self.teacher._conditions,
                 flow_map=True,
@@ -226,8 +225,7 @@ class Distiller:
         n_pairs = settings.n_pairs or self._affordable_paths(2 if ends_only else settings.teacher_steps + 1)
         generator = generator_on(self.device, self._seeds(stage)[3])
         rows = self._draw_rows(n_pairs, stage)
-        x1 = self.data.codes.draw(rows, generator)
-        condition = None if self.data.condition is None else self.data.condition.draw(rows).to(self.device)
+        x1, condition = self.data.draw(rows, generator)
         x0, x1 = self.problem.draw_pairs(x1, condition, generator)
         t, step = sampler.draw(n_pairs, generator, scale.device, scale.dtype)
         first = self.problem.path.first_time
@@ -258,14 +256,14 @@ class Distiller:
 
     def _draw_rows(self, n_rows: int, stage: int) -> Tensor:
         """Numbers of training rows, each as often as its weight says."""
-        device = self.data.codes.device
+        device = self.data.device
         generator = generator_on(device, self._seeds(stage)[4])
         if self.data.weight is not None:
             # by the inverse of the distribution function: torch.multinomial takes no more than 2^24 rows
             total = self.data.weight.double().cumsum(0)
             u = total[-1] * torch.rand(n_rows, generator=generator, device=device, dtype=torch.float64)
             return torch.searchsorted(total, u, right=True).clamp(max=len(total) - 1)
-        return torch.randint(len(self.data.codes), (n_rows,), generator=generator, device=device)
+        return torch.randint(len(self.data), (n_rows,), generator=generator, device=device)
 
     def _train_on_rows(self, network: nn.Module, loss: Any, stage: int) -> None:
         """Train on fixed rows, such as a teacher's rollouts; a share of them may be held out."""
@@ -291,7 +289,7 @@ class Distiller:
         kept, held_out = self.data.split(self.settings.options.held_out, generator_on(self.device, seeds[3]))
         validation = None if held_out is None else held_out.bank_loss(objective, self.device, seeds[4])
         losses: list[Any] = []
-        plan = self._plan(losses, len(kept.codes), validation, self.data.codes.device, kept.weight)
+        plan = self._plan(losses, len(kept), validation, self.data.device, kept.weight)
 
         def loss_of(run: training.TrainingRun) -> Any:
             if not self.settings.ema_target or isinstance(objective, distillation.FoldObjective):

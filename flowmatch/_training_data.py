@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,21 +25,41 @@ _PIECE_NUMBERS = 2**18
 """Numbers that the network is given at once."""
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Codes, conditions and weights (n,) of the training rows; the last two may be absent.
+class TrainingData(ABC):
+    """The training rows, drawn from by number.
 
-    All live where ``codes.device`` says; batches are moved to the device of training.
+    Attributes
+    ----------
+    weight : Tensor of shape (n,) or None
+        Weights of the rows.
     """
 
-    codes: TrainingCodes | StoredCodes
-    condition: Conditions | None
     weight: Tensor | None
 
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where row numbers and weights live; what is drawn is on the device of training."""
+
+    @abstractmethod
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        """Codes (B, *code_shape) of the given rows, and the vectors (B, k) of their conditions if there are any."""
+
+    @abstractmethod
+    def take(self, rows: Tensor) -> TrainingData:
+        """A subset of the rows."""
+
+    @abstractmethod
     def tensors(self) -> dict[str, Tensor | None]:
         """What identifies the data, for fingerprints."""
-        condition = {} if self.condition is None else self.condition.tensors()
-        return {**self.codes.tensors(), **condition, "weight": self.weight}
+
+    def order(self, n_held_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Numbers of the rows to train on and of about `n_held_out` rows to hold out, in random order."""
+        order = torch.randperm(len(self), generator=generator, device=generator.device).to(self.device)
+        return order[n_held_out:], order[:n_held_out]
 
     def split(self, fraction: float, generator: torch.Generator) -> tuple[TrainingData, TrainingData | None]:
         """Hold out a random `fraction` of the rows; nothing is held out of 0.
@@ -50,22 +71,21 @@ class TrainingData:
         """
         if fraction == 0:
             return self, None
-        n_rows = len(self.codes)
+        n_rows = len(self)
         n_held_out = round(fraction * n_rows)
         if not 1 <= n_held_out <= n_rows - 2:
             raise ValueError(
                 f"validation_fraction={fraction:g} of {n_rows} rows leaves {n_rows - n_held_out} to train on and "
                 f"{n_held_out} to validate with; at least 2 and 1 are needed."
             )
-        order = torch.randperm(n_rows, generator=generator, device=generator.device).to(self.codes.device)
-        return self._take(order[n_held_out:]), self._take(order[:n_held_out])
+        kept, held_out = self.order(n_held_out, generator)
+        return self.take(kept), self.take(held_out)
 
     def loss_of(self, objective: Objective) -> Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]:
         """The objective as a function of row numbers, as the training loop wants it."""
 
         def batch_loss(network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
-            codes = self.codes.draw(rows, generator)
-            condition = None if self.condition is None else self.condition.draw(rows).to(codes.device)
+            codes, condition = self.draw(rows, generator)
             return objective(network, codes, condition, generator)
 
         return batch_loss
@@ -73,8 +93,8 @@ class TrainingData:
     def bank_loss(self, objective: Objective, device: torch.device, seed: int) -> Callable[[nn.Module], Tensor]:
         """The mean loss on a fixed bank of rows, noise and times: two calls differ by the weights alone."""
         batch_loss = self.loss_of(objective)
-        every_row = torch.arange(len(self.codes), device=self.codes.device)
-        size = self.codes.draw(every_row[:1])[0].numel()
+        every_row = torch.arange(len(self), device=self.device)
+        size = self.draw(every_row[:1])[0].numel()
         n_triples = min(_BANK, max(256, _BANK_NUMBERS // size))
         rows = every_row.repeat(max(1, n_triples // len(every_row)))[:n_triples]
         pieces = rows.split(max(1, _PIECE_NUMBERS // size))
@@ -86,6 +106,33 @@ class TrainingData:
 
         return validation_loss
 
-    def _take(self, rows: Tensor) -> TrainingData:
+
+@dataclass(frozen=True)
+class RowData(TrainingData):
+    """Rows of a table, or grids: codes, conditions and weights (n,); the last two may be absent.
+
+    All live where ``codes.device`` says; batches are moved to the device of training.
+    """
+
+    codes: TrainingCodes | StoredCodes
+    condition: Conditions | None
+    weight: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
+        codes = self.codes.draw(rows, generator)
+        return codes, None if self.condition is None else self.condition.draw(rows).to(codes.device)
+
+    def take(self, rows: Tensor) -> RowData:
         condition = None if self.condition is None else self.condition.take(rows)
-        return TrainingData(self.codes.take(rows), condition, None if self.weight is None else self.weight[rows])
+        return RowData(self.codes.take(rows), condition, None if self.weight is None else self.weight[rows])
+
+    def tensors(self) -> dict[str, Tensor | None]:
+        condition = {} if self.condition is None else self.condition.tensors()
+        return {**self.codes.tensors(), **condition, "weight": self.weight}

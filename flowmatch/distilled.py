@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import distillation, flow, objectives, training
@@ -17,6 +16,7 @@ from flowmatch._component import resolve_component
 from flowmatch._estimator import Estimator
 from flowmatch._parameters import ALIASES
 from flowmatch._student import LOSSES, MOST_NUMBERS, N_PAIRS, TEACHER_STEPS, Distiller, Settings
+from flowmatch._student_methods import StudentMethods
 from flowmatch._validation import seed_from
 
 METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
@@ -36,17 +36,7 @@ USED_BY = {
 _NOT_A_VELOCITY = "method='reflow' straightens a velocity, but this teacher is a flow map already."
 
 
-def _student_has(name: str) -> Any:
-    """Whether the teacher, or the estimator that is to become one, offers a method."""
-
-    def check(self: DistilledFlowMap) -> bool:
-        getattr(vars(self).get("student_", self.estimator), name)
-        return True
-
-    return check
-
-
-class DistilledFlowMap(Estimator):
+class DistilledFlowMap(StudentMethods, Estimator):
     """A teacher in, a sampler of one or a few steps out.
 
     A flow needs ten or more evaluations of its network for good samples. The student learns to jump: from the state at
@@ -261,7 +251,7 @@ class DistilledFlowMap(Estimator):
     def _check_before_teaching(self, teacher: Any, X: Any, y: Any) -> None:
         """Raise a ValueError for what would only be found out after the teacher has been fitted."""
         shape = tuple(getattr(X, "shape", ()))
-        if len(shape) >= 2:
+        if len(shape) >= 2 and not hasattr(teacher, "rollout"):
             self._loss_and_sampler()[0].check_shape(shape[1:])
         if self.method == "reflow" and objectives.is_flow_map(getattr(teacher, "objective", "velocity")):
             raise ValueError(_NOT_A_VELOCITY)
@@ -346,91 +336,6 @@ class DistilledFlowMap(Estimator):
             return teacher, False
         return estimator, True
 
-    # -- sampling -------------------------------------------------------------------------------------------------
-
-    @available_if(_student_has("sample"))
-    def sample(
-        self,
-        n_samples: int = 1,
-        y: Any = None,
-        random_state: Any = None,
-        *,
-        n_steps: int | None = None,
-        batch_size: int | None = None,
-        return_y: bool = False,
-        return_trajectory: bool = False,
-    ) -> Any:
-        """Draw new samples in `n_steps` evaluations each.
-
-        Parameters
-        ----------
-        n_samples, y, random_state, batch_size, return_y, return_trajectory
-            As in `FlowMatchingGenerator.sample`. The same `random_state` draws the same noise as there.
-        n_steps : int, optional
-            In place of the estimator's own. More always work; fewer than it was distilled for are jumps not seen.
-
-        Returns
-        -------
-        As the teacher's `sample`.
-        """
-        check_is_fitted(self)
-        return self.student_.sample(
-            n_samples,
-            y,
-            random_state,
-            n_steps=self.n_steps if n_steps is None else n_steps,
-            batch_size=batch_size,
-            return_y=return_y,
-            return_trajectory=return_trajectory,
-        )
-
-    @available_if(_student_has("decode"))
-    def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
-        """Samples of latent codes, in `n_steps` evaluations; see `FlowMatchingGenerator.decode`.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, *code_shape)
-        y : array-like, optional
-        n_steps : int, optional
-
-        Returns
-        -------
-        X : as in `fit`, of shape (n_samples, *sample_shape)
-        """
-        check_is_fitted(self)
-        return self.student_.decode(Z, y, n_steps=self.n_steps if n_steps is None else n_steps, solver=self._solver)
-
-    @available_if(_student_has("encode"))
-    def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
-        """Latent codes of X in `n_steps` evaluations; needs ``inverse=True`` or ``method="reflow"``.
-
-        `decode` undoes it as well as the student knows its teacher.
-
-        Parameters
-        ----------
-        X : as in `fit`, of shape (n_samples, *sample_shape)
-        y : array-like, optional
-        n_steps : int, optional
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, *code_shape)
-
-        Raises
-        ------
-        ValueError
-            If the student has not learned the way back.
-        """
-        check_is_fitted(self)
-        if self.student_._predicts_jumps and not self.student_._jumps_back:
-            raise ValueError("this student has not learned the way from data to noise: fit it with inverse=True.")
-        return self.student_.encode(X, y, n_steps=self.n_steps if n_steps is None else n_steps, solver=self._solver)
-
-    @property
-    def _solver(self) -> str:
-        return "flow_map" if self.student_._predicts_jumps else "euler"
-
     # -- files ----------------------------------------------------------------------------------------------------
 
     def save(self, path: Any, *, teacher: bool = True) -> None:
@@ -449,22 +354,6 @@ class DistilledFlowMap(Estimator):
 
         check_is_fitted(self)
         save(self, path, teacher=teacher)
-
-    def export(
-        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
-    ) -> None:
-        """Write a sampler that runs without flowmatch; see `FlowMatchingGenerator.export`.
-
-        Parameters
-        ----------
-        path, format, quantize
-            As there.
-        n_steps : int, optional
-            In place of the estimator's own.
-        """
-        check_is_fitted(self)
-        n_steps = self.n_steps if n_steps is None else n_steps
-        self.student_.export(path, format=format, n_steps=n_steps, quantize=quantize)
 
     # -- what the student knows -----------------------------------------------------------------------------------
 
@@ -495,5 +384,6 @@ for _name, _what in {
     "feature_names_in_": "Column names, if X had any that are strings.",
     "classes_": "Labels, if the teacher was fitted with any.",
     "sample_shape_": "Shape of one sample.",
+    "state_shape_": "Shape of one state, if the teacher is a forecaster.",
 }.items():
     setattr(DistilledFlowMap, _name, _of_the_student(_name, _what))

@@ -16,7 +16,7 @@ from flowmatch._announce import announce
 from flowmatch._base import FlowEstimator
 from flowmatch._batches import blocks
 from flowmatch._checks import check_count, check_number
-from flowmatch._density import CodeDensity
+from flowmatch._density import CodeDensity, mixture_density
 from flowmatch._parameters import (
     Components,
     check_objective,
@@ -25,7 +25,7 @@ from flowmatch._parameters import (
     resolve_source,
     resolve_transform,
 )
-from flowmatch._training_data import TrainingData
+from flowmatch._training_data import RowData, TrainingData
 from flowmatch._validation import (
     check_codes,
     check_layout,
@@ -34,6 +34,7 @@ from flowmatch._validation import (
     check_weights,
     drop_weightless,
     generator_on,
+    resolve_device,
     seed_from,
 )
 
@@ -271,7 +272,11 @@ default="uniform"
         self._require_conditions(y)
         if fresh:
             self._announce(samples, components)
-        self._train(samples, None if y is None else preprocessing.plain_conditions(y), weight, components, fresh=fresh)
+        data = self._encoded(
+            samples, None if y is None else preprocessing.plain_conditions(y), weight, resolve_device(self.device)
+        )
+        part = samples.subset(preprocessing.FITTED_NUMBERS)
+        self._train(data, lambda: self._encoder.encode(samples.read(part)), components, fresh=fresh)
 
     def _announce(self, samples: preprocessing.SampleRows, components: Components) -> None:
         """Say what was picked, and warn where quality must suffer."""
@@ -408,7 +413,9 @@ default="uniform"
         for start, chunk in samples.chunks():
             codes = self._encoder.encode(chunk)
             if known is None:
-                value, error = self._mixture_density(density, codes)
+                labels = self._conditions
+                assert isinstance(labels, preprocessing.LabelEncoder)
+                value, error = mixture_density(density, labels, codes)
             else:
                 value, error = density(codes, known(slice(start, start + len(chunk))))
             parts.append((value + self._encoder.log_jacobian(chunk), error))
@@ -467,6 +474,26 @@ default="uniform"
         carried = self._carry(codes, condition, n_steps, solver, backward=False)
         return self._encoder.container.wrap(self._encoder.decode(carried))
 
+    def export(
+        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
+    ) -> None:
+        """Write a sampler to a file that runs without flowmatch: noise and condition in, samples out.
+
+        Parameters
+        ----------
+        path : path-like
+        format : {"torch_export", "onnx"}, default="torch_export"
+        n_steps : int, optional
+            Steps that the sampler takes, in place of the estimator's own.
+        quantize : {None, "int8"}, default=None
+            "int8" stores the weights of matrix products in 8 bits (ONNX only).
+
+        See `flowmatch.export.export` for inputs, outputs and errors.
+        """
+        from flowmatch.export import export
+
+        export(self, path, format=format, n_steps=n_steps, quantize=quantize)
+
     # -- what a student learns from -----------------------------------------------------------------------------
 
     def _data_of(self, X: Any, y: Any, sample_weight: Any) -> TrainingData:
@@ -489,7 +516,7 @@ default="uniform"
             return self._data_of(X, y, None)
         y = None if conditions is None else conditions.draw(n_samples, np.random.RandomState(seed))
         zeros = torch.zeros(1, device=device).expand(n_samples, *self._encoder.code_shape)
-        return TrainingData(
+        return RowData(
             preprocessing.TrainingCodes(preprocessing.Identity(), zeros, None),
             None if conditions is None else conditions.training_vectors(y, device),
             None,
@@ -526,20 +553,6 @@ default="uniform"
         return _to_numpy(
             self._integrate(x, condition, n_steps=steps, solver=method, backward=backward, network=network)
         )
-
-    def _mixture_density(
-        self, density: CodeDensity, codes: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
-        labels = self._conditions
-        assert isinstance(labels, preprocessing.LabelEncoder)
-        present = labels.shares > 0
-        every = slice(0, len(codes))
-        parts = [density(codes, self._condition_pieces(label, len(codes))(every)) for label in labels.classes[present]]
-        joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]
-        total = np.logaddexp.reduce(joint, axis=0)
-        # all classes share the probes, so their errors may add up
-        return total, (np.exp(joint - total) * np.array([part[1] for part in parts])).sum(axis=0)
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:

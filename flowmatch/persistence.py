@@ -28,20 +28,24 @@ from flowmatch._packing import (
     Unpacker,
     pack_conditions,
     pack_encoder,
+    pack_layout,
     rebuild_conditions,
     rebuild_encoder,
+    rebuild_layout,
     require,
 )
-from flowmatch._parameters import build_network, resolve_components, resolve_network
+from flowmatch._parameters import build_network, resolve_components
 from flowmatch._tensor_file import read_tensors, write_tensors
 from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.distillation import CorrectedVelocity, TeacherVelocity
 from flowmatch.distilled import DistilledFlowMap
+from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 
 FORMAT_VERSION = 2
 ESTIMATORS: dict[str, type[Estimator]] = {
-    estimator.__name__: estimator for estimator in (FlowMatchingGenerator, FlowAnomalyDetector, DistilledFlowMap)
+    estimator.__name__: estimator
+    for estimator in (FlowMatchingGenerator, ConditionalForecaster, FlowAnomalyDetector, DistilledFlowMap)
 }
 _KINDS = {
     "flow_map": "_predicts_jumps",
@@ -87,8 +91,9 @@ def save(estimator: Estimator, path: str | os.PathLike[str], *, teacher: bool = 
 
 def _pack_parameters(pack: Packer, estimator: Estimator) -> dict[str, Any]:
     """An estimator's parameters: of those that the weights belong to the fitted ones, whatever was set since."""
-    parameters = {**estimator.get_params(deep=False), **getattr(estimator, "_fitted_parameters", {})}
-    packed = {name: pack.parameter(name, value) for name, value in parameters.items() if name != "estimator"}
+    own = estimator.get_params(deep=False)
+    parameters = {**own, **getattr(estimator, "_fitted_parameters", {})}
+    packed = {name: pack.parameter(name, parameters[name]) for name in own if name != "estimator"}
     return packed
 
 
@@ -139,6 +144,8 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
         "encoder": pack_encoder(pack, "", encoder),
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
+        "layout": pack_layout(estimator._layout) if isinstance(estimator, ConditionalForecaster) else None,
+        "boundary": list(getattr(estimator, "boundary_", ())),
         "fitted": {
             **_shape_of(estimator),
             "n_iter_": estimator.n_iter_,
@@ -325,14 +332,17 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     estimator._freeze_parameters(fresh=True, jumps=kinds["_predicts_jumps"])
     for attribute, value in kinds.items():
         setattr(estimator, attribute, value)
-    _set_shape(estimator, saved["fitted"])
     _set_history(estimator, saved["fitted"])
     estimator._encoder = rebuild_encoder(saved["encoder"], unpack)
-    require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
+    if not isinstance(estimator, ConditionalForecaster):
+        _set_shape(estimator, saved["fitted"])
+        require(estimator._encoder.sample_shape == estimator.sample_shape_, "sample_shape")
     estimator.preprocessing_ = estimator._encoder.transform
     estimator._conditions = rebuild_conditions(saved["conditions"], saved["condition_size"], unpack)
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
+    if isinstance(estimator, ConditionalForecaster):
+        _set_layout(estimator, saved)
     module = _new_network(estimator, saved.get("corrects"))
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     estimator._trainable = [p.requires_grad for p in module.parameters()]
@@ -343,11 +353,29 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     estimator._to_device(estimator.device)
 
 
+def _set_layout(estimator: ConditionalForecaster, saved: Mapping[str, Any]) -> None:
+    """What a forecaster knows of its states, which must fit its encoders."""
+    layout, encoder = rebuild_layout(saved["layout"]), estimator._conditions
+    require(isinstance(encoder, preprocessing.WindowEncoder), "kind of conditions")
+    assert isinstance(encoder, preprocessing.WindowEncoder)
+    require(encoder.target_shape == estimator._encoder.sample_shape, "layout")
+    require((len(encoder.mean), *encoder.grid.tolist()) == layout.state_shape, "layout")
+    require((encoder.n_lags, encoder.horizon) == (layout.n_lags, layout.horizon), "layout")
+    require(tuple(encoder.targets.tolist()) == layout.targets, "layout")
+    require(tuple(encoder.known.tolist()) == layout.known, "layout")
+    require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
+    names, boundary = saved["fitted"]["feature_names_in_"], saved["boundary"]
+    require(isinstance(names, list) and len(names) in (0, layout.state_shape[0]), "feature_names_in_")
+    require(len(boundary) == len(layout.grid) and set(boundary) <= {"periodic", "wall"}, "boundary")
+    estimator._set_layout(layout, tuple(names))
+    estimator.boundary_ = tuple(boundary)
+
+
 def _new_network(estimator: FlowEstimator, corrects: Mapping[str, Any] | None) -> nn.Module:
     """The network of a fitted estimator, before its weights are loaded."""
 
     def build(flow_map: bool) -> nn.Module:
-        factory, shape = resolve_network(estimator), estimator._encoder.code_shape
+        factory, shape = estimator._network_factory(), estimator._encoder.code_shape
         return build_network(factory, shape, estimator._conditions, flow_map=flow_map)
 
     network = build(estimator._predicts_jumps)

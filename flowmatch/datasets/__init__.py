@@ -2,5 +2,16 @@
 
 from flowmatch.datasets.bearings import Bearing, make_bearing_signals
 from flowmatch.datasets.idx import load_idx_folder, read_idx
+from flowmatch.datasets.seasonal import make_seasonal_series, seasonal_series_quantiles
+from flowmatch.datasets.series import make_windows, read_series
 
-__all__ = ["Bearing", "load_idx_folder", "make_bearing_signals", "read_idx"]
+__all__ = [
+    "Bearing",
+    "load_idx_folder",
+    "make_bearing_signals",
+    "make_seasonal_series",
+    "make_windows",
+    "read_idx",
+    "read_series",
+    "seasonal_series_quantiles",
+]

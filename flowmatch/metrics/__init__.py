@@ -3,12 +3,32 @@
 Every measure takes array-likes, tensors or DataFrames of numbers, (n, d) or (n, ...), and gives back floats. A value
 says little alone: compare it with its floor, the same measure between two sets of real rows, as `report` does.
 `straightness` is another thing: a measure of the paths that samples take.
+
+Forecasts are measured against what came true: ``y_true`` of shape (n, ...) first, then an ensemble of shape
+(n_samples, n, ...), members first; rollouts have their lead times in axis 1 of ``y_true``, and ``per_lead=True`` gives
+a value for each. `forecast_report` puts these measures together.
 """
 
+from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, spread_skill
 from flowmatch.metrics.copies import CopyCheck, copy_check
 from flowmatch.metrics.energy import energy_distance
+from flowmatch.metrics.energy_scores import energy_score, ensemble_energy_distance
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
+from flowmatch.metrics.forecast_report import ForecastReport, forecast_report
+from flowmatch.metrics.forecasts import (
+    crps,
+    nrmse,
+    pinball_loss,
+    skill_score,
+)
 from flowmatch.metrics.sample_report import SampleReport, report
+from flowmatch.metrics.spectra import (
+    correlation_time,
+    high_wavenumber_ratio,
+    pattern_correlation,
+    spectrum,
+    spectrum_error,
+)
 from flowmatch.metrics.straightness import straightness
 from flowmatch.metrics.transport import sliced_wasserstein, wasserstein
 from flowmatch.metrics.two_sample import classifier_two_sample_test
@@ -16,13 +36,30 @@ from flowmatch.metrics.two_sample import classifier_two_sample_test
 __all__ = [
     "PRDC",
     "CopyCheck",
+    "ForecastReport",
     "SampleReport",
+    "SpreadSkill",
     "classifier_two_sample_test",
     "copy_check",
+    "correlation_time",
+    "crps",
     "energy_distance",
+    "energy_score",
+    "ensemble_energy_distance",
+    "forecast_report",
+    "high_wavenumber_ratio",
+    "interval_coverage",
+    "nrmse",
+    "pattern_correlation",
+    "pinball_loss",
+    "pit_histogram",
     "precision_recall_density_coverage",
     "report",
+    "skill_score",
     "sliced_wasserstein",
+    "spectrum",
+    "spectrum_error",
+    "spread_skill",
     "straightness",
     "wasserstein",
 ]

@@ -22,7 +22,7 @@ def as_samples(X: Samples, name: str = "X") -> FloatArray:
     ValueError
         If X is not numeric, has fewer than two dimensions, is empty, or holds NaN or infinity.
     """
-    array = _to_numpy(X, name)
+    array = to_numpy(X, name)
     if array.ndim < 2:
         raise ValueError(
             f"{name} has {array.ndim} dimension(s) {array.shape}. Samples are (n, d) or (n, ...): "
@@ -78,7 +78,8 @@ def numpy_generator(random_state: RandomState) -> np.random.Generator:
     return np.random.default_rng(random_state)
 
 
-def _to_numpy(X: Any, name: str) -> FloatArray:
+def to_numpy(X: Any, name: str) -> FloatArray:
+    """Return X as a float64 array of any shape, or raise a ValueError that says what is not a real number."""
     if isinstance(X, torch.Tensor):
         if X.is_complex():
             raise ValueError(f"{name} is complex ({X.dtype}). Measures need real numbers: torch.view_as_real({name}).")

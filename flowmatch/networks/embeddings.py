@@ -122,14 +122,17 @@ _INTERPOLATION = ("linear", "bilinear", "trilinear")
 
 
 class PositionMap(nn.Module):
-    """Learned features of every point of a grid, added to those of a sample; interpolated on other grids."""
+    """Learned features of every point of a grid, added to those of a sample; interpolated on other grids.
+
+    Along axes of one point they are the same everywhere.
+    """
 
     def __init__(self, channels: int, grid: tuple[int, ...]) -> None:
         super().__init__()
         self.features = nn.Parameter(0.2 * torch.randn(1, channels, *grid))
 
     def forward(self, h: Tensor) -> Tensor:
-        if self.features.shape[2:] == h.shape[2:]:
+        if all(own in (1, size) for own, size in zip(self.features.shape[2:], h.shape[2:], strict=True)):
             return h + self.features
         mode = _INTERPOLATION[h.ndim - 3]
         return h + F.interpolate(self.features, h.shape[2:], mode=mode, align_corners=False)

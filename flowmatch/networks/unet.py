@@ -15,14 +15,11 @@ from torch import Tensor, nn
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component
 from flowmatch.networks.attention import SelfAttention
+from flowmatch.networks.boundaries import BOUNDARIES, alike, convolution
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
 from flowmatch.networks.embeddings import ContextEmbedding, PositionMap
 from flowmatch.networks.patches import patchify, unpatchify
 
-BOUNDARIES = {"zeros": "zeros", "periodic": "circular", "replicate": "replicate"}
-"""What lies beyond the edge of the grid, and PyTorch's name for it."""
-
-_CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _COARSEST = 8
 _MOST_UNPATCHED = 256
 _MOST_POSITIONS = 4096
@@ -55,13 +52,13 @@ class UNet(Component):
     patch_size : int or None, default=None
         The network works on patches of so many points along each axis: 2 makes it about four times cheaper on images.
         None takes 1 for grids of up to 256 points and 2 for larger ones.
-    boundary : {"zeros", "periodic", "replicate"}, default="zeros"
-        What the convolutions see beyond the edge: nothing, the opposite side, or the outermost value. Sizes that
-        `patch_size` does not divide are filled up with zeros first, whatever the boundary.
+    boundary : {"zeros", "periodic", "replicate"} or sequence of them, default="zeros"
+        What the convolutions see beyond the edge, for all axes or for each: nothing, the opposite side, or the
+        outermost value. Sizes that `patch_size` does not divide are filled up with zeros first, whatever the boundary.
     positions : bool or None, default=None
         Whether to add learned features of every grid point at each resolution of up to 4096 points. Without them a
-        network of convolutions knows where it is from the edges only. None adds them unless the boundary is periodic,
-        where all points are alike.
+        network of convolutions knows where it is from the edges only. None adds them unless every boundary is periodic,
+        where all points are alike; along the axes that are periodic the features do not change.
     dropout : float, default=0.0
         Share of hidden values dropped in training.
     context_width : int, default=128
@@ -82,7 +79,7 @@ class UNet(Component):
     n_blocks: int = 1
     attention_levels: int = 1
     patch_size: int | None = None
-    boundary: str = "zeros"
+    boundary: str | Sequence[str] = "zeros"
     positions: bool | None = None
     dropout: float = 0.0
     context_width: int = 128
@@ -106,6 +103,11 @@ class UNet(Component):
         """
         self.validate()
         check_grid("unet", tuple(sample_shape))
+        if not isinstance(self.boundary, str) and len(self.boundary) != len(sample_shape) - 1:
+            raise ValueError(
+                f"boundary={self.boundary!r} names {len(self.boundary)} axes, but samples of shape "
+                f"{tuple(sample_shape)} have {len(sample_shape) - 1}."
+            )
         return ConvolutionalUNet(self, tuple(sample_shape), condition_size, flow_map, context_channels)
 
     def validate(self) -> None:
@@ -125,13 +127,21 @@ class UNet(Component):
                 raise ValueError(f"multipliers must be None or a sequence of integers >= 1, got {self.multipliers!r}.")
             for multiplier in self.multipliers:
                 check_count("multipliers", multiplier)
-        check_choice("boundary", self.boundary, BOUNDARIES)
+        for boundary in [self.boundary] if isinstance(self.boundary, str) else self.boundary:
+            check_choice("boundary", boundary, BOUNDARIES)
         check_number("dropout", self.dropout, 0.0, 1.0)
 
     @property
     def knows_positions(self) -> bool:
         """Whether grid points have features of their own."""
-        return self.boundary != "periodic" if self.positions is None else self.positions
+        if self.positions is not None:
+            return self.positions
+        boundaries = [self.boundary] if isinstance(self.boundary, str) else self.boundary
+        return any(boundary != "periodic" for boundary in boundaries)
+
+    def boundaries(self, n_axes: int) -> tuple[str, ...]:
+        """The boundary of each axis."""
+        return (self.boundary,) * n_axes if isinstance(self.boundary, str) else tuple(self.boundary)
 
     def patch(self, grid: tuple[int, ...]) -> int:
         """Points of a patch along each axis of such a grid."""
@@ -163,13 +173,14 @@ class ConvolutionalUNet(ConditionedNetwork):
         super().__init__(condition_size, context_channels)
         self.patch_size = settings.patch(sample_shape[1:])
         grid, d = sample_shape[1:], len(sample_shape) - 1
-        conv, padding_mode = _CONVOLUTIONS[d - 1], BOUNDARIES[settings.boundary]
+        boundaries = settings.boundaries(d)
+        conv = convolution(boundaries)
         context = settings.context_width
         channels = settings.channels(grid)
         points = self.patch_size**d
 
         def block(c_in: int, c_out: int) -> ResidualBlock:
-            return ResidualBlock(conv, c_in, c_out, context, settings.dropout, padding_mode)
+            return ResidualBlock(conv, c_in, c_out, context, settings.dropout)
 
         def level(index: int, c_in: int) -> nn.ModuleList:
             """Residual blocks of a resolution, with attention if it is one of the coarsest."""
@@ -185,23 +196,21 @@ class ConvolutionalUNet(ConditionedNetwork):
         n_numbers = vector_size(condition_size, context_channels, sample_shape)
         self.embed_context = ContextEmbedding(settings.n_time_features, flow_map, n_numbers, context)
         n_channels = (sample_shape[0] + context_channels) * points
-        self.stem = conv(n_channels, channels[0], 3, padding=1, padding_mode=padding_mode)
+        self.stem = conv(n_channels, channels[0], 3)
         sizes = _resolutions(grid, self.patch_size, len(channels))
         self.positions = nn.ModuleList(
-            PositionMap(c, size) if settings.knows_positions and math.prod(size) <= _MOST_POSITIONS else nn.Identity()
+            PositionMap(c, alike(size, boundaries))
+            if settings.knows_positions and math.prod(size) <= _MOST_POSITIONS
+            else nn.Identity()
             for c, size in zip(channels, sizes, strict=True)
         )
         self.down = nn.ModuleList([level(i, channels[i]) for i in range(len(channels) - 1)])
-        self.halve = nn.ModuleList(
-            [conv(a, b, 3, stride=2, padding=1, padding_mode=padding_mode) for a, b in _steps(channels)]
-        )
+        self.halve = nn.ModuleList([conv(a, b, 3, stride=2) for a, b in _steps(channels)])
         self.middle = nn.ModuleList([*level(len(channels) - 1, channels[-1]), block(channels[-1], channels[-1])])
         self.widen = nn.ModuleList([conv(b, a, 1) for a, b in _steps(channels)])
         self.up = nn.ModuleList([level(i, 2 * channels[i]) for i in range(len(channels) - 1)])
         self.norm = group_norm(channels[0])
-        self.head = zero_initialised(
-            conv(channels[0], sample_shape[0] * points, 3, padding=1, padding_mode=padding_mode)
-        )
+        self.head = zero_initialised(conv(channels[0], sample_shape[0] * points, 3))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         grid = x.shape[2:]
@@ -230,11 +239,11 @@ class ConvolutionalUNet(ConditionedNetwork):
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut; the context scales and shifts between them, the second starts at zero."""
 
-    def __init__(self, conv: Any, c_in: int, c_out: int, context_width: int, dropout: float, padding_mode: str) -> None:
+    def __init__(self, conv: Any, c_in: int, c_out: int, context_width: int, dropout: float) -> None:
         super().__init__()
         self.norm_in, self.norm_out = group_norm(c_in), group_norm(c_out)
-        self.conv_in = conv(c_in, c_out, 3, padding=1, padding_mode=padding_mode)
-        self.conv_out = zero_initialised(conv(c_out, c_out, 3, padding=1, padding_mode=padding_mode))
+        self.conv_in = conv(c_in, c_out, 3)
+        self.conv_out = zero_initialised(conv(c_out, c_out, 3))
         self.modulation = nn.Linear(context_width, 2 * c_out)
         self.dropout = nn.Dropout(dropout)
         self.shortcut = nn.Identity() if c_in == c_out else conv(c_in, c_out, 1)

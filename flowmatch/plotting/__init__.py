@@ -1,4 +1,4 @@
-"""Displays of samples, training and anomalies in scikit-learn's manner; matplotlib is imported when they plot.
+"""Displays of samples, training, anomalies and forecasts in scikit-learn's manner; plotting imports matplotlib.
 
 They need ``pip install 'flowmatch[plot]'``.
 """
@@ -7,6 +7,7 @@ from flowmatch.plotting.anomalies import AnomalyDisplay
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.curves import TrainingCurveDisplay
 from flowmatch.plotting.few_steps import QualityDisplay
+from flowmatch.plotting.forecasts import ForecastDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
 from flowmatch.plotting.signals import SignalGridDisplay
 from flowmatch.plotting.trajectories import TrajectoryDisplay
@@ -14,6 +15,7 @@ from flowmatch.plotting.trajectories import TrajectoryDisplay
 __all__ = [
     "AnomalyDisplay",
     "AnomalyScoreDisplay",
+    "ForecastDisplay",
     "QualityDisplay",
     "SampleGridDisplay",
     "SignalGridDisplay",

@@ -1,5 +1,6 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
+from flowmatch.preprocessing.calendar import CYCLES, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
@@ -16,8 +17,11 @@ from flowmatch.preprocessing.samples import (
     choose_transform,
 )
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
+from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, find_boundaries, persistence
 
 __all__ = [
+    "CYCLES",
     "FITTED_NUMBERS",
     "TRANSFORMS",
     "ColumnTransform",
@@ -38,8 +42,18 @@ __all__ = [
     "Standardize",
     "StoredCodes",
     "TrainingCodes",
+    "Trajectories",
+    "WindowEncoder",
+    "Windows",
     "as_numpy",
+    "calendar_features",
     "choose_transform",
+    "column_scale",
+    "find_boundaries",
+    "find_cycles",
     "fit_conditions",
+    "persistence",
     "plain_conditions",
+    "read_trajectories",
+    "spacing_of",
 ]

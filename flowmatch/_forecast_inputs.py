@@ -1,0 +1,339 @@
+"""What a forecaster is given, as windows: trajectories, pairs of contexts and targets, contexts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing import (
+    SampleRows,
+    Trajectories,
+    Windows,
+    calendar_features,
+    find_cycles,
+    read_trajectories,
+    spacing_of,
+)
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What states look like, and which of their columns are what.
+
+    Attributes
+    ----------
+    state_shape : tuple of int
+        Of a context's states: (d,), or (C, *grid).
+    forecast_shape : tuple of int
+        Of the states that are forecast; () for a single variable that came without an axis of its own.
+    n_lags, horizon : int
+    columns : tuple
+        Names of the state's columns, if they came in DataFrames.
+    targets, known : tuple of int
+        Columns that are forecast, and columns that are known ahead. Targets are empty where contexts hold other things.
+    cycles : tuple of {"year", "week", "day"}
+        What the calendar tells.
+    spacing : str or float
+        From one instant to the next: a pandas offset by name, or seconds.
+    is_table : bool
+        Whether contexts are rows of a table, which scikit-learn checks.
+    """
+
+    state_shape: tuple[int, ...]
+    forecast_shape: tuple[int, ...]
+    n_lags: int
+    horizon: int
+    columns: tuple[Any, ...] = ()
+    targets: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
+    cycles: tuple[str, ...] = ()
+    spacing: str | float = 0.0
+    is_table: bool = False
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Points along each axis of a field; empty for tables and series."""
+        return self.state_shape[1:]
+
+    @property
+    def context_shape(self) -> tuple[int, ...]:
+        """Shape of one context as users pass it."""
+        return (self.n_lags, *self.state_shape) if self.n_lags > 1 else self.state_shape
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one forecast as users get it."""
+        return (self.horizon, *self.forecast_shape) if self.horizon > 1 else self.forecast_shape
+
+    # -- windows ------------------------------------------------------------------------------------------------------
+
+    def windows_of(self, trajectories: Trajectories) -> Windows:
+        """All windows of the trajectories, none across two of them.
+
+        Raises
+        ------
+        ValueError
+            That names the first trajectory that is too short, or of other states.
+        """
+        self._check_states(trajectories, "trajectory")
+        span = self.n_lags + self.horizon
+        short = np.flatnonzero(trajectories.lengths < span)
+        if len(short):
+            raise ValueError(
+                f"trajectory {short[0]} of X has {trajectories.lengths[short[0]]} states, but a window of n_lags="
+                f"{self.n_lags} and horizon={self.horizon} needs {span}."
+            )
+        counts = trajectories.lengths - span + 1
+        groups = np.repeat(np.arange(len(counts)), counts)
+        first = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        start = (first + trajectories.starts[groups])[:, None]
+        calendar = np.empty((len(groups), 0))
+        if self.cycles:
+            self._require_times(trajectories)
+            features = [calendar_features(index, self.cycles) for index in trajectories.times]
+            calendar = np.concatenate([part[self.n_lags : len(part) - self.horizon + 1] for part in features])
+        return Windows(
+            trajectories.frames,
+            start + np.arange(self.n_lags),
+            trajectories.frames,
+            start + self.n_lags + np.arange(self.horizon),
+            calendar,
+            groups,
+        )
+
+    def windows_of_pairs(self, contexts: SampleRows, targets: SampleRows) -> Windows:
+        """One window for each pair; contexts (n, [n_lags,] *state), targets (n, [horizon,] *state)."""
+        n, every = len(contexts), np.arange(len(contexts))
+        if self.known:
+            raise ValueError("known_columns need trajectories: call fit(X), where the columns to come are in X.")
+        return Windows(
+            _frames(contexts, self.n_lags),
+            every[:, None] * self.n_lags + np.arange(self.n_lags),
+            _frames(targets, self.horizon),
+            every[:, None] * self.horizon + np.arange(self.horizon),
+            np.empty((n, 0)),
+            every,
+        )
+
+    def windows_of_contexts(self, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+        """Contexts alone, columns known for `n_steps` ahead, and the last instant of each context.
+
+        Raises
+        ------
+        ValueError
+            For contexts of another shape than in training, or columns that are missing.
+        """
+        contexts, times = self._contexts(X)
+        n = len(contexts)
+        calendar = np.empty((n, 0)) if times is None else self.calendar_ahead(times, 0)
+        windows = Windows(
+            SampleRows(contexts.reshape(n * self.n_lags, *self.state_shape)),
+            np.arange(n * self.n_lags).reshape(n, self.n_lags),
+            None,
+            None,
+            calendar,
+            np.arange(n),
+            self._ahead(future, n, n_steps),
+        )
+        return windows, times
+
+    def calendar_ahead(self, times: Sequence[Any], steps: int) -> Array:
+        """Calendar features (n, k) of the instant that comes `steps` after the next one."""
+        import pandas as pd
+
+        known = isinstance(self.spacing, str)
+        step = pd.tseries.frequencies.to_offset(self.spacing) if known else pd.Timedelta(seconds=float(self.spacing))
+        instants = pd.DatetimeIndex([pd.Timestamp(instant) + (steps + 1) * step for instant in times])
+        return calendar_features(instants, self.cycles)
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
+        """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
+        wanted = f"contexts of shape {('n', *self.context_shape)}"
+        is_list = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) >= 1
+        histories = is_list and (hasattr(X[0], "iloc") or np.ndim(X[0]) == 1 + len(self.state_shape))
+        alone = hasattr(X, "iloc") or (self.n_lags > 1 and np.ndim(X) == 1 + len(self.state_shape))
+        if histories or alone:
+            known = read_trajectories(X if histories else [X])
+            self._check_states(known, "history")
+            short = np.flatnonzero(known.lengths < self.n_lags)
+            if len(short):
+                raise ValueError(
+                    f"history {short[0]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
+                )
+            last = (known.starts + known.lengths)[:, None] - self.n_lags + np.arange(self.n_lags)
+            contexts = known.frames.read(last.ravel()).reshape(len(known), self.n_lags, *self.state_shape)
+            if not self.cycles:
+                return contexts, None
+            self._require_times(known)
+            return contexts, [index[-1] for index in known.times]
+        if self.cycles:
+            raise ValueError(
+                f"the model uses the calendar ({', '.join(self.cycles)}): pass DataFrames with a DatetimeIndex, one "
+                "for each context, or fit with calendar=None."
+            )
+        array = np.asarray(X)
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"X has dtype {array.dtype}; expected real numbers, {wanted}.")
+        if array.shape[1:] == (1, *self.state_shape) and self.n_lags == 1:
+            array = array[:, 0]
+        longer = array.ndim == 2 + len(self.state_shape) and array.shape[1] > self.n_lags > 1
+        if longer and array.shape[2:] == self.state_shape:
+            array = array[:, -self.n_lags :]
+        if array.shape[1:] != self.context_shape or len(array) == 0:
+            raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
+        rows = SampleRows(array)
+        if not np.isfinite([rows.summary.low, rows.summary.high]).all():
+            bad = np.argwhere(~np.isfinite(array))[0]
+            raise ValueError(f"X contains NaN or infinity: context {bad[0]}, position {tuple(bad[1:].tolist())}.")
+        return array, None
+
+    def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
+        """Columns known ahead, (n, n_steps, n_known, *grid)."""
+        if not self.known:
+            if future is not None:
+                raise ValueError("future was given, but the model was fitted without known_columns.")
+            return None
+        names = [self.columns[j] for j in self.known] if self.columns else list(self.known)
+        if future is None:
+            raise ValueError(f"future is missing: the columns {names} are known ahead; pass them for {n_steps} steps.")
+        parts = [future] if hasattr(future, "iloc") else future
+        if isinstance(parts, (list, tuple)) and len(parts) and hasattr(parts[0], "columns"):
+            for number, part in enumerate(parts):
+                missing = [name for name in names if name not in part.columns]
+                if missing:
+                    raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
+            parts = [part[names].to_numpy(dtype=np.float64)[:n_steps] for part in parts]
+        values = np.asarray(parts, dtype=np.float64)
+        if values.ndim == 2 + len(self.state_shape) and values.shape[1] > n_steps:
+            values = values[:, :n_steps]
+        wanted = (n, n_steps, len(self.known), *self.grid)
+        if values.shape != wanted or not np.isfinite(values).all():
+            raise ValueError(
+                f"future has shape {values.shape}; expected finite numbers of shape {wanted}: {n_steps} steps of the "
+                f"columns {names} for each context."
+            )
+        return values
+
+    def _check_states(self, trajectories: Trajectories, what: str) -> None:
+        if self.columns and trajectories.columns and trajectories.columns != self.columns:
+            missing = [name for name in self.columns if name not in trajectories.columns]
+            raise ValueError(
+                f"X has the columns {list(trajectories.columns)}, but the model was fitted to {list(self.columns)}"
+                + (f": {missing} are missing." if missing else ", in that order.")
+            )
+        if trajectories.state_shape != self.state_shape:
+            raise ValueError(
+                f"each {what} of X has states of shape {trajectories.state_shape}, but the model was fitted to "
+                f"{self.state_shape}."
+            )
+
+    def _require_times(self, trajectories: Trajectories) -> None:
+        lacking = next((i for i, index in enumerate(trajectories.times) if index is None), None)
+        if lacking is not None:
+            raise ValueError(
+                f"the model uses the calendar ({', '.join(self.cycles)}), but history {lacking} of X has no "
+                "DatetimeIndex. Pass DataFrames that have one, or fit with calendar=None."
+            )
+
+
+def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layout:
+    """The layout that trajectories and an estimator's parameters ask for."""
+    shape, columns = trajectories.state_shape, trajectories.columns
+    exogenous = _positions(parameters.exogenous_columns, "exogenous_columns", columns, shape[0])
+    known = _positions(parameters.known_columns, "known_columns", columns, shape[0])
+    both = sorted(set(exogenous) & set(known))
+    if both:
+        raise ValueError(f"column {both[0]} is in exogenous_columns and in known_columns; name it in one of them.")
+    targets = tuple(j for j in range(shape[0]) if j not in exogenous and j not in known)
+    if not targets:
+        raise ValueError("exogenous_columns and known_columns name all columns: none is left to forecast.")
+    cycles = _cycles(parameters.calendar, trajectories) if len(shape) == 1 else ()
+    spacing: str | float = 0.0
+    if cycles:
+        offset = spacing_of(trajectories.times)
+        spacing = offset.freqstr if hasattr(offset, "freqstr") else offset.total_seconds()
+    return Layout(
+        shape,
+        (len(targets), *shape[1:]),
+        int(parameters.n_lags),
+        int(parameters.horizon),
+        columns,
+        targets,
+        known,
+        cycles,
+        spacing,
+    )
+
+
+def layout_of_pairs(X_shape: tuple[int, ...], y_shape: tuple[int, ...], n_lags: int, horizon: int) -> Layout:
+    """The layout of contexts (n, [n_lags,] *state) and targets (n, [horizon,] *state).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not go together.
+    """
+    state = X_shape[2:] if n_lags > 1 else X_shape[1:]
+    target = y_shape[2:] if horizon > 1 else y_shape[1:]
+    fits = (n_lags == 1 or X_shape[1:2] == (n_lags,)) and (horizon == 1 or y_shape[1:2] == (horizon,))
+    flat = not target
+    if not fits or not state or (state[1:] and (flat or state[1:] != target[1:])):
+        lags = "" if n_lags == 1 else f"{n_lags}, "
+        steps = "" if horizon == 1 else f"{horizon}, "
+        raise ValueError(
+            f"X has shape {X_shape} and y has shape {y_shape}; with n_lags={n_lags} and horizon={horizon}, X must be "
+            f"(n, {lags}*state) and y (n, {steps}*state), fields on one grid."
+        )
+    carried = (target or (1,)) == state
+    is_table = len(state) == 1 and n_lags == 1 and horizon == 1
+    targets = tuple(range(state[0])) if carried else ()
+    return Layout(state, target, n_lags, horizon, targets=targets, is_table=is_table)
+
+
+def _frames(rows: SampleRows, n_states: int) -> SampleRows:
+    """Rows (n, n_states, *state) as (n * n_states, *state)."""
+    if n_states == 1:
+        return rows if rows.sample_shape else SampleRows(rows.array()[:, None])
+    data = rows.array()
+    flat = data.reshape(len(data) * n_states, *data.shape[2:])
+    return SampleRows(flat if flat.ndim > 1 else flat[:, None])
+
+
+def _positions(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:
+    """Positions of columns that are given by name or number."""
+    if wanted is None:
+        return ()
+    wanted = [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)
+    found = []
+    for name in wanted:
+        if name in columns:
+            found.append(columns.index(name))
+        elif isinstance(name, (int, np.integer)) and not isinstance(name, bool) and -n_columns <= name < n_columns:
+            found.append(int(name) % n_columns)
+        else:
+            known = f"the columns are {list(columns)}" if columns else f"there are {n_columns} columns"
+            raise ValueError(f"{parameter} names {name!r}, but {known}.")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{parameter}={wanted!r} names a column twice.")
+    return tuple(sorted(found))
+
+
+def _cycles(calendar: Any, trajectories: Trajectories) -> tuple[str, ...]:
+    """The cycles that the calendar is to tell."""
+    found = find_cycles(trajectories.times)
+    if isinstance(calendar, str) and calendar == "auto":
+        return found
+    if calendar is None:
+        return ()
+    if any(index is None for index in trajectories.times):
+        raise ValueError(f"calendar={calendar!r} needs DataFrames with a DatetimeIndex.")
+    return (calendar,) if isinstance(calendar, str) else tuple(calendar)

@@ -1,0 +1,84 @@
+"""A forecaster's own parameters, and pairs of contexts and targets, checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from flowmatch import preprocessing
+from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch._validation import check_samples
+
+TARGETS = ("residual", "state")
+BOUNDARIES = ("auto", "periodic", "wall")
+
+_LOOKED_AT = 2**20
+
+
+def check_forecast_parameters(forecaster: Any) -> None:
+    """Raise a ValueError for the first parameter of its own that is out of range."""
+    for name in ("n_lags", "horizon"):
+        check_count(name, getattr(forecaster, name))
+    check_count("n_samples", forecaster.n_samples, 2)
+    check_choice("target", forecaster.target, TARGETS)
+    check_number("context_noise", forecaster.context_noise, 0.0)
+    _check_each("boundary", forecaster.boundary, BOUNDARIES)
+    if forecaster.calendar is not None:
+        _check_each("calendar", forecaster.calendar, ("auto", *preprocessing.CYCLES))
+
+
+def read_pairs(
+    forecaster: Any, X: Any, y: Any, *, reset: bool
+) -> tuple[preprocessing.SampleRows, preprocessing.SampleRows]:
+    """Contexts and targets, row by row; tables as scikit-learn checks them.
+
+    Raises
+    ------
+    ValueError
+        For values that are not finite real numbers, and unequal lengths.
+    """
+    if hasattr(X, "iloc") or not hasattr(X, "shape") or len(X.shape) <= 2:
+        table, target = validate_data(
+            forecaster, X, y, reset=reset, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
+        )
+        return preprocessing.SampleRows(table), preprocessing.SampleRows(np.asarray(target, dtype=np.float64))
+    contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=2)
+    try:
+        targets = check_samples(BaseEstimator(), y, reset=True, min_samples=2)
+    except ValueError as error:
+        raise ValueError(str(error).replace("X", "y", 1)) from error
+    if len(contexts) != len(targets):
+        raise ValueError(f"X has {len(contexts)} contexts, but y has {len(targets)} targets: inconsistent lengths.")
+    return contexts, targets
+
+
+def boundaries_of(boundary: Any, windows: preprocessing.Windows) -> tuple[str, ...]:
+    """What lies beyond the edge of each axis; "auto" looks at the states.
+
+    Raises
+    ------
+    ValueError
+        If another number of axes is named.
+    """
+    grid = windows.frames.sample_shape[1:]
+    if not isinstance(boundary, str):
+        if len(boundary) != len(grid):
+            raise ValueError(f"boundary={boundary!r} names {len(boundary)} axes, but states have the grid {grid}.")
+        return tuple(boundary)
+    if boundary != "auto":
+        return (boundary,) * len(grid)
+    return preprocessing.find_boundaries(windows.frames.read(windows.frames.subset(_LOOKED_AT))) if grid else ()
+
+
+def _check_each(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """One of the known names, or a sequence of those but the first, "auto"."""
+    if isinstance(value, str):
+        check_choice(name, value, known)
+        return
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"{name} must be one of {known} or a sequence of {known[1:]}, got {value!r}.")
+    for entry in value:
+        check_choice(name, entry, known[1:])

@@ -1,0 +1,267 @@
+"""Time series from files and tables, and the windows of them that a forecaster learns from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch._checks import check_choice, check_count
+from flowmatch.datasets._times import check_order, check_spacing, to_index
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats: TypeAlias = NDArray[np.float64]
+
+GAPS = ("raise", "warn", "fill")
+"""What to do about times that are missing between two others."""
+
+
+def read_series(
+    source: str | os.PathLike[str] | pd.DataFrame,
+    *,
+    time: Hashable | None = None,
+    columns: Sequence[Hashable] | None = None,
+    group: Hashable | Sequence[Hashable] | None = None,
+    sort: bool = False,
+    gaps: str = "raise",
+) -> list[pd.DataFrame]:
+    """Read series from a CSV file or a DataFrame, and check that they are what a forecaster takes for granted.
+
+    Each series comes out with its times in order and evenly spaced (in calendar terms: days, months, quarters, business
+    days), and with columns of numbers only. Missing values stay what they are, NaN. Needs pandas.
+
+    Parameters
+    ----------
+    source : path-like or DataFrame
+        A CSV file, plain or compressed, or what `pandas.read_csv` makes of one that needs options.
+    time : column name, default=None
+        Where the times are, as dates or numbers. By default a DataFrame's index; the rows of a file count 0, 1, 2, ...
+    columns : sequence of column names, default=None
+        The variables. By default all columns but `time` and `group`.
+    group : column name or sequence of them, default=None
+        What tells the series apart. By default all rows are one series.
+    sort : bool, default=False
+        Whether to bring the rows in the order of time; otherwise rows that are not are an error. Two rows of a series
+        with the same time are one in any case.
+    gaps : {"raise", "warn", "fill"}, default="raise"
+        What to do where times are missing between two others: raise an error that names them, warn and keep the series
+        as it is, or put rows of NaN in, which ``interpolate`` of pandas can replace.
+
+    Returns
+    -------
+    series : list of DataFrame
+        One for each group, in the order in which groups first appear: float64, with the times as index and the group in
+        ``attrs["group"]``.
+
+    Raises
+    ------
+    ValueError
+        If a column is unknown or not of numbers, a time cannot be read, times are not in order, appear twice or are not
+        evenly spaced. Rows are counted from 0, without a file's header.
+
+    See Also
+    --------
+    make_windows : Cut series into contexts and what followed.
+    sklearn.model_selection.TimeSeriesSplit : Train on the past, test on the future.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from flowmatch.datasets import read_series
+    >>> table = pd.DataFrame({
+    ...     "day": ["2024-01-01", "2024-01-02", "2024-01-03"] * 2,
+    ...     "site": ["A"] * 3 + ["B"] * 3,
+    ...     "wind": [4.7, 4.5, 2.3, 6.1, 2.2, 2.3],
+    ... })
+    >>> series = read_series(table, time="day", group="site")
+    >>> series[1]
+                wind
+    day
+    2024-01-01   6.1
+    2024-01-02   2.2
+    2024-01-03   2.3
+    """
+    import pandas as pd
+
+    check_choice("gaps", gaps, GAPS)
+    frame = source if isinstance(source, pd.DataFrame) else pd.read_csv(source)
+    keys = [] if group is None else list(group) if isinstance(group, list | tuple) else [group]
+    names = _columns(frame, time, columns, keys)
+    if not len(frame):
+        raise ValueError("source has no rows. A series needs at least one.")
+    numbers = pd.DataFrame({name: _numbers(frame, name) for name in names})
+    numbers.index = to_index(frame.index if time is None else frame[time], "the index" if time is None else repr(time))
+    return [
+        _series(numbers, rows, label, sort=sort, gaps=gaps) for label, rows in _groups(frame, keys, len(frame)).items()
+    ]
+
+
+def _columns(
+    frame: pd.DataFrame, time: Hashable | None, columns: Sequence[Hashable] | None, keys: list[Hashable]
+) -> list[Hashable]:
+    """Names of the variables, all names having been found in the table, once each."""
+    if isinstance(columns, str):
+        raise ValueError(f"columns must be a sequence of column names, got {columns!r}. Pass [{columns!r}].")
+    others = keys if time is None else [time, *keys]
+    names = [name for name in frame.columns if name not in others] if columns is None else list(columns)
+    for parameter, wanted in (("time", [] if time is None else [time]), ("group", keys), ("columns", names)):
+        for name in wanted:
+            n_found = int((frame.columns == name).sum())
+            if n_found != 1:
+                how_often = f"{n_found} times" if n_found else "not"
+                raise ValueError(f"{parameter} names {name!r}, which is {how_often} among {list(frame.columns)}.")
+    if not names:
+        raise ValueError(f"There is no column of values: source has {list(frame.columns)}, used for times and groups.")
+    return names
+
+
+def _numbers(frame: pd.DataFrame, name: Hashable) -> Floats:
+    """A column as float64; dates, text and whatever else is no number is an error that names the first of them."""
+    import pandas as pd
+
+    column = frame[name].reset_index(drop=True)
+    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
+        raise ValueError(f"Column {name!r} holds times. Name it as time=, or leave it out of columns.")
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & column.notna())
+    if len(wrong):
+        raise ValueError(
+            f"Column {name!r} must hold numbers, got {column[wrong[0]]!r} in row {wrong[0]} ({len(wrong)} such values "
+            f"in all). Encode it as numbers, name it as group=, or leave it out of columns."
+        )
+    return numbers.to_numpy(np.float64, na_value=np.nan)
+
+
+def _groups(frame: pd.DataFrame, keys: list[Hashable], n_rows: int) -> dict[Any, NDArray[np.intp]]:
+    """Label -> positions of the rows, in the order in which the labels first appear."""
+    if not keys:
+        return {None: np.arange(n_rows)}
+    for key in keys:
+        missing = np.flatnonzero(frame[key].isna())
+        if len(missing):
+            raise ValueError(f"group column {key!r} has no value in row {missing[0]}: which series is that row of?")
+    parts = frame[keys].reset_index(drop=True).groupby(keys[0] if len(keys) == 1 else keys, sort=False)
+    return {label: part.index.to_numpy() for label, part in parts}
+
+
+def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: bool, gaps: str) -> pd.DataFrame:
+    """The rows of one group, checked."""
+    where = "" if label is None else f"Series {label!r}: "
+    part = numbers.iloc[rows]
+    if sort:
+        order = np.argsort(part.index.to_numpy(), kind="stable")
+        part, rows = part.iloc[order], rows[order]
+    check_order(part.index, rows, where)
+    part = check_spacing(part, gaps, where)
+    part.attrs["group"] = label
+    return part
+
+
+class Windows(NamedTuple):
+    """What `make_windows` cuts: contexts, what followed each, and where they are from."""
+
+    X: Floats
+    y: Floats
+    series: NDArray[np.intp]
+    start: NDArray[np.intp]
+
+
+def make_windows(series: Any, n_lags: int, horizon: int = 1, *, stride: int = 1) -> Windows:
+    """Cut series into contexts and what followed, never across the border of two series.
+
+    Parameters
+    ----------
+    series : list of DataFrame or array-like, each (n_steps,) or (n_steps, d)
+        Of any lengths. A single DataFrame or array of one or two dimensions is one series, an array of three dimensions
+        one for each entry.
+    n_lags : int
+        Steps of a context.
+    horizon : int, default=1
+        Steps that follow it.
+    stride : int, default=1
+        Steps from one window to the next.
+
+    Returns
+    -------
+    X : ndarray of shape (n, n_lags, d)
+        Contexts, the oldest step first; float64. NaN stays NaN.
+    y : ndarray of shape (n, horizon, d)
+        What followed.
+    series : ndarray of shape (n,)
+        Position of the series that a window is from.
+    start : ndarray of shape (n,)
+        Position in that series of the first step of y; ``frame.index[start]`` are its times.
+
+    Raises
+    ------
+    ValueError
+        If a series is shorter than a window, or series have different columns.
+
+    See Also
+    --------
+    sklearn.model_selection.TimeSeriesSplit : Train on the first windows, test on later ones; with
+        ``gap=n_lags + horizon - 1`` no number is in windows of both parts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch.datasets import make_windows
+    >>> windows = make_windows([np.arange(5), np.arange(10, 14)], n_lags=2, horizon=1)
+    >>> windows.X[..., 0]
+    array([[ 0.,  1.],
+           [ 1.,  2.],
+           [ 2.,  3.],
+           [10., 11.],
+           [11., 12.]])
+    >>> windows.y.ravel(), windows.series, windows.start
+    (array([ 2.,  3.,  4., 12., 13.]), array([0, 0, 0, 1, 1]), array([2, 3, 4, 2, 3]))
+    """
+    n_lags, horizon, stride = (
+        check_count(name, value) for name, value in (("n_lags", n_lags), ("horizon", horizon), ("stride", stride))
+    )
+    length = n_lags + horizon
+    arrays = _as_arrays(series)
+    for k, array in enumerate(arrays):
+        if len(array) < length:
+            raise ValueError(
+                f"Series {k} has {len(array)} steps, fewer than n_lags + horizon = {n_lags} + {horizon} = {length}. "
+                f"Leave it out, or take shorter windows."
+            )
+    # The view has the window's steps last; nothing is copied before the windows are put together.
+    cut = [np.lib.stride_tricks.sliding_window_view(array, length, axis=0)[::stride] for array in arrays]
+    windows = np.concatenate(cut).swapaxes(1, 2)
+    counts = [len(part) for part in cut]
+    start = np.concatenate([n_lags + stride * np.arange(count) for count in counts])
+    return Windows(windows[:, :n_lags], windows[:, n_lags:], np.repeat(np.arange(len(arrays)), counts), start)
+
+
+def _as_arrays(series: Any) -> list[Floats]:
+    """Each series as (n_steps, d), all with the same columns."""
+    single = hasattr(series, "columns") or (hasattr(series, "ndim") and series.ndim < 3)
+    each = [series] if single else list(series)
+    if not each:
+        raise ValueError("series is empty. Pass at least one series.")
+    arrays = []
+    for k, one in enumerate(each):
+        array = np.asarray(one, np.float64)
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2:
+            raise ValueError(f"Series {k} must be (n_steps,) or (n_steps, d), got shape {array.shape}.")
+        arrays.append(array)
+        found, wanted = _names(one, array), _names(each[0], arrays[0])
+        if found != wanted:
+            raise ValueError(
+                f"All series must have the same columns in the same order, got {wanted} in series 0 and {found} in "
+                f"series {k}."
+            )
+    return arrays
+
+
+def _names(one: Any, array: Floats) -> list[Any] | int:
+    """A DataFrame's columns; the number of them for an array."""
+    return list(one.columns) if hasattr(one, "columns") else array.shape[1]

@@ -1,0 +1,71 @@
+"""The calendar as numbers: where an instant stands in its year, week and day."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CYCLES = ("year", "week", "day")
+HARMONICS = 2
+_SECONDS = {"year": 365.2425 * 86400, "week": 7 * 86400, "day": 86400}
+
+
+def find_cycles(times: tuple[Any, ...]) -> tuple[str, ...]:
+    """The cycles that series of such instants show: sampled at least three times a cycle, for at least two of them.
+
+    Parameters
+    ----------
+    times : tuple of DatetimeIndex or None
+        None among them means no calendar.
+    """
+    if not times or any(index is None for index in times):
+        return ()
+    longest = max((index[-1] - index[0]).total_seconds() for index in times)
+    spacing = float(np.median(np.concatenate([_seconds_between(index) for index in times])))
+    return tuple(name for name in CYCLES if 3 * spacing <= _SECONDS[name] <= longest / 2)
+
+
+def calendar_features(instants: Any, cycles: tuple[str, ...]) -> Array:
+    """Sines and cosines of the phases of instants.
+
+    Parameters
+    ----------
+    instants : DatetimeIndex of n instants
+    cycles : tuple of {"year", "week", "day"}
+
+    Returns
+    -------
+    ndarray of shape (n, 4 * len(cycles))
+    """
+    day = (instants.hour * 3600 + instants.minute * 60 + instants.second) / 86400
+    phases = {
+        "year": (instants.dayofyear - 1 + day) / (365 + instants.is_leap_year),
+        "week": (instants.dayofweek + day) / 7,
+        "day": day,
+    }
+    columns = [
+        wave(2 * np.pi * k * np.asarray(phases[name], dtype=np.float64))
+        for name in cycles
+        for k in range(1, HARMONICS + 1)
+        for wave in (np.sin, np.cos)
+    ]
+    return np.column_stack(columns) if columns else np.empty((len(instants), 0))
+
+
+def spacing_of(times: tuple[Any, ...]) -> Any:
+    """The step from one instant to the next: a pandas offset, such as a month, or the median time between them."""
+    import pandas as pd
+
+    index = max(times, key=len)
+    name = pd.infer_freq(index) if len(index) > 2 else None
+    if name is not None:
+        return pd.tseries.frequencies.to_offset(name)
+    return pd.Timedelta(seconds=float(np.median(_seconds_between(index))))
+
+
+def _seconds_between(index: Any) -> Array:
+    return np.diff(index.asi8) / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[index.unit]

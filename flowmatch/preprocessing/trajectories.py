@@ -1,0 +1,165 @@
+"""Trajectories and series as users have them: lists, arrays, DataFrames; checked, and laid end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.rows import SampleRows, as_numpy
+
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """States of all trajectories, one after the other.
+
+    Attributes
+    ----------
+    frames : SampleRows of shape (n_frames, *state)
+    starts, lengths : ndarray of int, shape (n_trajectories,)
+        The first frame of each trajectory, and how many it has.
+    columns : tuple
+        Names of the state's columns, if they came in DataFrames.
+    times : tuple
+        An index of instants (pandas.DatetimeIndex) for each trajectory, or None.
+    """
+
+    frames: SampleRows
+    starts: Index
+    lengths: Index
+    columns: tuple[Any, ...]
+    times: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of one state: (d,) for a series, (C, *grid) for a field."""
+        return self.frames.sample_shape
+
+    def at(self, frame: int) -> tuple[int, int]:
+        """The trajectory that a frame belongs to, and its number in there."""
+        trajectory = int(np.searchsorted(self.starts, frame, side="right")) - 1
+        return trajectory, int(frame - self.starts[trajectory])
+
+
+def read_trajectories(X: Any) -> Trajectories:
+    """Trajectories of a list of arrays or DataFrames, of an array (n, T, *state), or of one series (T, d).
+
+    Raises
+    ------
+    ValueError
+        For unequal states or columns, values that are not finite real numbers, and instants that do not increase; the
+        message names the trajectory and the frame.
+    """
+    parts = _parts_of(X)
+    if not parts:
+        raise ValueError("X holds no trajectories.")
+    arrays = [_states_of(part, number) for number, part in enumerate(parts)]
+    columns = _common_columns(parts)
+    for number, array in enumerate(arrays):
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(
+                f"all trajectories must have states of one shape: trajectory 0 has {arrays[0].shape[1:]} and "
+                f"trajectory {number} has {array.shape[1:]}."
+            )
+        if len(array) == 0 or array[0].size == 0:
+            raise ValueError(f"trajectory {number} of X has shape {array.shape}: there are no numbers in it.")
+    lengths = np.array([len(array) for array in arrays])
+    whole = X if isinstance(X, np.ndarray) and X.ndim > 2 else None
+    frames = np.concatenate(arrays) if whole is None else whole.reshape(-1, *whole.shape[2:])
+    times = tuple(_instants_of(part, number) for number, part in enumerate(parts))
+    found = Trajectories(SampleRows(frames), np.cumsum(lengths) - lengths, lengths, columns, times)
+    _check_values(found)
+    return found
+
+
+def _parts_of(X: Any) -> Sequence[Any]:
+    if isinstance(X, torch.Tensor):
+        X = as_numpy(X)
+    if hasattr(X, "iloc"):
+        return [X]
+    if isinstance(X, (list, tuple)):
+        if X and all(np.ndim(part) == 0 for part in X):
+            return [np.asarray(X)]
+        return X
+    if not isinstance(X, np.ndarray) or X.ndim == 0:
+        raise ValueError(
+            f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames, or an "
+            "array (n_trajectories, T, *state)."
+        )
+    return [X] if X.ndim <= 2 else list(X)
+
+
+def _states_of(part: Any, number: int) -> NDArray[Any]:
+    """States (T, *state) of one trajectory; a bare sequence of numbers is a series of one variable."""
+    if isinstance(part, torch.Tensor):
+        part = as_numpy(part)
+    if hasattr(part, "dtypes") and hasattr(part, "columns"):
+        for name, dtype in zip(part.columns, part.dtypes, strict=True):
+            if getattr(dtype, "kind", "O") not in "biuf":
+                raise ValueError(
+                    f"column {name!r} of trajectory {number} has dtype {dtype}; numbers are expected. Encode it, or "
+                    "leave it out."
+                )
+        array = part.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        array = np.asarray(part)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"trajectory {number} of X has dtype {array.dtype}; real numbers are expected.")
+    if array.ndim == 0:
+        raise ValueError(f"trajectory {number} of X is the single number {array}; expected states (T, *state).")
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _common_columns(parts: Sequence[Any]) -> tuple[Any, ...]:
+    """Names of the columns, which all trajectories must share, in one order."""
+    names = [tuple(part.columns) if hasattr(part, "columns") else () for part in parts]
+    other = next((i for i, columns in enumerate(names) if columns != names[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"all trajectories must have the same columns in one order: trajectory 0 has {list(names[0])} and "
+            f"trajectory {other} has {list(names[other])}."
+        )
+    return names[0]
+
+
+def _instants_of(part: Any, number: int) -> Any:
+    """The index of a DataFrame or Series if it holds instants, which must increase."""
+    index = getattr(part, "index", None)
+    if index is None or callable(index) or not hasattr(index, "is_monotonic_increasing"):
+        return None
+    is_time = getattr(index.dtype, "kind", "O") == "M"
+    if index.dtype.kind in "Mmif" and not (index.is_monotonic_increasing and index.is_unique):
+        row = int(np.argmax(np.asarray(index[1:] <= index[:-1]))) + 1
+        raise ValueError(
+            f"the times of trajectory {number} must increase: row {row} has {index[row]} after {index[row - 1]}. Sort "
+            "the rows and drop duplicates first."
+        )
+    return index if is_time else None
+
+
+def _check_values(trajectories: Trajectories) -> None:
+    """Name the first value that is not finite or too large for float32."""
+    frames, limit = trajectories.frames, float(np.finfo(np.float32).max)
+    if (np.abs([frames.summary.low, frames.summary.high]) <= limit).all():
+        return
+    for start, chunk in frames.chunks():
+        bad = np.argwhere(~(np.abs(chunk) <= limit))
+        if len(bad):
+            value, place = chunk[tuple(bad[0])], bad[0, 1:].tolist()
+            trajectory, frame = trajectories.at(start + int(bad[0, 0]))
+            names = trajectories.columns
+            where = f"column {names[place[0]]!r}" if names else f"position {tuple(place)} of the state"
+            what = "NaN" if np.isnan(value) else f"{value:g}"
+            raise ValueError(
+                f"X contains {what}: trajectory {trajectory}, frame {frame}, {where}. Only finite values are expected; "
+                "cut the trajectory there, or fill the gap."
+            )

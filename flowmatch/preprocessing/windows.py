@@ -1,0 +1,269 @@
+"""Windows of states: what a forecaster is told, and what it is asked for, on the scale that a flow works on.
+
+States are standardised column by column. A window's context holds `n_lags` states, the columns that are known ahead
+for the instants to come, and the calendar; its target the next `horizon` states. A linear map of the context, the base,
+says where the target is expected; the flow learns what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowmatch.preprocessing.conditions import ConditionEncoder
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.rows import SampleRows
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Contexts, and targets if there are any, as numbers of the frames that they are made of.
+
+    Attributes
+    ----------
+    frames : SampleRows of shape (n_frames, *state)
+        Where contexts are read.
+    index : ndarray of int, shape (n, n_lags)
+        The frames of each context.
+    targets : SampleRows or None
+        Where targets, and columns that are known ahead, are read; may be `frames` itself.
+    target_index : ndarray of int, shape (n, horizon), or None
+    calendar : ndarray of shape (n, n_features)
+        The calendar at the first instant of each target.
+    groups : ndarray of int, shape (n,)
+        The trajectory that each window is cut from, in order.
+    ahead : ndarray of shape (n, n_steps, n_known, *grid) or None
+        Columns that are known ahead, where there are no targets to read them from.
+    """
+
+    frames: SampleRows
+    index: Index
+    targets: SampleRows | None
+    target_index: Index | None
+    calendar: Array
+    groups: Index
+    ahead: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def contexts(self, rows: Index) -> Array:
+        """States (B, n_lags, *state) of the given windows."""
+        return _read(self.frames, self.index[rows])
+
+    def states_ahead(self, rows: Index) -> Array:
+        """States (B, horizon, *state) that follow them."""
+        assert self.targets is not None
+        assert self.target_index is not None
+        return _read(self.targets, self.target_index[rows])
+
+
+@dataclass
+class WindowEncoder(ConditionEncoder):
+    """Contexts as vectors, and targets as what the base leaves of them.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of shape (n_columns,)
+        Of the state's columns (channels) in contexts.
+    target_mean, target_scale : ndarray of shape (n_targets,)
+        Of the columns that are forecast.
+    targets, known : ndarray of int
+        Which columns of a context's states are forecast, and which are known ahead. Without `targets`, contexts hold
+        other things than targets: no state can be carried on.
+    weights, intercept : ndarray of shape (m, q) and (q,)
+        The base: from the m columns of a context to the q = horizon * n_targets of a target, point by point of a grid.
+    grid : ndarray of int
+        Points along each axis; empty for tables and series.
+    n_lags, horizon, n_calendar : int
+    """
+
+    container: Container
+    mean: Array
+    scale: Array
+    target_mean: Array
+    target_scale: Array
+    targets: Index
+    known: Index
+    weights: Array
+    intercept: Array
+    grid: Index
+    n_lags: int
+    horizon: int
+    n_calendar: int = 0
+    _on_device: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_on_device": {}}
+
+    # -- shapes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def n_columns(self) -> int:
+        """Columns (channels) of a context: those of all lags, those known ahead, the calendar."""
+        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar
+
+    @property
+    def context_channels(self) -> int:  # type: ignore[override]
+        return self.n_columns if len(self.grid) else 0
+
+    @property
+    def size(self) -> int:
+        return self.n_columns * math.prod(self.grid.tolist())
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one target's residual, (horizon * n_targets, *grid)."""
+        return (self.horizon * len(self.target_mean), *self.grid.tolist())
+
+    @property
+    def is_autonomous(self) -> bool:
+        """Whether a forecast can be carried on: states follow from states, and from columns that are known ahead."""
+        return len(self.targets) > 0 and len(self.targets) + len(self.known) == len(self.mean)
+
+    # -- from data ----------------------------------------------------------------------------------------------------
+
+    def states(self, states: Array) -> Tensor:
+        """Standardised states (..., n_columns, *grid), float32 on the CPU."""
+        return _as_codes(states, self.mean, self.scale, len(self.grid))
+
+    def target_states(self, states: Array) -> Tensor:
+        """Standardised targets (B, horizon, n_targets, *grid) of states that hold them and perhaps other columns."""
+        if len(self.targets) and states.shape[2] > len(self.targets):
+            states = states[:, :, self.targets]
+        return _as_codes(states, self.target_mean, self.target_scale, len(self.grid))
+
+    def known_ahead(self, states: Array) -> Tensor | None:
+        """Standardised columns (B, horizon, n_known, *grid) that are known ahead, of the states to come."""
+        if not len(self.known):
+            return None
+        return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))
+
+    def read_contexts(self, windows: Windows, rows: Index) -> Tensor:
+        """Contexts (B, n_columns, *grid) of windows, float32 on the CPU."""
+        known = None
+        if len(self.known):
+            ahead = windows.ahead
+            known = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
+        calendar = torch.from_numpy(windows.calendar[rows].astype(np.float32))
+        return self.join(
+            self.states(windows.contexts(rows)), None if known is None else self.known_ahead(known), calendar
+        )
+
+    def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
+        """One context (B, n_columns, *grid) of lags (B, n_lags, C, *grid), known columns and the calendar."""
+        parts = [lags.flatten(1, 2)]
+        if known is not None:
+            parts.append(known.flatten(1, 2))
+        if self.n_calendar and calendar is not None:
+            parts.append(calendar)
+        return torch.cat(parts, dim=1)
+
+    # -- the base -----------------------------------------------------------------------------------------------------
+
+    def base(self, context: Tensor) -> Tensor:
+        """Where the targets (B, q, *grid) are expected, given contexts (B, m, *grid); both standardised."""
+        weights, intercept = self._tensors("weights", "intercept", like=context)
+        moved = torch.tensordot(context, weights, dims=([1], [0])).movedim(-1, 1)
+        return moved + intercept.reshape(-1, *[1] * len(self.grid))
+
+    def restore(self, targets: Array) -> Array:
+        """Forecasts (..., n_targets, *grid) in the data's units, of standardised ones."""
+        shape = (-1, *[1] * len(self.grid))
+        return targets * self.target_scale.reshape(shape) + self.target_mean.reshape(shape)
+
+    def _tensors(self, *names: str, like: Tensor) -> tuple[Tensor, ...]:
+        """Arrays on the device and in the dtype of `like`, copied there once."""
+        key = (names, like.device, like.dtype)
+        if key not in self._on_device:
+            with torch.inference_mode(False):
+                self._on_device[key] = tuple(
+                    torch.as_tensor(getattr(self, name), device=like.device, dtype=like.dtype) for name in names
+                )
+        return self._on_device[key]
+
+    # -- what conditions must offer -----------------------------------------------------------------------------------
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
+
+    def with_shares_of(self, y: Any, weight: Array | None) -> WindowEncoder:
+        return self
+
+    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        """Vectors (n_samples, size) of windows."""
+        return self.pieces(y, n_samples)(slice(0, n_samples))
+
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+        def piece(part: slice) -> NDArray[np.float32]:
+            return self.read_contexts(y, np.arange(part.start, part.stop)).flatten(1).numpy()
+
+        return piece
+
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+        raise ValueError("a forecaster keeps no contexts to draw from: pass them as X.")
+
+
+def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:
+    """Mean and standard deviation of every column (channel), from a random part of so many numbers.
+
+    A column that is constant has the deviation 1.
+    """
+    values = frames.read(frames.subset(numbers))
+    axes = (0, *range(2, values.ndim))
+    mean, scale = values.mean(axis=axes), values.std(axis=axes)
+    varies = (frames.summary.high > frames.summary.low) & (scale > 0)
+    return mean, np.where(varies, scale, 1.0)
+
+
+def persistence(encoder: WindowEncoder) -> Array:
+    """Base weights (m, q) that take the last state for all states to come."""
+    n_columns, n_targets = len(encoder.mean), len(encoder.target_mean)
+    weights = np.zeros((encoder.n_columns, encoder.horizon * n_targets))
+    last = (encoder.n_lags - 1) * n_columns + encoder.targets
+    for lead in range(encoder.horizon):
+        weights[last, lead * n_targets + np.arange(n_targets)] = 1.0
+    return weights
+
+
+def find_boundaries(states: Array) -> tuple[str, ...]:
+    """Which axes of fields (n, C, *grid) look periodic: "periodic" or "wall" for each.
+
+    Across a periodic border values differ as much as between any neighbours. An axis is taken for one if, in every
+    channel, the mean squared difference between its two ends is 0.3 to 2 times that of neighbours all over the grid and
+    of those beside the border; blank borders say nothing, so they count as walls.
+    """
+    found = []
+    for axis in range(2, states.ndim):
+        field_ = np.moveaxis(states, axis, -1)
+        over = tuple(i for i in range(field_.ndim - 1) if i != 1)
+
+        def power(difference: Array, over: tuple[int, ...] = over) -> Array:
+            return np.square(difference).mean(axis=over)
+
+        steps = power(np.diff(field_, axis=-1))  # (C, points - 1)
+        across = power(field_[..., 0] - field_[..., -1])
+        beside, everywhere = 0.5 * (steps[:, 0] + steps[:, -1]), steps.mean(axis=-1)
+        like = [(across >= 0.3 * other) & (across <= 2.0 * other) & (other > 0) for other in (beside, everywhere)]
+        varies = everywhere > 0
+        found.append("periodic" if varies.any() and (like[0] & like[1])[varies].all() else "wall")
+    return tuple(found)
+
+
+def _read(frames: SampleRows, index: Index) -> Array:
+    return frames.read(index.ravel()).reshape(*index.shape, *frames.sample_shape)
+
+
+def _as_codes(states: Array, mean: Array, scale: Array, n_axes: int) -> Tensor:
+    shape = (-1, *[1] * n_axes)
+    return torch.from_numpy(((states - mean.reshape(shape)) / scale.reshape(shape)).astype(np.float32))
