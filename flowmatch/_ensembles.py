@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch._batches import BLOCK_NUMBERS
+from flowmatch._checks import check_count
+from flowmatch._parameters import resolve_source
 from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
 
 DIVERGED = 1e3
@@ -59,8 +62,7 @@ class Ensemble:
                 drawn = self.draw_noise(n_samples * len(every), generator)
             else:
                 drawn = noise.repeat_interleave(len(every), dim=0)
-            states = self._advance(_repeat(context, n_samples), drawn)
-            forecasts = self.encoder.restore(states.cpu().double().numpy())
+            forecasts = self._advance(_repeat(context, n_samples), drawn)
             yield rows, forecasts.reshape(n_samples, len(every), *forecasts.shape[1:])
 
     def roll(
@@ -78,7 +80,7 @@ class Ensemble:
         ahead = None if windows.ahead is None else encoder.known_ahead(windows.ahead)
         shape = (n_samples, n, n_steps, len(encoder.target_mean), *encoder.grid.tolist())
         states = np.full(shape, np.nan)
-        alive = torch.ones(len(lags), dtype=torch.bool, device=self.device)
+        alive = torch.ones(len(lags), dtype=torch.bool)
         first_lost: int | None = None
         for start in range(0, n_steps, encoder.horizon):
             known = None if ahead is None else _padded(ahead[:, start : start + encoder.horizon], encoder.horizon)
@@ -88,21 +90,22 @@ class Ensemble:
                 None if known is None else _repeat(known.to(self.device), n_samples),
                 _repeat(features, n_samples),
             )
-            block = self._advance(context, self.draw_noise(len(lags), generator))
-            block = block[:, : n_steps - start]
-            good = (torch.nan_to_num(block, nan=torch.inf).abs() <= DIVERGED).flatten(2).all(dim=2)
+            block = self._advance(context, self.draw_noise(len(lags), generator))[:, : n_steps - start]
+            # what has no scale among the contexts' columns is not carried on, and need only be finite
+            following = encoder.carried_on(block) if len(encoder.targets) else torch.from_numpy(0.0 * block)
+            good = (torch.nan_to_num(following, nan=torch.inf).abs() <= DIVERGED).flatten(2).all(dim=2)
             good = (good.cumprod(dim=1) * alive[:, None]).bool()
             if not bool(good.all()):
                 lost = int((~good).any(dim=0).float().argmax()) + start
                 first_lost = lost if first_lost is None else first_lost
-                block = torch.where(good.reshape(*good.shape, *[1] * (block.ndim - 2)), block, torch.nan)
+                block[~good.numpy()] = np.nan
                 alive = good[:, -1]
-            values = encoder.restore(block.cpu().double().numpy())
-            states[:, :, start : start + block.shape[1]] = values.reshape(n_samples, n, *values.shape[1:])
+            states[:, :, start : start + block.shape[1]] = block.reshape(n_samples, n, *block.shape[1:])
             if not bool(alive.any()):
                 break
             if start + encoder.horizon < n_steps:
-                lags = self._moved_on(lags, torch.nan_to_num(block, nan=0.0), known, n_samples)
+                following = torch.where(good.reshape(*good.shape, *[1] * (following.ndim - 2)), following, 0.0)
+                lags = self._moved_on(lags, following, known, n_samples)
         if first_lost is not None:
             warnings.warn(
                 f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories left the range of the "
@@ -113,28 +116,45 @@ class Ensemble:
             )
         return states
 
-    def _advance(self, context: Tensor, noise: Tensor) -> Tensor:
-        """Standardised targets (B, horizon, n_targets, *grid) for contexts (B, m, *grid)."""
-        codes = self.carry(noise, context.flatten(1))
-        residual = torch.from_numpy(self.residuals.decode(codes.cpu().double().numpy()).astype(np.float32))
-        residual = residual.to(context.device)
-        return (self.encoder.base(context) + residual).unflatten(1, (self.encoder.horizon, -1))
+    def _advance(self, context: Tensor, noise: Tensor) -> NDArray[np.float64]:
+        """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
+        codes = self.carry(noise, context.flatten(1)).cpu().double().numpy()
+        residual = self.residuals.restore(codes) if self.residuals.is_table else self.residuals.decode(codes)
+        targets = self.encoder.base(context).cpu().double().numpy() + residual
+        horizon = self.encoder.horizon
+        return self.encoder.restore(targets.reshape(len(targets), horizon, -1, *targets.shape[2:]))
 
     def _moved_on(self, lags: Tensor, block: Tensor, known: Tensor | None, n_samples: int) -> Tensor:
         """The last states (B, n_lags, n_columns, *grid), once those of a block have come to pass."""
         encoder = self.encoder
-        following = lags.new_zeros(len(lags), block.shape[1], *lags.shape[2:])
-        following[:, :, torch.as_tensor(encoder.targets, device=lags.device)] = block
+        following = torch.zeros(len(lags), block.shape[1], *lags.shape[2:])
+        following[:, :, encoder.targets] = block
         if known is not None:
-            following[:, :, torch.as_tensor(encoder.known, device=lags.device)] = _repeat(
-                known[:, : block.shape[1]].to(lags.device), n_samples
-            )
-        return torch.cat([lags, following], dim=1)[:, -encoder.n_lags :]
+            following[:, :, encoder.known] = _repeat(known[:, : block.shape[1]], n_samples)
+        return torch.cat([lags, following.to(lags.device)], dim=1)[:, -encoder.n_lags :]
 
     def _pairs(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Noise whose second half is the first with opposite sign; an odd one out stands alone."""
         half = self.draw_noise((n_samples + 1) // 2, generator)
         return torch.cat([half, -half])[:n_samples]
+
+
+def ensemble_of(
+    forecaster: Any, n_steps: int | None = None, solver: str | None = None, batch_size: int | None = None
+) -> Ensemble:
+    """What draws the forecasts of a fitted forecaster; arguments stand in place of its own parameters."""
+    steps, method = forecaster._steps_and_solver(n_steps, solver)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    source, scale = resolve_source(forecaster._as_fitted), forecaster._source_scale
+
+    def carry(noise: Tensor, condition: Tensor) -> Tensor:
+        return forecaster._integrate(noise, condition, n_steps=steps, solver=method, batch_size=batch_size)
+
+    def draw_noise(n: int, generator: torch.Generator) -> Tensor:
+        return source.draw(n, scale, generator)
+
+    return Ensemble(forecaster._conditions, forecaster._encoder, carry, draw_noise, forecaster._fitted_device)
 
 
 def _repeat(values: Tensor, n_samples: int) -> Tensor:

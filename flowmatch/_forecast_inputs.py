@@ -83,6 +83,8 @@ class Layout:
             That names the first trajectory that is too short, or of other states.
         """
         self._check_states(trajectories, "trajectory")
+        if not self.targets:
+            raise ValueError("the model was fitted to pairs whose y are not states like those of X: pass y as well.")
         span = self.n_lags + self.horizon
         short = np.flatnonzero(trajectories.lengths < span)
         if len(short):
@@ -109,10 +111,23 @@ class Layout:
         )
 
     def windows_of_pairs(self, contexts: SampleRows, targets: SampleRows) -> Windows:
-        """One window for each pair; contexts (n, [n_lags,] *state), targets (n, [horizon,] *state)."""
+        """One window for each pair; contexts (n, [n_lags,] *state), targets (n, [horizon,] *forecast state).
+
+        Raises
+        ------
+        ValueError
+            For states of other shapes, and where pairs do not tell all that contexts hold.
+        """
         n, every = len(contexts), np.arange(len(contexts))
-        if self.known:
-            raise ValueError("known_columns need trajectories: call fit(X), where the columns to come are in X.")
+        if self.known or self.cycles:
+            what = "known_columns" if self.known else "the calendar"
+            raise ValueError(f"the model is told {what}, which pairs do not hold: pass trajectories X, without y.")
+        given, wanted = (contexts.sample_shape, targets.sample_shape), (self.context_shape, self.sample_shape)
+        if given != wanted:
+            raise ValueError(
+                f"X and y hold contexts of shape {given[0]} and targets of shape {given[1]}, but the model was fitted "
+                f"to {wanted[0]} and {wanted[1]}."
+            )
         return Windows(
             _frames(contexts, self.n_lags),
             every[:, None] * self.n_lags + np.arange(self.n_lags),
@@ -157,10 +172,10 @@ class Layout:
 
     def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
-        wanted = f"contexts of shape {('n', *self.context_shape)}"
-        is_list = isinstance(X, (list, tuple)) and len(X) > 0 and np.ndim(X[0]) >= 1
-        histories = is_list and (hasattr(X[0], "iloc") or np.ndim(X[0]) == 1 + len(self.state_shape))
-        alone = hasattr(X, "iloc") or (self.n_lags > 1 and np.ndim(X) == 1 + len(self.state_shape))
+        wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
+        is_list, n_axes = isinstance(X, (list, tuple)) and len(X) > 0, 1 + len(self.state_shape)
+        histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
+        alone = hasattr(X, "iloc") or (self.n_lags > 1 and not histories and len(_shape(X, wanted)) == n_axes)
         if histories or alone:
             known = read_trajectories(X if histories else [X])
             self._check_states(known, "history")
@@ -180,6 +195,7 @@ class Layout:
                 f"the model uses the calendar ({', '.join(self.cycles)}): pass DataFrames with a DatetimeIndex, one "
                 "for each context, or fit with calendar=None."
             )
+        _shape(X, wanted)
         array = np.asarray(X)
         if array.dtype.kind not in "biuf":
             raise ValueError(f"X has dtype {array.dtype}; expected real numbers, {wanted}.")
@@ -204,23 +220,28 @@ class Layout:
             return None
         names = [self.columns[j] for j in self.known] if self.columns else list(self.known)
         if future is None:
-            raise ValueError(f"future is missing: the columns {names} are known ahead; pass them for {n_steps} steps.")
+            raise ValueError(
+                f"future is missing: the columns {names} are known ahead; pass them for {n_steps} step(s)."
+            )
         parts = [future] if hasattr(future, "iloc") else future
         if isinstance(parts, (list, tuple)) and len(parts) and hasattr(parts[0], "columns"):
             for number, part in enumerate(parts):
                 missing = [name for name in names if name not in part.columns]
                 if missing:
                     raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
-            parts = [part[names].to_numpy(dtype=np.float64)[:n_steps] for part in parts]
-        values = np.asarray(parts, dtype=np.float64)
+            parts = [part[names].to_numpy()[:n_steps] for part in parts]
+        wanted = (n, n_steps, len(self.known), *self.grid)
+        asked = f"expected finite numbers of shape {wanted}: {n_steps} step(s) of the columns {names} for each context."
+        try:
+            values = np.asarray(parts, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"future cannot be read ({error}); {asked}") from error
         if values.ndim == 2 + len(self.state_shape) and values.shape[1] > n_steps:
             values = values[:, :n_steps]
-        wanted = (n, n_steps, len(self.known), *self.grid)
-        if values.shape != wanted or not np.isfinite(values).all():
-            raise ValueError(
-                f"future has shape {values.shape}; expected finite numbers of shape {wanted}: {n_steps} steps of the "
-                f"columns {names} for each context."
-            )
+        if values.shape != wanted:
+            raise ValueError(f"future has shape {values.shape}; {asked}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"future contains NaN or infinity; {asked}")
         return values
 
     def _check_states(self, trajectories: Trajectories, what: str) -> None:
@@ -252,10 +273,13 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
     known = _positions(parameters.known_columns, "known_columns", columns, shape[0])
     both = sorted(set(exogenous) & set(known))
     if both:
-        raise ValueError(f"column {both[0]} is in exogenous_columns and in known_columns; name it in one of them.")
+        name = columns[both[0]] if columns else both[0]
+        raise ValueError(f"column {name!r} is in exogenous_columns and in known_columns; name it in one of them.")
     targets = tuple(j for j in range(shape[0]) if j not in exogenous and j not in known)
     if not targets:
         raise ValueError("exogenous_columns and known_columns name all columns: none is left to forecast.")
+    if len(shape) > 1 and parameters.calendar not in (None, "auto"):
+        raise ValueError(f"calendar={parameters.calendar!r} is for series, but states of X have the shape {shape}.")
     cycles = _cycles(parameters.calendar, trajectories) if len(shape) == 1 else ()
     spacing: str | float = 0.0
     if cycles:
@@ -299,6 +323,14 @@ def layout_of_pairs(X_shape: tuple[int, ...], y_shape: tuple[int, ...], n_lags: 
     return Layout(state, target, n_lags, horizon, targets=targets, is_table=is_table)
 
 
+def _shape(X: Any, wanted: str) -> tuple[int, ...]:
+    """The shape of what is to be an array."""
+    try:
+        return np.shape(X)
+    except ValueError as error:
+        raise ValueError(f"X is a list of unequal parts; expected {wanted}.") from error
+
+
 def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     """Rows (n, n_states, *state) as (n * n_states, *state)."""
     if n_states == 1:
@@ -312,7 +344,7 @@ def _positions(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns:
     """Positions of columns that are given by name or number."""
     if wanted is None:
         return ()
-    wanted = [wanted] if isinstance(wanted, (str, int, np.integer)) else list(wanted)
+    wanted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
     found = []
     for name in wanted:
         if name in columns:

@@ -12,7 +12,7 @@ from flowmatch import preprocessing
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._validation import check_samples
 
-TARGETS = ("residual", "state")
+TARGETS = ("auto", "residual", "state")
 BOUNDARIES = ("auto", "periodic", "wall")
 
 _LOOKED_AT = 2**20
@@ -40,19 +40,27 @@ def read_pairs(
     ValueError
         For values that are not finite real numbers, and unequal lengths.
     """
-    if hasattr(X, "iloc") or not hasattr(X, "shape") or len(X.shape) <= 2:
+    if reset and not (forecaster.exogenous_columns is forecaster.known_columns is None):
+        raise ValueError(
+            "exogenous_columns and known_columns are for trajectories: call fit(X); in pairs, X may hold other columns "
+            "than y as it is."
+        )
+    if reset and forecaster.calendar not in (None, "auto"):
+        raise ValueError(f"calendar={forecaster.calendar!r} is for series: call fit(X) with DataFrames, without y.")
+    if _is_flat(X) and _is_flat(y):
         table, target = validate_data(
             forecaster, X, y, reset=reset, dtype=np.float64, multi_output=True, y_numeric=True, ensure_min_samples=2
         )
         return preprocessing.SampleRows(table), preprocessing.SampleRows(np.asarray(target, dtype=np.float64))
     contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=2)
+    alone = _is_flat(y) and len(np.shape(y)) == 1  # one variable, one step ahead
     try:
-        targets = check_samples(BaseEstimator(), y, reset=True, min_samples=2)
+        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=2)
     except ValueError as error:
         raise ValueError(str(error).replace("X", "y", 1)) from error
     if len(contexts) != len(targets):
         raise ValueError(f"X has {len(contexts)} contexts, but y has {len(targets)} targets: inconsistent lengths.")
-    return contexts, targets
+    return contexts, preprocessing.SampleRows(targets.array()[:, 0]) if alone else targets
 
 
 def boundaries_of(boundary: Any, windows: preprocessing.Windows) -> tuple[str, ...]:
@@ -71,6 +79,13 @@ def boundaries_of(boundary: Any, windows: preprocessing.Windows) -> tuple[str, .
     if boundary != "auto":
         return (boundary,) * len(grid)
     return preprocessing.find_boundaries(windows.frames.read(windows.frames.subset(_LOOKED_AT))) if grid else ()
+
+
+def _is_flat(values: Any) -> bool:
+    """Whether values are a table or a column, which scikit-learn checks, rather than windows or fields."""
+    if hasattr(values, "shape"):
+        return len(values.shape) <= 2
+    return not (isinstance(values, (list, tuple)) and len(values) and len(getattr(values[0], "shape", ())) > 1)
 
 
 def _check_each(name: str, value: Any, known: tuple[str, ...]) -> None:

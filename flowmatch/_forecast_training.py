@@ -8,15 +8,28 @@ from numpy.typing import NDArray
 
 from flowmatch import preprocessing
 from flowmatch._forecast_inputs import Layout
+from flowmatch._training_data import TrainingData
 from flowmatch._window_data import FieldWindows, WindowRows
-from flowmatch.preprocessing import Container, SampleEncoder, Standardize, WindowEncoder, Windows
+from flowmatch.preprocessing import (
+    Container,
+    QuantileNormal,
+    SampleEncoder,
+    Standardize,
+    TrainingCodes,
+    WindowEncoder,
+    Windows,
+)
 
 Array = NDArray[np.float64]
 
 FOLDS = 5
 """Folds of the ridge regression whose residuals a flow learns: those of its own rows would be too small."""
 
+WELL_PREDICTED = 0.5
+"""Share of a column's standard deviation that a regression may leave to be worth starting from."""
+
 _FEW_ROWS = 20
+_DOUBLE = Container("numpy", ("float64",))
 _ALPHAS = np.logspace(-2, 5, 15)
 
 
@@ -25,7 +38,10 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     mean, scale = preprocessing.column_scale(windows.frames, preprocessing.FITTED_NUMBERS)
     targets = np.array(layout.targets, dtype=np.intp)
     assert windows.targets is not None
-    if len(targets):
+    if not layout.grid:  # values as they are, so that zeros and steps come back to the last bit
+        n_targets = len(targets) or windows.targets.sample_shape[0]
+        target_mean, target_scale = np.zeros(n_targets), np.ones(n_targets)
+    elif len(targets):
         target_mean, target_scale = mean[targets], scale[targets]
     else:
         target_mean, target_scale = preprocessing.column_scale(windows.targets, preprocessing.FITTED_NUMBERS)
@@ -43,57 +59,98 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
         layout.n_lags,
         layout.horizon,
         windows.calendar.shape[1],
+        max(1, len(windows) // (layout.n_lags + layout.horizon - 1)),
     )
     encoder.weights = np.zeros((encoder.n_columns, encoder.target_shape[0]))
     encoder.intercept = np.zeros(encoder.target_shape[0])
     return encoder
 
 
+def fit_base(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[SampleEncoder, Array | None]:
+    """Set the base, and give the scale of what it leaves; of tables and series also the residuals to train on."""
+    if len(encoder.grid):
+        return fit_fields(encoder, windows, target), None
+    return fit_table(encoder, windows, target)
+
+
+def training_rows(
+    encoder: WindowEncoder,
+    residuals: SampleEncoder,
+    windows: Windows,
+    device: torch.device,
+    left: Array | None = None,
+) -> TrainingData:
+    """Windows as rows to train on; `left` are the residuals of tables and series if they are known."""
+    if len(encoder.grid):
+        return field_rows(encoder, residuals, windows, device)
+    return table_rows(encoder, residuals, windows, left, device)
+
+
 def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> SampleEncoder:
     """Set the base of fields, and give the scale of what it leaves."""
-    if target == "residual" and len(encoder.targets):
+    if target != "state" and len(encoder.targets):
         encoder.weights = preprocessing.persistence(encoder)
     numbers = int(np.prod(encoder.target_shape))
     n_rows = min(len(windows), max(2, preprocessing.FITTED_NUMBERS // numbers))
     some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
-    return _residual_encoder(encoder, residuals_of(encoder, windows, some))
+    return SampleEncoder.fit(residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None)
 
 
 def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[SampleEncoder, Array]:
     """Set the base of tables and series, and give the scale of what it leaves and the residuals (n, q) to train on.
 
-    Ridge regression, its penalty by leave-one-out (`sklearn.linear_model.RidgeCV`). The residuals come from
-    regressions that have not seen the row: folds of rows for pairs, of trajectories where there are enough, of blocks
-    in time for few series.
+    The base is a ridge regression, its penalty by leave-one-out (`sklearn.linear_model.RidgeCV`), or nothing. With
+    ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
+    deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
+    start: zeros stay zeros, and bounds stay bounds.
+
+    The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
+    are enough, of blocks in time for few series.
     """
     contexts, targets = _whole(encoder, windows)
-    if target == "state":
-        return _residual_encoder(encoder, targets), targets
+    if target != "state":
+        from sklearn.linear_model import RidgeCV
+
+        whole = RidgeCV(_ALPHAS).fit(contexts, targets)
+        weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
+        left = targets - _unseen_predictions(contexts, targets, windows.groups, _overlap(encoder))
+        n_targets = len(encoder.target_mean)
+        spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
+        share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        linear = np.tile((share < WELL_PREDICTED) | (target == "residual"), encoder.horizon)
+        encoder.weights, encoder.intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
+        targets = np.where(linear, left, targets)
+    return SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(), None), targets
+
+
+def _unseen_predictions(contexts: Array, targets: Array, groups: NDArray[np.intp], overlap: int) -> Array:
+    """Predictions (n, q) of ridge regressions fitted without the row's fold; of all rows where there are few."""
     from sklearn.linear_model import RidgeCV
 
-    whole = RidgeCV(_ALPHAS).fit(contexts, targets)
-    encoder.weights, encoder.intercept = whole.coef_.reshape(-1, contexts.shape[1]).T.copy(), np.ravel(whole.intercept_)
-    expected = np.array(whole.predict(contexts)).reshape(targets.shape)
-    if len(contexts) >= _FEW_ROWS:
-        folds, overlap = _folds(windows.groups), encoder.n_lags + encoder.horizon - 1
-        contiguous = len(np.unique(windows.groups)) < FOLDS
-        for fold in range(FOLDS):
-            (held_out,) = np.nonzero(folds == fold)
-            kept = folds != fold
-            if contiguous:  # windows beside the block share states with it
-                near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, len(folds) - 1))
-                kept[near] = False
-            if kept.sum() >= 2:
-                part = RidgeCV(_ALPHAS).fit(contexts[kept], targets[kept])
-                expected[held_out] = part.predict(contexts[held_out]).reshape(len(held_out), -1)
-    residuals = targets - expected
-    return _residual_encoder(encoder, residuals), residuals
+    def predict(kept: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
+        fitted = RidgeCV(_ALPHAS).fit(contexts[kept], targets[kept])
+        return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
+
+    n_rows, folds = len(contexts), _folds(groups)
+    if n_rows < _FEW_ROWS:
+        return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
+    expected = np.empty_like(targets)
+    for fold in range(FOLDS):
+        (held_out,) = np.nonzero(folds == fold)
+        kept = folds != fold
+        if len(np.unique(groups)) < FOLDS:  # blocks in time: windows beside one share states with it
+            near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, n_rows - 1))
+            kept[near] = False
+        expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
+    return expected
 
 
 def residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.intp]) -> Array:
     """What the base leaves of targets, (B, q, *grid)."""
-    targets = encoder.target_states(windows.states_ahead(rows)).flatten(1, 2)
-    return (targets - encoder.base(encoder.read_contexts(windows, rows))).double().numpy()
+    base = encoder.base(encoder.read_contexts(windows, rows))
+    if not len(encoder.grid):
+        return encoder.truth(windows, rows).reshape(len(rows), -1) - base.double().numpy()
+    return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
 
 
 def table_rows(
@@ -102,10 +159,12 @@ def table_rows(
     """Rows of a table or series to train on; `left` are their residuals if they are known."""
     every = np.arange(len(windows))
     left = residuals_of(encoder, windows, every) if left is None else left
+    codes = residuals.training_codes(left, device)
+    assert isinstance(codes, TrainingCodes)
     return WindowRows(
         groups=torch.as_tensor(windows.groups, device=device),
         overlap=_overlap(encoder),
-        codes=torch.as_tensor(residuals.encode(left), dtype=torch.float32, device=device),
+        codes=codes,
         contexts=encoder.read_contexts(windows, every).to(device),
     )
 
@@ -119,15 +178,11 @@ def field_rows(
     return FieldWindows.of(windows, encoder, (transform.centre_, transform.scale_), device, _overlap(encoder))
 
 
-def _residual_encoder(encoder: WindowEncoder, left: Array) -> SampleEncoder:
-    return SampleEncoder.fit(left, Container("numpy", ("float64",)), Standardize(), None)
-
-
 def _whole(encoder: WindowEncoder, windows: Windows) -> tuple[Array, Array]:
-    """All contexts (n, m) and targets (n, q), standardised."""
+    """All contexts (n, m), standardised, and targets (n, q)."""
     every = np.arange(len(windows))
     contexts = encoder.read_contexts(windows, every).double().numpy()
-    return contexts, encoder.target_states(windows.states_ahead(every)).flatten(1).double().numpy()
+    return contexts, encoder.truth(windows, every).reshape(len(every), -1)
 
 
 def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:

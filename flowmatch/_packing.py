@@ -247,12 +247,13 @@ def rebuild_layout(saved: Mapping[str, Any]) -> Layout:
     columns = (*layout.targets, *layout.known)
     require(all(type(j) is int and 0 <= j < layout.state_shape[0] for j in columns), "layout")
     require(set(layout.cycles) <= set(preprocessing.CYCLES) and isinstance(layout.is_table, bool), "layout")
+    require(len(layout.columns) in (0, layout.state_shape[0]) and type(layout.spacing) in (str, float, int), "layout")
     return layout
 
 
 def _check_window_encoder(encoder: preprocessing.WindowEncoder) -> None:
     """Raise a ValueError if the arrays of a forecaster's encoder do not fit each other."""
-    for count in (encoder.n_lags, encoder.horizon, encoder.n_calendar + 1):
+    for count in (encoder.n_lags, encoder.horizon, encoder.n_calendar + 1, encoder.n_windows):
         require(type(count) is int and count > 0, "windows")
     vectors = (encoder.mean, encoder.scale, encoder.target_mean, encoder.target_scale, encoder.intercept)
     require(all(vector.ndim == 1 for vector in vectors) and len(encoder.mean) > 0, "windows")
@@ -264,3 +265,5 @@ def _check_window_encoder(encoder: preprocessing.WindowEncoder) -> None:
         require(bool(((columns >= 0) & (columns < len(encoder.mean))).all()), "windows")
     shape = (encoder.n_columns, encoder.horizon * len(encoder.target_mean))
     require(encoder.weights.shape == shape and encoder.intercept.shape == shape[1:], "windows")
+    require(all(bool(np.isfinite(values).all()) for values in (*vectors, encoder.weights)), "windows")
+    require(bool((encoder.scale > 0).all()) and bool((encoder.target_scale > 0).all()), "windows")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowmatch._training_data import TrainingData
-from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
+from flowmatch.preprocessing import SampleEncoder, TrainingCodes, WindowEncoder, Windows
 
 KEPT_NUMBERS = 2**26
 """Most numbers of states that are kept on the device; more are read and scaled when they are drawn."""
@@ -38,18 +38,24 @@ class GroupedData(TrainingData):
         """
         n_rows, device = len(self), self.groups.device
         names, place = torch.unique(self.groups, return_inverse=True)
-        n_chosen = round(n_held_out / n_rows * len(names))
+        n_chosen, sizes = round(n_held_out / n_rows * len(names)), torch.bincount(place, minlength=len(names))
+        if int(sizes.max()) * n_held_out <= 0.5 * n_rows:  # the ends of so short trajectories would be no row at all
+            n_chosen = max(1, n_chosen)
         if n_chosen >= 1 and len(names) - n_chosen >= 1:
             chosen = torch.randperm(len(names), generator=generator, device=generator.device)[:n_chosen].to(device)
             held_out = torch.isin(place, chosen)
             kept = ~held_out
         else:
-            sizes = torch.bincount(place, minlength=len(names))
             first = sizes.cumsum(0) - sizes
             since, left = torch.arange(n_rows, device=device) - first[place], sizes[place]
             n_ends = (left * n_held_out / n_rows).round()
             held_out = since >= left - n_ends
             kept = since < left - n_ends - self.overlap
+        if not bool(kept.any()):
+            raise ValueError(
+                f"holding out {n_held_out} of {n_rows} windows leaves none to train on, for each shares states with "
+                f"the {self.overlap} after it: fit to longer trajectories, or with a smaller validation_fraction."
+            )
         shuffled = torch.randperm(int(held_out.sum()), generator=generator, device=generator.device).to(device)
         return kept.nonzero()[:, 0], held_out.nonzero()[:, 0][shuffled]
 
@@ -58,7 +64,7 @@ class GroupedData(TrainingData):
 class WindowRows(GroupedData):
     """Codes and contexts that were computed once, both on the device: tables and series."""
 
-    codes: Tensor
+    codes: TrainingCodes
     contexts: Tensor
 
     def __len__(self) -> int:
@@ -69,13 +75,13 @@ class WindowRows(GroupedData):
         return self.codes.device
 
     def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        return self.codes[rows], self.contexts[rows]
+        return self.codes.draw(rows, generator), self.contexts[rows]
 
     def take(self, rows: Tensor) -> WindowRows:
-        return replace(self, groups=self.groups[rows], codes=self.codes[rows], contexts=self.contexts[rows])
+        return replace(self, groups=self.groups[rows], codes=self.codes.take(rows), contexts=self.contexts[rows])
 
     def tensors(self) -> dict[str, Tensor | None]:
-        return {"codes": self.codes, "contexts": self.contexts}
+        return {**self.codes.tensors(), "contexts": self.contexts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +197,9 @@ class FieldWindows(GroupedData):
 class NoisyContexts(TrainingData):
     """Rows whose contexts are disturbed when they are drawn, while their targets stay the true ones.
 
-    What the base makes of the noise is taken off the codes, so that a network learns to lead disturbed states back: the
-    noise injection of Sanchez-Gonzalez et al. (2020, section 3.2), which keeps rollouts stable.
+    What the base of fields makes of the noise is taken off the codes, so that a network learns to lead disturbed states
+    back: the noise injection of Sanchez-Gonzalez et al. (2020, section 3.2), which keeps rollouts stable. Of tables and
+    series the network's input alone is disturbed, which keeps it from learning rows by heart.
 
     Attributes
     ----------
@@ -227,9 +234,9 @@ class NoisyContexts(TrainingData):
         noise = torch.zeros(len(rows), encoder.n_columns, *encoder.grid.tolist(), device=codes.device)
         drawn = torch.randn(noise[:, :n_lagged].shape, generator=generator, device=codes.device)
         noise[:, :n_lagged] = self.noise * drawn
+        if self.residuals.is_table:
+            return codes, context + noise
         shift = encoder.base(noise) - encoder.base(torch.zeros_like(noise[:1]))
-        if self.residuals.is_table:  # constant columns have no code
-            shift = shift[:, torch.as_tensor(self.residuals.varying, device=shift.device)]
         scale = torch.as_tensor(self.residuals.transform.get_state()["scale_"], dtype=shift.dtype, device=shift.device)
         return codes - shift / scale.reshape(-1, *[1] * len(encoder.grid)), context + noise.flatten(1)
 

@@ -194,6 +194,8 @@ class DistilledFlowMap(StudentMethods, Estimator):
     def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
         options, seed = self._check_parameters(), seed_from(self.random_state)
         teacher, was_fitted = self._teacher_of(X)
+        if sample_weight is not None and hasattr(teacher, "rollout"):
+            raise ValueError("sample_weight was given, but a ConditionalForecaster takes none.")
         if not was_fitted:
             self._check_before_teaching(teacher, X, y)
             weight = {} if sample_weight is None else {"sample_weight": sample_weight}

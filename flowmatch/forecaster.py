@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
 
 from flowmatch import metrics, preprocessing
 from flowmatch._announce import announce_forecaster
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_count, check_number
-from flowmatch._ensembles import Ensemble
+from flowmatch._ensembles import ensemble_of
 from flowmatch._forecast_inputs import Layout, layout_of_pairs, layout_of_trajectories
 from flowmatch._forecast_parameters import boundaries_of, check_forecast_parameters, read_pairs
-from flowmatch._forecast_training import field_rows, fit_fields, fit_table, new_encoder, table_rows
-from flowmatch._parameters import NetworkFactory, resolve_components, resolve_network, resolve_source
-from flowmatch._schedule import Schedule, schedule_of_forecasts
+from flowmatch._forecast_training import fit_base, new_encoder, training_rows
+from flowmatch._parameters import NetworkFactory, resolve_components, resolve_network
+from flowmatch._schedule import Schedule, mlp_of_forecasts, options_of_forecasts, schedule_of_forecasts
 from flowmatch._training_data import TrainingData
 from flowmatch._validation import generator_on, resolve_device, seed_from
 from flowmatch._window_data import NoisyContexts
@@ -40,20 +39,23 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
     al., 2023; its like for next states, with diffusion: Kohl et al., 2023). Its draws give means, quantiles and
     intervals, and rolled on they are an ensemble of trajectories.
 
-    What is learned is what a simple forecast leaves (``target="residual"``): the change of a field from its last state,
-    the error of a ridge regression for series and tables, scaled by its own spread.
+    What is learned is what a simple forecast leaves, scaled by its own spread: the change of a field from its last
+    state, the error of a ridge regression for columns of series and tables that one predicts well. Columns of series
+    and tables go through their own distribution, so that zeros, steps and bounds come back as such.
 
     Parameters
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
-        "auto" takes an `flowmatch.networks.MLP` for tables and series and a `flowmatch.networks.UNet` for fields, which
-        reads the context beside the noise. A factory is called as in `FlowMatchingGenerator`.
+        "auto" takes an `flowmatch.networks.MLP` for tables and series, the smaller and the more regularised the fewer
+        windows there are, and a `flowmatch.networks.UNet` for fields, which reads the context beside the noise. A
+        factory is called as in `FlowMatchingGenerator`.
     n_lags : int, default=1
         States in a context.
     horizon : int, default=1
         States that are forecast at once, jointly. Rollouts go on from there.
-    target : {"residual", "state"}, default="residual"
-        What the flow learns: what the simple forecast leaves, or the state itself.
+    target : {"auto", "residual", "state"}, default="auto"
+        What the flow learns: what a simple forecast leaves, or the state itself. "auto" takes the residual of fields,
+        and of those columns of tables and series that the regression predicts to half their standard deviation.
     boundary : {"auto", "periodic", "wall"} or sequence of the last two, default="auto"
         What lies beyond the edge of a field, for all axes or for each: the opposite side, or nothing. "auto" looks at
         the training states: across a periodic border they differ no more than between neighbours. Reaches the networks
@@ -79,8 +81,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         Peak learning rate. None takes 0.001 for tables and series and 0.004 for fields.
     training : TrainingOptions or None, default=None
         What else there is to tune about training. What is held out for validation are whole trajectories, or the ends
-        of them where there are few. None stands for ``TrainingOptions()`` for fields, and for series and tables holds
-        out a fifth to stop early.
+        of them where there are few. None stands for ``TrainingOptions()``; tables and series get ``weight_decay=0.1``,
+        and from 200 windows on ``early_stopping=True`` with 15 % held out.
     solver : str, default="auto"
         As in `FlowMatchingGenerator`; "auto" takes "midpoint". Euler's method loses spread: see `docs/forecasting.md`.
     n_steps : int or None, default=None
@@ -143,7 +145,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         *,
         n_lags=1,
         horizon=1,
-        target="residual",
+        target="auto",
         boundary="auto",
         exogenous_columns=None,
         known_columns=None,
@@ -233,15 +235,14 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         if fresh:
             self.boundary_ = boundaries_of(self.boundary, windows)
             encoder = new_encoder(self._layout, windows)
-            if self._layout.grid:
-                self._encoder = fit_fields(encoder, windows, self.target)
-            else:
-                self._encoder, left = fit_table(encoder, windows, self.target)
+            self._encoder, left = fit_base(encoder, windows, self.target)
             self._conditions, self.preprocessing_ = encoder, self._encoder.transform
+        if self.training is None and not self._layout.grid:
+            components = replace(components, options=options_of_forecasts(self._window_encoder.n_windows))
         self._freeze_parameters(fresh=fresh)
         if fresh:
-            self._announce(windows, components)
-        data = self._rows(windows, left, resolve_device(self.device))
+            announce_forecaster(self, windows, components)
+        data = training_rows(self._window_encoder, self._encoder, windows, resolve_device(self.device), left)
         some = torch.arange(min(len(data), 4096), device=data.device)
         self._train(data, lambda: data.draw(some)[0].cpu().numpy(), components, fresh=fresh)
 
@@ -253,20 +254,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
                 self._set_layout(layout_of_trajectories(trajectories, self), trajectories.columns)
             return self._layout.windows_of(trajectories)
         contexts, targets = read_pairs(self, X, y, reset=fresh)
-        known = self if fresh else self._layout
-        layout = layout_of_pairs(contexts.shape, targets.shape, int(known.n_lags), int(known.horizon))
         if fresh:
-            if self.exogenous_columns is not None or self.known_columns is not None:
-                raise ValueError(
-                    "exogenous_columns and known_columns are for trajectories: call fit(X); in pairs, X may hold other "
-                    "columns than y as it is."
-                )
-            self._set_layout(layout)
-        elif (layout.state_shape, layout.forecast_shape) != (self._layout.state_shape, self._layout.forecast_shape):
-            raise ValueError(
-                f"X and y hold states of shapes {layout.state_shape} and {layout.forecast_shape}, but the model was "
-                f"fitted to {self._layout.state_shape} and {self._layout.forecast_shape}."
-            )
+            self._set_layout(layout_of_pairs(contexts.shape, targets.shape, int(self.n_lags), int(self.horizon)))
         return self._layout.windows_of_pairs(contexts, targets)
 
     def _set_layout(self, layout: Layout, columns: tuple[Any, ...] = ()) -> None:
@@ -278,26 +267,16 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
             self.feature_names_in_ = np.asarray(columns, dtype=object)
 
     def _network_factory(self) -> NetworkFactory:
-        """The network; those chosen by name are told what lies beyond the edges."""
+        """The network; those chosen by name are told what lies beyond the edges, or how much there is to learn from."""
         factory = resolve_network(self._as_fitted)
         if isinstance(factory, AutoNetwork):
-            factory = factory.choose(self._encoder.code_shape)
-        named = isinstance(self._as_fitted.network, str)
-        if named and isinstance(factory, UNet):
+            factory = UNet() if self._layout.grid else mlp_of_forecasts(self._window_encoder.n_windows)
+        if isinstance(factory, UNet) and isinstance(self._as_fitted.network, str):
             factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in self.boundary_))
         return factory
 
     def _schedule(self, n_rows: int) -> Schedule:
-        return schedule_of_forecasts(self, self._encoder.code_shape, n_rows)
-
-    def _rows(
-        self, windows: preprocessing.Windows, left: NDArray[np.float64] | None, device: torch.device
-    ) -> TrainingData:
-        """Windows as rows to train on."""
-        encoder = self._window_encoder
-        if self._layout.grid:
-            return field_rows(encoder, self._encoder, windows, device)
-        return table_rows(encoder, self._encoder, windows, left, device)
+        return schedule_of_forecasts(self, self._encoder.code_shape, n_rows, self._window_encoder.n_windows)
 
     def _disturbed(self, data: TrainingData) -> TrainingData:
         """The rows to train on, with noise on their contexts if that is wanted."""
@@ -390,7 +369,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         random_state : int, RandomState or None, default=None
             Seeds the draws; None gives others at every call.
         n_steps, solver : optional
-            Of the integration of the flow, in place of the estimator's own.
+            In place of the estimator's own.
         batch_size : int, optional
             Draws carried together; with the fixed-step solvers the result does not depend on it.
 
@@ -401,7 +380,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
         windows, _ = self._contexts(X, future, self._layout.horizon)
-        ensemble = self._ensemble(n_steps, solver, batch_size)
+        ensemble = ensemble_of(self, n_steps, solver, batch_size)
         generator = generator_on(self._fitted_device, seed_from(random_state))
         drawn = [self._as_forecasts(part) for _, part in ensemble.draw(windows, n_samples, generator)]
         return np.concatenate(drawn, axis=1)
@@ -455,7 +434,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         def calendar(step: int) -> NDArray[np.float64]:
             return windows.calendar if times is None else layout.calendar_ahead(times, step)
 
-        states = self._ensemble().roll(windows, n_steps, n_samples, generator, calendar)
+        states = ensemble_of(self).roll(windows, n_steps, n_samples, generator, calendar)
         return self._in_own_dtype(states.reshape(n_samples, len(windows), n_steps, *layout.forecast_shape))
 
     # -- scores -------------------------------------------------------------------------------------------------------
@@ -477,10 +456,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         """
         check_is_fitted(self)
         windows = self._read_windows(X, y, fresh=False)
-        truth, parts = self._truth(windows), []
-        for _, members in self._seeded_draws(windows):
-            parts.append(members.mean(axis=0))
-        mean = np.concatenate(parts)
+        truth = self._window_encoder.truth(windows)
+        mean = np.concatenate([members.mean(axis=0) for _, members in self._seeded_draws(windows)])
         multioutput = "uniform_average" if self._layout.is_table else "variance_weighted"
         n = len(windows)
         return float(
@@ -523,7 +500,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         """Rows like those of `fit`, checked and encoded as there."""
         if sample_weight is not None:
             raise ValueError("a ConditionalForecaster takes no sample_weight.")
-        return self._rows(self._read_windows(X, y, fresh=False), None, self._fitted_device)
+        windows = self._read_windows(X, y, fresh=False)
+        return training_rows(self._window_encoder, self._encoder, windows, self._fitted_device)
 
     def _own_data(self, n_samples: int, seed: int, *, with_samples: bool) -> TrainingData:
         raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
@@ -535,27 +513,11 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
             X = validate_data(self, X, reset=False, dtype=np.float64)
         return self._layout.windows_of_contexts(X, future, n_steps)
 
-    def _ensemble(
-        self, n_steps: int | None = None, solver: str | None = None, batch_size: int | None = None
-    ) -> Ensemble:
-        steps, method = self._steps_and_solver(n_steps, solver)
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
-        source, scale = resolve_source(self._as_fitted), self._source_scale
-
-        def carry(noise: Tensor, condition: Tensor) -> Tensor:
-            return self._integrate(noise, condition, n_steps=steps, solver=method, batch_size=batch_size)
-
-        def draw_noise(n: int, generator: torch.Generator) -> Tensor:
-            return source.draw(n, scale, generator)
-
-        return Ensemble(self._window_encoder, self._encoder, carry, draw_noise, self._fitted_device)
-
     def _seeded_draws(self, windows: preprocessing.Windows) -> Any:
         """Blocks of windows, and the draws (n_samples, B, *sample_shape_) behind predictions for them."""
         generator = generator_on(self._fitted_device, PREDICTION_SEED)
         n_samples = check_count("n_samples", self.n_samples, 2)
-        for rows, members in self._ensemble().draw(windows, n_samples, generator, shared=True):
+        for rows, members in ensemble_of(self).draw(windows, n_samples, generator, shared=True):
             yield rows, self._as_forecasts(members)
 
     def _summary(self, X: Any, future: Any, summarise: Any, *, rows_first: bool = True) -> NDArray[Any]:
@@ -569,20 +531,13 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         """The mean of a score over windows, block by block."""
         check_is_fitted(self)
         windows = self._read_windows(X, y, fresh=False)
-        truth, total = self._truth(windows), 0.0
-        ensemble = self._ensemble()
+        truth, total = self._window_encoder.truth(windows).reshape(len(windows), *self.sample_shape_), 0.0
+        ensemble = ensemble_of(self)
         generator = generator_on(self._fitted_device, PREDICTION_SEED)
         for rows, members in ensemble.draw(windows, check_count("n_samples", self.n_samples, 2), generator):
             known = truth[rows]
             total += score(known, self._as_forecasts(members).reshape(-1, *known.shape)) * len(known)
         return total / len(windows)
-
-    def _truth(self, windows: preprocessing.Windows) -> NDArray[np.float64]:
-        """The targets (n, *sample_shape_) of windows."""
-        states = windows.states_ahead(np.arange(len(windows)))
-        targets = self._layout.targets
-        states = states[:, :, list(targets)] if targets else states
-        return states.reshape(len(windows), *self.sample_shape_)
 
     def _as_forecasts(self, members: NDArray[np.float64]) -> NDArray[Any]:
         """Members (n_samples, B, horizon, n_targets, *grid) in the shape that users get."""
@@ -592,10 +547,6 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         """Single precision for data that came in it."""
         single = self._window_encoder.container.dtypes[0] in ("float32", "float16", "bfloat16")
         return values.astype(np.float32) if single else values
-
-    def _announce(self, windows: preprocessing.Windows, components: Any) -> None:
-        """Say what was picked, and warn where quality must suffer."""
-        announce_forecaster(self, windows, components)
 
     # -- scikit-learn -------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ from flowmatch.distillation import CorrectedVelocity, TeacherVelocity
 from flowmatch.distilled import DistilledFlowMap
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.preprocessing.calendar import HARMONICS
 
 FORMAT_VERSION = 2
 ESTIMATORS: dict[str, type[Estimator]] = {
@@ -364,6 +365,7 @@ def _set_layout(estimator: ConditionalForecaster, saved: Mapping[str, Any]) -> N
     require(tuple(encoder.targets.tolist()) == layout.targets, "layout")
     require(tuple(encoder.known.tolist()) == layout.known, "layout")
     require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
+    require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
     names, boundary = saved["fitted"]["feature_names_in_"], saved["boundary"]
     require(isinstance(names, list) and len(names) in (0, layout.state_shape[0]), "feature_names_in_")
     require(len(boundary) == len(layout.grid) and set(boundary) <= {"periodic", "wall"}, "boundary")

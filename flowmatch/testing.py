@@ -2,9 +2,10 @@
 
 Run them on your own subclass or configuration::
 
-    from flowmatch.testing import check_distilled_flow_map, check_flow_detector, check_flow_generator
+    from flowmatch.testing import check_distilled_flow_map, check_flow_detector, check_flow_generator, check_forecaster
 
     check_flow_generator(MyGenerator(max_iter=20))
+    check_forecaster(MyForecaster(max_iter=20))
     check_flow_detector(MyDetector(max_iter=20))
     check_distilled_flow_map(DistilledFlowMap(MyGenerator(max_iter=20), max_iter=20))
 
@@ -41,6 +42,17 @@ def check_flow_generator(estimator: Any) -> list[str]:
     return _run(GENERATOR_CHECKS, estimator)
 
 
+def check_forecaster(estimator: Any) -> list[str]:
+    """Run all forecaster checks on an estimator and return their names.
+
+    Parameters
+    ----------
+    estimator : ConditionalForecaster, or an object like it such as a student of one
+        Unfitted, set up to train for a few steps, on windows of at most 20 states of series of two variables.
+    """
+    return _run(FORECASTER_CHECKS, estimator)
+
+
 def check_flow_detector(estimator: Any) -> list[str]:
     """Run all detector checks on an estimator and return their names.
 
@@ -68,9 +80,7 @@ def check_distilled_flow_map(estimator: Any) -> list[str]:
 
 def check_fit_is_reproducible(estimator: Any) -> None:
     """Fits with one seed end with the same weights, with another seed with others."""
-    weights = [_weights(_fit(estimator, random_state=seed)) for seed in (0, 0, 1)]
-    assert_array_equal(weights[0], weights[1], "two fits with one random_state differ")
-    assert not np.array_equal(weights[0], weights[2]), "another random_state gave the same fit"
+    _check_seeds_decide([_weights(_fit(estimator, random_state=seed)) for seed in (0, 0, 1)])
 
 
 def check_global_random_states_are_untouched(estimator: Any) -> None:
@@ -181,6 +191,113 @@ GENERATOR_CHECKS: tuple[Check, ...] = (
     check_rows_are_independent,
     check_codes_lead_back,
     check_failed_fit_changes_nothing,
+)
+
+
+# -- forecasters ------------------------------------------------------------------------------------------------------
+
+
+def check_forecaster_fit_is_reproducible(estimator: Any) -> None:
+    """Fits with one seed end with the same weights, with another seed with others."""
+    _check_seeds_decide([_weights(_fit_walks(estimator, random_state=seed)) for seed in (0, 0, 1)])
+
+
+def check_forecasts_are_reproducible(estimator: Any) -> None:
+    """Predictions are the same at every call, draws with one seed are, and the batch size changes nothing."""
+    fitted, X = _fit_walks(estimator), _histories()
+    for method in (fitted.predict, fitted.predict_interval):
+        assert_array_equal(method(X), method(X), f"{method.__name__} gave other forecasts when it was called again")
+    for draw in (lambda seed: fitted.sample(X, 3, seed), lambda seed: fitted.rollout(X, 3, 3, seed)):
+        first = draw(1)
+        assert_array_equal(first, draw(1), "the same seed gave other forecasts")
+        assert not np.array_equal(first, draw(2)), "another seed gave the same forecasts"
+        assert not np.array_equal(draw(None), draw(None)), "random_state=None gave the same forecasts twice"
+    batches = fitted.sample(X, 3, 1, batch_size=2)
+    assert_allclose(fitted.sample(X, 3, 1), batches, rtol=1e-4, atol=1e-4, err_msg="batch_size")
+
+
+def check_forecasts_leave_random_states_alone(estimator: Any) -> None:
+    """Neither numpy's nor torch's global generator moves, in any method."""
+    before, X = _global_states(), _histories()
+    for random_state in (None, 0):
+        fitted = _fit_walks(estimator, random_state=random_state)
+        fitted.predict_interval(X)
+        fitted.sample(X, 2, random_state)
+        fitted.rollout(X, 2, 2, random_state)
+        fitted.crps(_walks())
+    for name, state, after in zip(("numpy", "torch"), before, _global_states(), strict=True):
+        assert_array_equal(state, after, f"{name}'s global random state changed")
+
+
+def check_failed_forecaster_fit_changes_nothing(estimator: Any) -> None:
+    """Bad trajectories raise a ValueError and leave the fitted estimator as it was."""
+    walks, X = _walks(), _histories()
+    fitted = _fit_walks(estimator)
+    before = fitted.predict(X)
+    bad = walks.copy()
+    bad[2, 5, 1] = np.nan
+    for trajectories in (bad, [walks[0], walks[1, :, :1]], [walks[0], walks[1, :0]], walks[:, :, 0] * 1j):
+        try:
+            fitted.fit(trajectories)
+        except ValueError:
+            continue
+        raise AssertionError("bad trajectories were accepted")
+    assert_array_equal(before, fitted.predict(X), "a failed fit changed the estimator")
+
+
+def check_forecaster_copies_are_equal(estimator: Any) -> None:
+    """A clone refits alike; a pickle and a file give the same predictions and rollouts."""
+    fitted, X = _fit_walks(estimator), _histories()
+    for name, other in _copies(fitted, _walks()).items():
+        assert_array_equal(fitted.predict(X), other.predict(X), f"{name}: predictions differ")
+        assert_array_equal(fitted.rollout(X, 3, 2, 0), other.rollout(X, 3, 2, 0), f"{name}: rollouts differ")
+
+
+def check_forecasts_are_independent(estimator: Any) -> None:
+    """A context's prediction and intervals do not depend on the contexts beside it."""
+    fitted, X = _fit_walks(estimator), _histories()
+    for method in (fitted.predict, lambda X: np.moveaxis(fitted.predict_interval(X), 0, 1)):
+        together = method(X)
+        alone = np.concatenate([method(X[i : i + 1]) for i in range(len(X))])
+        for other in (alone, method(X[::-1])[::-1]):
+            assert_allclose(together, other, rtol=1e-4, atol=1e-4, err_msg="forecasts depend on the contexts beside")
+
+
+def check_quantiles_never_cross(estimator: Any) -> None:
+    """Quantiles rise with their level, the mean is inside their range, and wide intervals hold narrow ones."""
+    fitted, X = _fit_walks(estimator), _histories()
+    quantiles = fitted.predict_quantiles(X, np.linspace(0, 1, 11))
+    assert quantiles.shape == (11, *fitted.predict(X).shape), f"quantiles have the shape {quantiles.shape}"
+    assert (np.diff(quantiles, axis=0) >= 0).all(), "quantiles cross"
+    assert (quantiles[-1] > quantiles[0]).all(), "the quantiles are all equal"
+    mean, room = fitted.predict(X), 1e-6 * np.abs(quantiles).max()
+    inside = (mean >= quantiles[0] - room) & (mean <= quantiles[-1] + room)
+    assert inside.all(), "the mean is outside the range of the draws"
+    assert_allclose(fitted.predict_interval(X, 0.8), quantiles[[1, 9]], rtol=1e-6, err_msg="intervals are no quantiles")
+
+
+def check_rollouts_go_on_from_samples(estimator: Any) -> None:
+    """A rollout begins with a sample, goes on for as long as asked, and its members part."""
+    fitted, X = _fit_walks(estimator), _histories()
+    states, first = fitted.rollout(X, 4, 3, 0), fitted.sample(X, 3, 0)
+    assert states.shape == (3, len(X), 4, 2), f"a rollout has the shape {states.shape}"
+    assert np.isfinite(states).all(), "a rollout is not finite"
+    n_first = min(4, first.size // states[:, :, 0].size)
+    assert_allclose(
+        states[:, :, :n_first], first.reshape(3, len(X), -1, 2)[:, :, :4], err_msg="begins with other states"
+    )
+    assert (states.std(axis=0) > 0).all(), "members of a rollout are equal"
+
+
+FORECASTER_CHECKS: tuple[Check, ...] = (
+    check_forecaster_fit_is_reproducible,
+    check_forecasts_are_reproducible,
+    check_forecasts_leave_random_states_alone,
+    check_failed_forecaster_fit_changes_nothing,
+    check_forecaster_copies_are_equal,
+    check_forecasts_are_independent,
+    check_quantiles_never_cross,
+    check_rollouts_go_on_from_samples,
 )
 
 
@@ -353,6 +470,26 @@ def _fit(estimator: Any, X: Any = None, random_state: int | None = 0) -> Any:
     return clone(estimator).set_params(random_state=random_state).fit(data if X is None else X, y)
 
 
+def _walks() -> NDArray[np.float64]:
+    """Random walks (6, 20, 2) of two variables."""
+    return np.random.default_rng(0).normal(size=(6, 20, 2)).cumsum(axis=1)
+
+
+def _histories() -> list[NDArray[np.float64]]:
+    """What has been seen of five of them, in unequal lengths."""
+    return [walk[: 20 - i] for i, walk in enumerate(_walks()[:5])]
+
+
+def _fit_walks(estimator: Any, random_state: int | None = 0) -> Any:
+    return clone(estimator).set_params(random_state=random_state).fit(_walks())
+
+
+def _check_seeds_decide(weights: list[NDArray[Any]]) -> None:
+    """Weights of two fits with one seed and of a third one with another."""
+    assert_array_equal(weights[0], weights[1], "two fits with one random_state differ")
+    assert not np.array_equal(weights[0], weights[2]), "another random_state gave the same fit"
+
+
 def _fit_normal(estimator: Any, X: Any = None, **arguments: Any) -> Any:
     """Fit to rows that have no classes."""
     return clone(estimator).set_params(random_state=0).fit(_data()[0] if X is None else X, **arguments)
@@ -372,9 +509,9 @@ def _global_states() -> tuple[NDArray[Any], NDArray[Any]]:
     return np.append(block, used), torch.get_rng_state().numpy()
 
 
-def _copies(fitted: Any) -> dict[str, Any]:
+def _copies(fitted: Any, *data: Any) -> dict[str, Any]:
     """A refitted clone, a pickle, and a file if the class is the library's own."""
-    copies = {"clone": clone(fitted).fit(*_data()), "pickle": pickle.loads(pickle.dumps(fitted))}
+    copies = {"clone": clone(fitted).fit(*(data or _data())), "pickle": pickle.loads(pickle.dumps(fitted))}
     if type(fitted).__module__.startswith("flowmatch."):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"

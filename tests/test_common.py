@@ -8,16 +8,25 @@ import sklearn
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
-from flowmatch import MLP, DistilledFlowMap, FlowAnomalyDetector, FlowMatchingGenerator, TrainingOptions
+from flowmatch import (
+    MLP,
+    ConditionalForecaster,
+    DistilledFlowMap,
+    FlowAnomalyDetector,
+    FlowMatchingGenerator,
+    TrainingOptions,
+)
 from flowmatch.anomaly import SCORES
 from flowmatch.testing import (
     DETECTOR_CHECKS,
     DISTILLED_CHECKS,
+    FORECASTER_CHECKS,
     GENERATOR_CHECKS,
     check_any_number_of_steps_works,
     check_distilled_flow_map,
     check_flow_detector,
     check_flow_generator,
+    check_forecaster,
     check_teacher_is_left_alone,
 )
 
@@ -48,6 +57,19 @@ STUDENTS = {
     "lagrangian": DistilledFlowMap(FlowMatchingGenerator(**TINY), "lagrangian", max_iter=3, ema_target=True),
     "mean flow": DistilledFlowMap(FlowMatchingGenerator(objective="mean_flow", **TINY), max_iter=3, n_pairs=50),
 }
+FORECASTERS = {
+    "defaults": ConditionalForecaster(n_samples=10, **TINY),
+    "residual, early stopping": ConditionalForecaster(
+        target="residual", training=TrainingOptions(early_stopping=True, validation_fraction=0.3), n_samples=10, **TINY
+    ),
+    "noise, euler": ConditionalForecaster(context_noise=0.1, solver="euler", n_samples=9, **TINY),
+}
+FORECASTING_STUDENT = DistilledFlowMap(ConditionalForecaster(n_samples=10, **TINY), max_iter=3, n_pairs=50)
+WINDOWED = {
+    **FORECASTERS,
+    "windows": ConditionalForecaster(n_lags=3, horizon=2, n_samples=10, **TINY),
+    "student": FORECASTING_STUDENT,
+}
 DETECTORS = {
     "combined": FlowAnomalyDetector(n_folds=1, **TINY),
     "one_step, folds": FlowAnomalyDetector(score="one_step", n_folds=2, **TINY),
@@ -68,14 +90,25 @@ EVERY_DETECTOR = pytest.mark.parametrize(
     + [pytest.param(detector, id=name, marks=pytest.mark.slow) for name, detector in SLOW_DETECTORS.items()],
 )
 FEW_HELD_OUT = pytest.mark.filterwarnings("ignore:.* held-out rows cannot promise:UserWarning")
-N_CHECKS = {(1, 9): {"FlowMatchingGenerator": 48, "FlowAnomalyDetector": 54, "DistilledFlowMap": 48}}
+N_CHECKS = {
+    (1, 9): {
+        "FlowMatchingGenerator": 48,
+        "ConditionalForecaster": 52,
+        "FlowAnomalyDetector": 54,
+        "DistilledFlowMap": 48,
+    }
+}
 """How many checks scikit-learn of a version runs: fewer would mean that some were lost."""
 
 
-def assert_the_battery_passes(estimator):
+def run_the_battery(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(estimator, on_skip=None, on_fail=None)
+        return check_estimator(estimator, on_skip=None, on_fail=None)
+
+
+def assert_the_battery_passes(estimator):
+    results = run_the_battery(estimator)
     failed = [(r["check_name"], repr(r["exception"])[:300]) for r in results if r["status"] == "failed"]
     assert failed == []
     assert {r["status"] for r in results} <= {"passed", "skipped"}
@@ -105,6 +138,24 @@ def test_scikit_learns_battery_passes_whole_for_students(name):
     assert_the_battery_passes(STUDENTS[name])
 
 
+@pytest.mark.parametrize(
+    "name", [name if name == "defaults" else pytest.param(name, marks=pytest.mark.slow) for name in FORECASTERS]
+)
+def test_scikit_learns_battery_passes_whole_for_forecasters(name):
+    assert_the_battery_passes(FORECASTERS[name])
+
+
+@pytest.mark.slow
+def test_scikit_learns_battery_passes_for_students_of_forecasters_but_for_weights():
+    """A student's `fit` has a `sample_weight`, which forecasters refuse by name."""
+    results = run_the_battery(FORECASTING_STUDENT)
+    failed = [r for r in results if r["status"] == "failed"]
+    assert {"sample_weight" in r["check_name"] for r in failed} == {True}
+    reasons = [repr(r["exception"]) + repr(r["exception"].__context__) for r in failed]  # some are wrapped
+    assert {"a ConditionalForecaster takes none" in reason for reason in reasons} == {True}
+    assert len(results) - len(failed) >= N_CHECKS[1, 9]["ConditionalForecaster"]
+
+
 @EVERY_DETECTOR
 def test_scikit_learns_battery_passes_whole_for_detectors(detector):
     assert_the_battery_passes(detector)
@@ -132,6 +183,13 @@ def test_our_checks_pass_for_students(name, check):
     check(STUDENTS[name])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.parametrize("check", FORECASTER_CHECKS, ids=lambda check: check.__name__)
+def test_our_checks_pass_for_forecasters(name, check):
+    check(WINDOWED[name])
+
+
 @FEW_HELD_OUT
 @EVERY_DETECTOR
 @pytest.mark.parametrize("check", DETECTOR_CHECKS, ids=lambda check: check.__name__)
@@ -151,10 +209,15 @@ class MyDetector(FlowAnomalyDetector):
     """A user's subclass, with the parent's parameters."""
 
 
+class MyForecaster(ConditionalForecaster):
+    """A user's subclass, with the parent's parameters."""
+
+
 @FEW_HELD_OUT
 def test_our_checks_run_on_users_subclasses():
     assert len(check_flow_generator(Mine(**SMALL))) == len(GENERATOR_CHECKS)
     assert len(check_distilled_flow_map(MyStudent(Mine(**TINY), max_iter=3, n_pairs=50))) == len(DISTILLED_CHECKS)
+    assert len(check_forecaster(MyForecaster(n_lags=3, horizon=2, n_samples=4, **TINY))) == len(FORECASTER_CHECKS)
     assert len(check_flow_detector(MyDetector(score="one_step", n_folds=1, **TINY))) == len(DETECTOR_CHECKS)
 
 
@@ -280,3 +343,73 @@ class Restless(DistilledFlowMap):
 def test_each_check_of_students_can_fail(check, broken, message):
     with pytest.raises(AssertionError, match=message):
         check(broken(FlowMatchingGenerator(**TINY), max_iter=3, n_pairs=50))
+
+
+class Trembling(ConditionalForecaster):
+    def fit(self, X, y=None):
+        return super().fit(X + 1e-3 * np.random.default_rng().normal(size=np.shape(X)), y)
+
+
+class Moody(ConditionalForecaster):
+    def predict(self, X, *, future=None):
+        return super().predict(X, future=future) + np.random.default_rng().normal()
+
+
+class Meddling(ConditionalForecaster):
+    def crps(self, X, y=None):
+        return super().crps(X, y) + np.random.rand()
+
+
+class Patching(ConditionalForecaster):
+    def fit(self, X, y=None):
+        return super().fit(np.nan_to_num(X), y)
+
+
+class Oblivious(ConditionalForecaster):
+    def __getstate__(self):
+        state = super().__getstate__()
+        return {**state, "n_samples": 5} if "network_" in state else state
+
+
+class Sociable(ConditionalForecaster):
+    def predict(self, X, *, future=None):
+        found = super().predict(X, future=future)
+        return found - found.mean(axis=0)
+
+
+class Crossing(ConditionalForecaster):
+    def predict_quantiles(self, X, quantiles=(0.05, 0.5, 0.95), *, future=None):
+        return super().predict_quantiles(X, quantiles, future=future)[::-1]
+
+
+class Sleeping(ConditionalForecaster):
+    def rollout(self, X, n_steps, n_samples=1, random_state=None, *, future=None):
+        states = super().rollout(X, n_steps, n_samples, random_state, future=future)
+        states[:, :, 1:] = states[:, :, 1:].mean(axis=0)
+        return states
+
+
+@pytest.mark.parametrize(
+    ("check", "broken", "message"),
+    [
+        *zip(
+            FORECASTER_CHECKS,
+            (Trembling, Moody, Meddling, Patching, Oblivious, Sociable, Crossing, Sleeping),
+            (
+                "two fits with one random_state differ",
+                "predict gave other forecasts",
+                "numpy's global random state changed",
+                "bad trajectories were accepted",
+                "pickle: predictions differ",
+                "forecasts depend on the contexts beside",
+                "quantiles cross",
+                "members of a rollout are equal",
+            ),
+            strict=True,
+        )
+    ],
+    ids=[check.__name__ for check in FORECASTER_CHECKS],
+)
+def test_each_check_of_forecasters_can_fail(check, broken, message):
+    with pytest.raises(AssertionError, match=message):
+        check(broken(n_samples=4, **TINY))

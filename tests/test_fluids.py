@@ -24,7 +24,7 @@ SMALL = {
     "ns velocity": (make_navier_stokes, {"n_points": 16, "warmup": 0.5, "fields": "velocity"}, (2, 16, 16)),
     "gas": (make_compressible_navier_stokes, {"n_points": 16, "warmup": 0.1, "viscosity": 2e-3}, (4, 16, 16)),
     "rt 2-D": (make_rayleigh_taylor, {"n_points": 16, "n_dims": 2, "warmup": 0.2}, (3, 16, 16)),
-    "rt 3-D": (make_rayleigh_taylor, {"n_points": 16, "warmup": 0.1}, (4, 16, 16, 16)),
+    "rt 3-D": (make_rayleigh_taylor, {"n_points": 16, "warmup": 0.1, "steps_per_frame": 2}, (4, 16, 16, 16)),
 }
 
 
@@ -43,7 +43,7 @@ def test_trajectories_have_channels_before_space_and_come_by_seed(name):
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-@pytest.mark.parametrize("name", ["ks 1-D", "ks 2-D", "ns velocity", "gas", "rt 3-D"])
+@pytest.mark.parametrize("name", ["ks 1-D", "ks 2-D", "ns velocity", "gas", "rt 2-D"])
 def test_a_coarse_observation_is_part_of_the_full_one(name):
     make, options, shape = SMALL[name]
     full, coarse = (make(1, 2, random_state=0, observe_every=every, **options) for every in (1, 4))
@@ -89,16 +89,17 @@ def test_the_body_force_drives_a_flow_along_x():
         1,
         1,
         n_points=16,
-        viscosity=0.5,
+        viscosity=1.0,
         forcing_waves=2,
-        warmup=36,
+        warmup=20,
+        steps_per_frame=6,
         frame_interval=1.0,
         fields="velocity",
         dtype=float,
         random_state=0,
     )
     y = 2 * np.pi * np.arange(16)[:, None] / 16
-    np.testing.assert_allclose(velocity[0, 0, 0], np.sin(2 * y) / (0.05 + 0.5 * 4) + np.zeros(16), atol=1e-7)
+    np.testing.assert_allclose(velocity[0, 0, 0], np.sin(2 * y) / (0.05 + 4) + np.zeros(16), atol=1e-7)
     np.testing.assert_allclose(velocity[0, 0, 1], 0, atol=1e-7)
 
 
@@ -123,7 +124,7 @@ def test_slices_are_planes_across_y_trajectory_by_trajectory():
 
 
 def test_without_noise_the_next_state_is_the_deterministic_frame():
-    frames = make_kuramoto_sivashinsky(3, 2, n_points=32, length=30.0, dtype=float, random_state=0)
+    frames = make_kuramoto_sivashinsky(3, 2, n_points=32, length=30.0, warmup=9, dtype=float, random_state=0)
     samples = sample_next_kuramoto_sivashinsky(frames[:, 0], 2, noise=0, length=30.0, dtype=float)
     np.testing.assert_allclose(samples, np.stack([frames[:, 1]] * 2), atol=1e-10)
 

@@ -1,9 +1,12 @@
 """The training step, the losses and the solvers on device="meta", where a stray CPU tensor raises."""
 
+import numpy as np
 import pytest
 import torch
+from exact_forecasts import tiny, tiny_fields
 
 from flowmatch import MLP, TrainingOptions
+from flowmatch._window_data import NoisyContexts
 from flowmatch.anomaly import Combined, Denoising, FlowField, Latent, OneStep, Rebuilding, Reconstruction
 from flowmatch.distillation import (
     CorrectedVelocity,
@@ -260,8 +263,6 @@ def test_solvers_and_guidance_stay_on_the_device(method, scale):
 
 
 def test_codes_are_drawn_on_the_device():
-    import numpy as np
-
     transform = QuantileNormal().fit(np.arange(12.0).reshape(6, 2))
     cells = torch.rand(4, 2, device=META)
     assert transform.draw_codes(cells, cells, None).device == META
@@ -333,3 +334,32 @@ def test_reconstruction_stays_on_the_device(shape, noise_on_meta):
         found = Reconstruction().contributions(field, {}, codes, codes.flatten(1))
     assert found.device == META
     assert found.shape == codes.shape
+
+
+@pytest.mark.parametrize(
+    ("forecaster", "shape", "kept"),
+    [
+        (tiny(n_lags=2, horizon=2, known_columns=1), (3, 9, 3), True),
+        (tiny_fields(n_lags=2), (2, 6, 1, 8), False),
+        (tiny_fields(known_columns=1, horizon=2), (2, 6, 3, 8), True),
+    ],
+    ids=["series", "fields that are read", "fields"],
+)
+def test_the_training_step_of_forecasters_stays_on_the_device(forecaster, shape, kept, monkeypatch):
+    if not kept:
+        monkeypatch.setattr("flowmatch._window_data.KEPT_NUMBERS", 0)
+    X = np.random.default_rng(0).normal(size=shape)
+    fitted = forecaster.fit(X)
+    network = fitted.network_.to(META).requires_grad_(True)
+    data = NoisyContexts(fitted._data_of(X, None, None), fitted._conditions, fitted._encoder, 0.1)
+    loss = data.loss_of(objective(fitted._encoder.code_shape))
+    plan = TrainingPlan([loss], len(data), 2, 4, 1e-3, TrainingOptions(), data_device=data.device)
+    run = TrainingRun(network, plan, None, None)
+    if data.device == META:
+        run.advance()
+        assert run.sums.device == META
+    codes, condition = data.draw(torch.arange(3, device=data.device))
+    assert codes.device == condition.device == META
+    losses = loss(network, torch.arange(3, device=data.device), None)
+    assert losses.device == META
+    losses.mean().backward()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from damaged_files import setting, tamper, tensor, without
+from exact_forecasts import tiny, tiny_fields
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from sklearn.base import clone
@@ -512,3 +513,119 @@ def test_the_file_holds_tensors_and_json_only(labelled, path):
     assert text == json.dumps(json.loads(text), sort_keys=True)
     ends = [entry["data_offsets"][1] for name, entry in outer.items() if name != "__metadata__"]
     assert len(content) == 8 + size + max(ends)  # nothing hides behind the tensors
+
+
+# -- forecasters ------------------------------------------------------------------------------------------------------
+
+
+def days(n=40):
+    values = np.random.default_rng(0).normal(size=(n, 3))
+    return pd.DataFrame(values, columns=["load", "price", "heat"], index=pd.date_range("2021-03-01", periods=n))
+
+
+def forecast_inputs(X, model):
+    """What the model may be asked for: the last states of X, and what is known ahead of them."""
+    contexts = [X] if isinstance(X, pd.DataFrame) else X[:, -model.n_lags :] if model.n_lags > 1 else X[:, -1]
+    return contexts, {} if model.known_columns is None else {"future": np.zeros((1, 3, 1))}
+
+
+WALKS, FIELDS = (np.random.default_rng(0).normal(size=shape) for shape in ((4, 9, 2), (3, 6, 1, 8)))
+FORECASTERS = {
+    "series": lambda: (tiny(), WALKS),
+    "windows": lambda: (tiny(n_lags=3, horizon=2), WALKS),
+    "calendar": lambda: (tiny(n_lags=2, known_columns="price"), days()),
+    "state": lambda: (tiny(target="state", calendar=["week", "day"], horizon=2), days()),
+    "named_network": lambda: (tiny_fields(network="unet", max_iter=1, n_samples=2, boundary=("periodic", "wall")), FIELDS.reshape(3, 6, 1, 4, 2)[:2, :4]),
+    "single_precision": lambda: (tiny_fields(n_lags=2, context_noise=0.1, n_samples=2), FIELDS.astype(np.float32)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FORECASTERS)
+def test_a_saved_forecaster_comes_back_whole(case, tmp_path):
+    model, X = FORECASTERS[case]()
+    contexts, known = forecast_inputs(X, model.fit(X))
+    model.save(tmp_path / "a")
+    loaded = flowmatch.load(tmp_path / "a", device="cpu")
+    for other in (loaded, pickle.loads(pickle.dumps(model))):
+        assert_same_values(other.predict(contexts, **known), model.predict(contexts, **known))
+        assert_same_values(other.rollout(contexts, 3, 2, 0, **known), model.rollout(contexts, 3, 2, 0, **known))
+        assert other.crps(X) == model.crps(X)
+        for name in ("state_shape_", "sample_shape_", "boundary_", "calendar_", "n_features_in_", "n_iter_"):
+            assert getattr(other, name) == getattr(model, name)
+            assert type(getattr(other, name)) is type(getattr(model, name))
+        assert vars(other._layout) == vars(model._layout)
+    assert hasattr(loaded, "feature_names_in_") == isinstance(X, pd.DataFrame)
+    params = {name: tuple(value) if isinstance(value, list) else value for name, value in model.get_params().items()}
+    assert loaded.get_params() == params
+    loaded.save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_saved_table_and_a_loaded_one_that_trains_on(path):
+    X, y = table(), table()[:, :2]
+    model = tiny(warm_start=True).fit(X, y)
+    loaded = round_trip(model, path, device="cpu")
+    assert_same_values(loaded.predict(X), model.predict(X))
+    assert loaded.score(X, y) == model.score(X, y)
+    assert_same_values(loaded.fit(X, y).predict(X), model.fit(X, y).predict(X))
+
+
+def test_a_saved_student_of_a_forecaster_comes_back(path):
+    student = flowmatch.DistilledFlowMap(tiny(n_lags=2), max_iter=2, n_pairs=10, random_state=0).fit(WALKS)
+    loaded = round_trip(student, path)
+    assert_same_values(loaded.rollout(WALKS, 3, 2, 0), student.rollout(WALKS, 3, 2, 0))
+    assert isinstance(loaded.estimator, flowmatch.ConditionalForecaster)
+
+
+@pytest.fixture(scope="module")
+def forecasting():
+    return tiny(n_lags=2, horizon=2, known_columns="price").fit(days())
+
+
+FORECAST_DAMAGES = {
+    "no_layout": (without("layout"), "'layout' is missing"),
+    "layout_type": (setting("text", "layout"), "layout|do not fit together"),
+    "layout_lacks_a_field": (without("layout", "known"), "layout"),
+    "layout_knows_more": (setting(1, "layout", "surprise"), "layout"),
+    "lags": (setting(3, "layout", "n_lags"), "layout"),
+    "lags_type": (setting("two", "layout", "n_lags"), "layout"),
+    "horizon": (setting(1, "layout", "horizon"), "layout"),
+    "state_shape": (setting([4], "layout", "state_shape"), "layout"),
+    "state_shape_of_a_field": (setting([3, 8], "layout", "state_shape"), "layout"),
+    "forecast_shape": (setting([3], "layout", "forecast_shape"), "layout"),
+    "targets": (setting([0, 1], "layout", "targets"), "layout"),
+    "targets_beyond": (setting([0, 9], "layout", "targets"), "layout"),
+    "known": (setting([], "layout", "known"), "layout"),
+    "cycles": (setting(["month"], "layout", "cycles"), "layout"),
+    "more_cycles": (setting(["week", "day"], "layout", "cycles"), "layout"),
+    "spacing": (setting([1], "layout", "spacing"), "layout"),
+    "columns": (setting(["load"], "layout", "columns"), "layout"),
+    "table": (setting("yes", "layout", "is_table"), "layout"),
+    "boundary": (setting(["wall"], "boundary"), "boundary"),
+    "boundary_name": (setting(["round"], "boundary"), "boundary"),
+    "no_boundary": (without("boundary"), "'boundary' is missing"),
+    "names": (setting(["a"], "fitted", "feature_names_in_"), "feature_names_in_"),
+    "kind": (setting("LabelEncoder", "conditions", "kind"), "do not fit together|conditions|missing"),
+    "size": (setting(3, "condition_size"), "condition_size"),
+    "n_calendar": (setting({"value": 0}, "conditions", "n_calendar"), "condition_size|windows"),
+    "n_lags_of_the_encoder": (setting({"value": 0}, "conditions", "n_lags"), "condition_size|windows"),
+    "no_weights": (without("conditions", "weights"), "weights"),
+    "mean": (tensor("conditions.mean", torch.ones(2, dtype=torch.float64)), "condition_size|windows"),
+    "scale": (tensor("conditions.scale", torch.ones(2, dtype=torch.float64)), "windows"),
+    "scale_of_zero": (tensor("conditions.scale", torch.zeros(3, dtype=torch.float64)), "windows"),
+    "target_scale": (tensor("conditions.target_scale", torch.ones(1, dtype=torch.float64)), "windows"),
+    "nan": (tensor("conditions.mean", torch.full((3,), torch.nan, dtype=torch.float64)), "windows"),
+    "base": (tensor("conditions.weights", torch.ones((2, 2), dtype=torch.float64)), "windows"),
+    "intercept": (tensor("conditions.intercept", torch.ones(9, dtype=torch.float64)), "windows"),
+    "known_of_the_encoder": (tensor("conditions.known", torch.tensor([7])), "windows"),
+    "targets_of_the_encoder": (tensor("conditions.targets", torch.tensor([0.0, 2.0])), "windows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", FORECAST_DAMAGES)
+def test_a_damaged_forecaster_is_refused(forecasting, path, damage):
+    change, message = FORECAST_DAMAGES[damage]
+    forecasting.save(path)
+    tamper(path, change)
+    with pytest.raises(ValueError, match=message):
+        flowmatch.load(path)

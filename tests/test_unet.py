@@ -5,6 +5,7 @@ import torch
 from grid_networks import normal, shaken, times
 
 from flowmatch.networks import UNet
+from flowmatch.networks.boundaries import MixedConvolution, convolution
 from flowmatch.networks.unet import AttentionBlock
 
 SMALL = {"width": 8, "context_width": 16, "n_time_features": 8}
@@ -157,3 +158,59 @@ def test_every_width_that_is_allowed_works(width):
 def test_bad_parameters_are_named(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         UNet(**bad)((1, 4), 0)
+
+
+# -- axes that end differently ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("boundary", ["zeros", "periodic", "replicate"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (1, 1)])
+@pytest.mark.parametrize("grid", [(6, 5), (4, 6, 5)], ids=str)
+def test_a_mixed_convolution_of_equal_boundaries_is_the_uniform_one(boundary, kernel, stride, grid):
+    uniform = convolution((boundary,) * len(grid))(2, 3, kernel, stride=stride).double()
+    kind = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[len(grid) - 1]
+    mixed = MixedConvolution(kind, (boundary,) * len(grid), 2, 3, kernel, stride).double()
+    mixed.conv.load_state_dict(uniform.state_dict())
+    x = normal(2, 2, *grid)
+    torch.testing.assert_close(mixed(x), uniform(x), rtol=0, atol=1e-14)
+    assert mixed.weight is mixed.conv.weight
+    assert mixed.bias is mixed.conv.bias
+
+
+def test_each_axis_of_a_mixed_convolution_is_padded_in_its_own_way():
+    conv = convolution(("periodic", "zeros", "replicate"))(1, 1, 3).double()
+    with torch.no_grad():
+        conv.weight.fill_(1.0)
+        conv.bias.fill_(0.0)
+    x = normal(1, 1, 4, 5, 6)
+    padded = torch.cat([x[:, :, -1:], x, x[:, :, :1]], dim=2)
+    padded = torch.cat([torch.zeros_like(padded[:, :, :, :1]), padded, torch.zeros_like(padded[:, :, :, :1])], dim=3)
+    padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], dim=4)
+    expected = sum(
+        padded[:, :, i : i + 4, j : j + 5, k : k + 6] for i in range(3) for j in range(3) for k in range(3)
+    )  # fmt: skip
+    torch.testing.assert_close(conv(x), expected)
+
+
+@pytest.mark.parametrize("boundary", [("periodic", "zeros"), ("replicate", "periodic")], ids=str)
+def test_a_network_commutes_with_shifts_along_its_periodic_axes_alone(boundary):
+    network = shaken(UNet(**SMALL, multipliers=(1, 2), boundary=boundary), (2, 8, 12), 2 * 96, context_channels=2)
+    x, t, grid = normal(2, 2, 8, 12), times(2), normal(2, 2, 8, 12, seed=5)
+    whole = network(x, t, grid.flatten(1))
+    for axis, name in zip((2, 3), boundary, strict=True):
+        shifted = network(x.roll(2, axis), t, grid.roll(2, axis).flatten(1))
+        error = (shifted - whole.roll(2, axis)).abs().max().item()
+        assert error < 1e-12 if name == "periodic" else error > 1e-4
+
+
+def test_equal_boundaries_of_all_axes_are_one_boundary():
+    pair = [shaken(UNet(**SMALL, multipliers=(1, 2), boundary=b), (1, 4, 6)) for b in ("periodic", ("periodic",) * 2)]
+    x = normal(2, 1, 4, 6)
+    assert torch.equal(pair[0](x, times(2)), pair[1](x, times(2)))
+
+
+def test_boundaries_of_another_number_of_axes_are_refused():
+    with pytest.raises(ValueError, match="boundary"):
+        UNet(boundary=("periodic", "zeros"))((1, 8), 0)
+    with pytest.raises(ValueError, match="boundary"):
+        UNet(boundary=("periodic", "wrap"))((1, 8, 8), 0)

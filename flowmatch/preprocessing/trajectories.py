@@ -113,7 +113,10 @@ def _states_of(part: Any, number: int) -> NDArray[Any]:
     else:
         array = np.asarray(part)
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"trajectory {number} of X has dtype {array.dtype}; real numbers are expected.")
+        raise ValueError(
+            f"trajectory {number} of X has dtype {array.dtype}; real numbers are expected, and trajectories of unequal "
+            "lengths in a list."
+        )
     if array.ndim == 0:
         raise ValueError(f"trajectory {number} of X is the single number {array}; expected states (T, *state).")
     return array[:, None] if array.ndim == 1 else array
@@ -137,6 +140,9 @@ def _instants_of(part: Any, number: int) -> Any:
     if index is None or callable(index) or not hasattr(index, "is_monotonic_increasing"):
         return None
     is_time = getattr(index.dtype, "kind", "O") == "M"
+    if is_time and index.hasnans:
+        row = int(np.argmax(index.isna()))
+        raise ValueError(f"the times of trajectory {number} have a gap: row {row} has {index[row]}.")
     if index.dtype.kind in "Mmif" and not (index.is_monotonic_increasing and index.is_unique):
         row = int(np.argmax(np.asarray(index[1:] <= index[:-1]))) + 1
         raise ValueError(

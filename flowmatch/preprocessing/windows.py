@@ -77,7 +77,7 @@ class WindowEncoder(ConditionEncoder):
     mean, scale : ndarray of shape (n_columns,)
         Of the state's columns (channels) in contexts.
     target_mean, target_scale : ndarray of shape (n_targets,)
-        Of the columns that are forecast.
+        Of the columns that are forecast; 0 and 1 for tables and series, whose values should come back to the last bit.
     targets, known : ndarray of int
         Which columns of a context's states are forecast, and which are known ahead. Without `targets`, contexts hold
         other things than targets: no state can be carried on.
@@ -86,6 +86,8 @@ class WindowEncoder(ConditionEncoder):
     grid : ndarray of int
         Points along each axis; empty for tables and series.
     n_lags, horizon, n_calendar : int
+    n_windows : int
+        Windows that were trained on, as far as they share no states.
     """
 
     container: Container
@@ -101,6 +103,7 @@ class WindowEncoder(ConditionEncoder):
     n_lags: int
     horizon: int
     n_calendar: int = 0
+    n_windows: int = 1
     _on_device: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -139,9 +142,7 @@ class WindowEncoder(ConditionEncoder):
 
     def target_states(self, states: Array) -> Tensor:
         """Standardised targets (B, horizon, n_targets, *grid) of states that hold them and perhaps other columns."""
-        if len(self.targets) and states.shape[2] > len(self.targets):
-            states = states[:, :, self.targets]
-        return _as_codes(states, self.target_mean, self.target_scale, len(self.grid))
+        return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
 
     def known_ahead(self, states: Array) -> Tensor | None:
         """Standardised columns (B, horizon, n_known, *grid) that are known ahead, of the states to come."""
@@ -172,15 +173,27 @@ class WindowEncoder(ConditionEncoder):
     # -- the base -----------------------------------------------------------------------------------------------------
 
     def base(self, context: Tensor) -> Tensor:
-        """Where the targets (B, q, *grid) are expected, given contexts (B, m, *grid); both standardised."""
+        """Where the targets (B, q, *grid) are expected, on their scale, given contexts (B, m, *grid)."""
         weights, intercept = self._tensors("weights", "intercept", like=context)
         moved = torch.tensordot(context, weights, dims=([1], [0])).movedim(-1, 1)
         return moved + intercept.reshape(-1, *[1] * len(self.grid))
 
     def restore(self, targets: Array) -> Array:
-        """Forecasts (..., n_targets, *grid) in the data's units, of standardised ones."""
+        """Forecasts (..., n_targets, *grid) in the data's units, of those on the scale of targets."""
         shape = (-1, *[1] * len(self.grid))
         return targets * self.target_scale.reshape(shape) + self.target_mean.reshape(shape)
+
+    def carried_on(self, forecasts: Array) -> Tensor:
+        """Forecasts (..., n_targets, *grid) in the data's units, as the states of contexts, float32 on the CPU."""
+        return _as_codes(forecasts, self.mean[self.targets], self.scale[self.targets], len(self.grid))
+
+    def truth(self, windows: Windows, rows: Index | None = None) -> Array:
+        """The targets (B, horizon, n_targets, *grid) of windows, or of the given ones, in the data's units."""
+        return self._forecast_columns(windows.states_ahead(np.arange(len(windows)) if rows is None else rows))
+
+    def _forecast_columns(self, states: Array) -> Array:
+        """The columns that are forecast, of states (B, horizon, C, *grid) that may hold others too."""
+        return states[:, :, self.targets] if states.shape[2] > len(self.targets) > 0 else states
 
     def _tensors(self, *names: str, like: Tensor) -> tuple[Tensor, ...]:
         """Arrays on the device and in the dtype of `like`, copied there once."""

@@ -1,8 +1,8 @@
 """Compressible Navier-Stokes equations of an ideal gas, by finite differences that conserve mass, momentum and energy.
 
 The convective terms are differences of fluxes between two points, of order 6 (S. Pirozzoli, Journal of Computational
-Physics 229, 2010, eq. 28), of the form that keeps kinetic energy and entropy (Y. Kuya, K. Totani and S. Kawai, Journal
-of Computational Physics 375, 2018, eqs. 58-60): no filter or artificial viscosity is needed.
+Physics 229, 2010), of the form that keeps kinetic energy and entropy (Y. Kuya, K. Totani and S. Kawai, Journal
+of Computational Physics 375, 2018): no filter or artificial viscosity is needed.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class CompressibleFlow:
 
 
 def _two_point_flux(here: Floats, ahead: Floats, component: int) -> Floats:
-    """Of mass, momentum and energy, symmetric in the two points: Kuya, Totani and Kawai, eqs. 58-60."""
+    """Of mass, momentum and energy, symmetric in the two points (Kuya, Totani and Kawai, 2018)."""
     density, u_x, u_y, pressure, internal = here + ahead
     normal, normal_ahead = here[component], ahead[component]
     flux = np.empty((4, *density.shape))

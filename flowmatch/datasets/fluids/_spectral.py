@@ -21,7 +21,7 @@ class ETDRK4:
 
     Runge-Kutta with exponential time differencing, S. M. Cox and P. C. Matthews, Journal of Computational Physics 176
     (2002), eqs. 26-29. Its coefficients cancel badly where `linear` is near zero, so they are means over a circle in
-    the complex plane: A.-K. Kassam and L. N. Trefethen, SIAM Journal on Scientific Computing 26 (2005), eq. 2.5.
+    the complex plane: A.-K. Kassam and L. N. Trefethen, SIAM Journal on Scientific Computing 26 (2005).
 
     Parameters
     ----------

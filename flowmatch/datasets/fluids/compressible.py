@@ -79,7 +79,7 @@ def make_compressible_navier_stokes(
     warmup : float, default=0.5
         Time before the first frame, rounded up to whole frame intervals.
     observe_every : int, default=1
-        Keep every so-maniest point per axis; must divide `n_points`.
+        Keep every `observe_every`-th point per axis; must divide `n_points`.
     dtype : dtype, default=float32
         Element type of the result; inside all is float64.
     random_state : int, Generator, RandomState or None, default=None
@@ -97,11 +97,11 @@ def make_compressible_navier_stokes(
 
     Notes
     -----
-    Fluxes between pairs of points, central, of order 6, that convection of kinetic energy and entropy is kept by (Kuya,
-    Totani and Kawai, Journal of Computational Physics 375, 2018), with the classical Runge-Kutta method. Tested: mass,
-    momentum and total energy are conserved to rounding; order 6 in space and 4 in time; weak waves of sound, vorticity
-    and heat have the speed and damping of the linear equations; without viscosity, unresolved turbulence does not blow
-    up, where differences of the plain flux do.
+    Central differences, of order 6, of fluxes between pairs of points, whose convection neither makes nor destroys
+    kinetic energy (Kuya, Totani and Kawai, Journal of Computational Physics 375, 2018), with the classical Runge-Kutta
+    method. Tested: mass, momentum and total energy are conserved to rounding; order 6 in space and 4 in time; weak
+    waves of sound, vorticity and heat have the speed and damping of the linear equations; without viscosity, unresolved
+    turbulence does not blow up, where differences of the plain flux do.
 
     Examples
     --------

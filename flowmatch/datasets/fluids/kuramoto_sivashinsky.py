@@ -73,7 +73,7 @@ def make_kuramoto_sivashinsky(
         Side of the box. The wave that grows fastest is ``2 pi sqrt(2)`` = 8.9 long.
     n_dims : {1, 2}, default=1
     frame_interval : float, default=1.0
-        Time between frames. Small errors grow by a factor e in about 11 time units.
+        Time between frames. Small errors grow by a factor e in 12 time units.
     steps_per_frame : int, default=10
         Time steps between frames.
     warmup : float, default=100.0
@@ -84,8 +84,8 @@ def make_kuramoto_sivashinsky(
         variance 1 over the box), half a frame interval of the equation.
         :func:`sample_next_kuramoto_sivashinsky` draws from this law.
     observe_every : int, default=1
-        Keep every so-maniest point per axis; must divide `n_points`. What is left out makes the observed transition
-        stochastic.
+        Keep every `observe_every`-th point per axis; must divide `n_points`. What is left out makes the observed
+        transition stochastic.
     observe_window : int or None, default=None
         Of these, keep the first so many per axis: a window in a larger, unseen box. None for all.
     dtype : dtype, default=float32

@@ -82,8 +82,8 @@ def make_navier_stokes(
     fields : {"vorticity", "velocity"}, default="vorticity"
         What is recorded: one channel, or two, u_x and u_y.
     observe_every : int, default=1
-        Keep every so-maniest point per axis; must divide `n_points`. With 2 the finer half of the waves is not seen, so
-        that the observed transition is stochastic.
+        Keep every `observe_every`-th point per axis; must divide `n_points`. With 2, half of what is solved for is
+        not seen, so that the observed transition is stochastic.
     dtype : dtype, default=float32
         Element type of the result; inside all is float64.
     random_state : int, Generator, RandomState or None, default=None

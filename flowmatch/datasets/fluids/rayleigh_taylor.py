@@ -79,7 +79,7 @@ def make_rayleigh_taylor(
         Time before the first frame, rounded up to whole frame intervals. A wave k of the interface grows at the rate
         ``sqrt(k / (1 + k thickness))`` at most.
     observe_every : int, default=1
-        Keep every so-maniest point per axis; must divide `n_points`.
+        Keep every `observe_every`-th point per axis; must divide `n_points`.
     dtype : dtype, default=float32
         Element type of the result; inside all is float64.
     random_state : int, Generator, RandomState or None, default=None
