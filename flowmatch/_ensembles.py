@@ -15,6 +15,7 @@ from torch import Tensor
 from flowmatch._batches import BLOCK_NUMBERS
 from flowmatch._checks import check_count
 from flowmatch._parameters import resolve_source
+from flowmatch.flow import NormalSource
 from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
 
 DIVERGED = 1e3
@@ -37,6 +38,8 @@ class Ensemble:
         See `Carry`.
     draw_noise : callable ``(n, generator) -> (n, *code_shape)``
     device : torch.device
+    stratified : bool
+        Whether the noise is standard normal, so that it may be drawn evenly.
     """
 
     encoder: WindowEncoder
@@ -44,14 +47,15 @@ class Ensemble:
     carry: Carry
     draw_noise: Callable[[int, torch.Generator], Tensor]
     device: torch.device
+    stratified: bool
 
     def draw(
         self, windows: Windows, n_samples: int, generator: torch.Generator, *, shared: bool = False
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Forecasts (n_samples, B, horizon, n_targets, *grid) of a block of windows at a time.
 
-        With `shared` noise every window gets the same draws, which come in pairs of opposite sign: forecasts of one
-        window then do not depend on the others, and their mean is nearly that of many more.
+        With `shared` noise every window gets the same draws, which are even (see `_pairs`): forecasts of one window
+        then do not depend on the others, and their mean and quantiles are nearly those of many more.
         """
         numbers = int(np.prod(self.encoder.target_shape))
         noise = self._pairs(n_samples, generator) if shared else None
@@ -134,9 +138,18 @@ class Ensemble:
         return torch.cat([lags, following.to(lags.device)], dim=1)[:, -encoder.n_lags :]
 
     def _pairs(self, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Noise whose second half is the first with opposite sign; an odd one out stands alone."""
-        half = self.draw_noise((n_samples + 1) // 2, generator)
-        return torch.cat([half, -half])[:n_samples]
+        """Noise whose second half is the first with opposite sign; of an odd number the last is the centre.
+
+        Normal noise is stratified, each coordinate on its own: its values are the quantiles k / (n_samples + 1), so
+        that quantiles and means of forecasts do not hang on the draw. (Latin hypercube sampling; McKay et al., 1979.)
+        """
+        half = self.draw_noise(n_samples // 2, generator)
+        if self.stratified:
+            levels = torch.arange(n_samples // 2, device=half.device, dtype=half.dtype) + 1 + (n_samples + 1) // 2
+            sizes = torch.special.ndtri(levels / (n_samples + 1))
+            half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)]
+        centre = half.new_zeros(n_samples % 2, *half.shape[1:])
+        return torch.cat([half, -half, centre])
 
 
 def ensemble_of(
@@ -154,7 +167,14 @@ def ensemble_of(
     def draw_noise(n: int, generator: torch.Generator) -> Tensor:
         return source.draw(n, scale, generator)
 
-    return Ensemble(forecaster._conditions, forecaster._encoder, carry, draw_noise, forecaster._fitted_device)
+    return Ensemble(
+        forecaster._conditions,
+        forecaster._encoder,
+        carry,
+        draw_noise,
+        forecaster._fitted_device,
+        isinstance(source, NormalSource),
+    )
 
 
 def _repeat(values: Tensor, n_samples: int) -> Tensor:

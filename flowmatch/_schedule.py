@@ -47,8 +47,8 @@ def schedule_of_forecasts(estimator: Any, sample_shape: tuple[int, ...], n_rows:
     """The same for forecasters; `n_independent` are the windows that share no states.
 
     Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice
-    as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Fields: about 30 passes of batches of 32, at least 1000 and at
-    most 6000 steps.
+    as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Fields: about 30 passes
+    of batches of 32, at least 1000 and at most 6000 steps.
     """
     if len(sample_shape) == 1:
         many = int(np.clip(n_rows // 4, 1000, 4000))

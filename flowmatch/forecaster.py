@@ -294,7 +294,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
     def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
         """The conditional mean, from `n_samples` draws.
 
-        The draws are the same at every call and for every row, and come in pairs of opposite sign.
+        The draws are the same at every call and for every row, and even: each number of their noise takes every
+        quantile k / (n_samples + 1) once, in pairs of opposite sign.
 
         Parameters
         ----------

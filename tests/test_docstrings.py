@@ -43,6 +43,17 @@ def test_the_first_guide_runs_as_printed(tmp_path, monkeypatch):
     assert list(space["synthetic"].columns) == list(space["X"].columns)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.* paths are made:UserWarning")
+def test_the_guide_of_forecasts_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    code = re.sub(r"max_iter=\d+", "max_iter=20", "\n".join(blocks("forecasting.md")))
+    space = {}
+    exec(compile(code, "forecasting.md", "exec"), space)
+    assert space["rolled"].shape == (19, 4, 20, 1, 64)
+
+
 def test_the_opening_of_the_method_page_prints_its_table(capsys):
     text = (DOCS / "method.md").read_text()
     exec(compile(blocks("method.md")[0], "method.md", "exec"), {})

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-SLOW = ("detect_anomalies", "digits", "mnist", "monitor_vibration", "one_step")
+SLOW = (
+    *("detect_anomalies", "digits", "forecast_ks", "forecast_series", "mnist", "monitor_vibration", "one_step"),
+    "surrogate_fluid",
+)
 
 
 @pytest.mark.parametrize(

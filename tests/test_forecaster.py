@@ -109,12 +109,18 @@ def test_one_euler_step_from_noise_gives_the_conditional_mean_and_no_spread():
     assert more.std(axis=0).min() > 0.1
 
 
-def test_draws_behind_predictions_come_in_opposite_pairs():
+@pytest.mark.parametrize("n_samples", [19, 20])
+def test_draws_behind_predictions_are_even(n_samples):
+    """Of a normal law the mean is exact whatever the number of draws, and the quantiles k / (n + 1) are."""
     forecaster = follow_rule(autoregressive(), lambda lags: 0.8 * lags[:, 0] + 0.3, 0.5)
+    forecaster.set_params(n_samples=n_samples, solver="rk4", n_steps=20)
     X = 2.0 + np.random.default_rng(0).normal(size=(3, 1, 4))
-    for n_samples in (2, 6):
-        np.testing.assert_allclose(forecaster.set_params(n_samples=n_samples).predict(X), 0.8 * X + 0.3, atol=1e-5)
-    assert np.abs(forecaster.set_params(n_samples=3).predict(X) - 0.8 * X - 0.3).max() > 0.01
+    np.testing.assert_allclose(forecaster.predict(X), 0.8 * X + 0.3, atol=1e-5)
+    levels = np.arange(1, n_samples + 1) / (n_samples + 1)
+    expected = 0.8 * X + 0.3 + 0.5 * norm.ppf(levels)[:, None, None, None]
+    np.testing.assert_allclose(forecaster.predict_quantiles(X, levels), expected, atol=1e-4)
+    draws = forecaster.set_params(source="matched").predict_quantiles(X, levels)  # frozen: the fitted source counts
+    np.testing.assert_allclose(draws, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("solver", "n_steps", "kept"), [("euler", 10, 0.87898), ("midpoint", 5, 0.99890)])

@@ -11,11 +11,11 @@ data have the seed 0, test data the seed 1. stochastic: Kuramoto-Sivashinsky in 
 known; deterministic: the same without; coarse: Navier-Stokes in two dimensions of which every second point is seen; the
 others, with their sizes and steps, are those of ``examples/surrogate_fluid.py``.
 
-The regressor is the U-Net of the forecaster, as many steps on the squared error of the change; euler is the forecaster by
-ten Euler steps, sobolev the one with a Sobolev loss, noisy the one with ``context_noise=0.1``. Channels are in units of their standard
-deviation. An ensemble has 19 members, so from the smallest to the largest is an interval of exactly 90 % for a
-calibrated one; a forecast without spread has its mean absolute error for a CRPS. Run with OMP_NUM_THREADS=1; seconds
-are CPU seconds.
+The regressor is the U-Net of the forecaster, as many steps on the squared error of the change; euler is the forecaster
+by ten Euler steps, sobolev one with a Sobolev loss, noisy one with ``context_noise=0.1``. Channels are in units of
+their standard deviation. An ensemble has 19 members, so from the smallest to the largest is an interval of exactly 90 %
+for a calibrated one; a forecast without spread has its mean absolute error for a CRPS. Run with OMP_NUM_THREADS=1;
+seconds are CPU seconds.
 """
 
 import sys

@@ -139,6 +139,8 @@ def _instants_of(part: Any, number: int) -> Any:
     index = getattr(part, "index", None)
     if index is None or callable(index) or not hasattr(index, "is_monotonic_increasing"):
         return None
+    if hasattr(index, "to_timestamp"):  # months and quarters count from their first instant
+        index = index.to_timestamp()
     is_time = getattr(index.dtype, "kind", "O") == "M"
     if is_time and index.hasnans:
         row = int(np.argmax(index.isna()))
