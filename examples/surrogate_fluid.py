@@ -11,6 +11,7 @@ sampling take some minutes on one core, 32^3 points about ten. Nothing is downlo
 import argparse
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +36,14 @@ def kinetic(states: np.ndarray) -> np.ndarray:
 class System:
     """What to simulate, how long to train, and what to watch."""
 
-    make: object  # of (n_trajectories, n_frames, random_state)
+    make: Callable  # of (n_trajectories, n_frames, random_state)
     n_train: int
     n_frames: int
     max_iter: int
     n_dims: int = 2
     batch_size: int = 16
     conserved: int = 0  # channel whose mean over the box stays as it is
-    energy: object = lambda states: 0.5 * states**2  # of states, before the mean over the box
+    energy: Callable = lambda states: 0.5 * states**2  # of states, before the mean over the box
 
 
 def _slices(n: int, frames: int, seed: int) -> np.ndarray:
@@ -65,7 +66,7 @@ SYSTEMS = {
     ),
     "rayleigh_taylor": System(
         lambda n, frames, seed: fluids.make_rayleigh_taylor(n, frames, random_state=seed),
-        *(12, 20, 300),
+        *(12, 20, 900),
         n_dims=3,
         batch_size=4,
         conserved=3,
@@ -73,7 +74,7 @@ SYSTEMS = {
     ),
     "rayleigh_taylor_slices": System(
         _slices,
-        *(12, 20, 800),
+        *(12, 20, 2000),
         conserved=3,
         energy=lambda states: 0.5 * (states[..., :3, :, :] ** 2).sum(-3),
     ),
@@ -83,10 +84,10 @@ SYSTEMS = {
 def main() -> None:
     arguments = _arguments()
     system = SYSTEMS[arguments.system]
-    short = arguments.max_iter is not None
     max_iter = arguments.max_iter or system.max_iter
     started = time.perf_counter()
-    n_train, n_test, n_frames = (4, 1, 12) if short else (system.n_train, system.n_train // 4, system.n_frames)
+    sizes = system.n_train, system.n_train // 4, system.n_frames
+    n_train, n_test, n_frames = (4, 1, 12) if arguments.quick else sizes
     train = system.make(n_train, n_frames, 0)
     test = system.make(n_test, n_frames, 1)  # trajectories that training has seen nothing of
     print(f"{arguments.system}: {train.shape} to train on, {time.perf_counter() - started:.0f} s to simulate")
@@ -209,7 +210,8 @@ def _arguments() -> argparse.Namespace:
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, default="navier_stokes")
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps, for a look at little data")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the system's own number")
+    parser.add_argument("--quick", action="store_true", default=bool(short), help="little data, for a first look")
     parser.add_argument("--gif", type=Path, help="where to write an animation of a rollout, such as rollout.gif")
     return parser.parse_args()
 

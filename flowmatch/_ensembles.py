@@ -39,7 +39,7 @@ class Ensemble:
     draw_noise : callable ``(n, generator) -> (n, *code_shape)``
     device : torch.device
     stratified : bool
-        Whether the noise is standard normal, so that it may be drawn evenly.
+        Whether the noise of predictions is drawn evenly: standard normal noise of tables and series.
     """
 
     encoder: WindowEncoder
@@ -54,8 +54,8 @@ class Ensemble:
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Forecasts (n_samples, B, horizon, n_targets, *grid) of a block of windows at a time.
 
-        With `shared` noise every window gets the same draws, which are even (see `_pairs`): forecasts of one window
-        then do not depend on the others, and their mean and quantiles are nearly those of many more.
+        With `shared` noise every window gets the same draws, in pairs or even (see `_pairs`): forecasts of one window
+        then do not depend on the others, and their mean, of tables also the quantiles, are nearly those of many more.
         """
         numbers = int(np.prod(self.encoder.target_shape))
         noise = self._pairs(n_samples, generator) if shared else None
@@ -124,7 +124,8 @@ class Ensemble:
         """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
         codes = self.carry(noise, context.flatten(1)).cpu().double().numpy()
         residual = self.residuals.restore(codes) if self.residuals.is_table else self.residuals.decode(codes)
-        targets = self.encoder.base(context).cpu().double().numpy() + residual
+        base = self.encoder.base(context.cpu().double())  # of large values float32 would lose the small changes
+        targets = base.numpy() + residual
         horizon = self.encoder.horizon
         return self.encoder.restore(targets.reshape(len(targets), horizon, -1, *targets.shape[2:]))
 
@@ -142,6 +143,8 @@ class Ensemble:
 
         Normal noise is stratified, each coordinate on its own: its values are the quantiles k / (n_samples + 1), so
         that quantiles and means of forecasts do not hang on the draw. (Latin hypercube sampling; McKay et al., 1979.)
+        Those of fields are not: a number of a smooth field mixes the noise of many points, and since the quantiles have
+        less variance than the normal law, .87 of it for 50, its intervals would be too narrow.
         """
         half = self.draw_noise(n_samples // 2, generator)
         if self.stratified:
@@ -173,7 +176,7 @@ def ensemble_of(
         carry,
         draw_noise,
         forecaster._fitted_device,
-        isinstance(source, NormalSource),
+        isinstance(source, NormalSource) and not forecaster._layout.grid,
     )
 
 

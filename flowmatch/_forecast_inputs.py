@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing import (
     SampleRows,
     Trajectories,
     Windows,
+    as_numpy,
     calendar_features,
     find_cycles,
     read_trajectories,
@@ -173,6 +175,8 @@ class Layout:
     def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
         wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
+        X = as_numpy(X) if isinstance(X, torch.Tensor) else X
+        X = _with_variable(X, self.n_lags, wanted) if self.state_shape == (1,) else X
         is_list, n_axes = isinstance(X, (list, tuple)) and len(X) > 0, 1 + len(self.state_shape)
         histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
         alone = hasattr(X, "iloc") or (self.n_lags > 1 and not histories and len(_shape(X, wanted)) == n_axes)
@@ -329,6 +333,17 @@ def _shape(X: Any, wanted: str) -> tuple[int, ...]:
         return np.shape(X)
     except ValueError as error:
         raise ValueError(f"X is a list of unequal parts; expected {wanted}.") from error
+
+
+def _with_variable(X: Any, n_lags: int, wanted: str) -> Any:
+    """Numbers of one variable that came without an axis for it, as `fit` takes them too, with that axis."""
+    if hasattr(X, "iloc"):
+        return X
+    if isinstance(X, (list, tuple)) and X and np.ndim(X[0]) > 0:
+        bare = all(not hasattr(part, "iloc") and len(_shape(part, wanted)) == 1 for part in X)
+        return [np.asarray(part)[:, None] for part in X] if bare else X
+    shape = _shape(X, wanted)
+    return np.asarray(X)[..., None] if n_lags > 1 and (len(shape) == 1 or shape[1:] == (n_lags,)) else X
 
 
 def _frames(rows: SampleRows, n_states: int) -> SampleRows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,16 @@ def check_forecast_parameters(forecaster: Any) -> None:
     _check_each("boundary", forecaster.boundary, BOUNDARIES)
     if forecaster.calendar is not None:
         _check_each("calendar", forecaster.calendar, ("auto", *preprocessing.CYCLES))
+
+
+def check_coverage(coverage: float, n_samples: int) -> None:
+    """Raise a ValueError for intervals that are no share of the truth, or wider than so many draws can tell."""
+    check_number("coverage", coverage, 0.0, 1.0, open_low=True)
+    if (1 - coverage) * (n_samples + 1) < 2 - 1e-9:
+        raise ValueError(
+            f"coverage={coverage:g} needs ends beyond the outermost of n_samples={n_samples} draws: set n_samples="
+            f"{math.ceil(2 / (1 - coverage) - 1e-9) - 1} or more."
+        )
 
 
 def read_pairs(

@@ -124,7 +124,7 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Sa
 
 
 def _unseen_predictions(contexts: Array, targets: Array, groups: NDArray[np.intp], overlap: int) -> Array:
-    """Predictions (n, q) of ridge regressions fitted without the row's fold; of all rows where there are few."""
+    """Predictions (n, q) of ridge regressions fitted without the row's fold."""
     from sklearn.linear_model import RidgeCV
 
     def predict(kept: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
@@ -132,13 +132,13 @@ def _unseen_predictions(contexts: Array, targets: Array, groups: NDArray[np.intp
         return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
 
     n_rows, folds = len(contexts), _folds(groups)
-    if n_rows < _FEW_ROWS:
+    if n_rows < 3:  # none to spare
         return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
     expected = np.empty_like(targets)
-    for fold in range(FOLDS):
+    for fold in np.unique(folds):
         (held_out,) = np.nonzero(folds == fold)
         kept = folds != fold
-        if len(np.unique(groups)) < FOLDS:  # blocks in time: windows beside one share states with it
+        if _in_blocks(groups):  # windows beside a block share states with it
             near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, n_rows - 1))
             kept[near] = False
         expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
@@ -147,9 +147,9 @@ def _unseen_predictions(contexts: Array, targets: Array, groups: NDArray[np.intp
 
 def residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.intp]) -> Array:
     """What the base leaves of targets, (B, q, *grid)."""
-    base = encoder.base(encoder.read_contexts(windows, rows))
+    base = encoder.base(encoder.read_contexts(windows, rows).double())
     if not len(encoder.grid):
-        return encoder.truth(windows, rows).reshape(len(rows), -1) - base.double().numpy()
+        return encoder.truth(windows, rows).reshape(len(rows), -1) - base.numpy()
     return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
 
 
@@ -185,10 +185,21 @@ def _whole(encoder: WindowEncoder, windows: Windows) -> tuple[Array, Array]:
     return contexts, encoder.truth(windows, every).reshape(len(every), -1)
 
 
+def _in_blocks(groups: NDArray[np.intp]) -> bool:
+    """Whether folds are blocks in time, since trajectories are few, or one of them holds more rows than two folds."""
+    counts = np.unique(groups, return_counts=True)[1]
+    return bool(len(counts) < FOLDS or counts.max() > 2 * len(groups) / FOLDS)
+
+
 def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The fold of each row: random for pairs and for trajectories, blocks in time where those are few."""
+    """The fold of each row: random for pairs and for trajectories, blocks in time where those are few.
+
+    Of few rows each is a fold of its own.
+    """
     names, place = np.unique(groups, return_inverse=True)
-    if len(names) < FOLDS:
+    if len(groups) < _FEW_ROWS:
+        return np.arange(len(groups)) if len(names) < FOLDS else place
+    if _in_blocks(groups):
         return np.arange(len(groups)) * FOLDS // len(groups)
     return np.random.RandomState(0).permutation(np.arange(len(names)) % FOLDS)[place]
 

@@ -32,25 +32,26 @@ class GroupedData(TrainingData):
     weight: Tensor | None = None
 
     def order(self, n_held_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Rows to train on and rows to hold out: whole trajectories, or the ends of them where there are few.
+        """Rows to train on and rows to hold out: whole trajectories, or where long ones have most rows the ends of all.
 
         Rows of a trajectory's beginning that share states with its end are left out.
         """
         n_rows, device = len(self), self.groups.device
         names, place = torch.unique(self.groups, return_inverse=True)
-        n_chosen, sizes = round(n_held_out / n_rows * len(names)), torch.bincount(place, minlength=len(names))
-        if int(sizes.max()) * n_held_out <= 0.5 * n_rows:  # the ends of so short trajectories would be no row at all
-            n_chosen = max(1, n_chosen)
-        if n_chosen >= 1 and len(names) - n_chosen >= 1:
-            chosen = torch.randperm(len(names), generator=generator, device=generator.device)[:n_chosen].to(device)
-            held_out = torch.isin(place, chosen)
+        sizes = torch.bincount(place, minlength=len(names))
+        some = torch.randperm(len(names), generator=generator, device=generator.device).to(device)
+        if int(sizes.max()) * n_held_out > 0.5 * n_rows:  # the ends of shorter trajectories would be no row at all
+            some = some[sizes[some] <= 2 * n_held_out]
+        if len(names) > 1 and 2 * int(sizes[some].sum()) >= n_rows:
+            misses = (sizes[some[: len(names) - 1]].cumsum(0) - n_held_out).abs()
+            held_out = torch.isin(place, some[: int(misses.argmin()) + 1])
             kept = ~held_out
         else:
             first = sizes.cumsum(0) - sizes
             since, left = torch.arange(n_rows, device=device) - first[place], sizes[place]
             n_ends = (left * n_held_out / n_rows).round()
             held_out = since >= left - n_ends
-            kept = since < left - n_ends - self.overlap
+            kept = (since < left - n_ends - self.overlap) | (n_ends == 0)
         if not bool(kept.any()):
             raise ValueError(
                 f"holding out {n_held_out} of {n_rows} windows leaves none to train on, for each shares states with "

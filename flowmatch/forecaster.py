@@ -19,7 +19,7 @@ from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_count, check_number
 from flowmatch._ensembles import ensemble_of
 from flowmatch._forecast_inputs import Layout, layout_of_pairs, layout_of_trajectories
-from flowmatch._forecast_parameters import boundaries_of, check_forecast_parameters, read_pairs
+from flowmatch._forecast_parameters import boundaries_of, check_coverage, check_forecast_parameters, read_pairs
 from flowmatch._forecast_training import fit_base, new_encoder, training_rows
 from flowmatch._parameters import NetworkFactory, resolve_components, resolve_network
 from flowmatch._schedule import Schedule, mlp_of_forecasts, options_of_forecasts, schedule_of_forecasts
@@ -29,7 +29,7 @@ from flowmatch._window_data import NoisyContexts
 from flowmatch.networks import AutoNetwork, UNet
 
 PREDICTION_SEED = 0
-"""Of the draws behind `predict` and its relatives where `random_state` is None: a prediction is no game of chance."""
+"""Of the draws behind `predict` and its relatives, whatever `random_state` is: a prediction is no game of chance."""
 
 
 class ConditionalForecaster(RegressorMixin, FlowEstimator):
@@ -89,7 +89,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         Steps of the fixed-step solvers. None takes 5.
     device : "auto", str or torch.device, default="auto"
     random_state : int, RandomState or None, default=None
-        Seeds initialisation, shuffling, noise and times of `fit`, and the draws behind predictions.
+        Seeds initialisation, shuffling, noise and times of `fit`. The draws behind predictions are always the same.
     verbose : bool or int, default=0
     warm_start : bool, default=False
         Whether `fit` goes on from the fitted weights and scaling instead of starting anew.
@@ -294,8 +294,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
     def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
         """The conditional mean, from `n_samples` draws.
 
-        The draws are the same at every call and for every row, and even: each number of their noise takes every
-        quantile k / (n_samples + 1) once, in pairs of opposite sign.
+        The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
+        are even: each number of their noise takes every quantile k / (n_samples + 1) once.
 
         Parameters
         ----------
@@ -345,7 +345,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         ndarray of shape (2, n, *sample_shape_)
             Lower and upper ends.
         """
-        check_number("coverage", coverage, 0.0, 1.0, open_low=True)
+        check_coverage(coverage, self.n_samples)
         return self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
 
     def sample(

@@ -48,7 +48,7 @@ def test_the_first_guide_runs_as_printed(tmp_path, monkeypatch):
 def test_the_guide_of_forecasts_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    code = re.sub(r"max_iter=\d+", "max_iter=20", "\n".join(blocks("forecasting.md")))
+    code = re.sub(r"max_iter=\d+", "max_iter=8", "\n".join(blocks("forecasting.md")))
     space = {}
     exec(compile(code, "forecasting.md", "exec"), space)
     assert space["rolled"].shape == (19, 4, 20, 1, 64)

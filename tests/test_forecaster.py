@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flowmatch import DistilledFlowMap, TrainingOptions, metrics
+from flowmatch._ensembles import ensemble_of
 from flowmatch._window_data import WindowRows
 from flowmatch.networks import MLP
 
@@ -95,6 +96,17 @@ def test_histories_and_arrays_of_their_ends_are_one_thing():
     np.testing.assert_array_equal(forecaster.predict(SERIES), expected)
     np.testing.assert_array_equal(forecaster.predict([SERIES[0, 2:], *SERIES[1:]]), expected)
     np.testing.assert_array_equal(forecaster.predict(pd.DataFrame(SERIES[0])), expected[:1])
+    np.testing.assert_array_equal(forecaster.predict(torch.tensor(SERIES).requires_grad_()), expected)
+
+
+def test_contexts_of_one_variable_need_no_axis_for_it_as_in_fit():
+    walks = SERIES[:, :, 0]
+    forecaster = tiny(n_lags=3).fit(list(walks))
+    expected = forecaster.predict(walks[:, -3:, None])
+    for contexts in (walks[:, -3:], list(walks), [walks[0, 5:], *walks[1:]], list(walks[..., None])):
+        np.testing.assert_array_equal(forecaster.predict(contexts), expected)
+    for history in (walks[0], walks[0].tolist(), pd.Series(walks[0])):
+        np.testing.assert_array_equal(forecaster.predict(history), expected[:1])
 
 
 # -- laws of the draws ------------------------------------------------------------------------------------------------
@@ -111,16 +123,22 @@ def test_one_euler_step_from_noise_gives_the_conditional_mean_and_no_spread():
 
 @pytest.mark.parametrize("n_samples", [19, 20])
 def test_draws_behind_predictions_are_even(n_samples):
-    """Of a normal law the mean is exact whatever the number of draws, and the quantiles k / (n + 1) are."""
+    """Of a normal law the mean is exact whatever the number of draws; tables get the quantiles k / (n + 1) of noise."""
     forecaster = follow_rule(autoregressive(), lambda lags: 0.8 * lags[:, 0] + 0.3, 0.5)
     forecaster.set_params(n_samples=n_samples, solver="rk4", n_steps=20)
     X = 2.0 + np.random.default_rng(0).normal(size=(3, 1, 4))
     np.testing.assert_allclose(forecaster.predict(X), 0.8 * X + 0.3, atol=1e-5)
-    levels = np.arange(1, n_samples + 1) / (n_samples + 1)
-    expected = 0.8 * X + 0.3 + 0.5 * norm.ppf(levels)[:, None, None, None]
-    np.testing.assert_allclose(forecaster.predict_quantiles(X, levels), expected, atol=1e-4)
-    draws = forecaster.set_params(source="matched").predict_quantiles(X, levels)  # frozen: the fitted source counts
-    np.testing.assert_allclose(draws, expected, atol=1e-4)
+    table = tiny().fit(X_TABLE, Y_TABLE).set_params(source="matched")  # frozen: the fitted source counts
+    noise = ensemble_of(table)._pairs(n_samples, torch.Generator().manual_seed(0)).sort(dim=0).values
+    expected = norm.ppf(np.arange(1, n_samples + 1) / (n_samples + 1))
+    np.testing.assert_allclose(noise, np.broadcast_to(expected[:, None], noise.shape), atol=1e-5)
+
+
+def test_draws_behind_predictions_of_fields_spread_as_far_as_the_normal_law(fields):
+    """Numbers of smooth fields add up the noise of many points, so its variance must be 1."""
+    ensemble = ensemble_of(fields)
+    noise = torch.stack([ensemble._pairs(20, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    assert float(noise.square().mean()) == pytest.approx(1.0, abs=4 * np.sqrt(2 / (noise.numel() / 2)))
 
 
 @pytest.mark.parametrize(("solver", "n_steps", "kept"), [("euler", 10, 0.87898), ("midpoint", 5, 0.99890)])
@@ -231,6 +249,12 @@ def test_series_of_any_scale_are_carried_on_in_their_own_units():
         forecaster = tiny(n_lags=n_lags, horizon=horizon).fit(circles[:, :30])
         found = forecaster.rollout([circle[:30] for circle in circles], 10, random_state=0)[0]
         np.testing.assert_allclose((found - circles[:, 30:]) / [5, 700], 0.0, atol=0.03)
+
+
+def test_small_changes_of_large_values_are_not_rounded_away():
+    y = 10 * X_TABLE[:, 0]
+    near, far = (tiny(target="residual").fit(X_TABLE, y + offset).predict(X_TABLE) - offset for offset in (0, 1e9))
+    np.testing.assert_allclose(far, near, atol=1e-3)
 
 
 def test_the_first_states_of_a_rollout_are_a_sample(series):

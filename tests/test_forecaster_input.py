@@ -279,6 +279,7 @@ def test_bad_arguments_are_named(models, refuses):
         (lambda f: f.predict_quantiles(X, (0.1, 1.2)), r"quantiles must be a number in \[0, 1\], got 1.2"),
         (lambda f: f.predict_quantiles(X, "median"), "quantiles must be a number"),
         (lambda f: f.predict_interval(X, 1.0), r"coverage must be a number in \(0, 1\), got 1.0"),
+        (lambda f: f.predict_interval(X, 0.91), "of n_samples=20 draws: set n_samples=22 or more"),
         (lambda f: f.sample(X, 0), "n_samples must be an integer >= 1, got 0"),
         (lambda f: f.sample(X, n_steps=0), "n_steps must be an integer"),
         (lambda f: f.sample(X, batch_size=0), "batch_size must be an integer"),

@@ -7,9 +7,17 @@ import torch
 from exact_forecasts import tiny, tiny_fields
 
 from flowmatch import _window_data
-from flowmatch._forecast_inputs import layout_of_trajectories
+from flowmatch._forecast_inputs import layout_of_pairs, layout_of_trajectories
+from flowmatch._forecast_training import fit_table, new_encoder
 from flowmatch._window_data import NoisyContexts
-from flowmatch.preprocessing import calendar_features, find_boundaries, find_cycles, read_trajectories, spacing_of
+from flowmatch.preprocessing import (
+    SampleRows,
+    calendar_features,
+    find_boundaries,
+    find_cycles,
+    read_trajectories,
+    spacing_of,
+)
 
 RNG = np.random.default_rng(0)
 UNEQUAL = [RNG.normal(size=(length, 3)) for length in (9, 4, 6)]
@@ -171,7 +179,7 @@ def test_whole_trajectories_are_held_out():
     data = rows_of(tiny().fit(X), X)
     kept, held_out = data.order(round(0.2 * len(data)), torch.Generator().manual_seed(0))
     groups = [set(data.groups[rows].tolist()) for rows in (kept, held_out)]
-    assert len(groups[1]) == 2
+    assert len(held_out) == pytest.approx(0.2 * len(data), abs=4)  # half of a trajectory's windows
     assert not groups[0] & groups[1]
     assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(data)))
     assert held_out.tolist() != sorted(held_out.tolist())  # parts of them are looked at, so the order is random
@@ -203,12 +211,35 @@ def test_the_ends_of_few_series_are_held_out_and_share_nothing_with_what_is_kept
         assert len(kept[groups[kept] == number]) == 36 - 4 - 4
 
 
+@pytest.mark.parametrize("lengths", [(300, 40, 25, 10), (100, *[30] * 8), (60, *range(5, 25))])
+def test_about_as_much_is_held_out_as_asked_of_series_of_unequal_lengths(lengths):
+    X = [np.random.default_rng(0).normal(size=(length, 1)) for length in lengths]
+    data = rows_of(tiny(n_lags=2).fit(X), X)
+    for seed in range(10):
+        kept, held_out = data.order(round(0.15 * len(data)), torch.Generator().manual_seed(seed))
+        assert 0.07 < len(held_out) / len(data) < 0.25
+        assert len(kept) + len(held_out) >= len(data) - 2 * len(X)
+
+
 def test_too_few_windows_to_hold_any_out_are_refused_by_name():
     data = rows_of(
         tiny(n_lags=8).fit(np.random.default_rng(0).normal(size=(14, 1))), np.random.default_rng(0).normal(size=(14, 1))
     )
     with pytest.raises(ValueError, match="holding out 1 of 6 windows leaves none to train on"):
         data.split(0.1, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("n_rows", [6, 19, 40])
+def test_residuals_of_a_row_come_from_a_regression_that_has_not_seen_it(n_rows):
+    X = np.random.default_rng(0).normal(size=(n_rows, 4))
+    y, layout = X.sum(axis=1), layout_of_pairs(X.shape, (n_rows, 1), 1, 1)
+
+    def residuals(y):
+        windows = layout.windows_of_pairs(SampleRows(X), SampleRows(y[:, None]))
+        return fit_table(new_encoder(layout, windows), windows, "residual")[1]
+
+    moved = y + 50.0 * (np.arange(n_rows) == 3)
+    assert (residuals(moved) - residuals(y))[3] == pytest.approx(50.0)
 
 
 # -- the calendar -----------------------------------------------------------------------------------------------------
@@ -260,6 +291,11 @@ def test_instants_to_come_follow_the_spacing(freq):
 def test_irregular_instants_are_taken_to_go_on_at_their_median_spacing():
     index = pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-07"])
     assert spacing_of((index,)) == pd.Timedelta(days=1)
+    for freq in ("B", "MS"):
+        whole = pd.date_range("2020-01-01", periods=200, freq=freq)
+        assert spacing_of((whole.delete([20, 90, 150]),)) == whole.freq  # holidays, a month that was not reported
+    sessions = pd.date_range("2021-01-01", periods=400, freq="h")
+    assert spacing_of((sessions[sessions.hour < 8],)) == pd.Timedelta(hours=1)
 
 
 # -- boundaries -------------------------------------------------------------------------------------------------------
@@ -284,6 +320,7 @@ def test_periodic_and_walled_axes_are_told_apart():
     layers[..., [0, -1]] = np.random.default_rng(0).normal(scale=2.5, size=(400, 1, 2))
     assert find_boundaries(layers) == ("wall",)
     assert find_boundaries(np.ones((5, 1, 8))) == ("wall",)
+    assert find_boundaries(waves[:, None, :, :1])[1] == "wall"  # a single point has no neighbours
     assert find_boundaries(np.sin(2 * np.pi * grid(16)[0] + phases[:, :, 0])[:, None]) == ("periodic",)
 
 
@@ -297,3 +334,12 @@ def test_fits_look_at_the_border_unless_they_are_told():
     )
     assert unet.boundary_ == ("periodic", "wall")
     assert unet._network_factory().boundary == ("periodic", "zeros")
+
+
+def test_the_errors_of_a_long_series_among_short_ones_come_from_regressions_that_know_the_rest_of_it():
+    """Folds of trajectories would leave a few rows of the short ones to learn from."""
+    rng = np.random.default_rng(0)
+    states = [rng.normal(size=(length, 10)) for length in (400, 8, 8, 8, 8)]
+    series = [np.cumsum(part, axis=0) for part in states]
+    forecaster = tiny(target="residual").fit(series)
+    assert forecaster._encoder.transform.scale_.max() < 1.3  # the walk's steps have 1; without the rest of it, 14

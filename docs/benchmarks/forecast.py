@@ -21,6 +21,7 @@ seconds are CPU seconds.
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,14 +54,14 @@ KICKS = 0.4
 class Problem:
     """How to simulate, and how much to train and to test."""
 
-    make: object  # of (n_trajectories, n_frames, random_state)
+    make: Callable  # of (n_trajectories, n_frames, random_state)
     train: tuple
     test: tuple
     n_dims: int = 1
     n_contexts: int = 736
     n_rolled: int = 4  # members of rollouts
     parameters: dict = field(default_factory=dict)
-    system: object = None
+    system: surrogate_fluid.System | None = None
 
 
 PROBLEMS = {

@@ -11,6 +11,7 @@ Array = NDArray[np.float64]
 
 CYCLES = ("year", "week", "day")
 HARMONICS = 2
+_PARTS, _PART = 25, 8
 _SECONDS = {"year": 365.2425 * 86400, "week": 7 * 86400, "day": 86400}
 
 
@@ -57,13 +58,18 @@ def calendar_features(instants: Any, cycles: tuple[str, ...]) -> Array:
 
 
 def spacing_of(times: tuple[Any, ...]) -> Any:
-    """The step from one instant to the next: a pandas offset, such as a month, or the median time between them."""
+    """The step from one instant to the next: a pandas offset, such as a month, or the median time between them.
+
+    Where instants are missing, such as holidays among business days, it is the offset of most short parts.
+    """
     import pandas as pd
 
     index = max(times, key=len)
-    name = pd.infer_freq(index) if len(index) > 2 else None
-    if name is not None:
-        return pd.tseries.frequencies.to_offset(name)
+    starts = np.linspace(0, max(0, len(index) - _PART), _PARTS).astype(int)
+    for parts in ([index], [index[start : start + _PART] for start in starts]):
+        names = [name for part in parts if len(part) > 2 and (name := pd.infer_freq(part))]
+        if names and "bh" not in names:  # pandas takes any eight hours of a day for those from nine to five
+            return pd.tseries.frequencies.to_offset(max(names, key=names.count))
     return pd.Timedelta(seconds=float(np.median(_seconds_between(index))))
 
 

@@ -258,6 +258,9 @@ def find_boundaries(states: Array) -> tuple[str, ...]:
     """
     found = []
     for axis in range(2, states.ndim):
+        if states.shape[axis] == 1:
+            found.append("wall")
+            continue
         field_ = np.moveaxis(states, axis, -1)
         over = tuple(i for i in range(field_.ndim - 1) if i != 1)
 
