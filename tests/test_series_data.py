@@ -92,6 +92,26 @@ def test_calendar_steps_count_as_even_and_a_gap_is_found_and_filled(freq):
     assert len(kept) == 37
 
 
+def test_series_are_cut_where_times_or_values_are_missing():
+    times = pd.date_range("2023-01-02", periods=20, freq="B")
+    whole = table(times).assign(who=["a"] * 12 + ["b"] * 8)
+    holes = whole.drop([4, 5])
+    holes.loc[[8, 13], "value"] = np.nan
+    parts = read_series(holes, time="time", group="who", gaps="split")
+    found = [(part.attrs["group"], times.get_indexer(part.index).tolist()) for part in parts]
+    assert found == [
+        ("a", [0, 1, 2, 3]),
+        ("a", [6, 7]),
+        ("a", [9, 10, 11]),
+        ("b", [12]),
+        ("b", [14, 15, 16, 17, 18, 19]),
+    ]
+    assert all(part.notna().all(axis=None) for part in parts)
+    assert len(read_series(whole, time="time", group="who", gaps="split")) == 2
+    (short,) = read_series(whole.head(2), time="time", columns=["value"], gaps="split")
+    assert len(short) == 2
+
+
 @pytest.mark.parametrize("times", [np.cumsum(np.full(1000, 0.1)), np.round(np.arange(1000) / 3, 3)])
 def test_times_that_are_numbers_may_be_off_by_rounding(times):
     (one,) = read_series(table(times), time="time")

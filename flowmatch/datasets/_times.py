@@ -64,11 +64,11 @@ def check_order(index: pd.Index, rows: NDArray[np.intp], where: str) -> None:
         )
 
 
-def check_spacing(frame: pd.DataFrame, gaps: str, where: str) -> pd.DataFrame:
-    """The frame, with rows of NaN at missing times if they are to be filled; times off the grid are an error."""
+def check_spacing(frame: pd.DataFrame, gaps: str, where: str) -> list[pd.DataFrame]:
+    """The frame, with rows of NaN at missing times or cut there if that is wanted; times off the grid are an error."""
     index = frame.index
     if len(index) < 3:
-        return frame
+        return _complete_parts(frame, np.arange(len(index))) if gaps == "split" else [frame]
     grid = _grid(index)
     if grid is None:
         steps = index[1:] - index[:-1]
@@ -79,17 +79,29 @@ def check_spacing(frame: pd.DataFrame, gaps: str, where: str) -> pd.DataFrame:
             f"{where}Times must be evenly spaced, but {index[off[0]]} is not one of {grid[0]}, {grid[1]}, ..., "
             f"{grid[-1]} ({len(off)} such times). {_HELP}"
         )
+    if gaps == "split":
+        return _complete_parts(frame, grid.get_indexer(index))
     missing = grid.difference(index)
     if not len(missing):
-        return frame
+        return [frame]
     if gaps == "fill":
-        return frame.reindex(grid.rename(index.name))
+        return [frame.reindex(grid.rename(index.name))]
     shown = ", ".join(str(time) for time in missing[:3]) + (", ..." if len(missing) > 3 else "")
     message = f"{where}{len(missing)} of {len(grid)} times are missing: {shown}."
     if gaps == "raise":
-        raise ValueError(f"{message} Pass gaps='fill' for rows of NaN there, or gaps='warn' to go on without.")
+        raise ValueError(
+            f"{message} Pass gaps='split' to cut the series there, gaps='fill' for rows of NaN, or gaps='warn' to go "
+            "on without."
+        )
     warnings.warn(f"{message} Windows go over such gaps as if there were none.", UserWarning, stacklevel=4)
-    return frame
+    return [frame]
+
+
+def _complete_parts(frame: pd.DataFrame, position: NDArray[np.intp]) -> list[pd.DataFrame]:
+    """The longest parts that lack no time and no value; `position` counts the steps from the first time."""
+    whole = np.flatnonzero(frame.notna().all(axis=1).to_numpy())
+    cuts = np.flatnonzero(np.diff(position[whole]) != 1) + 1
+    return [frame.iloc[rows] for rows in np.split(whole, cuts) if len(rows)]
 
 
 def _grid(index: pd.Index) -> pd.Index | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Floats: TypeAlias = NDArray[np.float64]
 
-GAPS = ("raise", "warn", "fill")
+GAPS = ("raise", "warn", "fill", "split")
 """What to do about times that are missing between two others."""
 
 
@@ -48,15 +48,16 @@ def read_series(
     sort : bool, default=False
         Whether to bring the rows in the order of time; otherwise rows that are not are an error. Two rows of a series
         with the same time are one in any case.
-    gaps : {"raise", "warn", "fill"}, default="raise"
+    gaps : {"raise", "warn", "fill", "split"}, default="raise"
         What to do where times are missing between two others: raise an error that names them, warn and keep the series
-        as it is, or put rows of NaN in, which ``interpolate`` of pandas can replace.
+        as it is, put rows of NaN in, which ``interpolate`` of pandas can replace, or cut the series there, and where
+        values are missing, into complete ones.
 
     Returns
     -------
     series : list of DataFrame
         One for each group, in the order in which groups first appear: float64, with the times as index and the group in
-        ``attrs["group"]``.
+        ``attrs["group"]``. With ``gaps="split"`` one for each complete part.
 
     Raises
     ------
@@ -97,7 +98,9 @@ def read_series(
     numbers = pd.DataFrame({name: _numbers(frame, name) for name in names})
     numbers.index = to_index(frame.index if time is None else frame[time], "the index" if time is None else repr(time))
     return [
-        _series(numbers, rows, label, sort=sort, gaps=gaps) for label, rows in _groups(frame, keys, len(frame)).items()
+        part
+        for label, rows in _groups(frame, keys, len(frame)).items()
+        for part in _series(numbers, rows, label, sort=sort, gaps=gaps)
     ]
 
 
@@ -149,17 +152,18 @@ def _groups(frame: pd.DataFrame, keys: list[Hashable], n_rows: int) -> dict[Any,
     return {label: part.index.to_numpy() for label, part in parts}
 
 
-def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: bool, gaps: str) -> pd.DataFrame:
-    """The rows of one group, checked."""
+def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: bool, gaps: str) -> list[pd.DataFrame]:
+    """The rows of one group, checked, and cut at gaps if that is wanted."""
     where = "" if label is None else f"Series {label!r}: "
     part = numbers.iloc[rows]
     if sort:
         order = np.argsort(part.index.to_numpy(), kind="stable")
         part, rows = part.iloc[order], rows[order]
     check_order(part.index, rows, where)
-    part = check_spacing(part, gaps, where)
-    part.attrs["group"] = label
-    return part
+    parts = check_spacing(part, gaps, where)
+    for part in parts:
+        part.attrs["group"] = label
+    return parts
 
 
 class Windows(NamedTuple):
