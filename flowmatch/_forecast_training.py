@@ -29,6 +29,7 @@ WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
 _FEW_ROWS = 20
+_ROWS_FOR_PENALTY = 5000
 _DOUBLE = Container("numpy", ("float64",))
 _ALPHAS = np.logspace(-2, 5, 15)
 
@@ -99,7 +100,7 @@ def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> SampleE
 def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[SampleEncoder, Array]:
     """Set the base of tables and series, and give the scale of what it leaves and the residuals (n, q) to train on.
 
-    The base is a ridge regression, its penalty by leave-one-out (`sklearn.linear_model.RidgeCV`), or nothing. With
+    The base is a ridge regression, its penalty by leave-one-out, or nothing. With
     ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
     deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
     start: zeros stay zeros, and bounds stay bounds.
@@ -109,11 +110,12 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Sa
     """
     contexts, targets = _whole(encoder, windows)
     if target != "state":
-        from sklearn.linear_model import RidgeCV
+        from sklearn.linear_model import Ridge
 
-        whole = RidgeCV(_ALPHAS).fit(contexts, targets)
+        penalty = _penalty_of(contexts, targets)
+        whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
         weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
-        left = targets - _unseen_predictions(contexts, targets, windows.groups, _overlap(encoder))
+        left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, _overlap(encoder))
         n_targets = len(encoder.target_mean)
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -123,12 +125,22 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Sa
     return SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(), None), targets
 
 
-def _unseen_predictions(contexts: Array, targets: Array, groups: NDArray[np.intp], overlap: int) -> Array:
-    """Predictions (n, q) of ridge regressions fitted without the row's fold."""
+def _penalty_of(contexts: Array, targets: Array) -> float:
+    """The penalty of a ridge regression, in units of one row, by leave-one-out (`sklearn.linear_model.RidgeCV`)."""
     from sklearn.linear_model import RidgeCV
 
+    some = np.random.RandomState(0).permutation(len(contexts))[:_ROWS_FOR_PENALTY]
+    return float(RidgeCV(_ALPHAS).fit(contexts[some], targets[some]).alpha_) / len(some)
+
+
+def unseen_predictions(
+    contexts: Array, targets: Array, penalty: float, groups: NDArray[np.intp], overlap: int
+) -> Array:
+    """Predictions (n, q) of ridge regressions with a penalty a row, fitted without the row's fold."""
+    from sklearn.linear_model import Ridge
+
     def predict(kept: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
-        fitted = RidgeCV(_ALPHAS).fit(contexts[kept], targets[kept])
+        fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
         return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
 
     n_rows, folds = len(contexts), _folds(groups)

@@ -64,9 +64,9 @@ GOOD = idx(np.arange(24, dtype=np.int32).reshape(2, 3, 4))
         (GOOD[:-1], r"truncated: shape \(2, 3, 4\) of 4-byte elements needs 96 bytes after the header, there are 95"),
         (GOOD + b"\0", "damaged: .* needs 96 bytes after the header, there are 97"),
         (b"\0\0\x08\x03" + b"\xff" * 12, "truncated: shape .* needs 7922816245"),
-        (gzip.compress(GOOD)[:-5], "truncated or damaged"),
-        (gzip.compress(GOOD)[:20] + b"\0\0\0\0" + gzip.compress(GOOD)[24:], "truncated or damaged"),
-        (gzip.compress(GOOD[:-1]), "there are 95"),
+        (gzip.compress(GOOD, mtime=0)[:-5], "truncated or damaged"),
+        (gzip.compress(GOOD, mtime=0)[:20] + b"\0\0\0\0" + gzip.compress(GOOD, mtime=0)[24:], "truncated or damaged"),
+        (gzip.compress(GOOD[:-1], mtime=0), "there are 95"),
     ],
 )
 def test_damaged_files_are_named_with_what_is_wrong(content, message, tmp_path):
