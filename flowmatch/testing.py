@@ -221,7 +221,7 @@ def check_forecasts_leave_random_states_alone(estimator: Any) -> None:
     before, X = _global_states(), _histories()
     for random_state in (None, 0):
         fitted = _fit_walks(estimator, random_state=random_state)
-        fitted.predict_interval(X)
+        fitted.predict_interval(X, 0.5)
         fitted.sample(X, 2, random_state)
         fitted.rollout(X, 2, 2, random_state)
         fitted.crps(_walks())
