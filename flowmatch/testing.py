@@ -205,7 +205,7 @@ def check_forecaster_fit_is_reproducible(estimator: Any) -> None:
 def check_forecasts_are_reproducible(estimator: Any) -> None:
     """Predictions are the same at every call, draws with one seed are, and the batch size changes nothing."""
     fitted, X = _fit_walks(estimator), _histories()
-    for method in (fitted.predict, fitted.predict_interval):
+    for method in (fitted.predict, fitted.predict_quantiles):
         assert_array_equal(method(X), method(X), f"{method.__name__} gave other forecasts when it was called again")
     for draw in (lambda seed: fitted.sample(X, 3, seed), lambda seed: fitted.rollout(X, 3, 3, seed)):
         first = draw(1)
@@ -256,7 +256,7 @@ def check_forecaster_copies_are_equal(estimator: Any) -> None:
 def check_forecasts_are_independent(estimator: Any) -> None:
     """A context's prediction and intervals do not depend on the contexts beside it."""
     fitted, X = _fit_walks(estimator), _histories()
-    for method in (fitted.predict, lambda X: np.moveaxis(fitted.predict_interval(X), 0, 1)):
+    for method in (fitted.predict, lambda X: np.moveaxis(fitted.predict_quantiles(X), 0, 1)):
         together = method(X)
         alone = np.concatenate([method(X[i : i + 1]) for i in range(len(X))])
         for other in (alone, method(X[::-1])[::-1]):
@@ -273,7 +273,8 @@ def check_quantiles_never_cross(estimator: Any) -> None:
     mean, room = fitted.predict(X), 1e-6 * np.abs(quantiles).max()
     inside = (mean >= quantiles[0] - room) & (mean <= quantiles[-1] + room)
     assert inside.all(), "the mean is outside the range of the draws"
-    assert_allclose(fitted.predict_interval(X, 0.8), quantiles[[1, 9]], rtol=1e-6, err_msg="intervals are no quantiles")
+    inner = fitted.predict_quantiles(X, (0.25, 0.75))
+    assert_allclose(fitted.predict_interval(X, 0.5), inner, rtol=1e-6, err_msg="intervals are no quantiles")
 
 
 def check_rollouts_go_on_from_samples(estimator: Any) -> None:
