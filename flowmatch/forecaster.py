@@ -67,9 +67,9 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         What forecasts of a series with a DatetimeIndex are told of the instant they are for. "auto" takes the cycles
         that the training data go through at least twice.
     context_noise : float, default=0.0
-        Noise on the contexts in training, in units of the states' standard deviation. For fields the flow learns to lead
-        disturbed states back, which calms long rollouts where it is no larger than the error of a step. For tables and
-        series it disturbs the network's input alone, which keeps it from learning rows by heart.
+        Noise on the contexts in training, in units of the states' standard deviation. For fields the flow learns to
+        lead disturbed states back, which calms long rollouts where it is no larger than the error of a step. For tables
+        and series it disturbs the network's input alone, which keeps it from learning rows by heart.
     n_samples : int, default=50
         Draws behind `predict`, `predict_quantiles`, `predict_interval`, `score`, `crps` and `energy_score`.
     path, coupling, source, time_sampler, loss, loss_weight : optional
