@@ -112,9 +112,9 @@ class Ensemble:
                 lags = self._moved_on(lags, following, known, n_samples)
         if first_lost is not None:
             warnings.warn(
-                f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories left the range of the "
-                f"training data {DIVERGED:g} times over, the first at step {first_lost + 1} of {n_steps}. Their states "
-                "from there on are NaN. Fit with context_noise > 0, or for longer.",
+                f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories became non-finite, or went "
+                f"beyond {DIVERGED:g} standard deviations of the training data, the first at step {first_lost + 1} of "
+                f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer.",
                 UserWarning,
                 stacklevel=4,
             )
