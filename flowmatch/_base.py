@@ -32,7 +32,7 @@ from flowmatch._parameters import (
 )
 from flowmatch._phases import check_phases
 from flowmatch._schedule import Schedule, measured_times, schedule_of
-from flowmatch._training_data import RowData, TrainingData
+from flowmatch._training_data import CellMasks, RowData, TrainingData
 from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
 
 JUMPS = 1
@@ -67,6 +67,8 @@ class FlowEstimator(Estimator):
     """Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
     _default_steps = 10
     """Steps of the solvers where the user does not say; flow maps make one jump."""
+    _has_cells = False
+    """Whether the network is told which cells of a table's row are given or absent."""
     _few_steps = False
     """Whether `solver` and `n_steps` are those of a student's samples, which are too few for other things."""
 
@@ -133,10 +135,11 @@ class FlowEstimator(Estimator):
             if fresh:
                 jumps = components.objective.flow_map
                 factory, shape = self._network_factory(), self._encoder.code_shape
-                network = build_network(factory, shape, self._conditions, flow_map=jumps)
+                network = build_network(factory, shape, self._conditions, flow_map=jumps, has_cells=self._has_cells)
                 self.network_ = network.to(device)
+                codes = _without_gaps(some_codes())
                 self._source_scale = components.source.fit_scale(
-                    torch.as_tensor(some_codes(), dtype=torch.float32, device=device)
+                    torch.as_tensor(codes, dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
                 network = self.network_
@@ -183,7 +186,15 @@ class FlowEstimator(Estimator):
             codes,
             None if self._conditions is None else self._conditions.training_vectors(y, codes.device),
             None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
+            self._masks(self._fitted_device if device is None else device),
         )
+
+    def _masks(self, device: torch.device) -> CellMasks | None:
+        """What hides cells of a table's rows in training."""
+        if not self._has_cells:
+            return None
+        groups = np.unique(self._encoder.code_columns, return_inverse=True)[1]
+        return CellMasks(float(getattr(self, "masked_share", 0.0)), torch.as_tensor(groups, device=device))
 
     def _run_training(
         self,
@@ -245,6 +256,7 @@ class FlowEstimator(Estimator):
                 dropout if has_conditions else 0.0,
                 isinstance(self._conditions, preprocessing.LabelEncoder),
                 phase.crop,
+                has_cells=self._has_cells,
                 **more,
             )
 
@@ -386,11 +398,14 @@ class FlowEstimator(Estimator):
         if self._predicts_jumps and solver != "flow_map":
             network, guidance_scale = networks.InstantVelocity(network), 1.0  # guided already
 
+        n_conditions = 0 if self._conditions is None else self._conditions.size
+        n_kept = 0 if condition is None else condition.shape[1] - n_conditions  # cells of the rows
+
         def carry(part: Tensor, known: Tensor | None) -> Tensor:
             if solver == "flow_map":
                 jumps = functools.partial(_jump_of, network, known)
                 return flow.follow(jumps, part, times, return_trajectory=return_trajectory)
-            velocity = flow.guide(network, known, guidance_scale)
+            velocity = flow.guide(network, known, guidance_scale, n_kept)
             return flow.integrate(velocity, part, times, solver, return_trajectory=return_trajectory)
 
         rows = batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
@@ -490,6 +505,12 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Codes with their columns' means where they are missing."""
+    gaps = np.isnan(codes)
+    return np.where(gaps, np.nanmean(codes, axis=0), codes) if gaps.any() else codes
 
 
 def _jump_of(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow
+from flowmatch._cells import with_cells
 from flowmatch.preprocessing import LabelEncoder
 
 _NUMBERS_AT_ONCE = 2**20
@@ -33,6 +34,8 @@ class CodeDensity:
         Of the integration.
     n_probes : int or None
         None: exact up to 64 numbers a sample, 32 probes beyond.
+    has_cells : bool
+        Whether the network knows of absent cells; codes may then be NaN, and the density is that of the others.
     """
 
     network: nn.Module
@@ -42,6 +45,7 @@ class CodeDensity:
     n_steps: int
     solver: str
     n_probes: int | None = None
+    has_cells: bool = False
 
     def __call__(
         self, codes: NDArray[np.float64], condition: Tensor | None
@@ -50,17 +54,28 @@ class CodeDensity:
         parameter = next(self.network.parameters())
         scale = self.source_scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
+        shown = None
+        if self.has_cells and bool((absent := x.isnan()).any()):
+            shown, x = 1 - absent.to(x), x.nan_to_num(0.0)
+            condition = with_cells(None if condition is None else condition.to(x), x, torch.zeros_like(x), 1 - shown)
         probes = flow.divergence_probes(scale, self.n_probes)
         numbers = _NUMBERS_AT_ONCE if scale.ndim == 1 else _GRID_NUMBERS_AT_ONCE
         rows = max(1, numbers // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
-        conditions = [None] * -(-len(x) // rows) if condition is None else condition.to(x).split(rows)
-        parts = [self._batch(part, c, scale, probes) for part, c in zip(x.split(rows), conditions, strict=True)]
+        nothing = [None] * -(-len(x) // rows)
+        conditions = nothing if condition is None else condition.to(x).split(rows)
+        masks = nothing if shown is None else shown.split(rows)
+        parts = [self._batch(*piece, scale, probes) for piece in zip(x.split(rows), conditions, masks, strict=True)]
         density, error = (torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True))
         return density, error if probes is not None else np.zeros_like(density)
 
     def _batch(
-        self, x: Tensor, condition: Tensor | None, scale: Tensor, probes: Tensor | None
+        self, x: Tensor, condition: Tensor | None, shown: Tensor | None, scale: Tensor, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        def source_log_density(x0: Tensor) -> Tensor:
+            if shown is None:
+                return self.source.log_density(x0, scale)
+            return (shown * self.source.log_density_terms(x0, scale)).flatten(1).sum(1)
+
         velocity = flow.guide(self.network, condition)
         if probes is None:
             divergence, n_estimates = flow.exact_divergence(velocity, scale.numel()), 1
@@ -70,7 +85,7 @@ class CodeDensity:
             divergence,
             x,
             flow.time_grid(self.n_steps, self.first_time, device=x.device, dtype=x.dtype),
-            lambda x0: self.source.log_density(x0, scale),
+            source_log_density,
             self.solver,
             n_estimates=n_estimates,
         )

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from flowmatch import anomaly, flow, objectives, preprocessing, training
+from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
+from flowmatch._cells import BLOCKS
 from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._component import Component, resolve_component, unknown_option
 from flowmatch._validation import resolve_device
@@ -159,15 +160,18 @@ def build_network(
     conditions: preprocessing.ConditionEncoder | None,
     *,
     flow_map: bool = False,
+    has_cells: bool = False,
 ) -> nn.Module:
     """Call a factory and check what it gives.
 
-    A factory that takes `context_channels` is told how many channels of a grid the condition's vectors end in; for
-    others they are vectors like any.
+    A factory that takes `context_channels` is told how many channels of a grid the condition's vectors end in, for a
+    table how many numbers tell of its cells; for others they are vectors like any.
     """
-    size = 0 if conditions is None else conditions.size
-    if conditions is not None and conditions.context_channels and _takes_context(factory):
-        network = factory(code_shape, size, flow_map, context_channels=conditions.context_channels)
+    vector_size = 0 if conditions is None else conditions.size
+    context = BLOCKS * code_shape[0] if has_cells else 0 if conditions is None else conditions.context_channels
+    size = vector_size + context if has_cells else vector_size
+    if context and _takes_context(factory):
+        network = factory(code_shape, size, flow_map, context_channels=context)
     else:
         network = factory(code_shape, size, flow_map)
     if not isinstance(network, nn.Module):
@@ -181,7 +185,7 @@ def build_network(
             "with forward(x, t, condition, step), where step (B,) is the length of the jumps, from a factory that is "
             "called with flow_map=True."
         )
-    return network
+    return networks.MaskedNetwork(network, code_shape[0], vector_size) if has_cells else network
 
 
 def _takes_step(network: nn.Module) -> bool:

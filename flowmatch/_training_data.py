@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flowmatch._cells import with_cells
 from flowmatch._validation import generator_on
 from flowmatch.preprocessing import Conditions, StoredCodes, TrainingCodes
 
@@ -108,15 +110,46 @@ class TrainingData(ABC):
 
 
 @dataclass(frozen=True)
+class CellMasks:
+    """Draws which cells of a table's rows are shown to the network instead of being generated.
+
+    In a `share` of the rows every column is given with the row's own probability, drawn uniformly from [0, 1], so that
+    all numbers of given cells are equally likely; in half of these rows the other columns are absent with another such
+    probability. Cells that are missing are absent in every row.
+
+    Attributes
+    ----------
+    share : float
+    groups : Tensor of int, shape (d,)
+        Numbers of the columns that the codes belong to: a column is given or absent as a whole.
+    """
+
+    share: float
+    groups: Tensor
+
+    def draw(self, codes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Masks of zeros and ones for given and absent codes, (B, d) each; missing codes are NaN."""
+        missing, n_rows = codes.isnan(), len(codes)
+        place: dict[str, Any] = {"generator": generator, "device": codes.device}
+        chance, p_given, p_absent = torch.rand(3, n_rows, 1, **place)
+        u, v = torch.rand(2, *codes.shape, **place)[:, :, self.groups]  # one draw for all codes of a column
+        given = (chance < self.share) & (u < p_given) & ~missing
+        absent = missing | ((chance < 0.5 * self.share) & (v < p_absent) & ~given)
+        return given.to(codes.dtype), absent.to(codes.dtype)
+
+
+@dataclass(frozen=True)
 class RowData(TrainingData):
     """Rows of a table, or grids: codes, conditions and weights (n,); the last two may be absent.
 
-    All live where ``codes.device`` says; batches are moved to the device of training.
+    All live where ``codes.device`` says; batches are moved to the device of training. With `masks`, conditions end in
+    the row's cells that are given or absent (`flowmatch._cells`), and codes are zero there.
     """
 
     codes: TrainingCodes | StoredCodes
     condition: Conditions | None
     weight: Tensor | None
+    masks: CellMasks | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -127,11 +160,17 @@ class RowData(TrainingData):
 
     def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | None]:
         codes = self.codes.draw(rows, generator)
-        return codes, None if self.condition is None else self.condition.draw(rows).to(codes.device)
+        condition = None if self.condition is None else self.condition.draw(rows).to(codes.device)
+        if self.masks is None:
+            return codes, condition
+        given, absent = self.masks.draw(codes, generator)
+        hidden = (given + absent) > 0
+        return codes.masked_fill(hidden, 0.0), with_cells(condition, codes, given, absent)
 
     def take(self, rows: Tensor) -> RowData:
         condition = None if self.condition is None else self.condition.take(rows)
-        return RowData(self.codes.take(rows), condition, None if self.weight is None else self.weight[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return RowData(self.codes.take(rows), condition, weight, self.masks)
 
     def tensors(self) -> dict[str, Tensor | None]:
         condition = {} if self.condition is None else self.condition.tensors()

@@ -12,31 +12,71 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import SampleRows, as_numpy
+from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def check_samples(estimator: Any, X: Any, *, reset: bool, min_samples: int = 1) -> SampleRows:
+def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
+    """What the columns of a table hold; None for grids, data that stay where they are, and what is no data.
+
+    Raises
+    ------
+    ValueError
+        As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
+    """
+    has_columns = hasattr(X, "columns") or hasattr(X, "__dataframe__")
+    if has_columns or (not _stays(X) and _is_matrix(X)):
+        return TableContainer.fit(X, categorical_features)
+    if categorical_features is not None and not (
+        isinstance(categorical_features, str) and categorical_features == "auto"
+    ):
+        raise ValueError(
+            f"categorical_features={categorical_features!r}, but X is not a table in memory: pass a two-dimensional "
+            "array or a DataFrame."
+        )
+    return None
+
+
+def check_samples(
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    min_samples: int = 1,
+    container: Container | None = None,
+    missing: bool = False,
+) -> SampleRows:
     """Samples (n, *sample_shape), checked and matched with those of `fit`.
 
     Tables become float64 arrays. Grids, memory maps and row containers stay where they are; the check reads them once,
     in pieces.
 
+    Parameters
+    ----------
+    container : Container, optional
+        What tables come in, if their columns may be other than numbers.
+    missing : bool
+        Whether NaN is allowed in tables.
+
     Raises
     ------
     ValueError
-        For NaN, infinities, values beyond float32, text, complex or empty data, a wrong number of dimensions, rows
-        or columns, grids of unequal size, or columns in another order than in `fit`.
+        For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
+        grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
-    _check_columns(X)
+    mixed = isinstance(container, TableContainer) and not container.plain
+    if not mixed:
+        _check_columns(X)
     X = _stack_grids(X)
     names = getattr(X, "columns", None)
     stays = isinstance(X, SampleRows) or _stays(X)
+    if mixed and not stays:
+        X = _translated(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
     rows = _stored_rows(estimator, X, reset, min_samples) if stays else _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-    _check_values(rows, names)
+    _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
     if not reset and rows.sample_shape != estimator.sample_shape_:
         raise ValueError(
             f"X has samples of shape {rows.sample_shape}, but {type(estimator).__name__} was fitted to "
@@ -127,8 +167,8 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
-def check_codes(Z: Any, code_shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Latent codes as a float64 array (n, *code_shape).
+def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -> NDArray[np.float64]:
+    """Latent codes as a float64 array (n, *code_shape); with `missing` some may be NaN.
 
     Raises
     ------
@@ -141,7 +181,7 @@ def check_codes(Z: Any, code_shape: tuple[int, ...]) -> NDArray[np.float64]:
         raise ValueError(f"{wanted}, got dtype {codes.dtype}.")
     if codes.shape[1:] != code_shape or len(codes) == 0:
         raise ValueError(f"{wanted}, got shape {codes.shape}.")
-    if not np.isfinite(codes).all():
+    if np.isinf(codes).any() or (np.isnan(codes).any() and not missing):
         raise ValueError(f"{wanted}, but it contains NaN or infinity.")
     return codes.astype(np.float64)
 
@@ -250,6 +290,31 @@ def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     )
 
 
+def _is_matrix(X: Any) -> bool:
+    """Whether data are two-dimensional: an array or tensor of real numbers, text or objects, or a list of rows."""
+    if isinstance(X, torch.Tensor):
+        return X.ndim == 2 and not X.is_complex() and not X.is_sparse
+    if isinstance(X, (list, tuple)):
+        try:
+            X = np.asarray(X, dtype=object)
+        except ValueError:  # rows of unequal length
+            return False
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUS"
+
+
+def _translated(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
+    """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
+    names = getattr(X, "columns", None)
+    if names is None:
+        return container.read(X)
+    import pandas as pd
+
+    names = list(names)
+    if not reset and expected is not None and names != list(expected):  # scikit-learn says what differs
+        return pd.DataFrame(np.zeros((len(X), len(names))), columns=names)
+    return pd.DataFrame(container.read(X), columns=names)
+
+
 def _stays(X: Any) -> bool:
     """Whether the data are read in pieces: grids, memory maps, and objects that hand out rows."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
@@ -298,15 +363,15 @@ def _stack_grids(X: Any) -> Any:
     return np.stack([as_numpy(sample) if isinstance(sample, torch.Tensor) else sample for sample in X])
 
 
-def _check_values(rows: SampleRows, names: Any) -> None:
-    """Name the first value that is NaN, infinite or too large for float32."""
-    extremes = np.abs([rows.summary.low, rows.summary.high])
-    if (extremes <= FLOAT32_MAX).all():
+def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> None:
+    """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
+    extremes = np.fmax(*np.abs([rows.summary.low, rows.summary.high]))
+    if (np.nan_to_num(extremes, nan=0.0) <= FLOAT32_MAX).all() and (missing or not rows.summary.n_missing.any()):
         return
     index, value = next(
         ((start + int(bad[0, 0]), *map(int, bad[0, 1:])), chunk[tuple(bad[0])])
         for start, chunk in rows.chunks()
-        if len(bad := np.argwhere(~(np.abs(chunk) <= FLOAT32_MAX)))
+        if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & (not missing))))
     )
     where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
     if np.isnan(value):

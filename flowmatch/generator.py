@@ -13,33 +13,26 @@ from torch import Tensor
 
 from flowmatch import preprocessing
 from flowmatch._announce import announce
-from flowmatch._base import FlowEstimator
 from flowmatch._batches import blocks
-from flowmatch._checks import check_count, check_number
-from flowmatch._density import CodeDensity, mixture_density
-from flowmatch._parameters import (
-    Components,
-    check_objective,
-    resolve_components,
-    resolve_path,
-    resolve_source,
-    resolve_transform,
-)
+from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch._code_methods import to_numpy
+from flowmatch._parameters import Components, check_objective, resolve_components, resolve_transform
+from flowmatch._row_sampler import RowSampler, Select, best_of
+from flowmatch._table_methods import TableMethods
 from flowmatch._training_data import RowData, TrainingData
 from flowmatch._validation import (
-    check_codes,
     check_layout,
     check_lengths,
     check_samples,
     check_weights,
     drop_weightless,
-    generator_on,
     resolve_device,
     seed_from,
+    table_of,
 )
 
 
-class FlowMatchingGenerator(DensityMixin, FlowEstimator):
+class FlowMatchingGenerator(DensityMixin, TableMethods):
     """Learn a distribution by flow matching and draw new samples from it.
 
     A network learns the velocity of a flow that carries noise to data (Lipman et al., 2023; Liu et al., 2023);
@@ -93,6 +86,13 @@ default="uniform"
     guidance_scale : float, default=1.0
         Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
         ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
+    categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
+        Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
+        a list names further ones, such as numbers that are codes. None allows no categories.
+    masked_share : float, default=0.3
+        Share of a table's training rows of which the network is shown some cells, as the basis of `impute` and of
+        ``sample(given=...)``. It also keeps the network from learning rows by heart; 0 trains for whole rows alone.
+        No effect on grids.
     solver : str, default="auto"
         "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
         "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the jumps of a
@@ -164,6 +164,8 @@ default="uniform"
         preprocessing="auto",
         condition_dropout=0.1,
         guidance_scale=1.0,
+        categorical_features="auto",
+        masked_share=0.3,
         solver="auto",
         n_steps=None,
         device="auto",
@@ -186,12 +188,16 @@ default="uniform"
         self.preprocessing = preprocessing
         self.condition_dropout = condition_dropout
         self.guidance_scale = guidance_scale
+        self.categorical_features = categorical_features
+        self.masked_share = masked_share
         self.solver = solver
         self.n_steps = n_steps
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
         self.warm_start = warm_start
+
+    _frozen = (*TableMethods._frozen, "masked_share")
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -247,8 +253,11 @@ default="uniform"
         check_objective(self, components)
         check_number("condition_dropout", self.condition_dropout, 0.0, 1.0)
         check_number("guidance_scale", self.guidance_scale, -np.inf)
-        samples = check_samples(self, X, reset=fresh, min_samples=2)
-        container = samples.container(X)
+        check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
+        container = self._container_of(X, fresh=fresh)
+        missing = fresh or self._has_cells
+        samples = check_samples(self, X, reset=fresh, min_samples=2, container=container, missing=missing)
+        container = samples.container(X) if container is None else container
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
@@ -261,6 +270,7 @@ default="uniform"
             self._conditions = None if y is None else preprocessing.fit_conditions(y, weight, samples.sample_shape)
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
+            self._has_cells = self._encoder.is_table and (self.masked_share > 0 or samples.summary.n_missing.any())
             if isinstance(self._conditions, preprocessing.LabelEncoder):
                 self.classes_ = self._conditions.classes
         else:
@@ -272,11 +282,25 @@ default="uniform"
         self._require_conditions(y)
         if fresh:
             self._announce(samples, components)
-        data = self._encoded(
-            samples, None if y is None else preprocessing.plain_conditions(y), weight, resolve_device(self.device)
-        )
+        known = None if y is None else preprocessing.plain_conditions(y)
+        self._patterns = self._missing_patterns(samples, known, weight)
+        data = self._encoded(samples, known, weight, resolve_device(self.device))
         part = samples.subset(preprocessing.FITTED_NUMBERS)
         self._train(data, lambda: self._encoder.encode(samples.read(part)), components, fresh=fresh)
+
+    def _container_of(self, X: Any, *, fresh: bool) -> preprocessing.Container | None:
+        """What tables come in; data on disk and grids tell that themselves."""
+        return table_of(X, self.categorical_features) if fresh else self._encoder.container
+
+    def _missing_patterns(
+        self, samples: preprocessing.SampleRows, y: Any, weight: NDArray[np.float64] | None
+    ) -> preprocessing.MissingPatterns | None:
+        """Which codes of the rows are missing together, given their conditions."""
+        if not self._encoder.is_table or not samples.summary.n_missing.any():
+            return None
+        missing = np.concatenate([np.isnan(chunk) for _, chunk in samples.chunks()])[:, self._encoder.code_columns]
+        vectors = None if self._conditions is None else self._conditions.encode(y, len(samples))
+        return preprocessing.MissingPatterns.fit(missing, vectors, weight)
 
     def _announce(self, samples: preprocessing.SampleRows, components: Components) -> None:
         """Say what was picked, and warn where quality must suffer."""
@@ -296,6 +320,10 @@ default="uniform"
         batch_size: int | None = None,
         return_y: bool = False,
         return_trajectory: bool = False,
+        given: Any = None,
+        missing: str = "complete",
+        oversample: int = 1,
+        select: Select = "density",
     ) -> Any:
         """Draw new samples.
 
@@ -319,160 +347,109 @@ default="uniform"
             Return the way from noise to samples instead: the states at the times of the steps, in X's units but not on
             its grids of values. Times are even (but for students of ``method="semigroup"``, whose steps are halves of
             halves). "quantile" decodes them by its smooth map: the last state is near the sample, not equal.
+        given : dict or table, optional
+            Columns of a table that are known, and their values, one for all samples or one for each: the other columns
+            are drawn from their law given these.
+        missing : {"complete", "as_trained"}, default="complete"
+            After training on rows with missing cells: complete rows, or rows that miss cells in the patterns of
+            training, together with those values that rows of these patterns have.
+        oversample : int, default=1
+            Candidates for each sample, of which the best is kept. Selection narrows the law: of two by density, samples
+            crowd around its modes, and rare but true rows get lost.
+        select : "density" or callable, default="density"
+            What the best is: the highest density (`score_samples`), or the highest number of ``select(candidates)``,
+            one a row.
 
         Returns
         -------
         X : as in `fit`: DataFrame, numpy array or torch tensor of shape (n_samples, *sample_shape)
             Same columns, dtypes and ranges. With `return_trajectory`, an array (n_steps + 1, n_samples, *sample_shape).
         y : only with `return_y`, of length n_samples
+
+        Raises
+        ------
+        ValueError
+            For columns or conditions that there are not, and for given values outside of what training has seen.
         """
         check_is_fitted(self)
         n_samples = check_count("n_samples", n_samples)
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
-        scale = (
-            self.guidance_scale if guidance_scale is None else check_number("guidance_scale", guidance_scale, -np.inf)
-        )
-        self._check_guidance(scale)
+        check_count("oversample", oversample)
+        check_choice("missing", missing, ("complete", "as_trained"))
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
+        sampler = RowSampler.of(self, int(seeds[1]), n_steps, solver, guidance_scale, batch_size)
+        values = self._given_values(given, n_samples)
+        if return_trajectory and (values is not None or oversample > 1):
+            raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
+        random = np.random.RandomState(seeds[0])
         if y is None and self._conditions is not None:
-            y = self._conditions.draw(n_samples, np.random.RandomState(seeds[0]))
-        steps, method = self._steps_and_solver(n_steps, solver)
-        condition = self._condition_pieces(y, n_samples)
-        source, generator = resolve_source(self._as_fitted), generator_on(self._fitted_device, int(seeds[1]))
-        parts = []
-        for rows in blocks(n_samples, self._source_scale.numel()):  # so large that noise hardly takes memory
-            codes = self._integrate(
-                source.draw(rows.stop - rows.start, self._source_scale, generator),
-                condition(rows),
-                n_steps=steps,
-                solver=method,
-                guidance_scale=scale,
-                batch_size=batch_size,
-                return_trajectory=return_trajectory,
-            )
-            parts.append(self._states(codes) if return_trajectory else self._samples(codes))
-        X = np.concatenate(parts, axis=1) if return_trajectory else self._encoder.container.wrap(np.concatenate(parts))
+            y = self._conditions.draw(n_samples, random)
+        self._require_conditions(y)
+        if return_trajectory:
+            X = self._trajectories(sampler, n_samples, self._condition_pieces(y, n_samples))
+        elif oversample == 1:
+            X = self._drawn(sampler, n_samples, y, values, missing, random)
+        else:
+            X = self._selected(sampler, n_samples, y, values, missing, random, oversample, select)
         return (X, self._wrap_condition(y, n_samples)) if return_y else X
 
-    # -- densities ----------------------------------------------------------------------------------------------
+    def _trajectories(self, sampler: RowSampler, n_samples: int, condition: Any) -> NDArray[np.float64]:
+        """States of whole rows on the way from noise, (n_steps + 1, n_samples, *sample_shape)."""
+        parts = [
+            self._states(sampler.rows(rows.stop - rows.start, condition(rows), return_trajectory=True))
+            for rows in blocks(n_samples, self._source_scale.numel())
+        ]
+        return np.concatenate(parts, axis=1)
 
-    def score_samples(
+    def _drawn(
         self,
-        X: Any,
-        y: Any = None,
-        *,
-        n_steps: int | None = None,
-        solver: str | None = None,
-        n_probes: int | None = None,
-        return_error: bool = False,
+        sampler: RowSampler,
+        n_samples: int,
+        y: Any,
+        values: NDArray[np.float64] | None,
+        missing: str,
+        random: np.random.RandomState,
     ) -> Any:
-        """Log-density of each row of X, in X's own units.
+        """Samples in the user's container; `values` are the cells that are given."""
+        condition, patterns, parts = self._condition_pieces(y, n_samples), getattr(self, "_patterns", None), []
+        for rows in blocks(n_samples, self._source_scale.numel()):  # so large that noise hardly takes memory
+            vector, n_rows = condition(rows), rows.stop - rows.start
+            if values is None and patterns is None:
+                parts.append(self._samples(sampler.rows(n_rows, vector)))
+                continue
+            cells = np.full((n_rows, *self.sample_shape_), np.nan) if values is None else values[rows]
+            codes, absent = sampler.given(cells), torch.zeros(n_rows, *self._encoder.code_shape, dtype=torch.bool)
+            if patterns is not None:
+                vectors = None if vector is None else vector.cpu().numpy()
+                present = ~np.isnan(cells[0])[self._encoder.code_columns]
+                absent = torch.from_numpy(patterns.draw(n_rows, vectors, present, random))
+            fill = sampler.complete if missing == "complete" else sampler.cells
+            drawn = self._encoder.restore(to_numpy(fill(vector, codes, absent.to(codes.device))))
+            parts.append(self._encoder.container.narrow(np.where(np.isnan(cells), drawn, cells)))
+        return self._encoder.container.wrap(np.concatenate(parts))
 
-        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing, in
-        double precision. A row's result does not depend on the other rows.
-
-        Parameters
-        ----------
-        X : as in `fit`, of shape (n_samples, *sample_shape)
-        y : array-like, optional
-            Conditions, one for all rows or one each: the density of X given y. Without them, a model of labels gives
-            the density of the mixture over its classes, and a model of numbers its unconditional density (which needs
-            ``condition_dropout > 0``).
-        n_steps, solver : optional
-            In place of the estimator's own.
-        n_probes : int, optional
-            Estimate the divergence by so many Hutchinson probes (the same for every call and row). By default it is
-            exact up to 64 numbers a sample, and estimated with 32 probes beyond.
-        return_error : bool, default=False
-            Return the standard error of the estimate too: 0 where exact, NaN with one probe.
-
-        Returns
-        -------
-        log_density : ndarray of shape (n_samples,)
-            Minus infinity where a column that was constant in training has another value.
-        standard_error : ndarray of shape (n_samples,), only with `return_error`
-        """
-        check_is_fitted(self)
-        samples = check_samples(self, X, reset=False)
-        if n_probes is not None:
-            check_count("n_probes", n_probes)
-        steps, method = self._steps_and_solver(n_steps, solver, velocity=True)
-        density = CodeDensity(
-            self._inspection_velocity(),
-            resolve_source(self._as_fitted),
-            self._source_scale,
-            resolve_path(self._as_fitted).first_time,
-            steps,
-            method,
-            n_probes,
-        )
-        mixture = y is None and isinstance(self._conditions, preprocessing.LabelEncoder)
-        known = None if mixture else self._known_condition(y, len(samples))
-        parts = []
-        for start, chunk in samples.chunks():
-            codes = self._encoder.encode(chunk)
-            if known is None:
-                labels = self._conditions
-                assert isinstance(labels, preprocessing.LabelEncoder)
-                value, error = mixture_density(density, labels, codes)
-            else:
-                value, error = density(codes, known(slice(start, start + len(chunk))))
-            parts.append((value + self._encoder.log_jacobian(chunk), error))
-        log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return (log_density, errors) if return_error else log_density
-
-    def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of X, see `score_samples`."""
-        return float(np.mean(self.score_samples(X, y)))
-
-    # -- codes --------------------------------------------------------------------------------------------------
-
-    def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
-        """Latent codes of X: where the flow, run backwards, takes each row.
-
-        Parameters
-        ----------
-        X : as in `fit`, of shape (n_samples, *sample_shape)
-        y : array-like, optional
-            Conditions; a conditional model needs them unless it was trained with ``condition_dropout > 0``.
-        n_steps, solver : optional
-            In place of the estimator's own.
-
-        Returns
-        -------
-        Z : ndarray of shape (n_samples, *code_shape)
-            For data like those of `fit` they follow the source, a standard normal by default. Constant columns have no
-            code.
-        """
-        check_is_fitted(self)
-        samples = check_samples(self, X, reset=False)
-        condition = self._known_condition(y, len(samples))
-        parts = []
-        for start, chunk in samples.chunks():
-            known = condition(slice(start, start + len(chunk)))
-            parts.append(self._carry(self._encoder.encode(chunk), known, n_steps, solver, backward=True))
-        return np.concatenate(parts)
-
-    def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
-        """Samples of latent codes, the inverse of `encode` to the accuracy of the solver.
-
-        Parameters
-        ----------
-        Z : array-like of shape (n_samples, *code_shape)
-        y, n_steps, solver
-            As in `encode`.
-
-        Returns
-        -------
-        X : as in `fit`, of shape (n_samples, *sample_shape)
-            Unlike `sample`, floating point columns are not put on the grid of the training values.
-        """
-        check_is_fitted(self)
-        codes = check_codes(Z, self._encoder.code_shape)
-        condition = self._known_condition(y, len(codes))(slice(0, len(codes)))
-        carried = self._carry(codes, condition, n_steps, solver, backward=False)
-        return self._encoder.container.wrap(self._encoder.decode(carried))
+    def _selected(
+        self,
+        sampler: RowSampler,
+        n_samples: int,
+        y: Any,
+        values: NDArray[np.float64] | None,
+        missing: str,
+        random: np.random.RandomState,
+        oversample: int,
+        select: Select,
+    ) -> Any:
+        """The best of each sample's candidates."""
+        if not callable(select):
+            check_choice("select", select, ("density",))
+        if self._conditions is not None:
+            y = np.repeat(self._conditions.expand(preprocessing.plain_conditions(y), n_samples), oversample, axis=0)
+        values = None if values is None else np.repeat(values, oversample, axis=0)
+        candidates = self._drawn(sampler, n_samples * oversample, y, values, missing, random)
+        scores = select(candidates) if callable(select) else self.score_samples(candidates, y)
+        best = best_of(scores, n_samples, oversample)
+        if isinstance(candidates, torch.Tensor):
+            return candidates[torch.as_tensor(best, device=candidates.device)]
+        return candidates.iloc[best].reset_index(drop=True) if hasattr(candidates, "iloc") else candidates[best]
 
     def export(
         self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
@@ -498,7 +475,7 @@ default="uniform"
 
     def _data_of(self, X: Any, y: Any, sample_weight: Any) -> TrainingData:
         """Rows like those of `fit`, checked and encoded as there."""
-        samples = check_samples(self, X, reset=False, min_samples=2)
+        samples = self._checked(X, min_samples=2)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
@@ -511,7 +488,7 @@ default="uniform"
         conditions, device = self._conditions, self._fitted_device
         if isinstance(conditions, preprocessing.GridEncoder):
             raise ValueError("this model has grids as conditions and keeps none of them: pass X and y to fit.")
-        if with_samples:
+        if with_samples or self._has_cells:  # what is given in them must belong together
             X, y = self.sample(n_samples, random_state=seed, return_y=True)
             return self._data_of(X, y, None)
         y = None if conditions is None else conditions.draw(n_samples, np.random.RandomState(seed))
@@ -521,39 +498,3 @@ default="uniform"
             None if conditions is None else conditions.training_vectors(y, device),
             None,
         )
-
-    # -- how the methods share their work -----------------------------------------------------------------------
-
-    def _samples(self, codes: Tensor) -> NDArray[Any]:
-        """Codes (n, *code_shape) in the data's units, ranges and precision."""
-        return self._encoder.container.narrow(self._encoder.restore(_to_numpy(codes)))
-
-    def _states(self, codes: Tensor) -> NDArray[np.float64]:
-        """States (n_steps + 1, n, *code_shape) in the data's units."""
-        states = self._encoder.decode(_to_numpy(codes.flatten(0, 1)))
-        return states.reshape(*codes.shape[:2], *self.sample_shape_)
-
-    def _carry(
-        self,
-        codes: NDArray[np.float64],
-        condition: Tensor | None,
-        n_steps: int | None,
-        solver: str | None,
-        *,
-        backward: bool,
-    ) -> NDArray[np.float64]:
-        """Integrate codes forwards or backwards in double precision."""
-        # the two directions undo each other: by the velocity, unless jumps were learned both ways
-        jumps = self._jumps_back or (solver == "flow_map" and not backward)
-        steps, method = self._steps_and_solver(n_steps, solver, velocity=not jumps)
-        network = self._inspection_network()
-        dtype = next(network.parameters()).dtype
-        x = torch.as_tensor(codes, dtype=dtype, device=self._fitted_device)
-        condition = None if condition is None else condition.to(dtype)
-        return _to_numpy(
-            self._integrate(x, condition, n_steps=steps, solver=method, backward=backward, network=network)
-        )
-
-
-def _to_numpy(tensor: Tensor) -> NDArray[np.float64]:
-    return tensor.detach().cpu().double().numpy()

@@ -18,20 +18,21 @@ class TeacherVelocity(nn.Module):
     ----------
     network : nn.Module ``(x, t, condition) -> (B, *sample_shape)``
     guidance_scale : float, default=1.0
+    n_kept : int, default=0
         See `flowmatch.flow.guided_velocity`.
     """
 
-    def __init__(self, network: nn.Module, guidance_scale: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, guidance_scale: float = 1.0, n_kept: int = 0) -> None:
         super().__init__()
         self.network = network.eval().requires_grad_(False)
-        self.guidance_scale = guidance_scale
+        self.guidance_scale, self.n_kept = guidance_scale, n_kept
 
     def train(self, mode: bool = True) -> TeacherVelocity:
         return self
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         # derivatives by x are wanted: they make the density of a student that corrects this velocity
-        return guided_velocity(self.network, x, t, condition, self.guidance_scale)
+        return guided_velocity(self.network, x, t, condition, self.guidance_scale, self.n_kept)
 
 
 def midpoint_rollout(velocity: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:

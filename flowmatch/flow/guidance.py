@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from flowmatch._cells import without_labels
 from flowmatch.flow.solvers import Velocity
 
 ConditionalVelocity = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -14,7 +15,12 @@ ConditionalVelocity = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def guided_velocity(
-    velocity: ConditionalVelocity, x: Tensor, t: Tensor, condition: Tensor | None, scale: float = 1.0
+    velocity: ConditionalVelocity,
+    x: Tensor,
+    t: Tensor,
+    condition: Tensor | None,
+    scale: float = 1.0,
+    n_kept: int = 0,
 ) -> Tensor:
     """A conditional velocity with guidance, (B, *sample_shape).
 
@@ -29,10 +35,12 @@ def guided_velocity(
     t : Tensor of shape (B,)
     condition : Tensor of shape (B, k), or None for an unconditional field
     scale : float
+    n_kept : int
+        So many numbers at the end of a condition are not guided by, but known: the cells of a row that are given.
     """
     if condition is None or scale == 1.0:
         return velocity(x, t, condition)
-    null = torch.zeros_like(condition)
+    null = without_labels(condition, n_kept)
     if scale == 0.0:
         return velocity(x, t, null)
     both = velocity(torch.cat([x, x]), torch.cat([t, t]), torch.cat([condition, null]))
@@ -40,7 +48,9 @@ def guided_velocity(
     return torch.lerp(unconditional, conditional, scale)
 
 
-def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0) -> Velocity:
+def guide(
+    velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0, n_kept: int = 0
+) -> Velocity:
     """Bind a condition to a conditional velocity, with guidance: `guided_velocity` for the solvers.
 
     Parameters
@@ -48,9 +58,11 @@ def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float 
     velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
     condition : Tensor of shape (B, k), or None for an unconditional field
     scale : float
+    n_kept : int
+        See `guided_velocity`.
 
     Returns
     -------
     callable ``(x, t) -> (B, *sample_shape)``; `t` is 0-d
     """
-    return lambda x, t: guided_velocity(velocity, x, t.expand(len(x)), condition, scale)
+    return lambda x, t: guided_velocity(velocity, x, t.expand(len(x)), condition, scale, n_kept)

@@ -2,6 +2,7 @@
 
 Every measure takes array-likes, tensors or DataFrames of numbers, (n, d) or (n, ...), and gives back floats. A value
 says little alone: compare it with its floor, the same measure between two sets of real rows, as `report` does.
+`report` takes tables of mixed columns with missing cells too, and asks whom they give away and what they are good for.
 `straightness` is another thing: a measure of the paths that samples take.
 
 Forecasts are measured against what came true: ``y_true`` of shape (n, ...) first, then an ensemble of shape

@@ -49,9 +49,15 @@ def as_pair(X: Samples, Y: Samples, names: tuple[str, str] = ("X", "Y")) -> tupl
         As `as_samples` does; also if the widths differ, or if both are DataFrames whose column names differ.
     """
     first, second = as_samples(X, names[0]), as_samples(Y, names[1])
-    if first.shape[1] != second.shape[1]:
+    check_same_columns(X, Y, first.shape[1], second.shape[1], names)
+    return first, second
+
+
+def check_same_columns(X: Any, Y: Any, n_first: int, n_second: int, names: tuple[str, str]) -> None:
+    """Raise a ValueError unless X and Y, of so many numbers a row, have the same columns."""
+    if n_first != n_second:
         raise ValueError(
-            f"{names[0]} has {first.shape[1]} columns and {names[1]} has {second.shape[1]} "
+            f"{names[0]} has {n_first} columns and {names[1]} has {n_second} "
             f"(shapes {_shape(X)} and {_shape(Y)}). Both need the same columns."
         )
     if len(_shape(X)) > 2 and len(_shape(Y)) > 2 and _shape(X)[1:] != _shape(Y)[1:]:
@@ -60,12 +66,11 @@ def as_pair(X: Samples, Y: Samples, names: tuple[str, str] = ("X", "Y")) -> tupl
             f"differently. Both need the same shape after the first dimension."
         )
     _check_same_names(X, Y, names)
-    return first, second
 
 
 def column_names(X: Samples) -> list[str] | None:
     """Column names of a DataFrame (as strings); None for anything else."""
-    return [str(column) for column in X.columns] if _is_frame(X) else None  # type: ignore[union-attr]
+    return [str(column) for column in X.columns] if is_frame(X) else None  # type: ignore[union-attr]
 
 
 def numpy_generator(random_state: RandomState) -> np.random.Generator:
@@ -85,19 +90,21 @@ def to_numpy(X: Any, name: str) -> FloatArray:
             raise ValueError(f"{name} is complex ({X.dtype}). Measures need real numbers: torch.view_as_real({name}).")
         return np.asarray(X.detach().cpu().double())
     try:
-        array = X.to_numpy() if _is_frame(X) else np.asarray(X)
+        array = X.to_numpy() if is_frame(X) else np.asarray(X)
         if array.dtype.kind not in "biufO":
             raise TypeError(array.dtype)
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        where = f", in its columns {_text_columns(X)}" if _is_frame(X) else ""
+        where = f", in its columns {_text_columns(X)}" if is_frame(X) else ""
         raise ValueError(
             f"{name} holds something else than real numbers{where} ({error}). "
-            f"Encode categories and dates as numbers, and impute missing values, before measuring."
+            f"Encode categories and dates as numbers, and impute missing values, before measuring; "
+            f"flowmatch.metrics.report takes them as they are."
         ) from error
 
 
-def _is_frame(X: Any) -> bool:
+def is_frame(X: Any) -> bool:
+    """Whether X is a DataFrame."""
     return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
@@ -118,7 +125,7 @@ def _text_columns(frame: Any) -> list[str]:
 
 def _check_same_names(X: Any, Y: Any, names: tuple[str, str]) -> None:
     """Two DataFrames named by strings must have the same names in the same order; others are compared by position."""
-    if not all(_is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
+    if not all(is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
         return
     first, second = list(X.columns), list(Y.columns)
     if first == second:

@@ -1,25 +1,25 @@
-"""All measures of a synthetic sample at once, each beside its floor, and the columns side by side."""
+"""All measures of a synthetic sample at once, each beside its floor, and its columns and pairs of columns."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from flowmatch._checks import check_count
-from flowmatch.metrics._samples import (
-    FloatArray,
-    RandomState,
-    Samples,
-    as_pair,
-    column_names,
-    numpy_generator,
-)
-from flowmatch.metrics._text import columns_table, measures_table
+from flowmatch._checks import check_choice, check_count
+from flowmatch.metrics._columns import column_differences, statistics
+from flowmatch.metrics._downstream import downstream_scores, has_classes
+from flowmatch.metrics._privacy import duplicate_share, nearest_distances
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples, numpy_generator
+from flowmatch.metrics._text import report_text
+from flowmatch.metrics.associations import MAX_COLUMNS, associations, pair_rows
 from flowmatch.metrics.copies import copy_check
 from flowmatch.metrics.energy import energy_distance
 from flowmatch.metrics.fidelity import precision_recall_density_coverage
+from flowmatch.metrics.tables import Encoding, Tables, find_column, read_tables
 from flowmatch.metrics.transport import sliced_wasserstein, wasserstein
 from flowmatch.metrics.two_sample import classifier_two_sample_test
 
@@ -30,6 +30,9 @@ MIN_ROWS = 6
 """Rows a side: five neighbours and the row itself."""
 MAX_ASSIGNED = 1000
 """Rows a side for exact transport, whose time is cubic."""
+Measures: TypeAlias = dict[str, tuple[float, float]]
+"""Value and floor by name."""
+PARTS = ("measures", "columns", "differences", "pairs")
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +45,12 @@ class SampleReport:
         ``measures[name]["synthetic"]`` is the value of synthetic against real rows, ``measures[name]["floor"]`` that of
         real against real rows.
     columns : dict
-        ``columns[column][statistic]["real"]`` and ``["synthetic"]``, in the column's own units.
+        ``columns[column][statistic]["real"]`` and ``["synthetic"]``, in the column's own units; dates in days since
+        1970.
+    differences : dict
+        ``differences[column][measure]``, for samples of shape (n, d): how far synthetic columns are from real ones.
+    pairs : list of dict
+        The association of each pair of columns in both samples; of tables with at most 500 columns.
     n_compared : int
         Rows a side that the measures were taken on.
     floor : str
@@ -53,23 +61,27 @@ class SampleReport:
     columns: dict[str, dict[str, dict[str, float]]]
     n_compared: int
     floor: str
+    differences: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
 
     def __repr__(self) -> str:
-        """Lay the report out as two tables."""
+        """Lay the report out as tables."""
         head = (
             f"Synthetic against real, {self.n_compared} rows a side; floor: {self.floor} against real.\n"
             f"Distances are in standard deviations of the real columns.\n"
         )
-        return "\n".join([head, measures_table(self.measures), "", columns_table(self.columns)])
+        return head + "\n" + report_text(self.measures, self.columns, self.differences, self.pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, numbers and strings, ready for `json.dump`."""
+        """Return plain dicts, lists, numbers and strings, ready for `json.dump`."""
         return {
             "measures": {name: dict(row) for name, row in self.measures.items()},
             "columns": {
                 name: {statistic: dict(pair) for statistic, pair in column.items()}
                 for name, column in self.columns.items()
             },
+            "differences": {name: dict(row) for name, row in self.differences.items()},
+            "pairs": [dict(pair) for pair in self.pairs],
             "n_compared": self.n_compared,
             "floor": self.floor,
         }
@@ -79,26 +91,36 @@ class SampleReport:
 
         Parameters
         ----------
-        part : {"measures", "columns"}, default="measures"
-            "measures": one row a measure, columns synthetic and floor. "columns": one row a column, and for each
-            statistic a pair of columns (statistic, "real") and (statistic, "synthetic").
+        part : {"measures", "columns", "differences", "pairs"}, default="measures"
+            * "measures": one row a measure, columns "synthetic" and "floor".
+            * "columns": one row a column, and for each statistic a pair of columns (statistic, "real") and
+              (statistic, "synthetic").
+            * "differences": one row a column; its "kind", "number", "date" or "category"; "distance", the
+              Kolmogorov-Smirnov distance of numbers and the total variation distance of categories; "wasserstein", in
+              standard deviations; "missing", the difference in the share of missing cells; "outside", the share of
+              cells outside the real rows' range or set of values. Each has its floor beside it, "distance_floor" and so
+              on.
+            * "pairs": one row a pair of columns, "first" and "second"; the "measure" of their association,
+              "spearman" (two numbers), "correlation_ratio" (a category and a number) or "cramers_v" (two
+              categories); its values "real" and "synthetic", their "difference", and the "floor" of that.
 
         Raises
         ------
         ValueError
-            If `part` is neither.
+            If `part` is none of them.
         """
-        if part not in ("measures", "columns"):
-            raise ValueError(f"unknown part {part!r}. Choose one of 'measures', 'columns'.")
+        check_choice("part", part, PARTS)
         import pandas as pd
 
-        if part == "measures":
-            return pd.DataFrame.from_dict(self.measures, orient="index")
+        if part == "pairs":
+            return pd.DataFrame(self.pairs)
+        if part != "columns":
+            return pd.DataFrame.from_dict(self.measures if part == "measures" else self.differences, orient="index")
         flat = {
             name: {(statistic, side): value for statistic, pair in column.items() for side, value in pair.items()}
             for name, column in self.columns.items()
         }
-        frame = pd.DataFrame.from_dict(flat, orient="index")
+        frame = pd.DataFrame.from_dict(flat, orient="index").loc[list(flat)]
         frame.columns = pd.MultiIndex.from_tuples(frame.columns)
         return frame
 
@@ -108,13 +130,16 @@ def report(
     synthetic: Samples,
     holdout: Samples | None = None,
     *,
+    target: Any = None,
+    categorical_features: Any = "auto",
     max_rows: int = 2000,
     random_state: RandomState = 0,
 ) -> SampleReport:
     """Compare synthetic rows with real ones on every measure, each beside its floor.
 
-    Columns are standardised by the real rows' mean and standard deviation (a constant column by its mean only), so
-    that units do not matter.
+    Numbers are standardised by the real rows' mean and standard deviation (a constant column by its mean only), so that
+    units do not matter. Categories are one-hot over sqrt(2): two different ones are at distance 1. Missing is a
+    category of its own; among numbers an indicator, at distance 1, beside the mean.
 
     The floor is what the measure gives for real rows in the place of the synthetic ones: the best that can be asked
     for, and not 0, since two samples of one law differ. Most measures fall or rise with the number of rows, so value
@@ -122,24 +147,31 @@ def report(
     size and to `max_rows`. Without `holdout` the real rows are cut into two random halves, one the reference and one
     the floor, which halves that size: hand over held-out rows when you have them.
 
-    The exception is the copy check: copies of rows that were cut away would go unseen, so all real rows are its
-    training rows. Its floor is the share for held-out rows, or for one half of the real rows against the other; the
-    share hardly depends on the number of training rows, save in high dimension, where half of them put it a few
-    hundredths too high.
+    The exceptions are the measures of privacy and "outside_share": copies of rows that were cut away would go unseen,
+    so all real rows are their training rows. Their floor is the value for held-out rows; without them, for real rows
+    against the others, or for one half of the real rows against the other (the copy share hardly depends on the number
+    of training rows, save in high dimension, where half of them put it a few hundredths too high).
 
     Parameters
     ----------
     real : array-like, tensor or DataFrame of shape (n, d) or (n, ...)
-        The rows that the generator was fitted on.
+        The rows that the generator was fitted on. Tables (n, d) may hold numbers, dates, categories (text, booleans,
+        pandas' category) and missing cells.
     synthetic : array-like, tensor or DataFrame of shape (m, d) or (m, ...)
         Its samples.
     holdout : array-like, tensor or DataFrame of shape (h, d) or (h, ...), default=None
         Real rows that it has not seen.
+    target : str, int or sequence of array-like, default=None
+        What a model is to predict from the other columns, for the downstream scores: a column's name or position, or
+        the targets of the samples, ``(y_real, y_synthetic)`` or ``(y_real, y_synthetic, y_holdout)``, which then are a
+        last column of the tables in all measures. Categories and a few whole numbers are classes.
+    categorical_features : "auto", None or array-like of str, int or bool, default="auto"
+        Columns of categories by name, by position or as a mask. "auto": those of text, booleans and pandas' category.
     max_rows : int, default=2000
-        Rows a side at most, for the measures whose time is quadratic; exact transport takes 1000 of them at most.
-        Statistics of columns use all rows.
+        Rows a side at most, for the measures whose time is quadratic and for the training rows of the downstream
+        models; exact transport takes 1000 of them at most. Statistics of columns and pairs use all rows.
     random_state : int, Generator, RandomState or None, default=0
-        Seeds the cuts, the directions of `sliced_wasserstein` and the classifiers' folds.
+        Seeds the cuts, the directions of `sliced_wasserstein` and the classifiers.
 
     Returns
     -------
@@ -149,8 +181,24 @@ def report(
     Raises
     ------
     ValueError
-        If the samples have different columns, are empty, 1-D or not finite, or too few: 6 rows a side are the least,
-        12 real rows without `holdout`.
+        If the samples have different columns, are empty, 1-D or not finite (grids), or too few: 6 rows a side are the
+        least, 12 real rows without `holdout`; if `target` or `categorical_features` name no column.
+
+    Notes
+    -----
+    Beside the measures of this module that have pages of their own:
+
+    * copy_share, copy_gap: `copy_check`, and how much its share lies above the floor.
+    * duplicate_share: synthetic rows that equal a training row in every cell.
+    * nearest_p05, nearest_median: quantiles of the distance to the closest training row. Below the floor, rows lean on
+      the training rows; above, they miss them.
+    * column_distance, missing_difference, outside_share: means over the columns of the report's "differences".
+    * pair_difference: mean absolute difference over its "pairs".
+    * macro_f1, balanced_accuracy or r2, of gradient boosted trees and of a linear model: trained on synthetic rows and
+      tested on held-out ones. The floor is the same models trained on as many real rows. Without `holdout` the rows
+      tested on are half of those that the generator was fitted on, which flatters it.
+
+    Nothing here proves privacy: rows too near to the training set are seen, not what can be inferred about one.
 
     Examples
     --------
@@ -170,50 +218,99 @@ def report(
     coverage                 0.75   0.96
     c2st_auc                 0.79   0.52
     copy_share               0.55   0.60
+    copy_gap                 0.00   0.00
+    duplicate_share          0.00   0.00
+    nearest_p05              0.03   0.03
+    nearest_median           0.11   0.13
+    column_distance          0.24   0.06
+    outside_share            0.00   0.00
+    pair_difference          0.09   0.10
     """
-    known, generated = as_pair(real, synthetic, ("real", "synthetic"))
-    fresh = None if holdout is None else as_pair(real, holdout, ("real", "holdout"))[1]
     check_count("max_rows", max_rows, MIN_ROWS)
+    samples = {"real": real, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
+    tables, target_column = _read(samples, categorical_features, target)
+    encoding = Encoding.of(tables)
     rng = numpy_generator(random_state)
-
-    constant = known.min(axis=0) == known.max(axis=0)  # their std may be 1e-17 instead of 0
-    center, scale = known.mean(axis=0), np.where(constant, 1.0, known.std(axis=0))
-    known_z, generated_z = (known - center) / scale, rng.permutation((generated - center) / scale)
-    fresh_z = None if fresh is None else rng.permutation((fresh - center) / scale)
-
-    reference, floor_rows = _reference_and_floor(rng.permutation(known_z), fresh_z)
-    n_compared = _common_size(max_rows, reference, generated_z, floor_rows)
-    reference_cut, generated_cut, floor_cut = (rows[:n_compared] for rows in (reference, generated_z, floor_rows))
+    sides = _Sides.of(tables.rows, rng)
+    n_common = sides.common_size()
+    n_compared = min(n_common, max_rows)
     seed = int(rng.integers(2**31))
-    values = _measure(reference_cut, generated_cut, seed) | {"copy_share": copy_check(known_z, generated_cut).share}
-    floors = _measure(reference_cut, floor_cut, seed) | {
-        "copy_share": copy_check(reference if fresh is None else known_z, floor_cut).share
-    }
+
+    found = _distances(sides, encoding, n_compared, seed)
+    found.append(_privacy(sides, encoding, n_compared))
+    differences, pairs = {}, []
+    if all(len(np.shape(X)) == 2 for X in samples.values()):
+        differences = _differences(sides, encoding, n_common)
+        pairs = _pairs(sides, tables, n_common)
+        found.append(_means(differences, pairs))
+    if target_column is not None:
+        found.append(_downstream(sides, encoding, target_column, n_compared, seed))
     return SampleReport(
-        measures={name: {"synthetic": values[name], "floor": floors[name]} for name in values},
-        columns=_column_statistics(known, generated, _names(real, synthetic, known.shape[1])),
+        measures={
+            name: {"synthetic": value, "floor": floor} for part in found for name, (value, floor) in part.items()
+        },
+        columns=statistics(sides.known, sides.synthetic, tables),
         n_compared=n_compared,
-        floor="the other half of the real rows" if fresh is None else "held-out rows",
+        floor="held-out rows" if sides.held_out else "the other half of the real rows",
+        differences=differences,
+        pairs=pairs,
     )
 
 
-def _reference_and_floor(known: FloatArray, fresh: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-    """Real rows to compare with, and real rows to compare in the place of synthetic ones."""
-    if fresh is not None:
-        return known, fresh
-    half = len(known) // 2
-    return known[:half], known[half:]
+@dataclass(frozen=True)
+class _Sides:
+    """Three samples in random order, real rows to compare with, synthetic ones, and real ones in their place.
+
+    `known` are all real rows, `reference` those to compare with: all of them, or the half that is not the floor.
+    """
+
+    known: FloatArray
+    reference: FloatArray
+    synthetic: FloatArray
+    floor: FloatArray
+    held_out: bool
+
+    @classmethod
+    def of(cls, rows: Mapping[str, FloatArray], rng: np.random.Generator) -> Self:
+        synthetic = rng.permutation(rows["synthetic"])
+        fresh = rng.permutation(rows["holdout"]) if "holdout" in rows else None
+        known = rng.permutation(rows["real"])
+        if fresh is not None:
+            return cls(known, known, synthetic, fresh, True)
+        half = len(known) // 2
+        return cls(known, known[:half], synthetic, known[half:], False)
+
+    def common_size(self) -> int:
+        """Rows that all three samples have."""
+        smallest = min(len(self.reference), len(self.synthetic), len(self.floor))
+        if smallest < MIN_ROWS:
+            raise ValueError(
+                f"a report needs {MIN_ROWS} rows a side. There are {len(self.reference)} real rows to compare with, "
+                f"{len(self.synthetic)} synthetic rows and {len(self.floor)} real rows for the floor "
+                f"(without holdout, the real rows are cut in half)."
+            )
+        return smallest
 
 
-def _common_size(max_rows: int, reference: FloatArray, generated: FloatArray, floor_rows: FloatArray) -> int:
-    smallest = min(len(reference), len(generated), len(floor_rows))
-    if smallest < MIN_ROWS:
+def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tuple[Tables, int | None]:
+    """The samples as tables, and the position of the target among their columns."""
+    if target is None or isinstance(target, (str, numbers.Integral)):
+        tables = read_tables(samples, categorical_features)
+        return tables, None if target is None else find_column("target", target, tables.names)
+    if not isinstance(target, (tuple, list)) or len(target) != len(samples):
+        got = f"a {type(target).__name__} of length {len(target)}" if hasattr(target, "__len__") else repr(target)
         raise ValueError(
-            f"a report needs {MIN_ROWS} rows a side. There are {len(reference)} real rows to compare with, "
-            f"{len(generated)} synthetic rows and {len(floor_rows)} real rows for the floor "
-            f"(without holdout, the real rows are cut in half)."
+            f"target must be a column's name or position, or a sequence (y_{', y_'.join(samples)}), got {got}."
         )
-    return min(smallest, max_rows)
+    tables = read_tables(samples, categorical_features, target)
+    return tables, len(tables.names) - 1
+
+
+def _distances(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> list[Measures]:
+    """The measures between samples, on `n_rows` of each."""
+    real, synthetic, floor = (encoding(rows[:n_rows]) for rows in (sides.reference, sides.synthetic, sides.floor))
+    values, floors = _measure(real, synthetic, seed), _measure(real, floor, seed)
+    return [{name: (values[name], floors[name]) for name in values}]
 
 
 def _measure(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float]:
@@ -227,27 +324,66 @@ def _measure(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float]:
     }
 
 
-def _column_statistics(
-    real: FloatArray, synthetic: FloatArray, names: list[str]
-) -> dict[str, dict[str, dict[str, float]]]:
-    sides = {"real": _statistics(real), "synthetic": _statistics(synthetic)}
+def _privacy(sides: _Sides, encoding: Encoding, n_rows: int) -> Measures:
+    """The measures against all training rows."""
+    known, synthetic, floor = encoding(sides.known), encoding(sides.synthetic[:n_rows]), encoding(sides.floor[:n_rows])
+    share = copy_check(known, synthetic).share
+    honest = copy_check(known if sides.held_out else encoding(sides.reference), floor).share
+    nearest, fresh = nearest_distances(synthetic, known), nearest_distances(floor, known, leave_out=not sides.held_out)
+    duplicates = duplicate_share(sides.synthetic, sides.known)
+    repeated = duplicate_share(sides.floor, sides.known, leave_out=not sides.held_out)
     return {
-        name: {
-            statistic: {side: float(table[statistic][column]) for side, table in sides.items()}
-            for statistic in sides["real"]
-        }
-        for column, name in enumerate(names)
-    }
+        "copy_share": (share, honest),
+        "copy_gap": (max(0.0, share - honest), 0.0),
+        "duplicate_share": (duplicates, repeated),
+    } | {name: (nearest[name], fresh[name]) for name in nearest}
 
 
-def _statistics(X: FloatArray) -> dict[str, FloatArray]:
-    quantiles = np.quantile(X, [0.0, 0.25, 0.5, 0.75, 1.0], axis=0)
-    return {"mean": X.mean(axis=0), "std": X.std(axis=0)} | dict(
-        zip(["min", "25%", "50%", "75%", "max"], quantiles, strict=True)
+def _differences(sides: _Sides, encoding: Encoding, n_rows: int) -> dict[str, dict[str, Any]]:
+    """How far each column is from the real one, each measure beside its floor."""
+    real = sides.reference[:n_rows]
+    values = column_differences(real, sides.synthetic[:n_rows], sides.known, encoding)
+    floors = column_differences(real, sides.floor[:n_rows], sides.reference, encoding)
+    found = {}
+    for column, (name, value, floor) in enumerate(zip(encoding.tables.names, values, floors, strict=True)):
+        found[name] = {"kind": encoding.tables.kind(column)}
+        for measure in value:
+            found[name] |= {measure: value[measure], f"{measure}_floor": floor[measure]}
+    return found
+
+
+def _pairs(sides: _Sides, tables: Tables, n_rows: int) -> list[dict[str, Any]]:
+    """The association of each pair of columns."""
+    if len(tables.names) > MAX_COLUMNS:
+        return []
+    real, synthetic, floor = (
+        associations(rows[:n_rows], tables) for rows in (sides.reference, sides.synthetic, sides.floor)
     )
+    return pair_rows(real, synthetic, floor, tables)
 
 
-def _names(real: Samples, synthetic: Samples, n_columns: int) -> list[str]:
-    """Take a DataFrame's column names if they tell the columns apart, else x0, x1, and so on."""
-    names = column_names(real) or column_names(synthetic) or []
-    return names if len(set(names)) == n_columns else [f"x{column}" for column in range(n_columns)]
+def _means(differences: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) -> Measures:
+    """What columns and pairs come to on average."""
+
+    def mean(measure: str) -> tuple[float, float]:
+        values, floors = ([column[name] for column in differences.values()] for name in (measure, f"{measure}_floor"))
+        return float(np.mean(values)), float(np.mean(floors))
+
+    found = {"column_distance": mean("distance"), "outside_share": mean("outside")}
+    if any(mean("missing")):
+        found["missing_difference"] = mean("missing")
+    if pairs:
+        gaps = [[abs(pair["difference"]), abs(pair["floor"])] for pair in pairs]
+        difference, floor = np.mean(gaps, axis=0).tolist()
+        found["pair_difference"] = difference, floor
+    return found
+
+
+def _downstream(sides: _Sides, encoding: Encoding, target: int, n_rows: int, seed: int) -> Measures:
+    """Scores of models trained on synthetic rows, and on real ones."""
+    classes = has_classes(sides.known[:, target], bool(encoding.tables.is_category[target]))
+    values, floors = (
+        downstream_scores(train[:n_rows], sides.floor, encoding, target, classes, seed)
+        for train in (sides.synthetic, sides.reference)
+    )
+    return {name: (values[name], floors[name]) for name in values}

@@ -4,6 +4,7 @@ from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.flow_maps import InstantVelocity, start_from_velocity
+from flowmatch.networks.masked import MaskedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 from flowmatch.networks.transformer import DiffusionTransformer, Transformer
 from flowmatch.networks.unet import ConvolutionalUNet, UNet
@@ -18,6 +19,7 @@ __all__ = [
     "ConvolutionalUNet",
     "DiffusionTransformer",
     "InstantVelocity",
+    "MaskedNetwork",
     "ModulatedMLP",
     "Transformer",
     "UNet",

@@ -28,6 +28,4 @@ class AutoNetwork(Component):
     ) -> nn.Module:
         """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers."""
         network = self.choose(sample_shape)
-        if isinstance(network, UNet):
-            return network(sample_shape, condition_size, flow_map, context_channels)
-        return network(sample_shape, condition_size, flow_map)
+        return network(sample_shape, condition_size, flow_map, context_channels)

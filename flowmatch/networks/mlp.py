@@ -56,8 +56,16 @@ class MLP(Component):
     context_width: int = 32
     n_time_features: int = 16
 
-    def __call__(self, sample_shape: tuple[int, ...], condition_size: int, flow_map: bool = False) -> nn.Module:
+    def __call__(
+        self,
+        sample_shape: tuple[int, ...],
+        condition_size: int,
+        flow_map: bool = False,
+        context_channels: int = 0,
+    ) -> nn.Module:
         """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers.
+
+        The last `context_channels` grids of a condition, for a table so many numbers, enter beside the sample.
 
         Raises
         ------
@@ -66,7 +74,7 @@ class MLP(Component):
         """
         self.validate()
         module = ConcatenatedMLP if self.conditioning == "concat" else ModulatedMLP
-        return module(self, tuple(sample_shape), condition_size, flow_map)
+        return module(self, tuple(sample_shape), condition_size, flow_map, context_channels)
 
     def validate(self) -> None:
         check_choice("conditioning", self.conditioning, CONDITIONINGS)
@@ -80,10 +88,18 @@ class MLP(Component):
 class ConcatenatedMLP(ConditionedNetwork):
     """Time and condition beside the sample in the first layer, then ``h + SiLU(W h)``; the output starts at zero."""
 
-    def __init__(self, settings: MLP, sample_shape: tuple[int, ...], condition_size: int, flow_map: bool) -> None:
-        super().__init__(condition_size)
+    def __init__(
+        self,
+        settings: MLP,
+        sample_shape: tuple[int, ...],
+        condition_size: int,
+        flow_map: bool,
+        context_channels: int = 0,
+    ) -> None:
+        super().__init__(condition_size, context_channels)
         size, width = math.prod(sample_shape), settings.width
         self.time_features = TimeFeatures(settings.n_time_features, flow_map)
+        self._size_with_context = size + context_channels * math.prod(sample_shape[1:])
         self.first = nn.Linear(size + self.time_features.size + condition_size, width)
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(settings.depth)])
         self.dropout = nn.Dropout(settings.dropout) if settings.dropout else None
@@ -94,11 +110,11 @@ class ConcatenatedMLP(ConditionedNetwork):
     @property
     def step_columns(self) -> tuple[str, slice]:
         """Which weights of a flow map read the increment: a parameter's name and its columns."""
-        size = self.head.out_features
-        return "first.weight", self.time_features.columns_of_step(size)
+        return "first.weight", self.time_features.columns_of_step(self._size_with_context)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
-        inputs = [x.flatten(1), self.time_features(t, step), self._condition_or_zeros(condition, x)]
+        vector, seen = self._split_condition(condition, x)
+        inputs = [seen.flatten(1), self.time_features(t, step), vector]
         h = F.silu(self.first(torch.cat(inputs, dim=1)))
         for layer in self.layers:
             h = self._run(self._residual, h, layer)
@@ -112,14 +128,22 @@ class ConcatenatedMLP(ConditionedNetwork):
 class ModulatedMLP(ConditionedNetwork):
     """Time and condition modulate every block; the output starts at zero."""
 
-    def __init__(self, settings: MLP, sample_shape: tuple[int, ...], condition_size: int, flow_map: bool) -> None:
-        super().__init__(condition_size)
+    def __init__(
+        self,
+        settings: MLP,
+        sample_shape: tuple[int, ...],
+        condition_size: int,
+        flow_map: bool,
+        context_channels: int = 0,
+    ) -> None:
+        super().__init__(condition_size, context_channels)
         size, width, context = math.prod(sample_shape), settings.width, settings.context_width
+        n_context = context_channels * math.prod(sample_shape[1:])
         normalised = settings.conditioning == "adaln"
         block = AdaptiveNormBlock if normalised else FiLMBlock
         self.time_features = TimeFeatures(settings.n_time_features, flow_map)
-        self.embed_context = nn.Linear(self.time_features.size + condition_size, context)
-        self.embed_sample = nn.Linear(size, width)
+        self.embed_context = nn.Linear(self.time_features.size + condition_size - n_context, context)
+        self.embed_sample = nn.Linear(size + n_context, width)
         self.blocks = nn.ModuleList([block(width, context, settings.dropout) for _ in range(settings.depth)])
         self.last = nn.LayerNorm(width) if normalised else nn.SiLU()
         self.head = zero_initialised(nn.Linear(width, size))
@@ -130,13 +154,14 @@ class ModulatedMLP(ConditionedNetwork):
         return "embed_context.weight", self.time_features.columns_of_step()
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
-        if self.condition_size == 0 and condition is None and _is_one(t) and (step is None or _is_one(step)):
+        vector, seen = self._split_condition(condition, x)
+        if vector.shape[1] == 0 and _is_one(t) and (step is None or _is_one(step)):
             # the same time for all rows, as solvers and jumps have it: one context serves them all
             features = self.time_features(t[:1], None if step is None else step[:1])
         else:
-            features = torch.cat([self.time_features(t, step), self._condition_or_zeros(condition, x)], dim=1)
+            features = torch.cat([self.time_features(t, step), vector], dim=1)
         context = F.silu(self.embed_context(features))
-        h = self.embed_sample(x.flatten(1))
+        h = self.embed_sample(seen.flatten(1))
         for block in self.blocks:
             h = self._run(block, h, context)
         return self.head(self.last(h)).reshape(x.shape)

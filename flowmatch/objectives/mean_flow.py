@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowmatch._cells import without_labels
 from flowmatch._checks import check_choice, check_number
 from flowmatch._component import Component, resolve_component
 from flowmatch.flow import STEP_SAMPLERS, BetaSteps, StepSampler, expand_time
@@ -160,8 +161,8 @@ class MeanFlowObjective(VelocityObjective):
         if condition is None or self.guidance_scale == 1.0:
             return velocity
         with torch.no_grad():
-            unconditional = network(x, t, torch.zeros_like(condition), torch.zeros_like(t))
-        shown = expand_time((condition != 0).any(1), x)
+            unconditional = network(x, t, without_labels(condition, self.n_kept), torch.zeros_like(t))
+        shown = expand_time((condition[:, : condition.shape[1] - self.n_kept] != 0).any(1), x)
         return torch.where(shown, unconditional + self.guidance_scale * (velocity - unconditional), velocity)
 
     @property

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from flowmatch._cells import BLOCKS, generated, without_labels
 from flowmatch.flow import Coupling, Path, Source, TimeSampler
 from flowmatch.objectives.losses import L2Loss, ResidualLoss
 from flowmatch.objectives.weights import LossWeight, UniformWeight
@@ -33,6 +34,10 @@ class VelocityObjective:
         is alone in its condition and keeps the noise it was given.
     crop : float
         Train on random windows of this share of every grid axis.
+    has_cells : bool
+        Whether conditions end in the cells of a table's row that are given or absent (`flowmatch._cells`). Noise is
+        zero there, as the data and the network's output are, so that they add nothing to the loss; conditions are
+        dropped without them.
     """
 
     path: Path
@@ -45,6 +50,7 @@ class VelocityObjective:
     condition_dropout: float = 0.0
     conditions_are_classes: bool = False
     crop: float = 1.0
+    has_cells: bool = False
 
     def __call__(
         self, network: Network, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -71,14 +77,24 @@ class VelocityObjective:
         x0 = self.source.draw(len(x1), self.source_scale, generator)
         if self.crop < 1:
             x0, x1 = random_windows((x0, x1), self.crop, generator)
-        return self._pair(x0, x1, condition), x1
+        if not self.has_cells or condition is None:
+            return self._pair(x0, x1, condition), x1
+        shown = generated(condition, self.source_scale.numel())
+        whole = (shown == 1).all(1, keepdim=True)  # noise that knew the given cells would tell of them
+        vector = condition[:, : condition.shape[1] - self.n_kept]
+        return shown * torch.where(whole, self._pair(x0, x1, vector if vector.shape[1] else None), x0), x1
 
     def hide_conditions(self, condition: Tensor | None, generator: torch.Generator | None) -> Tensor | None:
-        """Conditions (B, k), a share of the rows replaced by zeros."""
+        """Conditions (B, k), a share of the rows replaced by zeros; given cells stay."""
         if condition is None or self.condition_dropout == 0:
             return condition
         shown = torch.rand(len(condition), 1, generator=generator, device=condition.device) >= self.condition_dropout
-        return condition * shown
+        return torch.where(shown, condition, without_labels(condition, self.n_kept))
+
+    @property
+    def n_kept(self) -> int:
+        """Numbers at the end of a condition that are no conditions, but cells of the row."""
+        return BLOCKS * self.source_scale.numel() if self.has_cells else 0
 
     def draw_times(self, n_samples: int, generator: torch.Generator | None) -> Tensor:
         """Training times of shape (n_samples,) in [path.first_time, 1]."""

@@ -35,6 +35,7 @@ def divide_axes(
     of: str,
     *,
     size: tuple[float, float] = (6.0, 1.6),
+    share_x: bool = True,
     share_y: bool = True,
 ) -> NDArray[Any]:
     """The n Axes of a display: those given, or a grid in place of the one given, or a figure's.
@@ -49,7 +50,7 @@ def divide_axes(
         return axes
     if ax is not None and n_rows == n_columns == 1:
         return np.array([ax], dtype=object)
-    shared = {"squeeze": False, "sharex": True, "sharey": share_y}
+    shared = {"squeeze": False, "sharex": share_x, "sharey": share_y}
     if ax is None:
         size = (size[0] * n_columns, size[1] * n_rows + 0.6)
         _, axes = pyplot.subplots(n_rows, n_columns, figsize=size, layout="constrained", **shared)

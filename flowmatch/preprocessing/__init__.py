@@ -1,10 +1,13 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
 from flowmatch.preprocessing.calendar import CYCLES, calendar_features, find_cycles, spacing_of
+from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.filling import cell_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.missing import MissingPatterns
 from flowmatch.preprocessing.mixed_conditions import MixedEncoder
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import RowSummary, SampleRows, as_numpy
@@ -17,11 +20,13 @@ from flowmatch.preprocessing.samples import (
     choose_transform,
 )
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, find_boundaries, persistence
 
 __all__ = [
     "CYCLES",
+    "CategoryCodes",
     "FITTED_NUMBERS",
     "TRANSFORMS",
     "ColumnTransform",
@@ -33,6 +38,7 @@ __all__ = [
     "LabelEncoder",
     "Log1pStandardize",
     "MinMax",
+    "MissingPatterns",
     "MixedEncoder",
     "NumberEncoder",
     "QuantileNormal",
@@ -41,14 +47,17 @@ __all__ = [
     "SampleRows",
     "Standardize",
     "StoredCodes",
+    "TableContainer",
     "TrainingCodes",
     "Trajectories",
     "WindowEncoder",
     "Windows",
     "as_numpy",
     "calendar_features",
+    "cell_of",
     "choose_transform",
     "column_scale",
+    "fill_table",
     "find_boundaries",
     "find_cycles",
     "fit_conditions",

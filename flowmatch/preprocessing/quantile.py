@@ -14,7 +14,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from flowmatch._numerics import normal_quantile
-from flowmatch.preprocessing.scaling import Array, ColumnTransform
+from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
@@ -38,6 +38,8 @@ class QuantileNormal(ColumnTransform):
     it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favouring
     any value, every column is exactly normal, and rows with neighbouring ranks overlap, which keeps a network from
     memorising them.
+
+    Missing values (NaN) are left out and stay NaN.
 
     Generated values go back through the inverse distribution function, and onto the column's grid: its levels if they
     repeat often, else its number of decimals (up to 6) if it has one; never beyond the observed range.
@@ -68,17 +70,17 @@ class QuantileNormal(ColumnTransform):
         n = len(X)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         weight = np.full(n, 1.0 / n) if weight is None else weight / weight.sum()
-        knots = [_cells(column, weight, self.max_knots) for column in X.T]
-        mean = weight @ X
-        scale = np.sqrt(weight @ (X - mean) ** 2)
+        columns = list(observed_columns(X, weight))
+        knots = [_cells(column, share, self.max_knots) for column, share in columns]
+        scale = np.array([_deviation(column, share) for column, share in columns])
         return self._set_fitted(
             values_=np.concatenate([values for values, _, _ in knots]),
             low_=np.concatenate([low for _, low, _ in knots]),
             high_=np.concatenate([high for _, _, high in knots]),
             bounds_=np.cumsum([0, *(len(values) for values, _, _ in knots)]),
-            scale_=np.where((np.ptp(X, axis=0) > 0) & (scale > 0), scale, 1.0),
-            decimals_=np.array([_decimals(*pair) for pair in zip(X.T, tolerances, strict=True)]),
-            few_values_=np.array([_has_few_values(column, self.max_knots) for column in X.T]),
+            scale_=np.where(scale > 0, scale, 1.0),
+            decimals_=np.array([_decimals(c, t) for (c, _), t in zip(columns, tolerances, strict=True)]),
+            few_values_=np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
             edge_=np.array(max(0.1 / n, 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate([_evenly_scored(low, high) for _, low, high in knots]),
         )
@@ -145,6 +147,11 @@ class QuantileNormal(ColumnTransform):
         if self.decimals_[column] >= 0:
             return np.round(x, int(self.decimals_[column])) + 0.0  # not -0.0
         return x
+
+
+def _deviation(column: Array, share: Array) -> float:
+    """Standard deviation of a column, 0 for equal values."""
+    return float(np.sqrt(share @ (column - share @ column) ** 2)) if np.ptp(column) > 0 else 0.0
 
 
 def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:

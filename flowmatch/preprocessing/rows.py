@@ -29,14 +29,17 @@ class RowSummary:
     Attributes
     ----------
     low, high : ndarray of shape (n_columns,)
-        Extremes of every column (channel); NaN where it holds any.
+        Extremes of every column (channel), missing numbers left out; NaN if there is nothing else.
     rows : ndarray of int
         Numbers of the samples where those extremes stand.
+    n_missing : ndarray of int, shape (n_columns,)
+        How many numbers of each column are NaN.
     """
 
     low: Array
     high: Array
     rows: Index
+    n_missing: Index
 
 
 class SampleRows:
@@ -133,9 +136,13 @@ class SampleRows:
     def summary(self) -> RowSummary:
         """Extremes of every column (channel), from one pass."""
         grid = tuple(range(2, len(self.shape)))
-        lows, highs, low_rows, high_rows = [], [], [], []
+        lows, highs, low_rows, high_rows, n_missing = [], [], [], [], np.zeros(self.sample_shape[0], dtype=np.intp)
         for start, chunk in self.chunks():
-            low, high = (chunk.min(axis=grid), chunk.max(axis=grid)) if grid else (chunk, chunk)
+            missing = np.isnan(chunk)
+            holes = bool(missing.any())
+            n_missing += missing.sum(axis=(0, *grid)) if holes else 0
+            low, high = (np.where(missing, np.inf, chunk), np.where(missing, -np.inf, chunk)) if holes else (chunk,) * 2
+            low, high = (low.min(axis=grid), high.max(axis=grid)) if grid else (low, high)
             low_rows.append(start + low.argmin(axis=0))
             high_rows.append(start + high.argmax(axis=0))
             lows.append(low.min(axis=0))
@@ -143,7 +150,10 @@ class SampleRows:
         lowest, highest = np.argmin(lows, axis=0), np.argmax(highs, axis=0)
         columns = np.arange(self.sample_shape[0])
         rows = np.concatenate([np.array(low_rows)[lowest, columns], np.array(high_rows)[highest, columns]])
-        return RowSummary(np.min(lows, axis=0), np.max(highs, axis=0), np.unique(rows))
+        low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+        nothing = low > high
+        low[nothing] = high[nothing] = np.nan
+        return RowSummary(low, high, np.unique(rows), n_missing)
 
     def subset(self, numbers: int, seed: int = 0) -> Index:
         """Numbers of a random part of the samples that holds at most about `numbers` numbers, and the extremes."""

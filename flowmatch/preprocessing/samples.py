@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.scaling import (
     Array,
     ColumnTransform,
@@ -49,16 +52,17 @@ def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
 class SampleEncoder:
     """Fitted map between user's samples and a flow's codes.
 
-    Tables lose their constant columns on the way in and get them back exactly; grids are transformed per channel.
+    Tables lose their constant columns on the way in and get them back exactly; missing cells are NaN among samples and
+    codes. Grids are transformed per channel.
 
     Attributes
     ----------
     container : Container
         What the data came in.
     transform : ColumnTransform
-        Fitted to the columns that vary.
+        Fitted to the columns that vary and are numbers.
     varying : ndarray of bool, shape (n_columns,)
-        Columns (channels) that vary. Where none does, the first counts as varying.
+        Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
         First row's values, used where a column does not vary.
     levels : tuple of ndarray
@@ -66,8 +70,12 @@ class SampleEncoder:
         samples are put on the nearest of them. Empty for continuous channels. Of large data, values that the part
         drawn for the scaling lacks are left out.
     limits : ndarray of shape (2, n_channels)
-        Smallest and largest value of each channel of a grid: generated samples stay between them. Tables leave that
-        to their transform.
+        Smallest and largest value of each column or channel. Generated grids stay between them; tables leave that to
+        their transform.
+    categories : CategoryCodes or None
+        Fitted to the columns of a table that vary and are categories.
+    is_category : ndarray of bool, shape (n_columns,)
+        Which columns of a table are.
     """
 
     container: Container
@@ -77,6 +85,8 @@ class SampleEncoder:
     sample_shape: tuple[int, ...]
     levels: tuple[Array, ...] = ()
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
+    categories: CategoryCodes | None = None
+    is_category: Any = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @classmethod
     def fit(
@@ -87,7 +97,7 @@ class SampleEncoder:
         Of more than four million numbers, a random part that holds the extremes of every column decides the scaling.
         """
         rows = SampleRows.of(X)
-        varying = rows.summary.high > rows.summary.low
+        varying = (rows.summary.high > rows.summary.low) | (rows.summary.n_missing > 0)
         if not varying.any():
             varying[0] = True
         part = rows.subset(FITTED_NUMBERS)
@@ -96,33 +106,59 @@ class SampleEncoder:
         is_table = len(rows.sample_shape) == 1
         if not is_table and weight is not None:
             weight = np.repeat(weight, len(columns) // len(part))
-        used = columns[:, varying] if is_table else columns
-        transform.fit(used, weight, container.tolerance(columns.shape[1])[varying if is_table else slice(None)])
-        levels = () if is_table else tuple(map(find_levels, columns.T))
-        limits = np.empty((2, 0)) if is_table else np.stack([rows.summary.low, rows.summary.high])
+        tolerance, limits = container.tolerance(columns.shape[1]), np.stack([rows.summary.low, rows.summary.high])
+        if is_table:
+            is_category = container.categorical if isinstance(container, TableContainer) else np.zeros_like(varying)
+            fit_numbers(transform, columns, varying & ~is_category, weight, tolerance)
+            categories = fit_categories(container, columns, varying & is_category, weight)
+            constants = columns[0].copy()
+            return cls(container, transform, varying, constants, rows.sample_shape, (), limits, categories, is_category)
+        transform.fit(columns, weight, tolerance)
+        levels = tuple(map(find_levels, columns.T))
         return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels, limits)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
         """Shape of one sample's codes."""
-        return (int(self.varying.sum()),) if self.is_table else self.sample_shape
+        return (len(self.code_columns),) if self.is_table else self.sample_shape
+
+    def category_shares(self, column: int) -> Array:
+        """How often each category of a column occurs in training, (n_levels,)."""
+        if self.categories is None or not self.varying[column]:
+            return np.bincount([int(self.constants[column])], minlength=2).astype(np.float64)
+        number = int((self.is_category & self.varying)[:column].sum())
+        return np.split(self.categories.shares_, np.cumsum(self.categories.n_levels)[:-1])[number]
+
+    @property
+    def code_columns(self) -> NDArray[np.intp]:
+        """The column of a table that each code belongs to."""
+        varying = np.flatnonzero(self.varying)
+        columns = self.columns
+        return varying[columns.columns_of_codes] if isinstance(columns, MixedColumns) else varying
 
     @property
     def is_table(self) -> bool:
         """Whether samples are rows of a table."""
         return len(self.sample_shape) == 1
 
+    @property
+    def columns(self) -> ColumnTransform:
+        """The map of all columns that vary, or of all channels."""
+        if self.categories is None:
+            return self.transform
+        return MixedColumns(self.transform, self.categories, self.is_category[self.varying])
+
     def encode(self, X: Array) -> Array:
         """Codes (n, *code_shape) of samples (n, *sample_shape)."""
-        return self._map(self.transform.transform, X)
+        return self._map(self.columns.transform, X)
 
     def decode(self, Z: Array) -> Array:
-        """The exact inverse of `encode`."""
-        return self._unmap(self.transform.inverse_transform, Z)
+        """The exact inverse of `encode`, but for categories, which are those in whose cells the codes lie."""
+        return self._unmap(self.columns.inverse_transform, Z)
 
     def restore(self, Z: Array) -> Array:
         """Samples from generated codes, on the values that the data can take."""
-        X = self._unmap(self.transform.restore, Z)
+        X = self._unmap(self.columns.restore, Z)
         if not self.is_table:
             X = np.clip(X, *self.limits.reshape(2, -1, *[1] * (X.ndim - 2)))
         for channel, levels in enumerate(self.levels):
@@ -135,16 +171,17 @@ class SampleEncoder:
         total = self.log_slopes(X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
-            total = np.where((X[:, fixed] == self.constants[fixed]).all(axis=1), total, -np.inf)
+            same = (X[:, fixed] == self.constants[fixed]) | np.isnan(X[:, fixed])
+            total = np.where(same.all(axis=1), total, -np.inf)
         return total
 
     def log_slopes(self, X: Array) -> Array:
-        """Log |dz/dx| of each number, of the shape of `X`; 0 in the constant columns of a table."""
-        slopes = self._map(self.transform.log_slope, X)
+        """Log |dz/dx| of each number, of the shape of `X`; 0 in the constant columns and missing cells of a table."""
+        slopes = self._map(self.columns.log_slope, X)
         if not self.is_table:
             return slopes
         whole = np.zeros(X.shape)
-        whole[:, self.varying] = slopes
+        whole[:, self.varying] = np.where(np.isnan(X[:, self.varying]), 0.0, slopes)
         return whole
 
     def training_codes(self, X: SampleRows | Array, device: torch.device) -> TrainingCodes | StoredCodes:
@@ -162,12 +199,12 @@ class SampleEncoder:
                 if cells[1] is not None:
                     high = torch.empty_like(low) if high is None else high
                     high[start : start + len(chunk)] = cells[1]
-            return TrainingCodes(self.transform, low.to(device), None if high is None else high.to(device))
+            return TrainingCodes(self.columns, low.to(device), None if high is None else high.to(device))
         return StoredCodes(self, rows, device)
 
     def training_cells(self, X: Array) -> tuple[Tensor, Tensor | None]:
         """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
-        low, high = self.transform.training_cells(self._columns_in(X))
+        low, high = self.columns.training_cells(self._columns_in(X))
 
         def as_codes(bound: Array) -> Tensor:
             return torch.from_numpy(self._shape_out(bound, len(X)).astype(np.float32))
@@ -186,11 +223,21 @@ class SampleEncoder:
     def _unmap(self, function: Any, Z: Array) -> Array:
         if self.is_table:
             X = np.tile(self.constants, (len(Z), 1))
-            X[:, self.varying] = function(Z)
+            X[:, self.varying] = self._with_gaps(function(Z), Z)
             return X
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
+
+
+    def _with_gaps(self, columns: Array, Z: Array) -> Array:
+        """Columns of a table, NaN where the codes are."""
+        gaps = np.isnan(Z)
+        if gaps.any():
+            rows, codes = np.nonzero(gaps)
+            places = np.cumsum(self.varying) - 1
+            columns[rows, places[self.code_columns[codes]]] = np.nan
+        return columns
 
 
 @dataclass(frozen=True)
@@ -257,7 +304,25 @@ class StoredCodes:
         """Codes of the given rows, (B, *code_shape), on the device."""
         low, high = self.encoder.training_cells(self.rows.read(rows.numpy()))
         high = None if high is None else high.to(self.target)
-        return self.encoder.transform.draw_codes(low.to(self.target), high, generator)
+        return self.encoder.columns.draw_codes(low.to(self.target), high, generator)
+
+
+def fit_numbers(
+    transform: ColumnTransform, columns: Array, which: Any, weight: Array | None, tolerance: Array
+) -> None:
+    """Fit a transform to a table's columns of numbers; without any, to one of zeros."""
+    if which.any():
+        transform.fit(columns[:, which], weight, tolerance[which])
+    else:
+        transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
+
+
+def fit_categories(container: Any, columns: Array, which: Any, weight: Array | None) -> CategoryCodes | None:
+    """Fit the map of a table's categories, if there are any."""
+    if not which.any():
+        return None
+    n_levels = tuple(max(2, len(container.levels[j])) for j in np.flatnonzero(which))  # booleans have none
+    return CategoryCodes(n_levels).fit(columns[:, which], weight)
 
 
 def find_levels(values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,7 +26,10 @@ class ColumnTransform(Component):
 
     @abstractmethod
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        """Learn the map. `weight` (n,) has mean 1; `tolerance` (k,) is the relative rounding error of each column."""
+        """Learn the map. `weight` (n,) has mean 1; `tolerance` (k,) is the relative rounding error of each column.
+
+        Missing values (NaN) tell nothing; here as in the other methods they stay what they are.
+        """
 
     @abstractmethod
     def transform(self, X: Array) -> Array:
@@ -107,9 +111,16 @@ class Standardize(AffineTransform):
     """Zero mean and unit variance, column by column; constant columns are only centred."""
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        mean = np.average(X, axis=0, weights=weight)
-        scale = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weight))
-        return self._set_fitted(centre_=mean, scale_=np.where((np.ptp(X, axis=0) > 0) & (scale > 0), scale, 1.0))
+        share = np.full(len(X), 1 / len(X)) if weight is None else weight / weight.sum()
+        if not np.isnan(X).any():  # grids have millions of rows
+            mean = share @ X
+            scale = np.where(np.ptp(X, axis=0) > 0, np.sqrt(share @ (X - mean) ** 2), 0.0)
+        else:
+            columns = list(observed_columns(X, share))
+            mean = np.array([part @ column for column, part in columns])
+            spread = [np.sqrt(part @ (column - part @ column) ** 2) for column, part in columns]
+            scale = np.where([np.ptp(column) > 0 for column, _ in columns], spread, 0.0)
+        return self._set_fitted(centre_=mean, scale_=np.where(scale > 0, scale, 1.0))
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class MinMax(AffineTransform):
     """The observed range of each column to [-1, 1]; generated values are clipped to that range."""
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        low, high = X.min(axis=0), X.max(axis=0)
+        low, high = np.fmin.reduce(X), np.fmax.reduce(X)
         return self._set_fitted(centre_=0.5 * (low + high), scale_=np.where(high > low, 0.5 * (high - low), 1.0))
 
     def restore(self, Z: Array) -> Array:
@@ -132,18 +143,19 @@ class Log1pStandardize(AffineTransform):
     """
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        if X.min() < 0:
-            column = int(np.argmin(X.min(axis=0)))
+        lowest = np.fmin.reduce(X)
+        if lowest.min() < 0:
+            column = int(np.argmin(lowest))
             raise ValueError(
-                f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {X.min():g}. "
+                f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {lowest[column]:g}. "
                 "Use 'standardize' or 'quantile'."
             )
         fitted = Standardize().fit(np.log1p(X), weight)
         return self._set_fitted(centre_=fitted.centre_, scale_=fitted.scale_)
 
     def transform(self, X: Array) -> Array:
-        if X.min(initial=0.0) < 0:
-            raise ValueError(f"preprocessing='log1p' needs data >= 0, but X holds {X.min():g}.")
+        if np.fmin.reduce(X, axis=None, initial=0.0) < 0:
+            raise ValueError(f"preprocessing='log1p' needs data >= 0, but X holds {np.nanmin(X):g}.")
         return super().transform(np.log1p(X))
 
     def inverse_transform(self, Z: Array) -> Array:
@@ -154,3 +166,14 @@ class Log1pStandardize(AffineTransform):
 
     def restore(self, Z: Array) -> Array:
         return np.maximum(self.inverse_transform(Z), 0.0)
+
+
+def observed_columns(X: Array, weight: Array) -> Iterator[tuple[Array, Array]]:
+    """Each column's values without the missing ones, and their weights with sum 1."""
+    for column in X.T:
+        seen = ~np.isnan(column)
+        if seen.all():
+            yield column, weight / weight.sum()
+        else:
+            share = weight[seen]
+            yield column[seen], share / share.sum() if share.sum() > 0 else np.full(seen.sum(), 1 / seen.sum())

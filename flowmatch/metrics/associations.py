@@ -1,0 +1,121 @@
+"""Associations of the columns of a table, pair by pair, as one matrix."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from flowmatch.metrics._samples import FloatArray
+from flowmatch.metrics.tables import MAX_LEVELS, Tables
+
+MAX_COLUMNS = 500
+"""Columns up to which pairs are measured."""
+ROUNDING = 1e-12
+
+
+def associations(rows: FloatArray, tables: Tables) -> FloatArray:
+    """The association of each pair of columns, (d, d), symmetric, with a diagonal of 1.
+
+    Numbers enter by their ranks, so that neither units nor outliers nor a monotone transformation matter.
+
+    * number and number: Spearman's rank correlation, in [-1, 1] (Spearman, 1904);
+    * category and number: the correlation ratio of the ranks, the square root of the share of their variance that
+      lies between categories, in [0, 1] (Pearson, 1905; its square times n - 1 is the statistic of Kruskal and
+      Wallis, 1952);
+    * category and category: Cramer's V = sqrt(chi2 / n / (min(r, c) - 1)), in [0, 1] (Cramer, 1946, p. 282).
+
+    Over the rows where both cells are observed; 0 where one of the two columns does not vary there.
+    """
+    coarse = tables.coarse(rows)
+    number, category = np.flatnonzero(~tables.is_category), np.flatnonzero(tables.is_category)
+    found = np.eye(len(tables.names))
+    if len(number):
+        ranks = _centred_ranks(coarse[:, number])
+        found[np.ix_(number, number)] = _correlations(ranks)
+        for column in category:
+            found[column, number] = found[number, column] = _correlation_ratios(coarse[:, column], ranks)
+    for i, j in itertools.combinations(category, 2):
+        found[i, j] = found[j, i] = _cramers_v(coarse[:, i], coarse[:, j])
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def pair_rows(real: FloatArray, synthetic: FloatArray, floor: FloatArray, tables: Tables) -> list[dict[str, Any]]:
+    """Matrices of associations (d, d) as one dict a pair, in the order of the columns."""
+    kinds = {(False, False): "spearman", (True, True): "cramers_v"}
+    category = tables.is_category.tolist()
+    return [
+        {
+            "first": tables.names[i],
+            "second": tables.names[j],
+            "measure": kinds.get((category[i], category[j]), "correlation_ratio"),
+            "real": float(real[i, j]),
+            "synthetic": float(synthetic[i, j]),
+            "difference": float(synthetic[i, j] - real[i, j]),
+            "floor": float(floor[i, j] - real[i, j]),
+        }
+        for i, j in itertools.combinations(range(len(category)), 2)
+    ]
+
+
+def _centred_ranks(X: FloatArray) -> FloatArray:
+    """Ranks of the observed cells within their columns, ties averaged, about their mean; NaN stays."""
+    from scipy.stats import rankdata
+
+    ranks = np.full(X.shape, np.nan)
+    for column, values in enumerate(X.T):
+        observed = ~np.isnan(values)
+        if observed.any():
+            place = rankdata(values[observed])
+            ranks[observed, column] = (place - place.mean()) / len(place)
+    return ranks
+
+
+def _correlations(ranks: FloatArray) -> FloatArray:
+    """Pearson's correlation of each pair of columns over the rows where both are observed."""
+    seen = (~np.isnan(ranks)).astype(np.float64)
+    filled = np.nan_to_num(ranks)
+    n = np.maximum(seen.T @ seen, 1.0)
+    sums = filled.T @ seen  # of column i over the rows where j is observed
+    covariance = filled.T @ filled - sums * sums.T / n
+    variance = (filled**2).T @ seen - sums**2 / n
+    return _ratio(covariance, np.sqrt(variance.clip(0.0) * variance.T.clip(0.0)))
+
+
+def _correlation_ratios(positions: FloatArray, ranks: FloatArray) -> FloatArray:
+    """The correlation ratio of one column of categories (n,) with columns of ranks (n, p), (p,)."""
+    from scipy.sparse import csr_array
+
+    known = np.flatnonzero(~np.isnan(positions))
+    members = csr_array(
+        (np.ones(len(known)), (positions[known].astype(np.intp), np.arange(len(known)))),
+        shape=(MAX_LEVELS + 1, len(known)),
+    )
+    seen, filled = (~np.isnan(ranks[known])).astype(np.float64), np.nan_to_num(ranks[known])
+    counts, sums = members @ seen, members @ filled
+    common = sums.sum(axis=0) ** 2 / np.maximum(counts.sum(axis=0), 1.0)
+    between = (sums**2 / np.maximum(counts, 1.0)).sum(axis=0) - common
+    total = (filled**2).sum(axis=0) - common
+    return np.sqrt(_ratio(between.clip(0.0), total))
+
+
+def _cramers_v(first: FloatArray, second: FloatArray) -> float:
+    known = ~(np.isnan(first) | np.isnan(second))
+    width = MAX_LEVELS + 1
+    cells = first[known].astype(np.intp) * width + second[known].astype(np.intp)
+    observed = np.bincount(cells, minlength=width**2).reshape(width, width) / max(int(known.sum()), 1)
+    observed = observed[observed.any(axis=1)][:, observed.any(axis=0)]
+    if min(observed.shape) < 2:
+        return 0.0
+    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0))
+    chi2_over_n = float((observed**2 / expected).sum() - 1.0)
+    return float(np.sqrt(np.clip(chi2_over_n / (min(observed.shape) - 1), 0.0, 1.0)))
+
+
+def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
+    """Quotient in [-1, 1], 0 where there is nothing to divide by."""
+    varies = whole > ROUNDING
+    ratio: FloatArray = np.clip(part / np.where(varies, whole, 1.0), -1.0, 1.0) * varies
+    return ratio

@@ -1,0 +1,76 @@
+"""Putting drawn values into the missing cells of a user's table, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.table_columns import write_column
+from flowmatch.preprocessing.tables import TableContainer
+
+Array = NDArray[np.float64]
+
+
+def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:
+    """A copy of a table whose missing cells hold drawn values; the other cells are those of `X`.
+
+    Parameters
+    ----------
+    container : Container
+        Knows what the numbers of each column stand for.
+    X : DataFrame, ndarray, Tensor, or list of rows
+        The user's table.
+    values, filled : ndarray of shape (n, d)
+        Its numbers, NaN where they are missing, and the same with numbers there.
+    """
+    missing = np.isnan(values)
+    if isinstance(X, torch.Tensor):
+        drawn = torch.as_tensor(filled, device=X.device).to(X.dtype)
+        return torch.where(torch.as_tensor(missing, device=X.device), drawn, X)
+    if hasattr(X, "iloc"):
+        return _fill_pandas(container.wrap(filled), X, missing)
+    if hasattr(X, "columns"):
+        return _fill_polars(container.wrap(filled), X, missing)
+    table = np.array(X)
+    drawn = filled if table.dtype.kind in "biuf" else _objects(container, filled)
+    table[missing] = drawn[missing]
+    return table
+
+
+def cell_of(container: TableContainer, column: int, number: float) -> Any:
+    """What a number of a column stands for, as the user would write it."""
+    cell = write_column(container._formats[column], np.array([number]))[0]
+    return cell.item() if isinstance(cell, np.generic) and cell.dtype.kind in "biuf" else cell
+
+
+def _fill_pandas(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
+    table = X.copy()
+    for j in np.flatnonzero(missing.any(axis=0)):
+        column = drawn.iloc[:, j].set_axis(X.index)
+        table.isetitem(j, X.iloc[:, j].where(~missing[:, j], column))
+    return table
+
+
+def _fill_polars(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
+    import polars as pl
+
+    columns = [
+        pl.select(pl.when(pl.Series(missing[:, j])).then(drawn[name]).otherwise(X[name]).alias(name)).to_series()
+        if missing[:, j].any()
+        else X[name]
+        for j, name in enumerate(X.columns)
+    ]
+    return pl.DataFrame(columns)
+
+
+def _objects(container: Container, filled: Array) -> NDArray[Any]:
+    """Drawn cells as Python objects."""
+    assert isinstance(container, TableContainer)
+    drawn = np.empty(filled.shape, dtype=object)
+    for j, column in enumerate(container._formats):
+        drawn[:, j] = write_column(column, filled[:, j])
+    return drawn

@@ -1,0 +1,145 @@
+"""Dates and durations as whole numbers of days, hours, ... since the earliest one, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_NS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+"""Nanoseconds in each unit of time, from the coarsest to the finest."""
+
+_EXACT = 2**53
+"""Integers up to here are floating point numbers."""
+
+OBJECTS = {"date": "datetime64[D]", "datetime": "datetime64[us]", "timedelta": "timedelta64[us]"}
+"""Dtypes that Python's own dates and durations are converted to; the nanoseconds of pandas' are cut off."""
+
+
+@dataclass(frozen=True)
+class DateGrid:
+    """The grid that dates or durations lie on.
+
+    Attributes
+    ----------
+    unit : {"D", "h", "m", "s", "ms", "us", "ns"}
+        What they are counted in.
+    tick : str
+        Their dtype in numpy, such as "datetime64[ns]".
+    origin : int
+        What has the number 0, in the unit of that dtype (and since 1970 for dates).
+    timezone : str
+        Name of the time zone, "" without one; dates are then passed in UTC.
+    wall : bool
+        Whether dates are counted on the clock of their time zone and not in UTC: days have 23 to 25 hours.
+    """
+
+    unit: str
+    tick: str
+    origin: int
+    timezone: str = ""
+    wall: bool = False
+
+    @classmethod
+    def fit(cls, dates: NDArray[Any], timezone: str = "") -> DateGrid:
+        """The earliest date as origin, and the coarsest unit that counts all from there in whole numbers.
+
+        Where these would exceed 2^53, the finest unit that keeps them below: such dates are rounded. Dates with a
+        time zone are counted on its clock if they are whole days there.
+        """
+        if timezone:
+            wall = on_the_clock(dates, timezone)
+            grid = cls.fit(wall)
+            # days that clocks begin twice, or at one o'clock, are left to UTC
+            if grid.unit == "D" and np.array_equal(in_utc(wall, timezone), dates):
+                return replace(grid, timezone=timezone, wall=True)
+            return replace(cls.fit(dates), timezone=timezone)
+        name = np.datetime_data(dates.dtype)[0]
+        name = name if name in _NS else ("D" if name in ("Y", "M", "W") else "ns")
+        tick = f"{np.dtype(dates.dtype.kind + '8').name}[{name}]"
+        ticks = _ticks(dates, tick)
+        origin, last = (int(ticks.min()), int(ticks.max())) if len(ticks) else (0, 0)
+        units = [unit for unit in _NS if _NS[unit] >= _NS[name]]
+        sizes = [_NS[unit] // _NS[name] for unit in units]
+        chosen = next(i for i, size in enumerate(sizes) if np.all(ticks % size == origin % size))
+        while (last - origin) // sizes[chosen] > _EXACT and chosen > 0:
+            chosen -= 1
+        return cls(units[chosen], tick, origin)
+
+    @property
+    def kind(self) -> str:
+        """What is on the grid: "datetime" or "timedelta"."""
+        return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
+
+    @property
+    def _size(self) -> int:
+        """Units of the dtype in one of the grid."""
+        return _NS[self.unit] // _NS[np.datetime_data(self.tick)[0]]
+
+    def read(self, dates: NDArray[Any]) -> Array:
+        """Units since the origin; fractions for what lies between, NaN for NaT."""
+        if self.wall:
+            dates = on_the_clock(dates, self.timezone)
+        ticks, size = _ticks(dates, self.tick), self._size
+        whole = ticks // size - self.origin // size
+        return np.where(np.isnat(dates), np.nan, whole + (ticks % size - self.origin % size) / size)
+
+    def write(self, numbers: Array) -> NDArray[Any]:
+        """Dates of numbers, which are rounded; on the clock of the time zone if `wall`, else in UTC."""
+        gaps, size = np.isnan(numbers), self._size
+        low = max(-_EXACT, (1 - 2**63 - self.origin) // size + 1)
+        high = min(_EXACT, (2**63 - 1 - self.origin) // size)
+        whole = np.clip(np.round(np.where(gaps, 0.0, numbers)), low, high).astype(np.int64)
+        return np.where(gaps, np.iinfo(np.int64).min, self.origin + whole * size).view(self.tick)
+
+
+def as_dates(objects: NDArray[Any], missing: NDArray[np.bool_], tick: str) -> NDArray[Any]:
+    """Python's dates, datetimes or timedeltas, and numpy's, as an array of dtype `tick`."""
+    dates = np.full(len(objects), "NaT", dtype=tick)
+    dates[~missing] = np.array(objects[~missing].tolist(), dtype=tick)
+    return dates
+
+
+def date_text(date: Any, grid: DateGrid) -> str:
+    """A date or duration as errors show it."""
+    return str(np.array(date, dtype=grid.tick).astype(f"{np.dtype(grid.tick).kind}8[{grid.unit}]"))
+
+
+def moments_of(objects: NDArray[Any]) -> NDArray[Any]:
+    """Python's and pandas' datetimes with time zones in UTC, by pandas."""
+    import pandas as pd
+
+    return pd.to_datetime(objects.tolist(), utc=True).tz_convert(None).to_numpy()
+
+
+def on_the_clock(dates: NDArray[Any], timezone: str) -> NDArray[Any]:
+    """What clocks in `timezone` show at moments in UTC."""
+    import pandas as pd
+
+    return pd.DatetimeIndex(dates).tz_localize("UTC").tz_convert(timezone).tz_localize(None).to_numpy()
+
+
+def in_utc(dates: NDArray[Any], timezone: str) -> NDArray[Any]:
+    """The inverse of `on_the_clock`."""
+    return localize(dates, timezone, wall=True).tz_convert(None).to_numpy()
+
+
+def localize(dates: NDArray[Any], timezone: str, wall: bool) -> Any:
+    """Dates with a time zone, as pandas has them, from its clock (`wall`) or UTC.
+
+    Of an hour that clocks go through twice, it is the first; one that they leave out becomes the moment after it.
+    """
+    import pandas as pd
+
+    index = pd.DatetimeIndex(dates)
+    if not wall:
+        return index.tz_localize("UTC").tz_convert(timezone)
+    return index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
+
+
+def _ticks(dates: NDArray[Any], tick: str) -> NDArray[np.int64]:
+    return np.ascontiguousarray(dates.astype(tick)).view(np.int64)
