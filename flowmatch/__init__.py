@@ -4,22 +4,27 @@
 """
 
 from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.distilled import DistilledFlowMap
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
+from flowmatch.resampling import FlowMatchingOverSampler
 from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "AugmentedClassifier",
+    "AugmentedRegressor",
     "ConditionalForecaster",
     "DistilledFlowMap",
     "FlowAnomalyDetector",
     "FlowMatchingGenerator",
+    "FlowMatchingOverSampler",
     "NonFiniteTrainingError",
     "TrainingOptions",
     "__version__",

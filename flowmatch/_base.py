@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow, networks, objectives, preprocessing, training
+from flowmatch._cells import BLOCKS
 from flowmatch._batches import rows_per_batch
 from flowmatch._checks import check_choice, check_count
 from flowmatch._estimator import Estimator
@@ -505,6 +506,11 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def kept_numbers(estimator: FlowEstimator) -> int:
+    """Numbers at the end of a condition that tell of a row's cells."""
+    return BLOCKS * estimator._encoder.code_shape[0] if estimator._has_cells else 0
 
 
 def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:

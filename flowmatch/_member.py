@@ -233,6 +233,7 @@ def new_flow(
         time_sampler="uniform" if is_auto(detector, "time_sampler") else detector.time_sampler,
         preprocessing="standardize" if is_auto(detector, "preprocessing") else detector.preprocessing,
         condition_dropout=0.0,
+        masked_share=0.0,
         random_state=seed,
         **{name: getattr(detector, name) for name in FLOW_PARAMETERS},
     )

@@ -23,6 +23,13 @@ COMPONENTS: dict[str, type[Any]] = {
     for name, value in vars(room).items()
     if isinstance(value, type) and issubclass(value, Component)
 }
+_TABLE = tuple(
+    field.name
+    for field in fields(preprocessing.TableContainer)
+    if field.name not in {field.name for field in fields(preprocessing.Container)}
+)
+"""What a table knows of its columns, beside what any container knows."""
+
 _TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
 _LEFT_OUT = {"left_out": True}
 """Stands for a parameter that a file cannot hold; it loads as the default."""
@@ -50,8 +57,17 @@ class Packer:
         self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
         return {"tensor": name}
 
-    def container(self, value: preprocessing.Container) -> dict[str, Any]:
-        return {"kind": value.kind, "dtypes": list(value.dtypes), "columns": [_plain(name) for name in value.columns]}
+    def container(self, value: preprocessing.Container, prefix: str = "") -> dict[str, Any]:
+        packed = {"kind": value.kind, "dtypes": list(value.dtypes), "columns": [_plain(name) for name in value.columns]}
+        if isinstance(value, preprocessing.TableContainer):
+            packed["table"] = {name: self._of_table(f"{prefix}{name}", getattr(value, name)) for name in _TABLE}
+        return packed
+
+    def _of_table(self, name: str, value: Any) -> Any:
+        """What a table knows of its columns: arrays, and tuples of text or of arrays."""
+        if isinstance(value, np.ndarray):
+            return self.array(name, value)
+        return [self.array(f"{name}.{i}", v) if isinstance(v, np.ndarray) else v for i, v in enumerate(value)]
 
     def field(self, name: str, value: Any) -> dict[str, Any]:
         if isinstance(value, preprocessing.Container):
@@ -104,7 +120,20 @@ class Unpacker:
 
     def container(self, saved: Mapping[str, Any]) -> preprocessing.Container:
         columns = tuple(tuple(name) if isinstance(name, list) else name for name in saved["columns"])
-        return preprocessing.Container(saved["kind"], tuple(saved["dtypes"]), columns)
+        plain = preprocessing.Container(saved["kind"], tuple(saved["dtypes"]), columns)
+        if "table" not in saved:
+            return plain
+        table = {name: self._of_table(value) for name, value in saved["table"].items()}
+        require(set(table) == set(_TABLE), "table")
+        n_columns = len(table["kinds"])
+        require(all(len(value) == n_columns for value in table.values()), "table")
+        require(set(table["kinds"]) <= {"number", "category", "boolean", "datetime", "timedelta"}, "table")
+        return preprocessing.TableContainer(plain.kind, plain.dtypes, plain.columns, **table)
+
+    def _of_table(self, saved: Any) -> Any:
+        if isinstance(saved, dict):
+            return self.array(saved)
+        return tuple(self.array(entry) if isinstance(entry, dict) else entry for entry in saved)
 
     def field(self, saved: Mapping[str, Any]) -> Any:
         if "container" in saved:
@@ -148,9 +177,16 @@ def _plain(value: Any) -> Any:
 
 
 def pack_encoder(pack: Packer, prefix: str, encoder: preprocessing.SampleEncoder) -> dict[str, Any]:
-    state = encoder.transform.get_state()
+    state, categories = encoder.transform.get_state(), encoder.categories
     return {
-        "container": pack.container(encoder.container),
+        "container": pack.container(encoder.container, f"{prefix}container."),
+        "categories": None
+        if categories is None
+        else {
+            "n_levels": list(categories.n_levels),
+            "shares": pack.array(f"{prefix}categories.shares", categories.shares_),
+        },
+        "is_category": pack.array(f"{prefix}encoder.is_category", encoder.is_category),
         "transform": pack.parameter("preprocessing", encoder.transform),
         "state": {name: pack.array(f"{prefix}transform.{name}", value) for name, value in state.items()},
         "varying": pack.array(f"{prefix}encoder.varying", encoder.varying),
@@ -189,18 +225,70 @@ def rebuild_encoder(saved: Mapping[str, Any], unpack: Unpacker) -> preprocessing
         sample_shape,
         tuple(unpack.array(levels) for levels in saved["levels"]),
         unpack.array(saved["limits"]),
+        _rebuild_categories(saved["categories"], unpack),
+        unpack.array(saved["is_category"]),
     )
-    require(encoder.limits.shape == (2, 0 if encoder.is_table else sample_shape[0]), "limits")
+    require(encoder.limits.shape == (2, sample_shape[0]), "limits")
+    _check_categories(encoder)
     for levels in encoder.levels:
         require(levels.ndim == 1 and bool((np.diff(levels) > 0).all()), "levels")
     n_dtypes = len(encoder.container.dtypes)
-    require(n_dtypes == (sample_shape[0] if encoder.container.kind == "dataframe" else 1), "dtypes")
+    require(n_dtypes == (sample_shape[0] if encoder.container.kind in ("dataframe", "polars") else 1), "dtypes")
     require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
     require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
     require(encoder.constants.shape == sample_shape[:1], "constants")
     codes = np.zeros((1, *encoder.code_shape))
     require(encoder.encode(encoder.decode(codes)).shape == codes.shape, "state")
     return encoder
+
+
+def _rebuild_categories(saved: Mapping[str, Any] | None, unpack: Unpacker) -> preprocessing.CategoryCodes | None:
+    if saved is None:
+        return None
+    n_levels, shares = tuple(saved["n_levels"]), unpack.array(saved["shares"])
+    require(all(type(n) is int and n > 1 for n in n_levels), "categories")
+    require(shares.shape == (sum(n_levels),) and bool((shares >= 0).all()), "categories")
+    categories = preprocessing.CategoryCodes(n_levels)
+    categories.set_state({"shares_": shares})
+    return categories
+
+
+def _check_categories(encoder: preprocessing.SampleEncoder) -> None:
+    """Raise a ValueError if what an encoder knows of categories does not fit its columns."""
+    if not encoder.is_table:
+        require(encoder.categories is None, "categories")
+        return
+    is_category, container = encoder.is_category, encoder.container
+    require(is_category.shape == encoder.sample_shape and is_category.dtype == bool, "categories")
+    n_coded = int((is_category & encoder.varying).sum())
+    require(n_coded == (0 if encoder.categories is None else len(encoder.categories.n_levels)), "categories")
+    if isinstance(container, preprocessing.TableContainer):
+        require(len(container.kinds) == encoder.sample_shape[0], "table")
+        require(bool((container.categorical == is_category).all()), "categories")
+
+
+def pack_patterns(pack: Packer, patterns: preprocessing.MissingPatterns | None) -> dict[str, Any] | None:
+    """Which cells are missing together."""
+    if patterns is None:
+        return None
+    return {
+        field.name: pack.array(f"patterns.{field.name}", getattr(patterns, field.name)) for field in fields(patterns)
+    }
+
+
+def rebuild_patterns(
+    saved: Mapping[str, Any] | None, unpack: Unpacker, n_codes: int, size: int
+) -> preprocessing.MissingPatterns | None:
+    if saved is None:
+        return None
+    patterns = preprocessing.MissingPatterns(**{name: unpack.array(value) for name, value in saved.items()})
+    n_rows = len(patterns.rows)
+    require(patterns.patterns.ndim == 2 and patterns.patterns.shape[1] == n_codes, "patterns of missing cells")
+    require(patterns.rows.ndim == 1 and patterns.shares.shape == (n_rows,), "patterns of missing cells")
+    require(patterns.vectors.shape == (n_rows, size), "patterns of missing cells")
+    known = n_rows > 0 and 0 <= patterns.rows.min() <= patterns.rows.max() < len(patterns.patterns)
+    require(patterns.patterns.dtype == bool and patterns.rows.dtype == np.int64 and bool(known), "patterns")
+    return patterns
 
 
 def rebuild_conditions(saved: Mapping[str, Any] | None, size: Any, unpack: Unpacker) -> Any:

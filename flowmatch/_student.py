@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch import distillation, flow, networks, objectives, preprocessing, training
-from flowmatch._base import FlowEstimator
+from flowmatch._base import FlowEstimator, kept_numbers
 from flowmatch._batches import rows_per_batch
 from flowmatch._parameters import build_network, describe_parameters, resolve_path, resolve_source
 from flowmatch._parameters import resolve_component as resolve
@@ -88,12 +88,13 @@ class Distiller:
             settings.loss,
             condition_dropout=0.0 if teacher._conditions is None else known.condition_dropout,
             conditions_are_classes=isinstance(teacher._conditions, preprocessing.LabelEncoder),
+            has_cells=teacher._has_cells,
         )
         network = copy.deepcopy(teacher.network_)
         self.velocity = (
             distillation.TeacherVelocity(networks.InstantVelocity(network))  # guided already, if it is to be
             if teacher._predicts_jumps
-            else distillation.TeacherVelocity(network, settings.guidance_scale)
+            else distillation.TeacherVelocity(network, settings.guidance_scale, kept_numbers(teacher))
         )
         schedule = teacher._schedule(len(data))
         max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
@@ -213,6 +214,7 @@ class Distiller:
                 self.teacher._encoder.code_shape,
                 self.teacher._conditions,
                 flow_map=True,
+                has_cells=self.teacher._has_cells,
             ).to(self.device)
         networks.start_from_velocity(network, self.teacher.network_)
         return network

@@ -127,7 +127,9 @@ class TableMethods(CodeMethods):
             shares = encoder.category_shares(column)
             lacking = cells[shares[cells.astype(np.intp)] == 0]
             if len(lacking):
-                raise ValueError(f"given[{name!r}] is {shown(lacking[0])!r}, which does not occur in the training data.")
+                raise ValueError(
+                    f"given[{name!r}] is {shown(lacking[0])!r}, which does not occur in the training data."
+                )
             return
         low, high = encoder.limits[:, column]
         beyond = cells[(cells < low) | (cells > high)]
@@ -139,6 +141,8 @@ class TableMethods(CodeMethods):
 
     def _require_cells(self, what: str) -> None:
         if not self._encoder.is_table:
-            raise ValueError(f"{what} cells of tables, but this model was fitted to samples of shape {self.sample_shape_}.")
+            raise ValueError(
+                f"{what} cells of tables, but this model was fitted to samples of shape {self.sample_shape_}."
+            )
         if not self._has_cells or self._as_fitted.masked_share == 0:
             raise ValueError(f"{what} cells, which this model has not learned: fit with masked_share > 0, such as 0.3.")

@@ -299,20 +299,23 @@ def _is_matrix(X: Any) -> bool:
             X = np.asarray(X, dtype=object)
         except ValueError:  # rows of unequal length
             return False
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUS"
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUSMm"
 
 
 def _translated(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
     """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
     names = getattr(X, "columns", None)
     if names is None:
-        return container.read(X)
-    import pandas as pd
-
+        n_columns = np.shape(X)[1] if len(np.shape(X)) == 2 else -1
+        return container.read(X) if n_columns == len(container.kinds) else X
     names = list(names)
-    if not reset and expected is not None and names != list(expected):  # scikit-learn says what differs
-        return pd.DataFrame(np.zeros((len(X), len(names))), columns=names)
-    return pd.DataFrame(container.read(X), columns=names)
+    other = not reset and ((expected is not None and names != list(expected)) or len(names) != len(container.kinds))
+    values = np.zeros((len(X), len(names))) if other else container.read(X)  # scikit-learn says what differs
+    try:
+        import pandas as pd
+    except ImportError:  # a frame of another library
+        return values
+    return pd.DataFrame(values, columns=names)
 
 
 def _stays(X: Any) -> bool:

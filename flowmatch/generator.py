@@ -257,7 +257,10 @@ default="uniform"
         container = self._container_of(X, fresh=fresh)
         missing = fresh or self._has_cells
         samples = check_samples(self, X, reset=fresh, min_samples=2, container=container, missing=missing)
-        container = samples.container(X) if container is None else container
+        if container is None:
+            container = samples.container(X)
+            if len(samples.sample_shape) == 1:  # a table on disk
+                container = preprocessing.TableContainer.of_numbers(container, samples.sample_shape[0])
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(samples))
         if weight is not None:
@@ -470,6 +473,11 @@ default="uniform"
         from flowmatch.export import export
 
         export(self, path, format=format, n_steps=n_steps, quantize=quantize)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
 
     # -- what a student learns from -----------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowmatch import anomaly, networks, preprocessing
-from flowmatch._base import FlowEstimator
+from flowmatch._base import FlowEstimator, kept_numbers
 from flowmatch._checks import check_number
 from flowmatch._estimator import Estimator
 from flowmatch._member import Member, NormalFlow, new_flow
@@ -29,9 +29,11 @@ from flowmatch._packing import (
     pack_conditions,
     pack_encoder,
     pack_layout,
+    pack_patterns,
     rebuild_conditions,
     rebuild_encoder,
     rebuild_layout,
+    rebuild_patterns,
     require,
 )
 from flowmatch._parameters import build_network, resolve_components
@@ -43,7 +45,7 @@ from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing.calendar import HARMONICS
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 ESTIMATORS: dict[str, type[Estimator]] = {
     estimator.__name__: estimator
     for estimator in (FlowMatchingGenerator, ConditionalForecaster, FlowAnomalyDetector, DistilledFlowMap)
@@ -142,6 +144,8 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
             "guidance_scale": velocity.guidance_scale,
             "flow_map": isinstance(velocity.network, networks.InstantVelocity),
         },
+        "has_cells": bool(estimator._has_cells),
+        "patterns": pack_patterns(pack, getattr(estimator, "_patterns", None)),
         "encoder": pack_encoder(pack, "", encoder),
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
@@ -344,6 +348,11 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
         estimator.classes_ = estimator._conditions.classes
     if isinstance(estimator, ConditionalForecaster):
         _set_layout(estimator, saved)
+    require(type(saved["has_cells"]) is bool and (estimator._encoder.is_table or not saved["has_cells"]), "has_cells")
+    estimator._has_cells = saved["has_cells"]
+    if isinstance(estimator, FlowMatchingGenerator):
+        size, n_codes = saved["condition_size"], estimator._encoder.code_shape[0]
+        estimator._patterns = rebuild_patterns(saved["patterns"], unpack, n_codes, size)
     module = _new_network(estimator, saved.get("corrects"))
     module.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
     estimator._trainable = [p.requires_grad for p in module.parameters()]
@@ -378,7 +387,7 @@ def _new_network(estimator: FlowEstimator, corrects: Mapping[str, Any] | None) -
 
     def build(flow_map: bool) -> nn.Module:
         factory, shape = estimator._network_factory(), estimator._encoder.code_shape
-        return build_network(factory, shape, estimator._conditions, flow_map=flow_map)
+        return build_network(factory, shape, estimator._conditions, flow_map=flow_map, has_cells=estimator._has_cells)
 
     network = build(estimator._predicts_jumps)
     if corrects is None:
@@ -386,7 +395,7 @@ def _new_network(estimator: FlowEstimator, corrects: Mapping[str, Any] | None) -
     velocity = build(corrects["flow_map"])
     velocity = networks.InstantVelocity(velocity) if corrects["flow_map"] else velocity
     scale = check_number("guidance_scale", corrects["guidance_scale"], -math.inf)
-    return CorrectedVelocity(TeacherVelocity(velocity, scale), network)
+    return CorrectedVelocity(TeacherVelocity(velocity, scale, kept_numbers(estimator)), network)
 
 
 def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowmatch"
-BOTTOM = {"_checks", "_component", "_numerics", "_tensor_file"}
+BOTTOM = {"_cells", "_checks", "_component", "_numerics", "_tensor_file"}
 MAY_USE = {
     "flow": BOTTOM,
     "networks": BOTTOM,
@@ -22,6 +22,7 @@ MAY_USE = {
     "plotting": BOTTOM | {"metrics"},
     "export": BOTTOM | {"flow", "networks", "preprocessing", "_parameters", "flowmatch"},  # the package's version
     "_component": set(),
+    "_cells": set(),
     "_checks": {"_component"},
     "_numerics": set(),
     "_tensor_file": set(),

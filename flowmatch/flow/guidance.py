@@ -48,9 +48,7 @@ def guided_velocity(
     return torch.lerp(unconditional, conditional, scale)
 
 
-def guide(
-    velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0, n_kept: int = 0
-) -> Velocity:
+def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float = 1.0, n_kept: int = 0) -> Velocity:
     """Bind a condition to a conditional velocity, with guidance: `guided_velocity` for the solvers.
 
     Parameters

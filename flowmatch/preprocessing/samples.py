@@ -229,7 +229,6 @@ class SampleEncoder:
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
 
-
     def _with_gaps(self, columns: Array, Z: Array) -> Array:
         """Columns of a table, NaN where the codes are."""
         gaps = np.isnan(Z)
@@ -307,9 +306,7 @@ class StoredCodes:
         return self.encoder.columns.draw_codes(low.to(self.target), high, generator)
 
 
-def fit_numbers(
-    transform: ColumnTransform, columns: Array, which: Any, weight: Array | None, tolerance: Array
-) -> None:
+def fit_numbers(transform: ColumnTransform, columns: Array, which: Any, weight: Array | None, tolerance: Array) -> None:
     """Fit a transform to a table's columns of numbers; without any, to one of zeros."""
     if which.any():
         transform.fit(columns[:, which], weight, tolerance[which])

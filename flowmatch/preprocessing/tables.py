@@ -130,6 +130,11 @@ class TableContainer(Container):
         return cls._of(Container(kind, dtypes, columns, device), formats)
 
     @classmethod
+    def of_numbers(cls, container: Container, n_columns: int) -> TableContainer:
+        """A table whose columns are all numbers."""
+        return cls._of(container, [NUMBER] * n_columns)
+
+    @classmethod
     def _of(cls, container: Container, formats: list[ColumnFormat]) -> TableContainer:
         grids = [column.dates or DateGrid("", "", 0) for column in formats]
         return cls(
