@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow, networks, objectives, preprocessing, training
-from flowmatch._cells import BLOCKS
 from flowmatch._batches import rows_per_batch
+from flowmatch._cells import BLOCKS
 from flowmatch._checks import check_choice, check_count
 from flowmatch._estimator import Estimator
 from flowmatch._parameters import (

@@ -58,7 +58,8 @@ class CodeMethods(FlowEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
             Numbers add to it in log-densities, categories in log-probabilities, and missing cells nothing: the density
-            is that of the cells that are there, among rows that miss the others. Minus infinity where a column that was constant in training has another value.
+            is that of the cells that are there, among rows that miss the others. Minus infinity where a column that was
+            constant in training has another value.
         standard_error : ndarray of shape (n_samples,), only with `return_error`
         """
         check_is_fitted(self)

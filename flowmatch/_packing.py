@@ -58,7 +58,11 @@ class Packer:
         return {"tensor": name}
 
     def container(self, value: preprocessing.Container, prefix: str = "") -> dict[str, Any]:
-        packed = {"kind": value.kind, "dtypes": list(value.dtypes), "columns": [_plain(name) for name in value.columns]}
+        packed: dict[str, Any] = {
+            "kind": value.kind,
+            "dtypes": list(value.dtypes),
+            "columns": [_plain(name) for name in value.columns],
+        }
         if isinstance(value, preprocessing.TableContainer):
             packed["table"] = {name: self._of_table(f"{prefix}{name}", getattr(value, name)) for name in _TABLE}
         return packed

@@ -70,7 +70,7 @@ def draw_classes(
             )
     fitted = _fit(generator, FlowMatchingGenerator(guidance_scale=GUIDANCE), X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
-    rows = fitted.sample(len(drawn), y=drawn, random_state=random_state)
+    rows = _sample(fitted, drawn, random_state)
     return SyntheticRows(rows, drawn.astype(y.dtype), fitted)
 
 
@@ -86,7 +86,7 @@ def draw_numbers(
     if len(drawn) == 0:
         return SyntheticRows(None, y[:0], None)
     fitted = _fit(generator, FlowMatchingGenerator(), X, y[:, None].astype(np.float64), sample_weight, random_state)
-    rows = fitted.sample(len(drawn), y=drawn[:, None], random_state=random_state)
+    rows = _sample(fitted, drawn[:, None], random_state)
     return SyntheticRows(rows, (np.round(drawn) if y.dtype.kind in "biu" else drawn).astype(y.dtype), fitted)
 
 
@@ -98,6 +98,12 @@ def _fit(generator: Any, otherwise: Any, X: Any, y: Any, weight: Any, random_sta
     if fitted.get_params(deep=False).get("random_state", 0) is None:
         fitted.set_params(random_state=seed_from(random_state))
     return fitted.fit(_dense(X), y, sample_weight=weight)
+
+
+def _sample(fitted: Any, y: NDArray[Any], random_state: np.random.RandomState) -> Any:
+    """A row for each target, with missing cells as the real rows have them: else a model would tell them by that."""
+    options = {"missing": "as_trained"} if isinstance(fitted, FlowMatchingGenerator) else {}
+    return fitted.sample(len(y), y=y, random_state=random_state, **options)
 
 
 def _dense(X: Any) -> Any:

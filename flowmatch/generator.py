@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from flowmatch import preprocessing
 from flowmatch._announce import announce
@@ -273,7 +272,8 @@ default="uniform"
             self._conditions = None if y is None else preprocessing.fit_conditions(y, weight, samples.sample_shape)
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
-            self._has_cells = self._encoder.is_table and (self.masked_share > 0 or samples.summary.n_missing.any())
+            has_holes = bool(samples.summary.n_missing.any())
+            self._has_cells = self._encoder.is_table and (self.masked_share > 0 or has_holes)
             if isinstance(self._conditions, preprocessing.LabelEncoder):
                 self.classes_ = self._conditions.classes
         else:

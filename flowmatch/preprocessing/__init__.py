@@ -26,9 +26,9 @@ from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale
 
 __all__ = [
     "CYCLES",
-    "CategoryCodes",
     "FITTED_NUMBERS",
     "TRANSFORMS",
+    "CategoryCodes",
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",

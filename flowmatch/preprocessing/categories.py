@@ -170,9 +170,9 @@ def points_of(n_levels: int) -> Array:
     if n_levels == 2:
         return np.array([[-1.0], [1.0]])
     if n_levels <= MOST_ONE_HOT:
-        return 2 * np.eye(n_levels) - 1
+        return 2.0 * np.eye(n_levels) - 1.0
     digits = np.arange(n_levels)[:, None] >> np.arange(math.ceil(math.log2(n_levels)))
-    return 2.0 * (digits & 1) - 1
+    return np.where(digits & 1, 1.0, -1.0)
 
 
 def _looked_up(points: Array, positions: Array) -> Array:

@@ -29,8 +29,8 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     """
     missing = np.isnan(values)
     if isinstance(X, torch.Tensor):
-        drawn = torch.as_tensor(filled, device=X.device).to(X.dtype)
-        return torch.where(torch.as_tensor(missing, device=X.device), drawn, X)
+        numbers = torch.as_tensor(filled, device=X.device).to(X.dtype)
+        return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
     if hasattr(X, "iloc"):
         return _fill_pandas(container.wrap(filled), X, missing)
     if hasattr(X, "columns"):

@@ -58,7 +58,8 @@ class MissingPatterns:
 
         Of the training rows those count that have these columns; if there are none, no cell is missing.
         """
-        fits = ~self.patterns[:, present].any(axis=1)[self.rows] & (self.shares > 0)
+        whole: Mask = ~np.any(self.patterns[:, present], axis=1)
+        fits = whole[self.rows] & (self.shares > 0)
         if not fits.any():
             return np.zeros((n_samples, self.patterns.shape[1]), dtype=bool)
         rows, shares = self.rows[fits], self.shares[fits] / self.shares[fits].sum()

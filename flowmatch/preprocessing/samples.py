@@ -14,7 +14,6 @@ from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.scaling import (
     Array,
     ColumnTransform,
@@ -23,6 +22,7 @@ from flowmatch.preprocessing.scaling import (
     MinMax,
     Standardize,
 )
+from flowmatch.preprocessing.tables import TableContainer
 
 TRANSFORMS: dict[str, type[ColumnTransform]] = {
     "standardize": Standardize,
