@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from flowmatch._parameters import resolve_path, resolve_source
 from flowmatch._validation import check_codes, check_samples
 
 
-class CodeMethods(FlowEstimator):
+class CodeMethods(DensityMixin, FlowEstimator):
     """Densities and latent codes of rows, methods of `FlowMatchingGenerator`."""
 
     # -- densities ----------------------------------------------------------------------------------------------

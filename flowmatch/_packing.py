@@ -233,13 +233,13 @@ def rebuild_encoder(saved: Mapping[str, Any], unpack: Unpacker) -> preprocessing
         unpack.array(saved["is_category"]),
     )
     require(encoder.limits.shape == (2, sample_shape[0]), "limits")
+    require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
     _check_categories(encoder)
     for levels in encoder.levels:
         require(levels.ndim == 1 and bool((np.diff(levels) > 0).all()), "levels")
     n_dtypes = len(encoder.container.dtypes)
     require(n_dtypes == (sample_shape[0] if encoder.container.kind in ("dataframe", "polars") else 1), "dtypes")
     require(len(encoder.levels) == (0 if encoder.is_table else sample_shape[0]), "levels")
-    require(encoder.varying.shape == sample_shape[:1] and encoder.varying.dtype == bool, "varying")
     require(encoder.constants.shape == sample_shape[:1], "constants")
     codes = np.zeros((1, *encoder.code_shape))
     require(encoder.encode(encoder.decode(codes)).shape == codes.shape, "state")
@@ -269,6 +269,8 @@ def _check_categories(encoder: preprocessing.SampleEncoder) -> None:
     if isinstance(container, preprocessing.TableContainer):
         require(len(container.kinds) == encoder.sample_shape[0], "table")
         require(bool((container.categorical == is_category).all()), "categories")
+        counts = tuple(preprocessing.n_levels(container, j) for j in np.flatnonzero(is_category & encoder.varying))
+        require(counts == (() if encoder.categories is None else encoder.categories.n_levels), "categories")
 
 
 def pack_patterns(pack: Packer, patterns: preprocessing.MissingPatterns | None) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +28,21 @@ class SyntheticRows:
     generator: Any
 
 
+def check_generator(generator: Any) -> None:
+    """Raise a ValueError for what can neither learn nor draw."""
+    if generator is not None and not all(callable(getattr(generator, name, None)) for name in ("fit", "sample")):
+        raise ValueError(
+            f"generator must be None or have fit and sample, such as a FlowMatchingGenerator; got {generator!r}."
+        )
+
+
 def check_table(estimator: Any, X: Any, y: Any) -> Any:
     """X as a DataFrame, a sparse matrix or an array, as it came; sets `n_features_in_` and `feature_names_in_`.
 
     What its cells may hold is for the generator to say.
     """
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         validate_data(estimator, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
@@ -61,13 +70,6 @@ def draw_classes(
     if not wanted:
         return SyntheticRows(None, y[:0], None)
     labels = y if y.dtype.kind in "US" else y.astype(object)  # whole numbers stay labels, however many there are
-    for label in wanted:
-        if np.count_nonzero(labels == label) == 1:
-            warnings.warn(
-                f"class {label!r} has one row: what its other rows look like is guessed from the other classes.",
-                UserWarning,
-                stacklevel=4,
-            )
     fitted = _fit(generator, FlowMatchingGenerator(guidance_scale=GUIDANCE), X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
@@ -93,8 +95,6 @@ def draw_numbers(
 def _fit(generator: Any, otherwise: Any, X: Any, y: Any, weight: Any, random_state: np.random.RandomState) -> Any:
     """A fitted clone of the generator; one without a seed gets ours."""
     fitted = otherwise if generator is None else clone(generator)
-    if not (hasattr(fitted, "fit") and hasattr(fitted, "sample")):
-        raise ValueError(f"generator must have fit and sample, such as a FlowMatchingGenerator; got {generator!r}.")
     if fitted.get_params(deep=False).get("random_state", 0) is None:
         fitted.set_params(random_state=seed_from(random_state))
     return fitted.fit(_dense(X), y, sample_weight=weight)

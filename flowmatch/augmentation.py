@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from flowmatch._checks import check_choice, check_number
-from flowmatch._synthetic_rows import SyntheticRows, check_table, draw_classes, draw_numbers, join
+from flowmatch._synthetic_rows import SyntheticRows, check_generator, check_table, draw_classes, draw_numbers, join
 from flowmatch._targets import check_target, sparse_targets
 from flowmatch._validation import check_lengths, check_weights, seed_from
 from flowmatch.preprocessing.conditions import systematic_sample
@@ -74,6 +74,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         """
         check_choice("strategy", self.strategy, STRATEGIES)
         check_number("ratio", self.ratio, 0.0, 1.0 if self.strategy == "balance" else np.inf, closed_high=True)
+        check_generator(self.generator)
         table = check_table(self, X, y)
         target = self._checked_target(y)
         check_lengths(len(target), sample_weight=sample_weight)

@@ -7,7 +7,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import preprocessing
@@ -31,7 +30,7 @@ from flowmatch._validation import (
 )
 
 
-class FlowMatchingGenerator(DensityMixin, TableMethods):
+class FlowMatchingGenerator(TableMethods):
     """Learn a distribution by flow matching and draw new samples from it.
 
     A network learns the velocity of a flow that carries noise to data (Lipman et al., 2023; Liu et al., 2023);

@@ -12,7 +12,7 @@ from sklearn.utils import InputTags, Tags, TargetTags
 
 from flowmatch._checks import check_choice, check_number
 from flowmatch._class_counts import rows_to_add
-from flowmatch._synthetic_rows import check_table, draw_classes, draw_numbers, join
+from flowmatch._synthetic_rows import check_generator, check_table, draw_classes, draw_numbers, join
 from flowmatch._targets import Target, holds_numbers, sparse_targets
 from flowmatch._validation import seed_from
 
@@ -143,6 +143,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target]:
         """Checked rows and targets; sets `sampling_strategy_`."""
         check_choice("target", self.target, TARGETS)
+        check_generator(self.generator)
         table = check_table(self, X, y)
         target = Target.of(y)
         if holds_numbers(target.values, self.target):

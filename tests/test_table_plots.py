@@ -45,7 +45,9 @@ def texts(axis):
 
 def test_marginals_are_shares_in_common_bins_and_of_the_levels():
     display = MarginalsDisplay.from_samples(REAL, OTHER, bins=4)
-    np.testing.assert_allclose(display.shares_[0], [[0.25, 0.25, 0.25, 0.25], [0.75, 0, 0, 0.25]])
+    np.testing.assert_allclose(display.shares_[0], [[0.5, 0.5, 0], [0.75, 0, 0.25]])  # 0 and 1, 2 and 3, 4 and 5
+    halves = MarginalsDisplay.from_samples(REAL[["x"]] / 2, OTHER[["x"]] / 2, bins=4)
+    np.testing.assert_allclose(halves.shares_[0], [[0.25, 0.25, 0.25, 0.25], [0.75, 0, 0, 0.25]])
     assert texts(display.axes_[2].xaxis) == ["a", "b", "c", "d", "(missing)"]
     expected = [[4 / 8, 2 / 8, 1 / 8, 0, 1 / 8], [1 / 8, 5 / 8, 0, 2 / 8, 0]]
     np.testing.assert_allclose(display.shares_[2], expected)
@@ -54,7 +56,7 @@ def test_marginals_are_shares_in_common_bins_and_of_the_levels():
     assert [panel.get_title() for panel in display.axes_[[0, 2, 3]]] == ["x", "kind", "day"]
     assert isinstance(display.axes_[3].xaxis.get_major_locator(), AutoDateLocator)
     low, high = display.axes_[3].dataLim.intervalx
-    assert [str(num2date(day).date()) for day in (low, high)] == ["2024-01-01", "2024-01-10"]
+    assert [str(num2date(day).date()) for day in (low, high)] == ["2023-12-31", "2024-01-12"]  # half a day on each side
 
 
 def test_columns_are_chosen_and_rare_levels_are_drawn_as_one():

@@ -21,6 +21,7 @@ from flowmatch.preprocessing import (
     SampleEncoder,
     Standardize,
 )
+from flowmatch.preprocessing.categories import MixedColumns, points_of
 
 Array = NDArray[np.float64]
 
@@ -29,7 +30,7 @@ class Decoder(nn.Module):
     """Codes (B, *code_shape) to samples (B, *sample_shape) on the values that the data can take.
 
     Samples are float32, or float64 where float32 cannot tell the values of the data apart. Columns of whole numbers
-    are rounded and kept in the range of their dtype; booleans are 0 and 1.
+    are rounded and kept in the range of their dtype; booleans are 0 and 1, categories their positions.
 
     Raises
     ------
@@ -58,6 +59,8 @@ class Decoder(nn.Module):
         self.is_table = encoder.is_table
         self.dtype = torch.float32 if fits_float32(encoder) else torch.float64
         self.columns = _COLUMNS[kind](encoder.transform, self.dtype)
+        if encoder.categories is not None:
+            self.columns = _Mixed(self.columns, encoder, self.dtype)
         self._keep("varying", encoder.varying, torch.bool)
         self._keep("places", np.maximum(np.cumsum(encoder.varying) - 1, 0), torch.int64)
         self._keep("constants", encoder.constants)
@@ -149,6 +152,44 @@ class _Quantile(nn.Module):
         x = self.tables(ranks.to(self.dtype))
         return torch.where(self.is_rounded, torch.round(x * self.units) / self.units + 0.0, x)
 
+
+class _Mixed(nn.Module):
+    """Columns of numbers beside categories, which are the positions of the points nearest to their codes."""
+
+    places: Tensor
+    number_codes: Tensor
+
+    def __init__(self, numbers: nn.Module, encoder: SampleEncoder, dtype: torch.dtype) -> None:
+        super().__init__()
+        columns = encoder.columns
+        assert isinstance(columns, MixedColumns)
+        self.numbers, self.dtype = numbers, dtype
+        of_category = columns.is_category[columns.columns_of_codes]
+        self.register_buffer("number_codes", torch.as_tensor(np.flatnonzero(~of_category)))
+        order = np.argsort(np.r_[np.flatnonzero(~columns.is_category), np.flatnonzero(columns.is_category)])
+        self.register_buffer("places", torch.as_tensor(order))
+        ends = np.flatnonzero(of_category)
+        shares = np.split(columns.categories.shares_, np.cumsum(columns.categories.n_levels)[:-1])
+        self.n_categories = len(shares)
+        starts = np.cumsum([0, *columns.categories.widths])
+        for j, (n_levels, share) in enumerate(zip(columns.categories.n_levels, shares, strict=True)):
+            known = points_of(n_levels)
+            self.register_buffer(f"codes_{j}", torch.as_tensor(ends[starts[j] : starts[j + 1]]))
+            self.register_buffer(f"points_{j}", torch.as_tensor(known.T.astype(np.float32)))
+            penalty = np.where(share > 0, 0.5 * (known**2).sum(axis=1), _NEVER)
+            self.register_buffer(f"penalty_{j}", torch.as_tensor(penalty.astype(np.float32)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        parts = [self.numbers(z.index_select(-1, self.number_codes)).to(self.dtype)] if len(self.number_codes) else []
+        for j in range(self.n_categories):
+            codes = z.index_select(-1, self.get_buffer(f"codes_{j}"))
+            nearness = codes @ self.get_buffer(f"points_{j}") - self.get_buffer(f"penalty_{j}")
+            parts.append(nearness.argmax(dim=-1, keepdim=True).to(self.dtype))
+        return torch.cat(parts, dim=-1).index_select(-1, self.places)
+
+
+_NEVER = 1e30
+"""Keeps categories that the data lack from being the nearest."""
 
 _COLUMNS: dict[type[ColumnTransform], Callable[..., nn.Module]] = {
     QuantileNormal: _Quantile,

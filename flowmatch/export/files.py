@@ -49,7 +49,8 @@ def export(
     - grids: float32 of shape (batch, channels, *grid), in the units of `y`.
 
     The output ``sample`` is (batch, *sample_shape): float32, or float64 where float32 could not tell the values of the
-    data apart. The batch may have any size. Shapes, names of classes and columns, steps and versions stand as JSON in
+    data apart. Categories are positions in ``levels``, dates count ``units`` from ``origins``; rows are whole, also
+    where training rows missed cells. The batch may have any size. Shapes, names of classes and columns, steps and versions stand as JSON in
     the file: among an ONNX model's properties under "flowmatch", in a program's extra file "flowmatch.json".
 
     Parameters

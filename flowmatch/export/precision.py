@@ -53,12 +53,15 @@ def _magnitude(encoder: SampleEncoder) -> Array:
     if not encoder.is_table:
         return np.abs(encoder.limits).max(axis=0)
     if isinstance(transform, QuantileNormal):
-        size[encoder.varying] = [
-            np.abs(values).max() for values in np.split(transform.values_, transform.bounds_[1:-1])
-        ]
-    elif not isinstance(transform, Identity):
+        largest = np.array([np.abs(values).max() for values in np.split(transform.values_, transform.bounds_[1:-1])])
+    elif isinstance(transform, Identity):
+        return size
+    else:
         largest = np.abs(transform.centre_) + 4 * transform.scale_
-        size[encoder.varying] = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
+        largest = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
+    numbers = encoder.varying & ~encoder.is_category
+    if numbers.any():
+        size[numbers] = largest
     return size
 
 
@@ -66,7 +69,11 @@ def _resolution(encoder: SampleEncoder) -> Array:
     """Differences that matter in each column; infinite where any relative accuracy will do."""
     transform: Any = encoder.transform
     resolution = np.where(encoder.constants == np.round(encoder.constants), 1.0, np.inf)  # of the constant columns
-    columns = encoder.varying if encoder.is_table else slice(None)
+    columns: Any = encoder.varying & ~encoder.is_category if encoder.is_table else slice(None)
+    if encoder.is_table:
+        resolution[encoder.is_category] = 1.0
+        if not columns.any():
+            return resolution
     if isinstance(transform, (Identity, Log1pStandardize)):
         resolution[columns] = np.inf
         return resolution

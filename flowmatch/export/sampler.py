@@ -14,6 +14,7 @@ from flowmatch._parameters import resolve_source
 from flowmatch.export.conditions import ConditionInput, condition_input, plain
 from flowmatch.export.decoding import Decoder
 from flowmatch.networks import InstantVelocity
+from flowmatch.preprocessing import TableContainer
 
 
 class Sampler(nn.Module):
@@ -107,6 +108,11 @@ def describe_sampler(estimator: Any, sampler: Sampler) -> dict[str, Any]:
         "shape": ["batch", *encoder.sample_shape],
         "dtypes_of_the_data": list(encoder.container.dtypes),
     }
+    container = encoder.container
+    if isinstance(container, TableContainer) and not container.plain:
+        sample["kinds"] = list(container.kinds)
+        sample["levels"] = [plain(levels) for levels in container.levels]
+        sample["units"], sample["origins"] = list(container.units), plain(container.origins)
     if hasattr(estimator, "feature_names_in_"):
         sample["columns"] = plain(estimator.feature_names_in_)
     return {

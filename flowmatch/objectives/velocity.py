@@ -80,9 +80,10 @@ class VelocityObjective:
         if not self.has_cells or condition is None:
             return self._pair(x0, x1, condition), x1
         shown = generated(condition, self.source_scale.numel())
-        whole = (shown == 1).all(1, keepdim=True)  # noise that knew the given cells would tell of them
+        whole = (shown == 1).all(1)  # noise that knew the given cells would tell of them
         vector = condition[:, : condition.shape[1] - self.n_kept]
-        return shown * torch.where(whole, self._pair(x0, x1, vector if vector.shape[1] else None), x0), x1
+        paired = self._pair(x0, x1, vector if vector.shape[1] else None, whole)
+        return shown * torch.where(whole[:, None], paired, x0), x1
 
     def hide_conditions(self, condition: Tensor | None, generator: torch.Generator | None) -> Tensor | None:
         """Conditions (B, k), a share of the rows replaced by zeros; given cells stay."""
@@ -117,13 +118,17 @@ class VelocityObjective:
         error = loss if isinstance(self.loss, L2Loss) else residual.square().flatten(1).mean(1)
         return self.weight(t, error, self.path) * loss
 
-    def _pair(self, x0: Tensor, x1: Tensor, condition: Tensor | None) -> Tensor:
-        """Noise in the order of the data that the coupling gives it to."""
-        if condition is None:
-            return self.coupling.pair(x0, x1)
-        if self.conditions_are_classes:
-            return self.coupling.pair(x0, x1, condition.argmax(1))
-        return x0
+    def _pair(self, x0: Tensor, x1: Tensor, condition: Tensor | None, whole: Tensor | None = None) -> Tensor:
+        """Noise in the order of the data that the coupling gives it to; `whole` rows (B,) are paired on their own.
+
+        Rows with zeros in place of hidden cells would take the noise near zero away from the others.
+        """
+        if condition is not None and not self.conditions_are_classes:
+            return x0
+        groups = None if condition is None else condition.argmax(1)
+        if whole is not None:
+            groups = whole.long() if groups is None else torch.where(whole, groups, -1)
+        return self.coupling.pair(x0, x1, groups)
 
 
 def random_windows(

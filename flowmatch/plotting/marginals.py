@@ -116,7 +116,7 @@ class MarginalsDisplay:
         ax : matplotlib Axes, or array of them, optional
             One a column, or one that is divided; by default a figure of its own.
         bins : int, default=20
-            Of the histograms, over the range of both samples.
+            Of the histograms, over the range of both samples; fewer where whole numbers are better divided so.
         max_levels : int, default=8
             The most frequent levels that get bars of their own.
         colors : (colour, colour), default=("C0", "C1")
@@ -167,12 +167,20 @@ def _histograms(
     """Shares of the observed cells in common bins, real filled, synthetic as a line."""
     observed = [side[~np.isnan(side)] for side in cells]
     pooled = np.concatenate(observed)
-    edges = np.histogram_bin_edges(pooled if len(pooled) else [0.0, 1.0], bins)
+    edges = _edges(pooled, bins)
     shares = np.array([np.histogram(side, edges)[0] / max(len(side), 1) for side in observed])
     ax.stairs(shares[0], edges, fill=True, color=colors[0], alpha=0.4, label=labels[0])
     ax.stairs(shares[1], edges, color=colors[1], linewidth=1.5, label=labels[1])
     ax.locator_params(axis="x", nbins=4)
     return shares
+
+
+def _edges(values: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
+    """Equal bins, at most so many; of whole numbers they hold equally many of them."""
+    if len(values) == 0 or (values != np.round(values)).any():
+        return np.histogram_bin_edges(values if len(values) else [0.0, 1.0], bins)
+    width = np.ceil((np.ptp(values) + 1) / bins)
+    return np.arange(values.min() - 0.5, values.max() + 0.5 + width, width)
 
 
 def _bars(

@@ -125,7 +125,7 @@ class PairDifferenceDisplay:
         check_number("limit", limit, 0.0, open_low=True)
         if ax is None:
             side = 2.5 + 0.3 * min(len(difference), 40)
-            _, ax = pyplot.subplots(figsize=(side + 1.0, side), layout="constrained")
+            _, ax = pyplot.subplots(figsize=(side + 2.0, side), layout="constrained")
         self.image_ = ax.imshow(difference, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | image_params)
         ax.set_xticks(np.arange(len(self.names)), self.names, rotation=45, ha="right")
         ax.set_yticks(np.arange(len(self.names)), self.names)

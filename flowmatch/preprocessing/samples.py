@@ -125,7 +125,9 @@ class SampleEncoder:
     def category_shares(self, column: int) -> Array:
         """How often each category of a column occurs in training, (n_levels,)."""
         if self.categories is None or not self.varying[column]:
-            return np.bincount([int(self.constants[column])], minlength=2).astype(np.float64)
+            shares = np.zeros(n_levels(self.container, column))
+            shares[int(self.constants[column])] = 1.0
+            return shares
         number = int((self.is_category & self.varying)[:column].sum())
         return np.split(self.categories.shares_, np.cumsum(self.categories.n_levels)[:-1])[number]
 
@@ -318,8 +320,13 @@ def fit_categories(container: Any, columns: Array, which: Any, weight: Array | N
     """Fit the map of a table's categories, if there are any."""
     if not which.any():
         return None
-    n_levels = tuple(max(2, len(container.levels[j])) for j in np.flatnonzero(which))  # booleans have none
-    return CategoryCodes(n_levels).fit(columns[:, which], weight)
+    counts = tuple(n_levels(container, j) for j in np.flatnonzero(which))
+    return CategoryCodes(counts).fit(columns[:, which], weight)
+
+
+def n_levels(container: Any, column: int) -> int:
+    """Number of categories that a column of a table can hold, at least 2; booleans have no levels."""
+    return max(2, len(container.levels[column]))
 
 
 def find_levels(values: Array) -> Array:
