@@ -20,8 +20,9 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
     if isinstance(generator._conditions, preprocessing.LabelEncoder):
         rare = generator._conditions.counts < 2
         if rare.any():
+            first = generator.classes_[rare].tolist()[0]
             _warn(
-                f"{rare.sum()} of {len(rare)} classes have a single row (such as {generator.classes_[rare][0]!r}): "
+                f"{rare.sum()} of {len(rare)} classes have a single row (such as {first!r}): "
                 "samples of such a class will be close to copies of it."
             )
     if _all_equal(samples):

@@ -56,6 +56,7 @@ class FlowEstimator(Estimator):
     _encoder: preprocessing.SampleEncoder
     _conditions: preprocessing.ConditionEncoder | None
     _source_scale: Tensor
+    _factors: preprocessing.FactorModel
     _fitted_parameters: dict[str, Any]
     _trainable: list[bool]
     _predicts_jumps = False
@@ -138,9 +139,9 @@ class FlowEstimator(Estimator):
                 factory, shape = self._network_factory(), self._encoder.code_shape
                 network = build_network(factory, shape, self._conditions, flow_map=jumps, has_cells=self._has_cells)
                 self.network_ = network.to(device)
-                codes = _without_gaps(some_codes())
+                codes = some_codes()
                 self._source_scale = components.source.fit_scale(
-                    torch.as_tensor(codes, dtype=torch.float32, device=device)
+                    torch.as_tensor(_without_gaps(codes), dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
                 network = self.network_
@@ -195,7 +196,8 @@ class FlowEstimator(Estimator):
         if not self._has_cells:
             return None
         groups = np.unique(self._encoder.code_columns, return_inverse=True)[1]
-        return CellMasks(float(getattr(self, "masked_share", 0.0)), torch.as_tensor(groups, device=device))
+        share = float(getattr(self, "masked_share", 0.0))
+        return CellMasks(share, torch.as_tensor(groups, device=device), self._factors.to(device))
 
     def _run_training(
         self,

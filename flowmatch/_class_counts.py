@@ -47,7 +47,7 @@ def rows_to_add(strategy: Any, y: NDArray[Any]) -> dict[Any, int]:
             f"sampling_strategy must be a number in (0, 1], one of {', '.join(map(repr, STRATEGIES))}, a dict of rows "
             f"by class, or a callable that makes one from y; got {strategy!r}."
         )
-    own = {label: value for label, value in zip(classes.tolist(), classes, strict=True)}  # numpy's own, as in y
+    own = dict(zip(classes.tolist(), classes, strict=True))  # numpy's own, as in y
     return {own[label]: wanted[label] - present[label] for label in present if label in wanted}
 
 

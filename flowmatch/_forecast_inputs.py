@@ -211,7 +211,7 @@ class Layout:
         if array.shape[1:] != self.context_shape or len(array) == 0:
             raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
         rows = SampleRows(array)
-        if not np.isfinite([rows.summary.low, rows.summary.high]).all():
+        if not rows.summary.finite:
             bad = np.argwhere(~np.isfinite(array))[0]
             raise ValueError(f"X contains NaN or infinity: context {bad[0]}, position {tuple(bad[1:].tolist())}.")
         return array, None

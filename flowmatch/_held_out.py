@@ -56,7 +56,8 @@ def split_rows(
     """
     n_rows = len(rows)
     first = _first_of_copies(rows, y)
-    if len(first) >= max(3, n_folds) and len(first) < n_rows <= _FEW_COPIES * len(first):
+    few_copies = max(3, n_folds) <= len(first) < n_rows <= _FEW_COPIES * len(first)
+    if few_copies and (y is None or len(np.unique(y[first])) < len(first)):  # else every class is a single row
         parts = split_rows(rows.take(first), n_folds, None if y is None else y[first], random)
         copies = np.cumsum(np.isin(np.arange(n_rows), first)) - 1
         return [(np.flatnonzero(np.isin(copies, kept)), np.flatnonzero(np.isin(copies, held))) for kept, held in parts]
@@ -86,7 +87,7 @@ def _first_of_copies(rows: SampleRows, y: NDArray[Any] | None) -> Index:
     if len(rows.sample_shape) > 1 or not rows.in_memory or len(rows) == 0:
         return np.arange(len(rows))
     X = rows.array()
-    differs = (X[1:] != X[:-1]).any(axis=1)
+    differs = ((X[1:] != X[:-1]) & ~(np.isnan(X[1:]) & np.isnan(X[:-1]))).any(axis=1)
     if y is not None:
         differs |= y[1:] != y[:-1]
     return np.flatnonzero(np.append(True, differs))

@@ -16,10 +16,11 @@ from torch import Tensor
 from flowmatch import anomaly, preprocessing
 from flowmatch._batches import rows_per_batch
 from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, MOST_HELD_OUT, STEPS_WITH_OUTLIERS, Data, take
-from flowmatch._parameters import resolve_network, resolve_path, resolve_source
+from flowmatch._parameters import resolve_network, resolve_path, resolve_source, resolve_transform
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import Bottleneck
 from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing.categories import points_of
 
 Floats = NDArray[np.float64]
 
@@ -47,11 +48,19 @@ _SAME = 1e-6
 _FEW_HELD_OUT = 20
 """So few rows tell no unit, least of all of themselves."""
 
+_MOST_TYPICAL = 500
+"""Rows that tell what a cell adds to a normal row's score; a log-density takes its time."""
+
 
 class NormalFlow(FlowMatchingGenerator):
     """A generator whose warnings and announcements are the detector's business."""
 
     _after_divergence = "The detector is left as it was."
+    table: preprocessing.TableContainer | None = None
+    """What the rows' numbers stand for, if they are not all what they look like."""
+
+    def _container_of(self, X: Any, *, fresh: bool) -> preprocessing.Container | None:
+        return self.table if fresh else self._encoder.container
 
     def _announce(self, samples: Any, components: Any) -> None:
         """Say nothing."""
@@ -69,12 +78,18 @@ class Member:
         What the score keeps.
     surprise : float
         What another value in a constant column of a table adds to the score.
+    gaps : Gaps or None
+        What is expected of cells of a table that are missing.
+    typical : ndarray of shape (n_columns,) or None
+        What each column of a table adds to a normal row's score.
     """
 
     flow: NormalFlow
     score: anomaly.Score
     state: anomaly.State
     surprise: float
+    gaps: anomaly.Gaps | None = None
+    typical: Floats | None = None
 
     @classmethod
     def fit(
@@ -84,15 +99,21 @@ class Member:
         rows: SampleRows,
         y: NDArray[Any] | None,
         weight: Floats | None,
-        previous: anomaly.State | None = None,
+        before: Member | None = None,
     ) -> Member:
-        """Train `flow` on the rows and let the score see them; go on with both if there is a `previous` state."""
-        condition = rows.array() if score.given_the_row else y
-        flow._fit(rows, condition, weight, go_on=previous is not None)
+        """Train `flow` on the rows and let the score see them; go on with both if there is a member `before`."""
+        if len(rows.sample_shape) == 1 and rows.summary.n_missing.any():
+            rows = _without_gaps(flow, rows, weight, before)
+        condition = _as_condition(flow.table, rows.array()) if score.given_the_row else y
+        flow._fit(rows, condition, weight, go_on=before is not None)
         if isinstance(flow._conditions, preprocessing.NumberEncoder):  # the training rows; they are not drawn from
             flow._conditions = replace(flow._conditions, rows=flow._conditions.rows[:1], shares=np.ones(1))
         member = cls(flow, score, {}, float(ndtri(0.5 / (len(rows) + 1)) ** 2))
-        return member._with_state(score.fit(member.field, *member._known(rows, y), previous or {}))
+        known = member._known(rows, y)
+        if flow._encoder.is_table:
+            gaps = anomaly.Gaps.fit(known[0].cpu().double().numpy(), None if before is None else before.gaps)
+            member = replace(member, gaps=gaps, typical=None if before is None else before.typical)
+        return member._with_state(score.fit(member.field, *known, {} if before is None else before.state))
 
     def calibrated(self, rows: SampleRows, y: NDArray[Any] | None) -> Member:
         """The member whose score knows its size on these rows, at most a thousand of them."""
@@ -102,7 +123,15 @@ class Member:
         encoder = self.flow._encoder
         if encoder.is_table and not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
             member = replace(member, surprise=max(self.surprise, float(np.ptp(member.scores(rows.take(part))))))
-        return member
+        return member._with_typical(rows.take(part[:_MOST_TYPICAL])) if encoder.is_table else member
+
+    def _with_typical(self, rows: SampleRows) -> Member:
+        """The member that knows what cells of normal rows like these add to a score."""
+        X = rows.array()
+        there = ~np.isnan(X)
+        pieces = rows.chunks(len(X.T) * self.rows_at_once)
+        found = np.concatenate([self._contributions(self._filled(piece)) for _, piece in pieces])
+        return replace(self, typical=(found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
     def _with_state(self, state: anomaly.State) -> Member:
         return replace(self, state=state)
@@ -142,7 +171,19 @@ class Member:
         return np.concatenate([self.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])
 
     def contributions(self, X: Floats) -> Floats:
-        """What each number of rows X (B, *sample_shape) adds to their scores, under the class that suits them best."""
+        """What each number of rows X (B, *sample_shape) adds to their scores, under the class that suits them best.
+
+        Of cells that are missing nothing is known but what they add to a normal row's score, so that is what counts.
+        """
+        if self.typical is None or not (missing := np.isnan(X)).any():
+            return self._contributions(X)
+        return np.where(missing, self.typical, self._contributions(self._filled(X)))
+
+    def _filled(self, X: Floats) -> Floats:
+        """Rows of a table with expected values in the cells that are missing."""
+        return X if self.gaps is None else _fill(self.flow._encoder, self.gaps, X)
+
+    def _contributions(self, X: Floats) -> Floats:
         encoder = self.flow._encoder
         codes = self._codes(X)
         with torch.no_grad():
@@ -150,8 +191,9 @@ class Member:
             known = np.where(encoder.varying, X, encoder.constants) if encoder.is_table else X
             found = self._best(codes, known).cpu().double().numpy()
         if encoder.is_table:
+            first = np.flatnonzero(np.diff(encoder.code_columns, prepend=-1))  # a category has several codes
             whole = np.zeros_like(X)
-            whole[:, encoder.varying] = found
+            whole[:, encoder.varying] = np.add.reduceat(found, first, axis=1)
             found = whole
             fixed = np.flatnonzero(~encoder.varying)
             expected = encoder.constants[fixed]
@@ -163,7 +205,8 @@ class Member:
         """Contributions under each row's own condition, or under the class of the lowest score."""
         flow = self.flow
         if self.score.given_the_row:
-            return self.score.contributions(self.field, self._placed_state, codes, self._condition(X))
+            known = self._condition(_as_condition(flow._encoder.container, X))
+            return self.score.contributions(self.field, self._placed_state, codes, known)
         if not isinstance(flow._conditions, preprocessing.LabelEncoder):
             return self.score.contributions(self.field, self._placed_state, codes, None)
         best: Tensor | None = None
@@ -180,9 +223,9 @@ class Member:
     def _known(self, rows: SampleRows, y: NDArray[Any] | None) -> tuple[Tensor, Tensor | None]:
         """Codes and conditions of rows of which the class is known, at most about four million numbers."""
         part = rows.subset(preprocessing.FITTED_NUMBERS)
-        X = rows.read(part)
+        X = self._filled(rows.read(part))
         if self.score.given_the_row:
-            return self._codes(X), self._condition(X)
+            return self._codes(X), self._condition(_as_condition(self.flow._encoder.container, X))
         return self._codes(X), None if y is None else self._condition(y[part])
 
     def _codes(self, X: Floats) -> Tensor:
@@ -199,8 +242,41 @@ class Member:
         return {**state, "state": {name: value.cpu() for name, value in self.state.items()}}
 
 
+def _without_gaps(
+    flow: NormalFlow, rows: SampleRows, weight: Floats | None, before: Member | None
+) -> SampleRows:
+    """Training rows with expected values in the cells that are missing, so that the flow learns from whole rows.
+
+    On four tables of ADBench a flow that is told which cells are missing, and learns from the others alone, ranked no
+    better (mean AUROC of the one-step residual on rows with a tenth of their cells missing .923, filled .923), and
+    distances to neighbours want whole rows anyway.
+    """
+    X = rows.array()
+    if before is not None and before.gaps is not None:
+        return SampleRows(before._filled(X))
+    container = flow.table or preprocessing.TableContainer.of_numbers(rows.container(rows), X.shape[1])
+    encoder = preprocessing.SampleEncoder.fit(rows, container, resolve_transform(flow, rows.sample_shape), weight)
+    return SampleRows(_fill(encoder, anomaly.Gaps.fit(encoder.encode(X)), X))
+
+
+def _fill(encoder: preprocessing.SampleEncoder, gaps: anomaly.Gaps, X: Floats) -> Floats:
+    missing = np.isnan(X)
+    return np.where(missing, encoder.restore(gaps.fill(encoder.encode(X))), X) if missing.any() else X
+
+
+def _as_condition(container: Any, X: Floats) -> Floats:
+    """Rows of a table as conditions: categories as points, of which none is nearer to another for its place."""
+    if not isinstance(container, preprocessing.TableContainer) or not container.categorical.any():
+        return X
+    columns = [
+        points_of(max(2, len(levels)))[column.astype(np.intp)] if coded else column[:, None]
+        for column, coded, levels in zip(X.T, container.categorical, container.levels, strict=True)
+    ]
+    return np.concatenate(columns, axis=1)
+
+
 def fit_member(
-    flow: NormalFlow, score: anomaly.Score, data: Data, held_out: Data, previous: anomaly.State | None, trim: float
+    flow: NormalFlow, score: anomaly.Score, data: Data, held_out: Data, before: Member | None, trim: float
 ) -> Member:
     """Train one flow; twice if the data are trimmed, the second time without the rows of the highest scores.
 
@@ -209,8 +285,8 @@ def fit_member(
     """
 
     def fit(flow: NormalFlow, data: Data, unit: Data) -> Member:
-        member = Member.fit(flow, score, *data, previous)
-        return member.calibrated(*unit[:2]) if previous is None else member
+        member = Member.fit(flow, score, *data, before)
+        return member.calibrated(*unit[:2]) if before is None else member
 
     if trim:
         ranks = np.argsort(fit(copy.copy(flow), data, data).scores(data[0]), kind="stable")
@@ -222,7 +298,13 @@ def fit_member(
 
 
 def new_flow(
-    detector: Any, score: anomaly.Score, before: Member | None = None, seed: int = 0, *, max_iter: int | None = None
+    detector: Any,
+    score: anomaly.Score,
+    before: Member | None = None,
+    seed: int = 0,
+    *,
+    max_iter: int | None = None,
+    table: preprocessing.TableContainer | None = None,
 ) -> NormalFlow:
     """A flow to be trained, for `max_iter` steps unless the user says: a new one, or a copy of the one before."""
     network: Any = detector.network
@@ -242,6 +324,7 @@ def new_flow(
     if before is not None:
         fitted = {name: value for name, value in vars(before.flow).items() if name not in flow.get_params()}
         flow.__dict__.update(fitted)
+    flow.table = table
     return flow
 
 

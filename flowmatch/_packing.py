@@ -269,8 +269,23 @@ def _check_categories(encoder: preprocessing.SampleEncoder) -> None:
     if isinstance(container, preprocessing.TableContainer):
         require(len(container.kinds) == encoder.sample_shape[0], "table")
         require(bool((container.categorical == is_category).all()), "categories")
-        counts = tuple(preprocessing.n_levels(container, j) for j in np.flatnonzero(is_category & encoder.varying))
+        counts = tuple(container.n_levels(int(j)) for j in np.flatnonzero(is_category & encoder.varying))
         require(counts == (() if encoder.categories is None else encoder.categories.n_levels), "categories")
+
+
+def pack_factors(pack: Packer, factors: preprocessing.FactorModel) -> dict[str, Any]:
+    """Where the noise of rows starts of which cells are given."""
+    parts = {field.name: getattr(factors, field.name).cpu() for field in fields(factors)}
+    return {name: pack.array(f"factors.{name}", part) for name, part in parts.items()}
+
+
+def rebuild_factors(saved: Mapping[str, Any], unpack: Unpacker, n_codes: int) -> preprocessing.FactorModel:
+    parts = {name: torch.from_numpy(unpack.array(value)) for name, value in saved.items()}
+    factors = preprocessing.FactorModel(**parts)
+    require(factors.mean.shape == factors.noise.shape == (n_codes,), "factors")
+    require(factors.loadings.ndim == 2 and len(factors.loadings) == n_codes, "factors")
+    require(all(part.dtype == torch.float32 for part in parts.values()) and bool((factors.noise > 0).all()), "factors")
+    return factors
 
 
 def pack_patterns(pack: Packer, patterns: preprocessing.MissingPatterns | None) -> dict[str, Any] | None:

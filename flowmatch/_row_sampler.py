@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowmatch._base import FlowEstimator
-from flowmatch._cells import with_cells
+from flowmatch._cells import start_from, with_cells
 from flowmatch._checks import check_count, check_number
 from flowmatch._parameters import resolve_source
 from flowmatch._validation import generator_on
@@ -66,11 +66,11 @@ class RowSampler:
         open_cells = codes.isnan()
         hidden = torch.zeros_like(open_cells) if absent is None else absent & open_cells
         given = (~open_cells).to(self._dtype)
-        condition = with_cells(vector, codes, given, hidden.to(self._dtype))
-        shown = open_cells & ~hidden
-        noise = self._noise(len(codes)) * shown
+        start = self.estimator._factors.to(codes.device).guess(codes, given)
+        condition = with_cells(vector, codes, given, hidden.to(self._dtype), start)
+        noise = start_from(self._noise(len(codes)), condition)
         drawn = self.estimator._integrate(noise, condition, **self.settings)
-        return torch.where(shown, drawn, codes)
+        return torch.where(open_cells & ~hidden, drawn, codes)
 
     def complete(self, vector: Tensor | None, codes: Tensor, absent: Tensor) -> Tensor:
         """Fill rows (B, d) all the way: first what is there in rows that miss the `absent` cells, then those."""
@@ -97,7 +97,10 @@ class RowSampler:
 
 def best_of(scores: Any, n_samples: int, n_candidates: int) -> Any:
     """Number of the best of each sample's candidates, which stand together; NaN counts as the lowest score."""
-    scores = np.asarray(scores, dtype=np.float64)
+    try:
+        scores = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"select must return one number a row: {error}.") from error
     if scores.shape != (n_samples * n_candidates,):
         raise ValueError(
             f"select returned scores of shape {scores.shape}; expected ({n_samples * n_candidates},), one number a row."

@@ -54,6 +54,19 @@ class StudentMethods:
         """
         return self._student().sample(*arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
 
+    @available_if(_student_has("impute"))
+    def impute(self, X: Any, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
+        """Fill missing cells in `n_steps` evaluations each; see `FlowMatchingGenerator.impute`.
+
+        Parameters
+        ----------
+        X, *arguments, **named
+            As there: ``(X, y, n_imputations, random_state)``.
+        n_steps : int, optional
+            In place of the estimator's own.
+        """
+        return self._student().impute(X, *arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
+
     @available_if(_student_has("decode"))
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
         """Samples of latent codes, in `n_steps` evaluations; see `FlowMatchingGenerator.decode`.
@@ -162,8 +175,13 @@ class StudentMethods:
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
+        if not hasattr(_known(self), "__sklearn_tags__"):  # no estimator; `fit` will say so
+            return tags
+        known = get_tags(_known(self))
+        inputs = known.input_tags
+        tags.input_tags.allow_nan, tags.input_tags.string = inputs.allow_nan, inputs.string
+        tags.input_tags.categorical = inputs.categorical
         if _forecasts(self):
-            known = get_tags(_known(self))
             tags.estimator_type, tags.regressor_tags = known.estimator_type, known.regressor_tags
             tags.target_tags = known.target_tags
         return tags

@@ -15,8 +15,22 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from flowmatch._validation import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 
-GUIDANCE = 1.25
-"""Guidance by class, measured: see the benchmarks page."""
+MIN_ODDS = 10.0
+"""So many times likelier under its own class than under any other is a row that is kept: measured, as below."""
+
+_REDRAWS = 3
+_RIVALS = 10
+_DENSITY_STEPS = 4
+
+
+def default_generator(n_rows: int) -> FlowMatchingGenerator:
+    """What draws rows of classes where no generator is given: measured on six tables of 215 to 1484 rows.
+
+    About 250 passes, less than half of what a generator makes by default: what is trained shortly draws rare rows
+    widely, and a little guidance keeps them out of the other classes.
+    """
+    steps = int(np.clip(250 * n_rows // 256, 300, 1000))
+    return FlowMatchingGenerator(guidance_scale=1.25, masked_share=0.0, max_iter=steps)
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ def draw_classes(
     wanted: Mapping[Any, int],
     random_state: np.random.RandomState,
     sample_weight: NDArray[np.float64] | None = None,
+    min_odds: float | None = None,
 ) -> SyntheticRows:
     """Learn all classes together and draw the wanted numbers of rows.
 
@@ -70,10 +85,45 @@ def draw_classes(
     if not wanted:
         return SyntheticRows(None, y[:0], None)
     labels = y if y.dtype.kind in "US" else y.astype(object)  # whole numbers stay labels, however many there are
-    fitted = _fit(generator, FlowMatchingGenerator(guidance_scale=GUIDANCE), X, labels, sample_weight, random_state)
+    fitted = _fit(default_generator(len(y)) if generator is None else generator, X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
+    if min_odds is not None and hasattr(fitted, "score_samples"):
+        classes, counts = np.unique(labels, return_counts=True)
+        rows = _clearer(fitted, rows, drawn, classes[np.argsort(-counts, kind="stable")], min_odds, random_state)
     return SyntheticRows(rows, drawn.astype(y.dtype), fitted)
+
+
+def _clearer(
+    fitted: Any, rows: Any, y: NDArray[Any], classes: NDArray[Any], min_odds: float, random_state: np.random.RandomState
+) -> Any:
+    """Draw rows that could as well be of another class anew, up to three times, and keep the best of each."""
+    chosen, odds = np.arange(len(y)), _log_odds(fitted, rows, y, classes)
+    for _ in range(_REDRAWS):
+        unclear = np.flatnonzero(odds < np.log(min_odds))
+        if len(unclear) == 0:
+            break
+        drawn = _sample(fitted, y[unclear], random_state)
+        found = _log_odds(fitted, drawn, y[unclear], classes)
+        better = found > odds[unclear]
+        chosen[unclear[better]] = len(rows) + np.flatnonzero(better)
+        odds[unclear] = np.maximum(odds[unclear], found)
+        rows = join(rows, drawn)
+    return rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen]
+
+
+def _log_odds(fitted: Any, X: Any, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Log of how many times likelier rows are under their class than under any of the ten most common others."""
+    options = {"n_steps": _DENSITY_STEPS} if isinstance(fitted, FlowMatchingGenerator) else {}
+    own = fitted.score_samples(X, y, **options)
+    others = np.full(len(y), -np.inf)
+    for label in classes[: _RIVALS + 1]:
+        rivals = np.flatnonzero(y != label)
+        if len(rivals):
+            rows = X.iloc[rivals] if hasattr(X, "iloc") else X[rivals]
+            found = fitted.score_samples(rows, np.full(len(rivals), label, dtype=y.dtype), **options)
+            others[rivals] = np.maximum(others[rivals], found)
+    return np.nan_to_num(own - others, nan=-np.inf)
 
 
 def draw_numbers(
@@ -87,14 +137,15 @@ def draw_numbers(
     """Learn rows given a numeric target, and draw one for each of the targets (n,)."""
     if len(drawn) == 0:
         return SyntheticRows(None, y[:0], None)
-    fitted = _fit(generator, FlowMatchingGenerator(), X, y[:, None].astype(np.float64), sample_weight, random_state)
+    generator = FlowMatchingGenerator() if generator is None else generator
+    fitted = _fit(generator, X, y[:, None].astype(np.float64), sample_weight, random_state)
     rows = _sample(fitted, drawn[:, None], random_state)
     return SyntheticRows(rows, (np.round(drawn) if y.dtype.kind in "biu" else drawn).astype(y.dtype), fitted)
 
 
-def _fit(generator: Any, otherwise: Any, X: Any, y: Any, weight: Any, random_state: np.random.RandomState) -> Any:
+def _fit(generator: Any, X: Any, y: Any, weight: Any, random_state: np.random.RandomState) -> Any:
     """A fitted clone of the generator; one without a seed gets ours."""
-    fitted = otherwise if generator is None else clone(generator)
+    fitted = clone(generator)
     if fitted.get_params(deep=False).get("random_state", 0) is None:
         fitted.set_params(random_state=seed_from(random_state))
     return fitted.fit(_dense(X), y, sample_weight=weight)

@@ -131,6 +131,15 @@ class TableMethods(CodeMethods):
                     f"given[{name!r}] is {shown(lacking[0])!r}, which does not occur in the training data."
                 )
             return
+        table = np.zeros((len(cells), len(container.kinds)))
+        table[:, column] = cells
+        kept = container.read(container.wrap(table))[:, column]
+        lost = np.abs(kept - cells) > container.tolerance(len(container.kinds))[column] * np.abs(cells)
+        if lost.any():
+            raise ValueError(
+                f"given[{name!r}] is {shown(cells[lost][0])}, which the column cannot hold: {shown(kept[lost][0])} "
+                "would come back."
+            )
         low, high = encoder.limits[:, column]
         beyond = cells[(cells < low) | (cells > high)]
         if len(beyond):

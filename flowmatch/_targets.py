@@ -153,6 +153,7 @@ def _density(values: NDArray[np.float64], share: NDArray[np.float64], width: flo
 
 def _level(inverse: NDArray[np.float64], share: NDArray[np.float64], ratio: float) -> float:
     """The level L with ``sum(share * max(0, L * inverse - 1)) = ratio``: piecewise linear in L, solved exactly."""
+    inverse, share = inverse[share > 0], share[share > 0]
     order = np.argsort(-inverse)  # the sparsest come first above the water
     slopes, offsets = np.cumsum((share * inverse)[order]), np.cumsum(share[order])
     levels = (ratio + offsets) / slopes

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from flowmatch._cells import with_cells
 from flowmatch._validation import generator_on
-from flowmatch.preprocessing import Conditions, StoredCodes, TrainingCodes
+from flowmatch.preprocessing import Conditions, FactorModel, StoredCodes, TrainingCodes
 
 Objective = Callable[..., Tensor]
 """``objective(network, x1, condition, generator) -> (B,)``."""
@@ -122,10 +122,13 @@ class CellMasks:
     share : float
     groups : Tensor of int, shape (d,)
         Numbers of the columns that the codes belong to: a column is given or absent as a whole.
+    factors : FactorModel
+        Says where the noise of a row starts of which something is given.
     """
 
     share: float
     groups: Tensor
+    factors: FactorModel
 
     def draw(self, codes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Masks of zeros and ones for given and absent codes, (B, d) each; missing codes are NaN."""
@@ -136,6 +139,16 @@ class CellMasks:
         given = (chance < self.share) & (u < p_given) & ~missing
         absent = missing | ((chance < 0.5 * self.share) & (v < p_absent) & ~given)
         return given.to(codes.dtype), absent.to(codes.dtype)
+
+
+    def starts(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log standard deviations of the rows' noise, (B, d) each."""
+        if codes.device.type == "meta":  # where no row can be picked
+            return self.factors.guess(codes, given)
+        mean, log_scale = torch.zeros_like(codes), torch.zeros_like(codes)
+        rows = given.any(dim=1).nonzero()[:, 0]  # a small matrix is inverted for each
+        mean[rows], log_scale[rows] = self.factors.guess(codes[rows], given[rows])
+        return mean, log_scale
 
 
 @dataclass(frozen=True)
@@ -164,8 +177,8 @@ class RowData(TrainingData):
         if self.masks is None:
             return codes, condition
         given, absent = self.masks.draw(codes, generator)
-        hidden = (given + absent) > 0
-        return codes.masked_fill(hidden, 0.0), with_cells(condition, codes, given, absent)
+        hidden, start = (given + absent) > 0, self.masks.starts(codes, given)
+        return codes.masked_fill(hidden, 0.0), with_cells(condition, codes, given, absent, start)
 
     def take(self, rows: Tensor) -> RowData:
         condition = None if self.condition is None else self.condition.take(rows)

@@ -15,7 +15,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from flowmatch._checks import check_choice, check_number
-from flowmatch._synthetic_rows import SyntheticRows, check_generator, check_table, draw_classes, draw_numbers, join
+from flowmatch._synthetic_rows import (
+    MIN_ODDS,
+    SyntheticRows,
+    check_generator,
+    check_table,
+    draw_classes,
+    draw_numbers,
+    join,
+)
 from flowmatch._targets import check_target, sparse_targets
 from flowmatch._validation import check_lengths, check_weights, seed_from
 from flowmatch.preprocessing.conditions import systematic_sample
@@ -96,8 +104,8 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
             return "sample_weight" in routed.estimator.fit
         if not has_fit_parameter(self.estimator, "sample_weight"):
             raise ValueError(
-                f"sample_weight was passed, but {type(self.estimator).__name__}.fit takes none. Where it is a Pipeline, "
-                "turn on scikit-learn's metadata routing and request it for the step that does."
+                f"sample_weight was passed, but {type(self.estimator).__name__}.fit takes none. For a Pipeline, turn "
+                "on scikit-learn's metadata routing and request it for the step that does."
             )
         return True
 
@@ -222,7 +230,15 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         else:
             n_new = np.round(self.ratio * counts)
         wanted = dict(zip(classes, n_new.astype(int), strict=True))
-        rows = draw_classes(self.generator, X, y, wanted, random_state, weight if np.ptp(weight) > 0 else None)
+        rows = draw_classes(
+            self.generator,
+            X,
+            y,
+            wanted,
+            random_state,
+            weight if np.ptp(weight) > 0 else None,
+            MIN_ODDS if self.strategy == "balance" else None,
+        )
         means = sizes / np.maximum(counts, 1)
         return rows, means[np.searchsorted(classes, rows.y)]
 

@@ -28,7 +28,7 @@ from flowmatch._held_out import (
 from flowmatch._member import Member, fit_member, is_auto, new_flow, short_training
 from flowmatch._parameters import ALIASES, resolve_components, resolve_source
 from flowmatch._score_attribute import ScoreAttribute
-from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from
+from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from, table_of
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
 
@@ -78,6 +78,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         than 500 rows, and 300 steps with a float `contamination`: outliers are learned late.
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
+    categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
+        Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
+        a list names further ones, such as numbers that are codes. None allows no categories.
     solver : str, default="midpoint"
     n_steps : int, default=5
         Solver and steps of the scores that integrate the flow; read when `fit` is called.
@@ -143,6 +146,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         learning_rate=None,
         training=None,
         preprocessing="auto",
+        categorical_features="auto",
         solver="midpoint",
         n_steps=5,
         device="auto",
@@ -167,6 +171,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.learning_rate = learning_rate
         self.training = training
         self.preprocessing = preprocessing
+        self.categorical_features = categorical_features
         self.solver = solver
         self.n_steps = n_steps
         self.device = device
@@ -187,7 +192,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            As in `FlowMatchingGenerator.fit`. Normal rows; or, with a float `contamination`, rows that hold outliers.
+            As in `FlowMatchingGenerator.fit`, tables of text, categories, booleans, dates and missing cells included.
+            Normal rows; or, with a float `contamination`, rows that hold outliers.
         y : array-like of shape (n_samples,), optional
             Classes of the normal rows (operating points, products), not their anomalies: each class is learned as
             such, and a row's score is that under the class that suits it best.
@@ -238,7 +244,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self._freeze_parameters()
         if not fresh:
             self._check_same(score)
-        samples = check_samples(self, X, reset=fresh, min_samples=2)
+        table = table_of(X, self.categorical_features) if fresh else self._table
+        samples = check_samples(self, X, reset=fresh, min_samples=2, container=table, missing=True)
         check_lengths(len(samples), y=y, sample_weight=sample_weight)
         if isinstance(sample_weight, torch.Tensor):
             sample_weight = preprocessing.as_numpy(sample_weight)
@@ -261,10 +268,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
             seed = int(random.randint(2**31 - 1))
-            flow = new_flow(self, score, before, seed, max_iter=short_training(self, samples.shape, len(parts)))
-            previous = None if before is None else before.state
+            max_iter = short_training(self, samples.shape, len(parts))
+            mixed = None if table is None or table.plain else table  # plain numbers are those of an array
+            flow = new_flow(self, score, before, seed, max_iter=max_iter, table=mixed)
             held_out = take(samples, y, weight, held)
-            member = fit_member(flow, score, take(samples, y, weight, kept), held_out, previous, self.trim)
+            member = fit_member(flow, score, take(samples, y, weight, kept), held_out, before, self.trim)
             if len(held):
                 scores.append(member.scores(held_out[0]))
             members.append(member)
@@ -312,17 +320,20 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         -------
         ndarray of shape (n_samples,)
             Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's result does not
-            depend on the other rows.
+            depend on the other rows. Cells of a table may be missing, also where none was in training: the others are
+            seen beside what was to be expected there (`flowmatch.anomaly.Gaps`), and a missing cell adds what it adds
+            to a normal row's score.
 
         Raises
         ------
         ValueError
-            For rows of another shape than in training, other columns, NaN or infinity; so do the methods below.
+            For rows of another shape than in training, other columns, infinity, categories that training has not
+            seen, and NaN in grids; so do the methods below.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
         check_is_fitted(self)
-        return -self._scores(check_samples(self, X, reset=False))
+        return -self._scores(self._checked(X))
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples(X) - offset_``: negative for rows that are flagged.
@@ -387,10 +398,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         contributions : DataFrame, torch tensor or ndarray, like X
-            They add up to the row's anomaly score, ``-score_samples(X)``.
+            One number a column, channel and instant. They add up to the row's anomaly score, ``-score_samples(X)``;
+            that of a missing cell is what it adds to a normal row's.
         """
         check_is_fitted(self)
-        samples = check_samples(self, X, reset=False)
+        samples = self._checked(X)
         found = np.concatenate(list(self._contributions(samples)))
         if isinstance(X, torch.Tensor):
             return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
@@ -399,6 +411,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
             return pd.DataFrame(found, index=X.index, columns=X.columns)
         return found
+
+    @property
+    def _table(self) -> preprocessing.Container:
+        """What the numbers of the rows stand for."""
+        return self._members[0].flow._encoder.container
+
+    def _checked(self, X: Any) -> SampleRows:
+        """Rows like those of `fit`."""
+        return check_samples(self, X, reset=False, container=self._table, missing=True)
 
     def _scores(self, samples: SampleRows) -> Floats:
         """Anomaly scores, (n,)."""
@@ -506,3 +527,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return "_members" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Self
 
 import numpy as np
@@ -286,9 +287,12 @@ default="uniform"
             self._announce(samples, components)
         known = None if y is None else preprocessing.plain_conditions(y)
         self._patterns = self._missing_patterns(samples, known, weight)
-        data = self._encoded(samples, known, weight, resolve_device(self.device))
         part = samples.subset(preprocessing.FITTED_NUMBERS)
-        self._train(data, lambda: self._encoder.encode(samples.read(part)), components, fresh=fresh)
+        some_codes = functools.cache(lambda: self._encoder.encode(samples.read(part)))
+        if fresh and self._has_cells:
+            self._factors = preprocessing.FactorModel.fit(some_codes())
+        data = self._encoded(samples, known, weight, resolve_device(self.device))
+        self._train(data, some_codes, components, fresh=fresh)
 
     def _container_of(self, X: Any, *, fresh: bool) -> preprocessing.Container | None:
         """What tables come in; data on disk and grids tell that themselves."""

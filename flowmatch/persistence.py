@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -28,10 +29,12 @@ from flowmatch._packing import (
     Unpacker,
     pack_conditions,
     pack_encoder,
+    pack_factors,
     pack_layout,
     pack_patterns,
     rebuild_conditions,
     rebuild_encoder,
+    rebuild_factors,
     rebuild_layout,
     rebuild_patterns,
     require,
@@ -146,6 +149,7 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
         },
         "has_cells": bool(estimator._has_cells),
         "patterns": pack_patterns(pack, getattr(estimator, "_patterns", None)),
+        "factors": pack_factors(pack, estimator._factors) if estimator._has_cells else None,
         "encoder": pack_encoder(pack, "", encoder),
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
@@ -168,6 +172,9 @@ def _pack_detector(pack: Packer, estimator: FlowAnomalyDetector) -> dict[str, An
     flows, calibration = [], estimator.calibration_
     for k, member in enumerate(estimator._members):
         tensors: dict[str, Tensor] = {f"state.{name}": value for name, value in member.state.items()}
+        if member.gaps is not None and member.typical is not None:
+            tensors["gaps"] = torch.from_numpy(member.gaps.reference)
+            tensors["typical"] = torch.from_numpy(member.typical)
         flows.append({"surprise": member.surprise, **_pack_flow(Packer(tensors), member.flow)})
         pack.tensors.update({f"flows.{k}.{name}": value for name, value in tensors.items()})
     return {
@@ -350,6 +357,8 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
         _set_layout(estimator, saved)
     require(type(saved["has_cells"]) is bool and (estimator._encoder.is_table or not saved["has_cells"]), "has_cells")
     estimator._has_cells = saved["has_cells"]
+    if estimator._has_cells:
+        estimator._factors = rebuild_factors(saved["factors"], unpack, estimator._encoder.code_shape[0])
     if isinstance(estimator, FlowMatchingGenerator):
         size, n_codes = saved["condition_size"], estimator._encoder.code_shape[0]
         estimator._patterns = rebuild_patterns(saved["patterns"], unpack, n_codes, size)
@@ -414,7 +423,7 @@ def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], 
         _rebuild_flow(flow, part, own)
         require(flow.sample_shape_ == estimator.sample_shape_, "sample_shape")
         require(isinstance(part["surprise"], float), "surprise")
-        members.append(Member(flow, score, state, part["surprise"]))
+        members.append(Member(flow, score, state, part["surprise"], *_rebuild_gaps(flow, own)))
     require(len(members) > 0, "flows")
     require(isinstance(saved["offset_"], (int, float)), "offset_")
     estimator._members, estimator.offset_ = members, float(saved["offset_"])
@@ -429,6 +438,20 @@ def _rebuild_detector(estimator: FlowAnomalyDetector, saved: Mapping[str, Any], 
         estimator._scores(preprocessing.SampleRows(np.zeros((1, *estimator.sample_shape_))))
     except ValueError as error:
         raise ValueError(f"the file is damaged: what its score keeps does not fit the rest ({error}).") from error
+
+
+def _rebuild_gaps(
+    flow: NormalFlow, tensors: Mapping[str, Tensor]
+) -> tuple[anomaly.Gaps | None, NDArray[np.float64] | None]:
+    """What a member knows of cells that are missing."""
+    if not flow._encoder.is_table:
+        return None, None
+    reference, typical = tensors["gaps"], tensors["typical"]
+    require(reference.ndim == 2 and reference.shape[1:] == flow._encoder.code_shape, "gaps")
+    require(len(reference) > 0 and reference.dtype == torch.float32, "gaps")
+    require(typical.shape == flow.sample_shape_ and typical.dtype == torch.float64, "typical")
+    require(bool(reference.isfinite().all() and typical.isfinite().all()), "gaps")
+    return anomaly.Gaps(reference.numpy()), typical.numpy()
 
 
 def _set_shape(estimator: Any, fitted: Mapping[str, Any]) -> None:

@@ -24,7 +24,8 @@ AUTO_RATIO = 0.5
 class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     """Add rows of rare classes, or with rare values of a numeric target, drawn by flow matching.
 
-    One flow learns the rows of all classes, given the class; the rare ones are then drawn with a little guidance.
+    One flow learns the rows of all classes, given the class; the rare ones are then drawn with a little guidance, and
+    those that could as well be of another class are drawn anew.
     The methods, parameters and attributes are those of imbalanced-learn's samplers, and its `Pipeline` takes this one,
     but imbalanced-learn itself is not needed.
 
@@ -36,13 +37,19 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     ----------
     generator : estimator or None, default=None
         What learns and draws the rows, cloned: anything with ``fit(X, y, sample_weight)`` and
-        ``sample(n, y, random_state)``. None stands for ``FlowMatchingGenerator(guidance_scale=1.25)``, for numeric
-        targets without guidance.
+        ``sample(n, y, random_state)``. None stands for a `FlowMatchingGenerator` that is trained shortly (250 passes,
+        at least 300 and at most 1000 steps) and guided (``guidance_scale=1.25``); for numeric targets, for its
+        defaults.
     sampling_strategy : float, str, dict or callable, default="auto"
         For classes, as in imbalanced-learn. A number in (0, 1]: rows of the rarer of two classes over those of the
         other, afterwards. "minority", "not minority", "not majority" (the same as "auto") or "all": classes that
         become as large as the largest. A dict: rows of each class afterwards. A callable: makes such a dict from y.
         For numeric targets, the number of new rows for every row, above 0; "auto" stands for 0.5.
+    min_odds : float or None, default=10.0
+        New rows that are not so many times likelier under their class than under any other (of the ten most common
+        ones), by the generator's ``score_samples``, are drawn anew, up to three times; then the best one stays. None
+        keeps all, which finds more of the rare rows, and raises more false alarms. Without effect on numeric targets,
+        and on generators that tell no density.
     target : {"auto", "classes", "numbers"}, default="auto"
         What y holds. "auto" takes numbers with a fraction for amounts, and everything else for classes, as
         `sklearn.utils.multiclass.type_of_target` does; whole numbers may be either.
@@ -87,9 +94,10 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     _estimator_type = "sampler"
     _sampling_type = "over-sampling"
 
-    def __init__(self, generator=None, *, sampling_strategy="auto", target="auto", random_state=None):
+    def __init__(self, generator=None, *, sampling_strategy="auto", min_odds=10.0, target="auto", random_state=None):
         self.generator = generator
         self.sampling_strategy = sampling_strategy
+        self.min_odds = min_odds
         self.target = target
         self.random_state = random_state
 
@@ -131,7 +139,14 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         table, target = self._plan(X, y)
         random_state = np.random.RandomState(seed_from(self.random_state))
         if isinstance(self.sampling_strategy_, dict):
-            new = draw_classes(self.generator, table, target.values, self.sampling_strategy_, random_state)
+            new = draw_classes(
+                self.generator,
+                table,
+                target.values,
+                self.sampling_strategy_,
+                random_state,
+                min_odds=self.min_odds,
+            )
         else:
             drawn = sparse_targets(target.values, self.sampling_strategy_, random_state)
             new = draw_numbers(self.generator, table, target.values, drawn, random_state)
@@ -144,6 +159,8 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         """Checked rows and targets; sets `sampling_strategy_`."""
         check_choice("target", self.target, TARGETS)
         check_generator(self.generator)
+        if self.min_odds is not None:
+            check_number("min_odds", self.min_odds, 0.0, open_low=True)
         table = check_table(self, X, y)
         target = Target.of(y)
         if holds_numbers(target.values, self.target):

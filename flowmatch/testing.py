@@ -101,8 +101,8 @@ def check_failed_fit_changes_nothing(estimator: Any) -> None:
     fitted = _fit(estimator)
     before = _scores(fitted)
     bad = X.copy()
-    bad[2, 1] = np.nan
-    for arguments in ((bad, y), (X[:, :2] * np.inf, y), (X, y[:-1])):
+    bad[2, 1] = np.inf
+    for arguments in ((bad, y), (np.full_like(X, np.nan), y), (X, y[:-1])):
         try:
             fitted.fit(*arguments)
         except ValueError:

@@ -182,7 +182,7 @@ def test_weights_are_routed_to_the_step_that_asks():
             StandardScaler().set_fit_request(sample_weight=False), ClassRecorder().set_fit_request(sample_weight=True)
         )
         augmented = AugmentedClassifier(inner, Marking(), 1.0, random_state=0).fit(X, y, sample_weight=weight)
-        assert augmented.estimator_[-1].seen_[2].shape == (180,)
+        assert augmented.estimator_[-1].seen_[2].shape == (90 + augmented.n_synthetic_,)
         deaf = ClassRecorder().set_fit_request(sample_weight=False)
         augmented = AugmentedClassifier(deaf, Marking(), 1.0, random_state=0).fit(X, y, sample_weight=weight)
         assert augmented.estimator_.seen_[2] is None

@@ -557,9 +557,9 @@ X60 = line(N)
 LABELS = np.repeat(["a", "b"], N // 2)
 
 
-def with_nan():
+def with_infinity():
     X = X60.copy()
-    X[3, 1] = np.nan
+    X[3, 1] = np.inf
     return X
 
 
@@ -582,9 +582,11 @@ BAD_PARAMETERS = [
     ("solver", "simpson", "unknown solver 'simpson'"),
     ("random_state", -1, "random_state"),
     ("device", "meta", "device 'meta' is not available"),
+    ("categorical_features", ["a"], "categorical_features holds 'a', but X has columns 0 to 1, without names"),
 ]  # fmt: skip
 BAD_DATA = {
-    "nan": ((with_nan(),), r"X contains NaN: position \(3, 1\)"),
+    "infinity": ((with_infinity(),), r"X contains infinity: position \(3, 1\)"),
+    "nan_in_grids": ((np.full((9, 2, 8), np.nan),), r"X contains NaN: position \(0, 0, 0\)"),
     "one_row": ((X60[:1],), r"1 sample\(s\).*minimum of 2"),
     "two_rows": ((X60[:2],), "X has 2 rows with a positive weight: too few for 3 folds.*a float contamination"),
     "few_weights": ((X60, None, np.arange(N) < 2), "X has 2 rows with a positive weight"),
@@ -596,7 +598,8 @@ BAD_DATA = {
     "weights_of_other_length": ((X60, None, np.ones(3)), "sample_weight has 3 rows, but X has 60"),
     "negative_weights": ((X60, None, -np.ones(N)), "sample_weight must hold finite numbers >= 0"),
     "no_weights": ((X60, None, np.zeros(N)), "sample_weight is zero for every row"),
-    "text": ((np.array([["1", "x"]] * N),), "column 0 of X has dtype <U1"),
+    "identifiers": ((np.array([[f"{i}", "x"] for i in range(101)]),), "column 0 of X"),
+    "mixed_types": ((np.array([[1, "x"]] + [["y", "x"]] * N, dtype=object),), "column 0 of X"),
 }
 
 
@@ -649,13 +652,13 @@ def test_bad_data_are_named_and_harm_nothing(what, plain, refuses):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (with_nan(), r"X contains NaN: position \(3, 1\)"),
+        (with_infinity(), r"X contains infinity: position \(3, 1\)"),
         (X60[:, :1], "X has 1 features, but FlowAnomalyDetector is expecting 2 features"),
         (X60[:, :, None], "X has samples of shape|expecting 2 features"),
         (X60[0], "Expected 2D array, got 1D array"),
         (X60[:0], r"0 sample\(s\)"),
     ],
-    ids=["nan", "fewer_columns", "grids", "one_dimension", "empty"],
+    ids=["infinity", "fewer_columns", "grids", "one_dimension", "empty"],
 )
 def test_rows_unlike_those_of_fit_are_refused_by_every_method(method, X, message, plain, refuses):
     refuses(plain, lambda detector: getattr(detector, method)(X), message)

@@ -403,7 +403,9 @@ def test_network_factory_is_called_with_shapes():
 
     X, y = load_iris(return_X_y=True)
     assert quick(network=factory).fit(X, y).sample(3).shape == (3, 4)
-    assert calls == [((4,), 3, False)]
+    quick(network=factory, masked_share=0.0).fit(X, y)
+    cells = 3 * 4  # what is known of a row: values, which are given, which are absent
+    assert calls == [((4,), 3 + cells, False), ((4,), 3, False)]
 
 
 @pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "rk4", "ab2", "dopri5"])

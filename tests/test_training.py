@@ -535,7 +535,7 @@ def test_frozen_parameters_of_a_factorys_network_stay(tmp_path):
 
     X = np.random.default_rng(0).normal(size=(60, 2))
     model = FlowMatchingGenerator(network=lambda *shape: Field(), max_iter=5, device="cpu").fit(X).partial_fit(X)
-    assert model.network_.scale.item() == 1
+    assert model.network_.network.scale.item() == 1
 
 
 def test_buffers_go_with_their_weights():

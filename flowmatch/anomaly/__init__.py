@@ -3,6 +3,7 @@
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.combined import Combined
 from flowmatch.anomaly.field import FlowField
+from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score, State
 
@@ -23,6 +24,7 @@ __all__ = [
     "Combined",
     "Denoising",
     "FlowField",
+    "Gaps",
     "Latent",
     "Likelihood",
     "Neighbors",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from flowmatch._cells import BLOCKS, generated, without_labels
+from flowmatch._cells import BLOCKS, generated, start_from, without_labels
 from flowmatch.flow import Coupling, Path, Source, TimeSampler
 from flowmatch.objectives.losses import L2Loss, ResidualLoss
 from flowmatch.objectives.weights import LossWeight, UniformWeight
@@ -83,7 +83,7 @@ class VelocityObjective:
         whole = (shown == 1).all(1)  # noise that knew the given cells would tell of them
         vector = condition[:, : condition.shape[1] - self.n_kept]
         paired = self._pair(x0, x1, vector if vector.shape[1] else None, whole)
-        return shown * torch.where(whole[:, None], paired, x0), x1
+        return start_from(torch.where(whole[:, None], paired, x0), condition), x1
 
     def hide_conditions(self, condition: Tensor | None, generator: torch.Generator | None) -> Tensor | None:
         """Conditions (B, k), a share of the rows replaced by zeros; given cells stay."""

@@ -5,6 +5,7 @@ from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.filling import cell_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns
@@ -33,6 +34,7 @@ __all__ = [
     "ConditionEncoder",
     "Conditions",
     "Container",
+    "FactorModel",
     "GridEncoder",
     "Identity",
     "LabelEncoder",

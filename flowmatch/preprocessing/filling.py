@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.table_columns import write_column
+from flowmatch.preprocessing.table_frames import as_table
 from flowmatch.preprocessing.tables import TableContainer
 
 Array = NDArray[np.float64]
@@ -35,7 +36,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         return _fill_pandas(container.wrap(filled), X, missing)
     if hasattr(X, "columns"):
         return _fill_polars(container.wrap(filled), X, missing)
-    table = np.array(X)
+    table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
     drawn = filled if table.dtype.kind in "biuf" else _objects(container, filled)
     table[missing] = drawn[missing]
     return table
@@ -50,8 +51,10 @@ def cell_of(container: TableContainer, column: int, number: float) -> Any:
 def _fill_pandas(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
     table = X.copy()
     for j in np.flatnonzero(missing.any(axis=0)):
-        column = drawn.iloc[:, j].set_axis(X.index)
-        table.isetitem(j, X.iloc[:, j].where(~missing[:, j], column))
+        column, own = drawn.iloc[:, j].set_axis(X.index), X.iloc[:, j]
+        if own.dtype != column.dtype and hasattr(own.dtype, "categories"):
+            own = own.astype(column.dtype)  # its categories may lack what was drawn
+        table.isetitem(j, own.where(~missing[:, j], column))
     return table
 
 

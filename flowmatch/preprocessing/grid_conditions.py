@@ -108,6 +108,6 @@ def _checked(y: Any) -> SampleRows:
     rows = SampleRows(y)
     if rows.dtype != "bfloat16" and np.dtype(rows.dtype).kind not in "biuf":
         raise ValueError(f"y has dtype {rows.dtype}; grids must hold real numbers.")
-    if not np.isfinite([rows.summary.low, rows.summary.high]).all():
+    if not rows.summary.finite:
         raise ValueError("y contains NaN or infinity.")
     return rows

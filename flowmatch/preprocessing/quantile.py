@@ -120,6 +120,8 @@ class QuantileNormal(ColumnTransform):
         for j, (values, cell_low, cell_high) in self._columns(X):
             low[:, j] = np.interp(X[:, j], values, cell_low)
             high[:, j] = np.interp(X[:, j], values, cell_high)
+        missing = np.isnan(X)  # of a single value, np.interp makes the same of everything
+        low[missing] = high[missing] = np.nan
         return low, high
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:

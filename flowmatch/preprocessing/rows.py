@@ -41,6 +41,11 @@ class RowSummary:
     rows: Index
     n_missing: Index
 
+    @property
+    def finite(self) -> bool:
+        """Whether no number is missing or infinite."""
+        return not self.n_missing.any() and bool(np.isfinite([self.low, self.high]).all())
+
 
 class SampleRows:
     """Samples (n, *sample_shape), read as float64 when and where they are needed.

@@ -95,8 +95,17 @@ class SampleEncoder:
         """Fit to `X` (n, *sample_shape), with row weights of mean 1.
 
         Of more than four million numbers, a random part that holds the extremes of every column decides the scaling.
+
+        Raises
+        ------
+        ValueError
+            For a column of a table whose cells are all missing.
         """
         rows = SampleRows.of(X)
+        empty = np.flatnonzero(rows.summary.n_missing == len(rows))
+        if len(rows.sample_shape) == 1 and len(empty):
+            name = container.columns[empty[0]] if container.columns else int(empty[0])
+            raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
         varying = (rows.summary.high > rows.summary.low) | (rows.summary.n_missing > 0)
         if not varying.any():
             varying[0] = True
@@ -125,7 +134,8 @@ class SampleEncoder:
     def category_shares(self, column: int) -> Array:
         """How often each category of a column occurs in training, (n_levels,)."""
         if self.categories is None or not self.varying[column]:
-            shares = np.zeros(n_levels(self.container, column))
+            assert isinstance(self.container, TableContainer)
+            shares = np.zeros(self.container.n_levels(column))
             shares[int(self.constants[column])] = 1.0
             return shares
         number = int((self.is_category & self.varying)[:column].sum())
@@ -320,13 +330,8 @@ def fit_categories(container: Any, columns: Array, which: Any, weight: Array | N
     """Fit the map of a table's categories, if there are any."""
     if not which.any():
         return None
-    counts = tuple(n_levels(container, j) for j in np.flatnonzero(which))
-    return CategoryCodes(counts).fit(columns[:, which], weight)
-
-
-def n_levels(container: Any, column: int) -> int:
-    """Number of categories that a column of a table can hold, at least 2; booleans have no levels."""
-    return max(2, len(container.levels[column]))
+    n_levels = tuple(container.n_levels(j) for j in np.flatnonzero(which))
+    return CategoryCodes(n_levels).fit(columns[:, which], weight)
 
 
 def find_levels(values: Array) -> Array:

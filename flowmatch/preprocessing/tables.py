@@ -176,6 +176,10 @@ class TableContainer(Container):
         """Which columns are categories; booleans count, (d,)."""
         return np.array([kind in ("category", "boolean") for kind in self.kinds], dtype=bool)
 
+    def n_levels(self, column_position: int) -> int:
+        """Number of categories that a column can hold, at least 2; booleans have no levels."""
+        return max(2, len(self.levels[column_position]))
+
     @property
     def plain(self) -> bool:
         """Whether all columns are numbers of numeric dtypes in an array, tensor or pandas DataFrame."""

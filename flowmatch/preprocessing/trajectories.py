@@ -157,7 +157,8 @@ def _instants_of(part: Any, number: int) -> Any:
 def _check_values(trajectories: Trajectories) -> None:
     """Name the first value that is not finite or too large for float32."""
     frames, limit = trajectories.frames, float(np.finfo(np.float32).max)
-    if (np.abs([frames.summary.low, frames.summary.high]) <= limit).all():
+    summary = frames.summary
+    if summary.finite and (np.abs([summary.low, summary.high]) <= limit).all():
         return
     for start, chunk in frames.chunks():
         bad = np.argwhere(~(np.abs(chunk) <= limit))

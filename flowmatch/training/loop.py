@@ -340,8 +340,9 @@ def checkpoint_activations(network: nn.Module, wanted: bool) -> None:
     """
     able = [module for module in network.modules() if hasattr(module, "activation_checkpointing")]
     if wanted and not able:
+        inner = getattr(network, "network", network)  # what the user gave, not what it was put into
         raise ValueError(
-            f"activation_checkpointing=True, but {type(network).__name__} cannot do it: use a network of flowmatch, or "
+            f"activation_checkpointing=True, but {type(inner).__name__} cannot do it: use a network of flowmatch, or "
             "give a module of yours the attribute `activation_checkpointing` and let it act on it."
         )
     for module in able:

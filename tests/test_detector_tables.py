@@ -1,0 +1,166 @@
+"""Anomalies in tables as people have them: categories, booleans, dates, and cells that are missing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import flowmatch
+from flowmatch import FlowAnomalyDetector
+from flowmatch.anomaly import Gaps
+
+SMALL = {"network": flowmatch.networks.MLP(width=16, depth=1), "max_iter": 60, "random_state": 0}
+pytestmark = pytest.mark.filterwarnings("ignore:.*held-out rows cannot promise")
+
+
+def machines(n, seed, broken=False):
+    """The temperature follows from the machine and its load; of broken rows it is that of another machine."""
+    random = np.random.RandomState(seed)
+    kind, load = random.randint(3, size=n), random.rand(n)
+    day = pd.Timestamp("2024-03-01") + pd.to_timedelta(random.randint(90, size=n), unit="D")
+    names = np.array(["lathe", "mill", "press"])[(kind + broken) % 3]
+    warm = 20 + 10 * kind + 5 * load + 0.3 * random.normal(size=n)
+    return pd.DataFrame({"machine": names, "load": load, "warm": warm, "cooled": load > 0.3, "day": day})
+
+
+def with_holes(table, share, seed):
+    random, holed = np.random.RandomState(seed), table.copy()
+    for name in table.columns:
+        holed[name] = holed[name].astype("boolean") if table[name].dtype == bool else holed[name]
+        holed.loc[random.rand(len(table)) < share, name] = None
+    return holed
+
+
+TRAIN, NEW, BROKEN = machines(240, 0), machines(200, 1), machines(60, 2, broken=True)
+HOLED = with_holes(NEW, 0.1, 3)
+
+
+@pytest.fixture(scope="module", params=["whole", "holed"])
+def detector(request):
+    train = TRAIN if request.param == "whole" else with_holes(TRAIN, 0.1, 4)
+    return FlowAnomalyDetector(n_folds=1, **SMALL).fit(train)
+
+
+def test_a_category_that_does_not_go_with_the_numbers_is_found(detector):
+    assert detector.score_samples(BROKEN).max() < np.quantile(detector.score_samples(NEW), 0.02)
+
+
+def test_false_alarms_stay_near_the_promise_where_cells_are_missing(detector):
+    assert np.mean(detector.predict(HOLED) == -1) < 0.1
+    assert np.mean(detector.predict(with_holes(BROKEN, 0.1, 5)) == -1) > 0.7  # .81 of them still show both columns
+
+
+def test_explanations_have_one_number_a_column_and_add_up(detector):
+    for table in (BROKEN, HOLED):
+        explained = detector.explain(table)
+        assert list(explained.columns) == list(table.columns)
+        np.testing.assert_allclose(explained.sum(axis=1), -detector.score_samples(table), rtol=1e-9)
+    assert {"machine", "warm"} == set(detector.explain(BROKEN).mean().nlargest(2).index)
+
+
+def test_a_missing_cell_adds_what_it_adds_to_a_normal_row(detector):
+    explained = detector.explain(HOLED)
+    absent = HOLED.isna()
+    for name in TRAIN.columns:
+        assert explained[name][absent[name]].nunique() == 1
+    nothing = pd.DataFrame([[None] * 5], columns=TRAIN.columns)
+    assert detector.predict(nothing) == 1
+    typical = [explained[name][absent[name]].iloc[0] for name in TRAIN.columns]
+    np.testing.assert_allclose(detector.explain(nothing).to_numpy()[0], typical)
+
+
+def test_a_rows_score_does_not_depend_on_the_others(detector):
+    rows = np.flatnonzero(HOLED.isna().any(axis=1))[:8]
+    alone = [detector.score_samples(HOLED.iloc[[row]])[0] for row in rows]
+    np.testing.assert_allclose(alone, detector.score_samples(HOLED)[rows], rtol=1e-6)
+
+
+def test_files_keep_what_a_table_was(detector, tmp_path):
+    detector.save(tmp_path / "detector.safetensors")
+    loaded = flowmatch.load(tmp_path / "detector.safetensors")
+    for table in (BROKEN, HOLED):
+        np.testing.assert_array_equal(loaded.score_samples(table), detector.score_samples(table))
+    loaded.partial_fit(HOLED)
+    assert np.isfinite(loaded.score_samples(HOLED)).all()
+
+
+def test_what_training_has_not_seen_is_refused_by_name(detector):
+    with pytest.raises(ValueError, match="column 'machine' of X.*'saw'"):
+        detector.predict(NEW.replace({"machine": {"press": "saw"}}))
+    with pytest.raises(ValueError, match="feature names"):
+        detector.predict(NEW[NEW.columns[::-1]])
+
+
+@pytest.mark.parametrize("score", ["likelihood", "reconstruction", flowmatch.anomaly.Denoising(n_noises=1)])
+def test_other_scores_take_such_tables_too(score):
+    detector = FlowAnomalyDetector(score=score, n_folds=1, **{**SMALL, "max_iter": 20}, n_steps=2)
+    detector.fit(with_holes(TRAIN[:100], 0.2, 6))
+    assert np.isfinite(detector.score_samples(HOLED[:50])).all()
+    np.testing.assert_allclose(detector.explain(HOLED[:50]).sum(axis=1), -detector.score_samples(HOLED[:50]))
+
+
+def test_classes_weights_and_a_share_of_outliers_go_with_holes():
+    table, labels = with_holes(TRAIN[["load", "warm", "cooled"]], 0.1, 7), TRAIN["machine"]
+    weight = np.arange(len(table)) % 3
+    fitted = FlowAnomalyDetector(score="one_step", n_folds=1, trim=0.1, **SMALL).fit(table, labels, weight)
+    assert np.isfinite(fitted.score_samples(table)).all()
+    found = FlowAnomalyDetector(score="one_step", contamination=0.1, **SMALL).fit_predict(table)
+    assert np.mean(found == -1) == pytest.approx(0.1, abs=0.01)
+
+
+def test_numbers_that_are_codes_can_be_named_as_categories():
+    random = np.random.RandomState(0)
+    code = random.randint(3, size=300)
+    X = np.column_stack([code, np.array([0.0, 5.0, 1.0])[code] + 0.1 * random.normal(size=300)])
+    detector = FlowAnomalyDetector(n_folds=1, categorical_features=[0], **SMALL).fit(X)
+    assert detector.predict([[1.0, 5.0], [1.0, 1.0], [1.0, 0.0]]).tolist() == [1, -1, -1]
+    with pytest.raises(ValueError, match="column 0 of X"):
+        detector.predict([[1.5, 5.0]])
+
+
+def test_copies_with_holes_stay_on_one_side_of_the_split():
+    from flowmatch._held_out import split_rows
+    from flowmatch.preprocessing import SampleRows
+
+    X = np.repeat(np.random.RandomState(0).normal(size=(20, 3)), 3, axis=0)
+    X[::3, 1] = X[1::3, 1] = X[2::3, 1] = np.nan
+    for kept, held in split_rows(SampleRows(X), 5, None, np.random.RandomState(0)):
+        assert not set(X[kept, 0]) & set(X[held, 0])
+
+
+# -- expected values --------------------------------------------------------------------------------------------------
+
+
+def test_expected_values_follow_a_line_and_a_bend():
+    random = np.random.RandomState(0)
+    x = random.normal(size=1000)
+    codes = np.column_stack([x, 2 * x + 0.01 * random.normal(size=1000), np.abs(x)])
+    holed = codes[:200].copy()
+    holed[:, 1:] = np.nan
+    filled = Gaps.fit(codes[200:]).fill(holed)
+    np.testing.assert_array_equal(filled[:, 0], holed[:, 0])
+    inner = np.abs(holed[:, 0]) < 2
+    assert np.abs(filled - codes[:200])[inner].max() < 0.15
+    assert np.sqrt(np.mean((filled - codes[:200])[inner] ** 2)) < 0.03
+
+
+def test_expected_values_of_a_normal_law_are_its_conditional_means():
+    random = np.random.RandomState(0)
+    mixing = np.array([[1.0, 0.0, 0.0], [0.7, 0.5, 0.0], [-0.4, 0.6, 0.5]])
+    codes = random.normal(size=(3000, 3)) @ mixing.T
+    covariance = mixing @ mixing.T
+    holed = codes[2000:].copy()
+    holed[:, 2] = np.nan
+    expected = holed[:, :2] @ np.linalg.solve(covariance[:2, :2], covariance[:2, 2])
+    filled = Gaps.fit(codes[:2000]).fill(holed)[:, 2]
+    assert np.sqrt(np.mean((filled - expected) ** 2)) < 1.5 * 0.5 / np.sqrt(10)  # .5 is left, and ten rows are averaged
+
+
+def test_codes_with_gaps_can_be_learned_from():
+    random = np.random.RandomState(0)
+    x = random.normal(size=600)
+    codes = np.column_stack([x, x, -x])
+    holed = np.where(random.rand(600, 3) < 0.2, np.nan, codes)
+    gaps = Gaps.fit(holed)
+    assert np.isfinite(gaps.reference).all()
+    some = ~np.isnan(holed).all(axis=1)
+    assert np.sqrt(np.mean((gaps.fill(holed) - codes)[some] ** 2)) < 0.1
