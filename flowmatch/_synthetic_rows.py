@@ -20,7 +20,7 @@ MIN_ODDS = 10.0
 
 _REDRAWS = 3
 _RIVALS = 10
-_DENSITY_STEPS = 4
+_DENSITY_STEPS, _EXACT_COLUMNS, _PROBES = 4, 20, 16
 
 
 def default_generator(n_rows: int) -> FlowMatchingGenerator:
@@ -114,7 +114,9 @@ def _clearer(
 
 def _log_odds(fitted: Any, X: Any, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Log of how many times likelier rows are under their class than under any of the ten most common others."""
-    options = {"n_steps": _DENSITY_STEPS} if isinstance(fitted, FlowMatchingGenerator) else {}
+    options: dict[str, Any] = {}
+    if isinstance(fitted, FlowMatchingGenerator):  # a comparison need not be as good as a density
+        options = {"n_steps": _DENSITY_STEPS, "n_probes": None if X.shape[1] <= _EXACT_COLUMNS else _PROBES}
     own = fitted.score_samples(X, y, **options)
     others = np.full(len(y), -np.inf)
     for label in classes[: _RIVALS + 1]:

@@ -72,7 +72,7 @@ def check_samples(
     names = getattr(X, "columns", None)
     stays = isinstance(X, SampleRows) or _stays(X)
     if mixed and not stays:
-        X = _translated(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
+        X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
     rows = _stored_rows(estimator, X, reset, min_samples) if stays else _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
@@ -302,7 +302,7 @@ def _is_matrix(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUSMm"
 
 
-def _translated(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
+def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
     """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
     names = getattr(X, "columns", None)
     if names is None:

@@ -11,15 +11,22 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import metrics, preprocessing
 from flowmatch._announce import announce_forecaster
 from flowmatch._base import FlowEstimator
 from flowmatch._checks import check_count, check_number
 from flowmatch._ensembles import ensemble_of
-from flowmatch._forecast_inputs import Layout, layout_of_pairs, layout_of_trajectories
-from flowmatch._forecast_parameters import boundaries_of, check_coverage, check_forecast_parameters, read_pairs
+from flowmatch._forecast_inputs import Layout
+from flowmatch._forecast_parameters import (
+    boundaries_of,
+    check_coverage,
+    check_forecast_parameters,
+    read_contexts,
+    read_windows,
+)
+from flowmatch._forecast_tables import TableReader
 from flowmatch._forecast_training import fit_base, new_encoder, training_rows
 from flowmatch._parameters import NetworkFactory, resolve_components, resolve_network
 from flowmatch._schedule import Schedule, mlp_of_forecasts, options_of_forecasts, schedule_of_forecasts
@@ -131,6 +138,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
     """
 
     _layout: Layout
+    _reader: TableReader | None = None
+    """How tables and series are read that hold more than whole numbers."""
     boundary_: tuple[str, ...]
     condition_dropout = 0.0
     guidance_scale = 1.0
@@ -209,7 +218,8 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
             (n_trajectories, T, *state), or a single series (T, d) or DataFrame. Windows of ``n_lags + horizon`` states
             are cut inside, never across. A state is (d,) for series, (C, *grid) for fields.
             With `y`: contexts of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a
-            table as any regressor takes it.
+            table as any regressor takes it. Tables, and columns of DataFrames that are not forecast, may hold text,
+            categories, dates and missing cells.
         y : array-like of shape (n, *state) or (n, horizon, *state), optional
             The states that follow; (n,) and (n, q) for tables.
 
@@ -248,22 +258,14 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         self._train(data, lambda: data.draw(some)[0].cpu().numpy(), components, fresh=fresh)
 
     def _read_windows(self, X: Any, y: Any, *, fresh: bool) -> preprocessing.Windows:
-        """Windows of trajectories, or of pairs; the first fit learns their layout."""
-        if y is None:
-            trajectories = preprocessing.read_trajectories(X)
-            if fresh:
-                self._set_layout(layout_of_trajectories(trajectories, self), trajectories.columns)
-            return self._layout.windows_of(trajectories)
-        contexts, targets = read_pairs(self, X, y, reset=fresh)
-        if fresh:
-            self._set_layout(layout_of_pairs(contexts.shape, targets.shape, int(self.n_lags), int(self.horizon)))
-        return self._layout.windows_of_pairs(contexts, targets)
+        return read_windows(self, X, y, reset=fresh)
 
     def _set_layout(self, layout: Layout, columns: tuple[Any, ...] = ()) -> None:
         self._layout = layout
-        self.state_shape_, self.sample_shape_ = layout.state_shape, layout.sample_shape
+        self.state_shape_ = layout.state_shape if self._reader is None else (self._reader.n_columns,)
+        self.sample_shape_ = layout.sample_shape
         self.calendar_ = layout.cycles
-        self.n_features_in_ = layout.state_shape[0]
+        self.n_features_in_ = self.state_shape_[0]
         if columns and all(isinstance(name, str) for name in columns):
             self.feature_names_in_ = np.asarray(columns, dtype=object)
 
@@ -511,9 +513,7 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
     # -- how the methods share their work -----------------------------------------------------------------------------
 
     def _contexts(self, X: Any, future: Any, n_steps: int) -> tuple[preprocessing.Windows, list[Any] | None]:
-        if self._layout.is_table:
-            X = validate_data(self, X, reset=False, dtype=np.float64)
-        return self._layout.windows_of_contexts(X, future, n_steps)
+        return read_contexts(self, X, future, n_steps)
 
     def _seeded_draws(self, windows: preprocessing.Windows) -> Any:
         """Blocks of windows, and the draws (n_samples, B, *sample_shape_) behind predictions for them."""
@@ -556,4 +556,5 @@ class ConditionalForecaster(RegressorMixin, FlowEstimator):
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         tags.target_tags.required = False  # trajectories bring their own
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags

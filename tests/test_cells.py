@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flowmatch import FlowMatchingGenerator, preprocessing
-from flowmatch._cells import generated, with_cells, without_labels
+from flowmatch._cells import BLOCKS, generated, start_from, with_cells, without_labels
 from flowmatch._training_data import CellMasks, RowData
 from flowmatch.flow import (
     CosinePath,
@@ -24,6 +24,7 @@ from flowmatch.objectives import VelocityObjective
 from flowmatch.preprocessing import (
     CategoryCodes,
     Conditions,
+    FactorModel,
     Log1pStandardize,
     MinMax,
     MissingPatterns,
@@ -34,6 +35,7 @@ from flowmatch.preprocessing import (
 )
 from flowmatch.preprocessing.categories import NOISE, points_of
 
+CELLS = 3 * BLOCKS
 CPU = torch.device("cpu")
 PATHS = pytest.mark.parametrize("path", [LinearPath(), VariancePreservingPath(), CosinePath()], ids=repr)
 
@@ -50,6 +52,12 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=seeded(seed))
 
 
+def masks(share, groups):
+    """Masks of codes that tell nothing of each other, so that all noise is standard."""
+    d = len(groups)
+    return CellMasks(share, groups, FactorModel(torch.zeros(d), torch.zeros(d, 1), torch.ones(d)))
+
+
 def some_masks(n_rows, n_codes, seed=3):
     """Masks of given and of absent codes, every combination among them."""
     drawn = torch.randint(3, (n_rows, n_codes), generator=seeded(seed))
@@ -60,7 +68,7 @@ def some_masks(n_rows, n_codes, seed=3):
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        inner = MLP(width=8, depth=1)((3,), 2 + 9, False)
+        inner = MLP(width=8, depth=1)((3,), 2 + CELLS, False)
         for parameter in inner.parameters():
             nn.init.normal_(parameter, std=0.3)
     return MaskedNetwork(inner, 3, 2)
@@ -94,17 +102,28 @@ def test_a_call_without_cells_generates_whole_rows(network):
     torch.testing.assert_close(network(x, t, labels), network(x, t, with_cells(labels, x, none, none)))
     torch.testing.assert_close(network(x, t), network(x, t, with_cells(0 * labels, x, none, none)))
     assert not torch.equal(network(x, t), network(x, t, labels))
-    with pytest.raises(ValueError, match="conditions of 2 numbers, and 9 that tell of the row's cells, but got 5"):
+    with pytest.raises(
+        ValueError, match=f"conditions of 2 numbers, and {CELLS} that tell of the row's cells, but got 5"
+    ):
         network(x, t, torch.zeros(5, 5))
 
 
 def test_codes_that_are_not_given_may_be_anything():
     given, absent = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0, 0, 1.0]])
     cells = with_cells(None, torch.tensor([[0.5, torch.nan, torch.inf]]), given, absent)
-    assert cells.tolist() == [[0.5, 0, 0, 1, 0, 0, 0, 0, 1]]
+    assert cells.tolist() == [[0.5, 0, 0, 1, 0, 0, 0, 0, 1] + [0] * (CELLS - 9)]
     assert generated(cells, 3).tolist() == [[0, 1, 0]]
     assert without_labels(torch.ones(1, 5), 3).tolist() == [[0, 0, 1, 1, 1]]
     assert without_labels(torch.ones(1, 5), 0).tolist() == [[0] * 5]
+
+
+def test_noise_starts_where_the_cells_say():
+    given, absent = some_masks(40, 3)
+    mean, log_scale, noise = (normal(40, 3, seed=seed) for seed in (1, 2, 3))
+    shown = 1 - given - absent
+    moved = start_from(noise, with_cells(normal(40, 2), noise, given, absent, (mean, log_scale)))
+    torch.testing.assert_close(moved, shown * (mean + log_scale.exp() * noise))
+    torch.testing.assert_close(start_from(noise, with_cells(None, noise, given, absent)), shown * noise)
 
 
 # -- training -----------------------------------------------------------------------------------------------------------
@@ -142,7 +161,7 @@ def test_what_stands_in_absent_cells_tells_training_nothing(network):
         codes = torch.where(some_masks(50, 3)[1] > 0, filler, normal(50, 3))
         stored = preprocessing.TrainingCodes(preprocessing.Identity(), codes, None)
         labels = Conditions(normal(50, 2))
-        rows = RowData(stored, labels, None, FixedMasks(0.5, torch.arange(3)))
+        rows = RowData(stored, labels, None, FixedMasks(0.5, torch.arange(3), masks(0.5, torch.arange(3)).factors))
         network.zero_grad()
         rows.loss_of(objective(has_cells=True))(network, torch.arange(50), seeded()).mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
@@ -153,13 +172,13 @@ def test_what_stands_in_absent_cells_tells_training_nothing(network):
 def test_missing_cells_are_absent_and_zero_in_every_batch():
     codes = normal(300, 3)
     codes[uniform(300, 3) < 0.3] = torch.nan
-    masks = CellMasks(0.5, torch.arange(3))
-    rows = RowData(preprocessing.TrainingCodes(preprocessing.Identity(), codes, None), None, None, masks)
+    stored = preprocessing.TrainingCodes(preprocessing.Identity(), codes, None)
+    rows = RowData(stored, None, None, masks(0.5, torch.arange(3)))
     drawn, condition = rows.draw(torch.arange(300), seeded())
     shown = generated(condition, 3)
     assert (shown[codes.isnan()] == 0).all()
     torch.testing.assert_close(drawn, torch.where(shown > 0, codes, 0.0))
-    values, given, absent = condition.split(3, dim=1)
+    values, given, absent, *_ = condition.split(3, dim=1)
     assert (absent[codes.isnan()] == 1).all()
     torch.testing.assert_close(values, torch.where(given > 0, codes, 0.0))
 
@@ -170,7 +189,7 @@ def test_masks_follow_their_law():
     codes = torch.zeros(n, 7)
     missing = uniform(n, seed=1) < 0.25
     codes[missing, 3] = torch.nan
-    given, absent = CellMasks(share, groups).draw(codes, seeded())
+    given, absent = masks(share, groups).draw(codes, seeded())
     assert set(given.unique().tolist()) == set(absent.unique().tolist()) == {0, 1}
     assert (given * absent).sum() == 0
     for mask in (given, absent):
@@ -184,7 +203,7 @@ def test_masks_follow_their_law():
     torch.testing.assert_close(counts, expected, atol=0.01, rtol=0)
     # in half of the rows with masks: E[(1 - p)] E[q] = 1 / 4 of the cells
     assert absent[~missing][:, columns].mean() == pytest.approx(0.5 * share / 4, abs=0.01)
-    whole, none = CellMasks(0.0, groups).draw(codes, seeded())
+    whole, none = masks(0.0, groups).draw(codes, seeded())
     assert whole.sum() == 0
     torch.testing.assert_close(none, codes.isnan().float())
 
@@ -220,7 +239,7 @@ def test_dropping_conditions_and_guidance_leave_the_cells():
         return x
 
     for scale in (0.0, 3.0):
-        guided_velocity(velocity, normal(30, 3), uniform(30), condition, scale, n_kept=9)
+        guided_velocity(velocity, normal(30, 3), uniform(30), condition, scale, n_kept=CELLS)
     alone, (first, null) = seen[0], seen[1].chunk(2)
     torch.testing.assert_close(first, condition)
     for hidden in (alone, null):
@@ -241,21 +260,19 @@ class NormalLaw(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, x, t, condition):
-        values, given, absent = condition[:, -6:].split(2, dim=1)
+        values, given, absent, start, log_scale = condition[:, -2 * BLOCKS :].split(2, dim=1)
         mean, deviation = (torch.as_tensor(a).to(x).expand_as(x) for a in (MEAN, DEVIATION))
         one_given, one_absent = given.sum(1, keepdim=True) > 0, absent.sum(1, keepdim=True) > 0
         other = ((values - mean) / deviation * given).flip(1)  # the score of the number that is given
         mean = torch.where(one_given, mean + CORRELATION * deviation * other, mean)
         spread = torch.where(one_given, deviation * (1 - CORRELATION**2) ** 0.5, deviation)
         correlation = CORRELATION * (~one_given & ~one_absent)
-        covariance = torch.diag_embed(spread**2) + (correlation * spread.prod(1, keepdim=True))[:, :, None] * (
-            torch.ones(2, 2) - torch.eye(2)
-        ).to(x)
-        a, one = t[:, None, None], torch.eye(2).to(x)
-        marginal = a**2 * covariance + (1 - a) ** 2 * one
-        rate = a * covariance - (1 - a) * one
-        inner = torch.linalg.solve(marginal, (x - t[:, None] * mean)[:, :, None])
-        return mean + (rate @ inner)[:, :, 0] + 0 * self.unused
+        off_diagonal = (correlation * spread.prod(1, keepdim=True))[:, :, None] * (1 - torch.eye(2)).to(x)
+        data, noise = torch.diag_embed(spread**2) + off_diagonal, torch.diag_embed((2 * log_scale).exp())
+        a, b = t[:, None, None], 1 - t[:, None, None]
+        centre = t[:, None] * mean + (1 - t[:, None]) * start
+        inner = torch.linalg.solve(a**2 * data + b**2 * noise, (x - centre)[:, :, None])
+        return mean - start + ((a * data - b * noise) @ inner)[:, :, 0] + 0 * self.unused
 
 
 def draws_of_the_law(n, seed=0):

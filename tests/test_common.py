@@ -93,8 +93,8 @@ FEW_HELD_OUT = pytest.mark.filterwarnings("ignore:.* held-out rows cannot promis
 N_CHECKS = {
     (1, 9): {
         "FlowMatchingGenerator": 47,
-        "ConditionalForecaster": 52,
-        "FlowAnomalyDetector": 54,
+        "ConditionalForecaster": 51,
+        "FlowAnomalyDetector": 53,
         "DistilledFlowMap": 47,
     }
 }

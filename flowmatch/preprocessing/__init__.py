@@ -21,6 +21,7 @@ from flowmatch.preprocessing.samples import (
     choose_transform,
 )
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, find_boundaries, persistence
@@ -50,6 +51,7 @@ __all__ = [
     "Standardize",
     "StoredCodes",
     "TableContainer",
+    "TableNumbers",
     "TrainingCodes",
     "Trajectories",
     "WindowEncoder",

@@ -1,0 +1,175 @@
+"""How a forecaster reads tables and series of mixed columns and missing cells: as numbers, up front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import validate_data
+
+from flowmatch._forecast_inputs import column_positions
+from flowmatch._validation import FLOAT32_MAX, as_numbers, table_of
+from flowmatch.preprocessing import TableContainer, TableNumbers
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TableReader:
+    """What a forecaster makes of the columns of its tables or series.
+
+    Attributes
+    ----------
+    numbers : TableNumbers
+    exogenous, known : tuple of int
+        Columns of a series that are read but not forecast; those that are known ahead. The others are forecast, and
+        must be whole numbers.
+    """
+
+    numbers: TableNumbers
+    exogenous: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """Names of the table's columns."""
+        return self.numbers.container.columns
+
+    @property
+    def n_columns(self) -> int:
+        """How many columns the table has."""
+        return len(self.numbers.container.kinds)
+
+    # -- pairs --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of_pairs(cls, X: Any) -> TableReader | None:
+        """The reader of a table, if it is more than whole numbers."""
+        container = table_of(X)
+        if container is None:
+            return None
+        numbers = TableNumbers.fit(container, container.read(X))
+        return cls(numbers) if numbers.is_mixed else None
+
+    def rows(self, forecaster: Any, X: Any, *, reset: bool) -> Array:
+        """Numbers (n, m) for the rows of a table, whose names scikit-learn checks."""
+        names = getattr(forecaster, "feature_names_in_", None)
+        values = as_numbers(self.numbers.container, X, reset=reset, expected=names)
+        cells = validate_data(forecaster, values, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+        if not (np.abs(np.nan_to_num(cells)) <= FLOAT32_MAX).all():
+            row, j = np.argwhere(np.abs(np.nan_to_num(cells)) > FLOAT32_MAX)[0]
+            name = self.columns[j] if self.columns else j
+            raise ValueError(f"Input X contains a value too large for dtype('float32'): column {name!r}, row {row}.")
+        return self.numbers.numbers(cells)
+
+    # -- series -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def of_series(cls, X: Any, forecaster: Any) -> TableReader | None:
+        """The reader of series in DataFrames, if they are more than whole numbers.
+
+        Raises
+        ------
+        ValueError
+            For columns to forecast that are not numbers, and what `TableContainer.fit` and `read` refuse.
+        """
+        frames = _frames_of(X)
+        if frames is None or all(_is_plain(frame) for frame in frames):
+            return None
+        import pandas as pd
+
+        if any(list(frame.columns) != list(frames[0].columns) for frame in frames):
+            return None  # what reads series next says which differs
+        whole = pd.concat(frames, ignore_index=True)
+        container = TableContainer.fit(whole)
+        columns, d = tuple(whole.columns), whole.shape[1]
+        exogenous = column_positions(forecaster.exogenous_columns, "exogenous_columns", columns, d)
+        known = column_positions(forecaster.known_columns, "known_columns", columns, d)
+        for j in sorted(set(range(d)) - {*exogenous, *known}):
+            if container.kinds[j] not in ("number", "boolean"):
+                raise ValueError(
+                    f"column {columns[j]!r} of X has dtype {whole.dtypes.iloc[j]} and is to be forecast, which takes "
+                    "numbers: name it in exogenous_columns or known_columns, or leave it out."
+                )
+        reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
+        return reader if reader.numbers.is_mixed else None
+
+    def parameters(self, forecaster: Any) -> SimpleNamespace:
+        """The forecaster's parameters, with the columns of numbers where they name columns of the table."""
+        own = {name: getattr(forecaster, name) for name in ("n_lags", "horizon", "calendar")}
+        positions = self.numbers.positions
+        return SimpleNamespace(
+            **own, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known)
+        )
+
+    def series(self, X: Any) -> list[Any]:
+        """Series as DataFrames of numbers with the same index.
+
+        Raises
+        ------
+        ValueError
+            For anything but DataFrames with the columns of training, and categories that it has not seen.
+        """
+        import pandas as pd
+
+        frames = _frames_of(X)
+        if frames is None:
+            raise ValueError(
+                f"the model was fitted to DataFrames with the columns {list(self.columns)}, some of which are "
+                "categories or missed cells: pass DataFrames here too."
+            )
+        for frame in frames:
+            if tuple(frame.columns) != self.columns:
+                lacking = [name for name in self.columns if name not in frame.columns]
+                raise ValueError(
+                    f"X has the columns {list(frame.columns)}, but the model was fitted to {list(self.columns)}"
+                    + (f": {lacking} are missing." if lacking else ", in that order.")
+                )
+        targets = [j for j in range(self.n_columns) if j not in self.exogenous and j not in self.known]
+        tables = [self.numbers.numbers(self.numbers.container.read(frame), whole=targets) for frame in frames]
+        names = list(self.numbers.names)
+        return [pd.DataFrame(table, frame.index, names) for table, frame in zip(tables, frames, strict=True)]
+
+    def future(self, future: Any) -> Any:
+        """Columns known ahead as numbers (n, n_steps, k); what is not understood passes, and is refused later."""
+        names = [self.columns[j] for j in self.known]
+        parts = [future] if hasattr(future, "iloc") else future
+        if not self.known or future is None or not hasattr(parts, "__len__") or len(parts) == 0:
+            return future
+        if hasattr(parts[0], "columns"):
+            for number, part in enumerate(parts):
+                lacking = [name for name in names if name not in part.columns]
+                if lacking:
+                    raise ValueError(f"future {number} lacks the columns {lacking}, which are known ahead.")
+            return _stacked([self._ahead([part[name] for name in names]) for part in parts])
+        cells = np.asarray(parts, dtype=object)
+        if cells.ndim != 3 or cells.shape[2] != len(names):
+            return future
+        return np.stack([self._ahead(list(part.T)) for part in cells])
+
+    def _ahead(self, cells: Sequence[Any]) -> Array:
+        read = [self.numbers.container.cells(j, column) for j, column in zip(self.known, cells, strict=True)]
+        return self.numbers.numbers(np.stack(read, axis=1), self.known)
+
+
+def _frames_of(X: Any) -> list[Any] | None:
+    """DataFrames of pandas, one or a list of them; None for anything else."""
+    frames = [X] if hasattr(X, "iloc") else X
+    if not isinstance(frames, (list, tuple)) or not frames:
+        return None
+    return list(frames) if all(hasattr(frame, "iloc") and hasattr(frame, "columns") for frame in frames) else None
+
+
+def _is_plain(frame: Any) -> bool:
+    """Whether a DataFrame holds numbers alone, and no cell is missing."""
+    numeric = all(getattr(dtype, "kind", "O") in "biuf" for dtype in frame.dtypes)
+    return numeric and not bool(frame.isna().to_numpy().any())
+
+
+def _stacked(parts: list[Array]) -> Any:
+    shortest = min(map(len, parts))
+    return np.stack([part[:shortest] for part in parts])
