@@ -64,9 +64,7 @@ def read_windows(forecaster: Any, X: Any, y: Any, *, reset: bool) -> preprocessi
     return forecaster._layout.windows_of(trajectories)
 
 
-def read_contexts(
-    forecaster: Any, X: Any, future: Any, n_steps: int
-) -> tuple[preprocessing.Windows, list[Any] | None]:
+def read_contexts(forecaster: Any, X: Any, future: Any, n_steps: int) -> tuple[preprocessing.Windows, list[Any] | None]:
     """Contexts alone, as `Layout.windows_of_contexts` gives them."""
     layout, reader = forecaster._layout, forecaster._reader
     if layout.is_table:

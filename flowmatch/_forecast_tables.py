@@ -102,9 +102,7 @@ class TableReader:
         """The forecaster's parameters, with the columns of numbers where they name columns of the table."""
         own = {name: getattr(forecaster, name) for name in ("n_lags", "horizon", "calendar")}
         positions = self.numbers.positions
-        return SimpleNamespace(
-            **own, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known)
-        )
+        return SimpleNamespace(**own, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known))
 
     def series(self, X: Any) -> list[Any]:
         """Series as DataFrames of numbers with the same index.

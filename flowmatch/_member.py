@@ -242,9 +242,7 @@ class Member:
         return {**state, "state": {name: value.cpu() for name, value in self.state.items()}}
 
 
-def _without_gaps(
-    flow: NormalFlow, rows: SampleRows, weight: Floats | None, before: Member | None
-) -> SampleRows:
+def _without_gaps(flow: NormalFlow, rows: SampleRows, weight: Floats | None, before: Member | None) -> SampleRows:
     """Training rows with expected values in the cells that are missing, so that the flow learns from whole rows.
 
     On four tables of ADBench a flow that is told which cells are missing, and learns from the others alone, ranked no

@@ -16,6 +16,7 @@ from torch import Tensor
 from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
 from flowmatch._component import Component
 from flowmatch._forecast_inputs import Layout
+from flowmatch._forecast_tables import TableReader
 
 COMPONENTS: dict[str, type[Any]] = {
     name: value
@@ -266,6 +267,7 @@ def _check_categories(encoder: preprocessing.SampleEncoder) -> None:
     require(is_category.shape == encoder.sample_shape and is_category.dtype == bool, "categories")
     n_coded = int((is_category & encoder.varying).sum())
     require(n_coded == (0 if encoder.categories is None else len(encoder.categories.n_levels)), "categories")
+    require(isinstance(container, preprocessing.TableContainer) or not is_category.any(), "table")
     if isinstance(container, preprocessing.TableContainer):
         require(len(container.kinds) == encoder.sample_shape[0], "table")
         require(bool((container.categorical == is_category).all()), "categories")
@@ -306,6 +308,7 @@ def rebuild_patterns(
     n_rows = len(patterns.rows)
     require(patterns.patterns.ndim == 2 and patterns.patterns.shape[1] == n_codes, "patterns of missing cells")
     require(patterns.rows.ndim == 1 and patterns.shares.shape == (n_rows,), "patterns of missing cells")
+    require(bool((patterns.shares >= 0).all()) and 0 < patterns.shares.sum() < np.inf, "patterns of missing cells")
     require(patterns.vectors.shape == (n_rows, size), "patterns of missing cells")
     known = n_rows > 0 and 0 <= patterns.rows.min() <= patterns.rows.max() < len(patterns.patterns)
     require(patterns.patterns.dtype == bool and patterns.rows.dtype == np.int64 and bool(known), "patterns")
@@ -343,6 +346,38 @@ def pack_layout(layout: Layout) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()} | {
         "columns": columns
     }
+
+
+def pack_reader(pack: Packer, reader: TableReader | None) -> dict[str, Any] | None:
+    """How a forecaster reads mixed tables and series."""
+    if reader is None:
+        return None
+    numbers = reader.numbers
+    return {
+        "container": pack.container(numbers.container, "reader."),
+        "means": pack.array("reader.means", numbers.means),
+        "holed": pack.array("reader.holed", numbers.holed),
+        "exogenous": list(reader.exogenous),
+        "known": list(reader.known),
+    }
+
+
+def rebuild_reader(saved: Mapping[str, Any] | None, unpack: Unpacker) -> TableReader | None:
+    if saved is None:
+        return None
+    container, means, holed = (
+        unpack.container(saved["container"]),
+        unpack.array(saved["means"]),
+        unpack.array(saved["holed"]),
+    )
+    require(isinstance(container, preprocessing.TableContainer), "table")
+    assert isinstance(container, preprocessing.TableContainer)
+    d = len(container.kinds)
+    require(means.shape == (d,) and means.dtype == np.float64 and bool(np.isfinite(means).all()), "table")
+    require(holed.shape == (d,) and holed.dtype == bool, "table")
+    exogenous, known = tuple(saved["exogenous"]), tuple(saved["known"])
+    require(all(type(j) is int and 0 <= j < d for j in (*exogenous, *known)), "table")
+    return TableReader(preprocessing.TableNumbers(container, means, holed), exogenous, known)
 
 
 def rebuild_layout(saved: Mapping[str, Any]) -> Layout:

@@ -172,8 +172,10 @@ def join(X: Any, new: Any) -> Any:
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         import pandas as pd
 
-        parts = [X] if new is None else [X, new.astype(dict(zip(X.columns, X.dtypes, strict=True)))]
-        return pd.concat(parts, ignore_index=True)
+        if new is None:
+            return X.reset_index(drop=True)
+        new = new if hasattr(new, "columns") else pd.DataFrame(new, columns=X.columns)
+        return pd.concat([X, new.astype(dict(zip(X.columns, X.dtypes, strict=True)))], ignore_index=True)
     if new is None:
         return X.copy()
     if sparse.issparse(X):

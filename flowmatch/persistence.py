@@ -32,11 +32,13 @@ from flowmatch._packing import (
     pack_factors,
     pack_layout,
     pack_patterns,
+    pack_reader,
     rebuild_conditions,
     rebuild_encoder,
     rebuild_factors,
     rebuild_layout,
     rebuild_patterns,
+    rebuild_reader,
     require,
 )
 from flowmatch._parameters import build_network, resolve_components
@@ -154,6 +156,7 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
         "layout": pack_layout(estimator._layout) if isinstance(estimator, ConditionalForecaster) else None,
+        "reader": pack_reader(pack, getattr(estimator, "_reader", None)),
         "boundary": list(getattr(estimator, "boundary_", ())),
         "fitted": {
             **_shape_of(estimator),
@@ -354,7 +357,7 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     if isinstance(estimator._conditions, preprocessing.LabelEncoder):
         estimator.classes_ = estimator._conditions.classes
     if isinstance(estimator, ConditionalForecaster):
-        _set_layout(estimator, saved)
+        _set_layout(estimator, saved, unpack)
     require(type(saved["has_cells"]) is bool and (estimator._encoder.is_table or not saved["has_cells"]), "has_cells")
     estimator._has_cells = saved["has_cells"]
     if estimator._has_cells:
@@ -372,9 +375,12 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     estimator._to_device(estimator.device)
 
 
-def _set_layout(estimator: ConditionalForecaster, saved: Mapping[str, Any]) -> None:
+def _set_layout(estimator: ConditionalForecaster, saved: Mapping[str, Any], unpack: Unpacker) -> None:
     """What a forecaster knows of its states, which must fit its encoders."""
     layout, encoder = rebuild_layout(saved["layout"]), estimator._conditions
+    reader = rebuild_reader(saved["reader"], unpack)
+    n_columns = layout.state_shape[0] if reader is None else reader.n_columns
+    require(reader is None or layout.state_shape == (len(reader.numbers.names),), "layout")
     require(isinstance(encoder, preprocessing.WindowEncoder), "kind of conditions")
     assert isinstance(encoder, preprocessing.WindowEncoder)
     require(encoder.target_shape == estimator._encoder.sample_shape, "layout")
@@ -385,8 +391,9 @@ def _set_layout(estimator: ConditionalForecaster, saved: Mapping[str, Any]) -> N
     require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
     require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
     names, boundary = saved["fitted"]["feature_names_in_"], saved["boundary"]
-    require(isinstance(names, list) and len(names) in (0, layout.state_shape[0]), "feature_names_in_")
+    require(isinstance(names, list) and len(names) in (0, n_columns), "feature_names_in_")
     require(len(boundary) == len(layout.grid) and set(boundary) <= {"periodic", "wall"}, "boundary")
+    estimator._reader = reader
     estimator._set_layout(layout, tuple(names))
     estimator.boundary_ = tuple(boundary)
 

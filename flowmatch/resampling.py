@@ -163,6 +163,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
             check_number("min_odds", self.min_odds, 0.0, open_low=True)
         table = check_table(self, X, y)
         target = Target.of(y)
+        self.sampling_strategy_: dict[Any, int] | int
         if holds_numbers(target.values, self.target):
             self.sampling_strategy_ = round(self._ratio() * len(target.values))
         else:

@@ -27,6 +27,7 @@ def adapters(base, net):
                 coupling=coupling,
                 time_sampler="uniform",
                 preprocessing="none",
+                masked_share=0.0,  # whole rows, as the others learn them
                 max_iter=steps,
                 batch_size=256,
                 learning_rate=1e-3,

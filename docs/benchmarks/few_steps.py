@@ -78,7 +78,7 @@ def toys(seeds):
         for name, draw in TOYS.items():
             rng = np.random.default_rng(seed)
             X, fresh, more = draw(rng, N_ROWS), draw(rng, N_JUDGED), draw(rng, N_JUDGED)
-            teacher, cost = timed(FlowMatchingGenerator(random_state=seed), X)
+            teacher, cost = timed(FlowMatchingGenerator(masked_share=0.0, random_state=seed), X)
             exact = distance(teacher, fresh, seed, solver="dopri5")
             euler.append([distance(teacher, fresh, seed, solver="euler", n_steps=k) / exact for k in STEPS])
             floor = sliced_wasserstein(more, fresh, random_state=0)
@@ -105,7 +105,7 @@ def mean_flow(seeds):
         for name, draw in TOYS.items():
             rng = np.random.default_rng(seed)
             X, fresh = draw(rng, N_ROWS), draw(rng, N_JUDGED)
-            model, cost = timed(FlowMatchingGenerator(objective="mean_flow", random_state=seed), X)
+            model, cost = timed(FlowMatchingGenerator(objective="mean_flow", masked_share=0.0, random_state=seed), X)
             found = [distance(model, fresh, seed, n_steps=k) for k in STEPS]
             print(f"{name} {seed}: {np.round(found, 4)} at {STEPS}, {cost:.1f} CPU s", flush=True)
 
@@ -139,7 +139,7 @@ def bimodal(seeds):
         y = rng.standard_normal((20_000, 2))
         x, contexts = bimodal_law(y, rng), np.tile(rng.standard_normal((200, 2)), (64, 1))
         exact, other = (bimodal_law(contexts, rng).reshape(64, 200, 2) for _ in range(2))
-        teacher, cost = timed(FlowMatchingGenerator(preprocessing="none", max_iter=2000, random_state=seed), x, y)
+        teacher, cost = timed(FlowMatchingGenerator(preprocessing="none", masked_share=0.0, max_iter=2000, random_state=seed), x, y)
         print(f"seed {seed}: law against itself {energy_distance_by_context(other, exact):.5f}, teacher ({cost:.1f} s)")
         for solver, k in (("midpoint", 20), ("midpoint", 10), ("euler", 1)):
             print(f"  {solver} {k}: {miss(teacher, contexts, exact, seed, solver=solver, n_steps=k):.4f}", flush=True)
@@ -194,7 +194,7 @@ def read(model, reader, held_out, labels, **how):
 def wall():
     """Seconds of a call to `sample`, and of the steps alone, median of seven calls each in turn."""
     X = checkerboard(np.random.default_rng(0), N_ROWS)
-    teacher = FlowMatchingGenerator(random_state=0).fit(X)
+    teacher = FlowMatchingGenerator(masked_share=0.0, random_state=0).fit(X)
     data = load_digits()
     images = data.images.astype(np.uint8)[:, None]
     painter = FlowMatchingGenerator(max_iter=20, random_state=0).fit(images, data.target)

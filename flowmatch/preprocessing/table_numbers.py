@@ -63,8 +63,10 @@ class TableNumbers:
         ):
             size = width - holed
             if points:
-                shown = levels[-1:] if size == 1 else levels if size == len(levels) else [f"digit {i}" for i in range(size)]
-                found += [f"{name}={level}" for level in shown]
+                digits = [f"digit {i}" for i in range(size)]
+                found += [
+                    f"{name}={v}" for v in (levels[-1:] if size == 1 else levels if size == len(levels) else digits)
+                ]
             else:
                 found.append(name)
             found += [f"{name} is missing"] * bool(holed)
