@@ -14,7 +14,10 @@ Array = NDArray[np.float64]
 
 _MOST_FACTORS = 32
 _MOST_ROWS = 2000
-_STEPS = 20
+_STEPS = 10
+_MOST_REFINED = 40
+"""Codes beyond this make expectation maximisation slow."""
+
 _SMALLEST = 1e-3
 """No code is known better than to this variance."""
 
@@ -42,8 +45,9 @@ class FactorModel:
     def fit(cls, codes: Array) -> Self:
         """Fit to codes (n, d) with NaN where they are missing, of which at most 2000 rows are looked at.
 
-        With missing codes by 20 steps of expectation maximisation (Little and Rubin, 2002, section 11.2). The
-        covariance is shrunk towards independence by as many rows as there are codes, in number a twentieth of it.
+        With missing codes the covariance of all pairs that are there, refined by ten steps of expectation maximisation
+        (Little and Rubin, 2002, section 11.2) up to 40 codes. It is shrunk towards independence, by a twentieth of a
+        row for each code.
         """
         if len(codes) > _MOST_ROWS:
             codes = codes[np.random.RandomState(0).permutation(len(codes))[:_MOST_ROWS]]
@@ -91,9 +95,9 @@ def _covariance(codes: Tensor, variance: Tensor) -> Tensor:
     filled = codes.nan_to_num(0.0)
     if not missing.any():
         return (filled.T @ filled + weight * prior) / (n_rows + weight)
-    covariance, given = prior, (~missing).to(codes.dtype)
-    eye = torch.eye(n_codes, dtype=codes.dtype)
-    for _ in range(_STEPS):
+    given = (~missing).to(codes.dtype)
+    covariance = _positive((filled.T @ filled + weight * prior) / (given.T @ given + weight))
+    for _ in range(_STEPS if n_codes <= _MOST_REFINED else 0):
         total = weight * prior
         for part in torch.arange(n_rows).split(256):
             seen, hidden = given[part][:, :, None], 1 - given[part]
@@ -104,4 +108,10 @@ def _covariance(codes: Tensor, variance: Tensor) -> Tensor:
             left = hidden[:, :, None] * covariance * hidden[:, None, :] - cross.mT @ slope
             total = total + rows.T @ rows + left.sum(dim=0)
         covariance = total / (n_rows + weight)
-    return covariance + 1e-6 * eye
+    return covariance
+
+
+def _positive(covariance: Tensor) -> Tensor:
+    """The nearest covariance without tiny or negative eigenvalues; pairs of different rows make such."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=_SMALLEST)) @ vectors.T
