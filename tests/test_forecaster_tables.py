@@ -9,7 +9,7 @@ import flowmatch
 from flowmatch import ConditionalForecaster
 from flowmatch.preprocessing import TableContainer, TableNumbers
 
-SMALL = {"network": flowmatch.networks.MLP(width=32, depth=1), "max_iter": 150, "random_state": 0, "n_samples": 16}
+SMALL = {"network": flowmatch.networks.MLP(width=32, depth=1), "max_iter": 150, "learning_rate": 0.01, "random_state": 0, "n_samples": 16}
 
 
 def rents(n, seed):

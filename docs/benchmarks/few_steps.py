@@ -139,7 +139,8 @@ def bimodal(seeds):
         y = rng.standard_normal((20_000, 2))
         x, contexts = bimodal_law(y, rng), np.tile(rng.standard_normal((200, 2)), (64, 1))
         exact, other = (bimodal_law(contexts, rng).reshape(64, 200, 2) for _ in range(2))
-        teacher, cost = timed(FlowMatchingGenerator(preprocessing="none", masked_share=0.0, max_iter=2000, random_state=seed), x, y)
+        settings = {"preprocessing": "none", "masked_share": 0.0, "max_iter": 2000}
+        teacher, cost = timed(FlowMatchingGenerator(**settings, random_state=seed), x, y)
         print(f"seed {seed}: law against itself {energy_distance_by_context(other, exact):.5f}, teacher ({cost:.1f} s)")
         for solver, k in (("midpoint", 20), ("midpoint", 10), ("euler", 1)):
             print(f"  {solver} {k}: {miss(teacher, contexts, exact, seed, solver=solver, n_steps=k):.4f}", flush=True)

@@ -2,13 +2,14 @@
 
 Two commands, beside `bench_gen.py` and `flowmatch_adapter.py`:
 
-    python bench_gen.py frontier.jsonl --gens masked_300,masked_600,masked_900,masked_1200,whole_300,whole_600,whole_1200 --seeds 0,1,2
+    python bench_gen.py frontier.jsonl --gens masked_300,masked_600,masked_900,masked_1200,whole_300,... --seeds 0,1,2
     python frontier.py frontier.jsonl frontier.png
 """
 
 import json
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -21,7 +22,8 @@ LINES = {"whole": "whole rows (before)", "masked": "masked_share = 0.3 (now)"}
 
 def means(path):
     """Mean copying gap and W1 of every setting, by kind and passes; over the tables and seeds that all of them have."""
-    rows = [row for row in map(json.loads, open(path)) if "error" not in row and row["gen"].split("_")[0] in LINES]
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    rows = [row for row in rows if "error" not in row and row["gen"].split("_")[0] in LINES]
     found = defaultdict(dict)
     for row in rows:
         found[row["gen"]][row["set"], row["seed"]] = (max(0.0, row["dcr"] - row["dcr_test"]), row["w1_test"])

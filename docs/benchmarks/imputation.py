@@ -5,7 +5,7 @@ each table, 20 % of the cells are hidden at random; every method learns from wha
 standard deviations of their column; codes are left out of RMSE.
 
 rmse        of the mean of ten draws (of the single answer of deterministic imputers), mean over columns
-w1_cells    Wasserstein-1 distance between the drawn and the true values of the hidden cells, one draw, mean over columns
+w1_cells    Wasserstein-1 distance between drawn and true values of the hidden cells, one draw, mean over columns
 w1_test     Wasserstein-1 distance between the completed rows and the held-out 20 % of the rows, one draw
 codes       share of hidden codes that one draw gets right
 """
@@ -14,6 +14,7 @@ import json
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import data
 import numpy as np
@@ -90,7 +91,7 @@ def main(path, seeds, methods):
 
 def summarise(path):
     """Means over tables and seeds, and each method's ratio to the iterative imputer."""
-    rows = [json.loads(line) for line in open(path)]
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
     print(f"{'method':22s} rmse   w1_cells  w1_test  codes  cpu_s")
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
