@@ -84,17 +84,18 @@ class TableReader:
 
         if any(list(frame.columns) != list(frames[0].columns) for frame in frames):
             return None  # what reads series next says which differs
-        whole = pd.concat(frames, ignore_index=True)
-        container = TableContainer.fit(whole)
-        columns, d = tuple(whole.columns), whole.shape[1]
+        columns, d = tuple(frames[0].columns), frames[0].shape[1]
         exogenous = column_positions(forecaster.exogenous_columns, "exogenous_columns", columns, d)
         known = column_positions(forecaster.known_columns, "known_columns", columns, d)
         for j in sorted(set(range(d)) - {*exogenous, *known}):
-            if container.kinds[j] not in ("number", "boolean"):
-                raise ValueError(
-                    f"column {columns[j]!r} of X has dtype {whole.dtypes.iloc[j]} and is to be forecast, which takes "
-                    "numbers: name it in exogenous_columns or known_columns, or leave it out."
-                )
+            for number, frame in enumerate(frames):
+                if getattr(dtype := frame.dtypes.iloc[j], "kind", "O") not in "biuf":
+                    raise ValueError(
+                        f"column {columns[j]!r} of trajectory {number} has dtype {dtype} and is to be forecast, which "
+                        "takes numbers: name it in exogenous_columns or known_columns, or leave it out."
+                    )
+        whole = pd.concat(frames, ignore_index=True)
+        container = TableContainer.fit(whole)
         reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
         return reader if reader.numbers.is_mixed else None
 

@@ -264,12 +264,12 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             parts = split_rows(samples, n_folds, y, random)
         else:
             parts = [(np.arange(len(samples)), np.arange(0))]
+        mixed = table if isinstance(table, preprocessing.TableContainer) and not table.plain else None
         earlier: list[Any] = [None] * len(parts) if fresh else self._members
         members, scores = [], []
         for (kept, held), before in zip(parts, earlier, strict=True):
             seed = int(random.randint(2**31 - 1))
             max_iter = short_training(self, samples.shape, len(parts))
-            mixed = None if table is None or table.plain else table  # plain numbers are those of an array
             flow = new_flow(self, score, before, seed, max_iter=max_iter, table=mixed)
             held_out = take(samples, y, weight, held)
             member = fit_member(flow, score, take(samples, y, weight, kept), held_out, before, self.trim)

@@ -71,7 +71,9 @@ def _no_fits_yet():
         pytest.param(
             AugmentedClassifier(LogisticRegression(), TINY, 0.1, "all", random_state=0), marks=pytest.mark.slow
         ),
-        AugmentedRegressor(DecisionTreeRegressor(random_state=0), TINY, 0.1, random_state=0),
+        pytest.param(
+            AugmentedRegressor(DecisionTreeRegressor(random_state=0), TINY, 0.1, random_state=0), marks=pytest.mark.slow
+        ),
         pytest.param(AugmentedRegressor(LinearRegression(), TINY, 0.1, "all", random_state=0), marks=pytest.mark.slow),
     ],
     ids=lambda augmented: f"{type(augmented).__name__}, {augmented.strategy}",

@@ -1,5 +1,7 @@
 """The normal law of a table's codes: what it makes of cells that are given."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,20 @@ def test_more_codes_than_factors_keep_their_variances():
     found = model.loadings @ model.loadings.T + model.noise.diag()
     np.testing.assert_allclose(found.diagonal(), X.var(axis=0), rtol=0.02)
     np.testing.assert_allclose(found, np.cov(X.T), atol=0.1)
+
+
+def test_wide_tables_have_their_leading_directions_in_no_time():
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=(2, 4000))
+    X = rng.normal(size=(500, 2)) @ directions + 0.3 * rng.normal(size=(500, 4000))
+    start = time.perf_counter()
+    model = FactorModel.fit(X)
+    assert time.perf_counter() - start < 10  # the spectrum of all covariances takes minutes
+    codes = torch.from_numpy(rng.normal(size=(20, 2)) @ directions).float()
+    mean, log_scale = model.guess(codes, torch.tensor([1.0] * 40 + [0.0] * 3960).expand(20, -1))
+    assert (mean[:, 40:] - codes[:, 40:]).std() < 0.3
+    assert log_scale[:, 40:].exp().mean() == pytest.approx(0.4, abs=0.2)
+    assert FactorModel.fit(X[:5]).loadings.shape == (4000, 5)
 
 
 def test_a_code_without_a_spread_is_no_trouble():

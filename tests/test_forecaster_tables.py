@@ -9,7 +9,13 @@ import flowmatch
 from flowmatch import ConditionalForecaster
 from flowmatch.preprocessing import TableContainer, TableNumbers
 
-SMALL = {"network": flowmatch.networks.MLP(width=32, depth=1), "max_iter": 150, "learning_rate": 0.01, "random_state": 0, "n_samples": 16}
+SMALL = {
+    "network": flowmatch.networks.MLP(width=32, depth=1),
+    "max_iter": 150,
+    "learning_rate": 0.01,
+    "random_state": 0,
+    "n_samples": 16,
+}
 
 
 def rents(n, seed):
@@ -178,7 +184,9 @@ def test_series_that_cannot_be_read_are_refused_by_name(seller):
 
 
 def test_cells_become_points_means_and_indicators():
-    table = pd.DataFrame({"a": [1.0, np.nan, 3.0], "b": ["x", "y", None], "c": ["u", "v", "w"], "d": [True, False, True]})
+    table = pd.DataFrame(
+        {"a": [1.0, np.nan, 3.0], "b": ["x", "y", None], "c": ["u", "v", "w"], "d": [True, False, True]}
+    )
     container = TableContainer.fit(table)
     numbers = TableNumbers.fit(container, container.read(table))
     assert numbers.names == ("a", "a is missing", "b=y", "b is missing", "c=u", "c=v", "c=w", "d")

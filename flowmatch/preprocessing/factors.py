@@ -8,12 +8,17 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 Array = NDArray[np.float64]
 
 _MOST_FACTORS = 32
 _MOST_ROWS = 2000
+_MOST_CODES = 500
+"""Wider tables would need minutes for the spectrum of all their covariances."""
+
+_SHRINKAGE = 0.05
 _STEPS = 10
 _MOST_REFINED = 40
 """Codes beyond this make expectation maximisation slow."""
@@ -47,17 +52,22 @@ class FactorModel:
 
         With missing codes the covariance of all pairs that are there, refined by ten steps of expectation maximisation
         (Little and Rubin, 2002, section 11.2) up to 40 codes. It is shrunk towards independence, by a twentieth of a
-        row for each code.
+        row for each code. More than 500 codes have their 32 leading directions alone, found from rows with the mean in
+        place of what is missing.
         """
         if len(codes) > _MOST_ROWS:
             codes = codes[np.random.RandomState(0).permutation(len(codes))[:_MOST_ROWS]]
         mean, variance = np.nanmean(codes, axis=0), np.nanvar(codes, axis=0)
-        covariance = _covariance(torch.from_numpy(codes - mean), torch.from_numpy(variance)).numpy()
-        values, vectors = np.linalg.eigh(covariance)
-        kept = min(_MOST_FACTORS, len(values))
-        rest = values[:-kept].mean() if kept < len(values) else 0.5 * values[0]
-        loadings = vectors[:, -kept:] * np.sqrt(np.maximum(values[-kept:] - max(rest, 0.0), 0.0))
-        noise = np.maximum(np.diag(covariance) - (loadings**2).sum(axis=1), _SMALLEST)
+        if len(mean) > _MOST_CODES:
+            loadings, diagonal = _leading(codes - mean), variance
+        else:
+            covariance = _covariance(torch.from_numpy(codes - mean), torch.from_numpy(variance)).numpy()
+            values, vectors = np.linalg.eigh(covariance)
+            kept = min(_MOST_FACTORS, len(values))
+            rest = values[:-kept].mean() if kept < len(values) else 0.5 * values[0]
+            loadings = vectors[:, -kept:] * np.sqrt(np.maximum(values[-kept:] - max(rest, 0.0), 0.0))
+            diagonal = np.diag(covariance)
+        noise = np.maximum(diagonal - (loadings**2).sum(axis=1), _SMALLEST)
         return cls(*(torch.from_numpy(np.ascontiguousarray(part)).float() for part in (mean, loadings, noise)))
 
     def to(self, device: torch.device) -> FactorModel:
@@ -87,10 +97,18 @@ class FactorModel:
         return some * (self.mean + factors @ self.loadings.T), some * 0.5 * variance.log()
 
 
+def _leading(codes: Array) -> Array:
+    """Loadings (d, r) of centred codes (n, d), shrunk as their covariance would be."""
+    kept = min(_MOST_FACTORS, *codes.shape)
+    _, values, vectors = randomized_svd(np.nan_to_num(codes), kept, random_state=0)
+    loadings: Array = vectors.T * values / np.sqrt(len(codes) + _SHRINKAGE * codes.shape[1])
+    return loadings
+
+
 def _covariance(codes: Tensor, variance: Tensor) -> Tensor:
     """Covariance of centred codes (n, d), shrunk a little towards their variances."""
     n_rows, n_codes = codes.shape
-    prior, weight = torch.diag(variance.clamp(min=_SMALLEST)), 0.05 * n_codes
+    prior, weight = torch.diag(variance.clamp(min=_SMALLEST)), _SHRINKAGE * n_codes
     missing = codes.isnan()
     filled = codes.nan_to_num(0.0)
     if not missing.any():

@@ -44,7 +44,7 @@ class TableNumbers:
         missing = np.isnan(values)
         present = np.maximum((~missing).sum(axis=0), 1)
         means = np.where(missing, 0.0, values).sum(axis=0) / present
-        return cls(container, np.where(_has_points(container), 0.0, means), missing.any(axis=0))
+        return cls(container, np.where(_has_points(container), 0.0, means), np.asarray(missing.any(axis=0)))
 
     @property
     def widths(self) -> NDArray[np.intp]:
