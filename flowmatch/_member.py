@@ -121,9 +121,12 @@ class Member:
         known = self._known(rows.take(part), None if y is None else y[part])
         member = self._with_state(self.score.calibrate(self.field, self._placed_state, *known))
         encoder = self.flow._encoder
-        if encoder.is_table and not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
+        if not encoder.is_table:
+            return member
+        member = member._with_typical(rows.take(part[:_MOST_TYPICAL]))
+        if not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
             member = replace(member, surprise=max(self.surprise, float(np.ptp(member.scores(rows.take(part))))))
-        return member._with_typical(rows.take(part[:_MOST_TYPICAL])) if encoder.is_table else member
+        return member
 
     def _with_typical(self, rows: SampleRows) -> Member:
         """The member that knows what cells of normal rows like these add to a score."""

@@ -168,6 +168,13 @@ def test_a_table_rows_bars_fall_from_the_largest_contribution(of_tables):
     assert display.axes_[0].get_title().startswith("row 7: anomaly\n")
 
 
+def test_bars_of_a_mixed_table_show_its_cells():
+    table = TABLE[["a"]].assign(kind=np.repeat(["x", "y"], 40), on=TABLE["b"] > 0)
+    row = table.loc[[7]].assign(a=np.nan)
+    display = AnomalyDisplay.from_estimator(fit(table), row)
+    assert set(labels(display)) == {"a = nan", "kind = x", f"on = {row.on[7]}"}
+
+
 def test_features_beyond_the_most_are_added_up():
     row = np.array([[0.5, 4.0, -2.0, 1.0, 0.25]])
     display = AnomalyDisplay.from_estimator(Fixed(), row, max_features=2)

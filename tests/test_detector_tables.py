@@ -117,6 +117,14 @@ def test_numbers_that_are_codes_can_be_named_as_categories():
         detector.predict([[1.5, 5.0]])
 
 
+def test_another_value_in_a_constant_column_is_found_beside_holes():
+    table = with_holes(TRAIN[["load", "warm"]], 0.2, 8).assign(unit="C", built=1990.0)
+    detector = FlowAnomalyDetector(score="one_step", n_folds=1, **{**SMALL, "max_iter": 10}).fit(table)
+    moved = pd.concat([table.iloc[:3].assign(built=1991.0), table.iloc[:3].assign(built=None)])
+    assert detector.predict(moved).tolist()[:3] == [-1, -1, -1]
+    assert (detector.explain(moved)["built"] > 0).tolist() == [True] * 3 + [False] * 3
+
+
 def test_copies_with_holes_stay_on_one_side_of_the_split():
     from flowmatch._held_out import split_rows
     from flowmatch.preprocessing import SampleRows

@@ -69,7 +69,7 @@ def test_wide_tables_have_their_leading_directions_in_no_time():
     codes = torch.from_numpy(rng.normal(size=(20, 2)) @ directions).float()
     mean, log_scale = model.guess(codes, torch.tensor([1.0] * 40 + [0.0] * 3960).expand(20, -1))
     assert (mean[:, 40:] - codes[:, 40:]).std() < 0.3
-    assert log_scale[:, 40:].exp().mean() == pytest.approx(0.4, abs=0.2)
+    assert log_scale[:, 40:].exp().mean() == pytest.approx(0.75, abs=0.1)  # a quarter of the rows is shrinkage
     assert FactorModel.fit(X[:5]).loadings.shape == (4000, 5)
 
 

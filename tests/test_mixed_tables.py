@@ -419,7 +419,9 @@ def test_imputed_cells_follow_the_law_of_the_table():
     assert error.std() == pytest.approx(0.5, abs=0.08)
     slope = np.cov(error, fresh[:, 0])[0, 1]
     assert slope == pytest.approx(0.0, abs=0.08)
-    means = np.mean(model.impute(np.where([False, True], np.nan, fresh), n_imputations=5, n_steps=5, random_state=1), axis=0)[:, 1]
+    means = np.mean(
+        model.impute(np.where([False, True], np.nan, fresh), n_imputations=5, n_steps=5, random_state=1), axis=0
+    )[:, 1]
     rmse, of_the_mean = np.sqrt(np.mean((means - fresh[:, 1]) ** 2)), fresh[:, 1].std()
     assert rmse < 0.55 * of_the_mean  # the law itself: 0.5 * sqrt(1 + 1 / 5) / sqrt(1.25) = 0.49
 

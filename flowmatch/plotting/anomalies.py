@@ -160,7 +160,7 @@ class AnomalyDisplay:
             names = _columns(detector, X)
         calibrated = getattr(detector, "calibration_", None) is not None
         return cls(
-            as_array(row)[0],
+            _sample_of(row),
             contributions,
             score=-float(detector.score_samples(row)[0]),
             threshold=-float(detector.offset_),
@@ -233,7 +233,7 @@ class AnomalyDisplay:
         order = np.argsort(-self.contributions, kind="stable")
         shown, others = order[:max_features], order[max_features:]
         names = [f"x{j}" for j in range(len(order))] if self.names is None else self.names
-        labels = [f"{names[j]} = {self.sample[j]:.4g}" for j in shown]
+        labels = [f"{names[j]} = {_shown(self.sample[j])}" for j in shown]
         widths, colours = list(self.contributions[shown]), ["C0"] * len(shown)
         if len(others):
             labels.append(f"{len(others)} other{'s' if len(others) > 1 else ''}")
@@ -278,6 +278,18 @@ class AnomalyDisplay:
         SampleGridDisplay.from_samples(picture[None], channel=channel, ax=self.axes_[0])
         self.maps_ = [self.axes_[1].imshow(found, **_colours(found, cmap) | {"interpolation": "nearest"} | params)]
         self.axes_[1].set_axis_off()
+
+
+def _sample_of(row: Any) -> NDArray[Any]:
+    """One row as numbers; the cells of a mixed table as they are."""
+    try:
+        return as_array(row)[0]
+    except (TypeError, ValueError):
+        return np.asarray(row, dtype=object)[0]
+
+
+def _shown(cell: Any) -> str:
+    return f"{cell:.4g}" if isinstance(cell, (int, float, np.number)) and not isinstance(cell, bool) else f"{cell}"
 
 
 def _row(X: Any, index: int) -> Any:
