@@ -140,7 +140,6 @@ class CellMasks:
         absent = missing | ((chance < 0.5 * self.share) & (v < p_absent) & ~given)
         return given.to(codes.dtype), absent.to(codes.dtype)
 
-
     def starts(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log standard deviations of the rows' noise, (B, d) each."""
         if codes.device.type == "meta":  # where no row can be picked

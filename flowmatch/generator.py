@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -31,6 +32,27 @@ from flowmatch._validation import (
 )
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the samples of a call.
+
+    Attributes
+    ----------
+    y : conditions, one for all or one each
+    cells : ndarray of shape (n_samples, n_columns) or None
+        Given cells, NaN elsewhere.
+    holes : ndarray of bool, shape (n_samples, n_codes), or None
+        Codes that are missing as in training.
+    complete : bool
+        Whether they are to be filled in the end.
+    """
+
+    y: Any
+    cells: NDArray[np.float64] | None
+    holes: NDArray[np.bool_] | None
+    complete: bool
+
+
 class FlowMatchingGenerator(TableMethods):
     """Learn a distribution by flow matching and draw new samples from it.
 
@@ -44,7 +66,9 @@ class FlowMatchingGenerator(TableMethods):
         "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
         fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)`` and returns a module with
         ``forward(x, t, condition=None)``, or ``forward(x, t, condition, step)`` where it is asked for a flow map; if
-        it takes `context_channels`, it is told how many channels of a grid the condition ends in.
+        it takes `context_channels`, it is told how many channels of a grid the condition ends in. For tables with
+        `masked_share` > 0 or missing cells, conditions end in five numbers for each code of a row (which are given,
+        and what they are); `condition_size` and `context_channels` count them.
     objective : {"velocity", "mean_flow"} or Objective, default="velocity"
         What the network learns. "velocity": the flow's velocity, which sampling integrates in some ten steps.
         "mean_flow": the average velocity over any stretch of time (`flowmatch.objectives.MeanFlow`), for samples in
@@ -392,10 +416,12 @@ default="uniform"
         self._require_conditions(y)
         if return_trajectory:
             X = self._trajectories(sampler, n_samples, self._condition_pieces(y, n_samples))
-        elif oversample == 1:
-            X = self._drawn(sampler, n_samples, y, values, missing, random)
         else:
-            X = self._selected(sampler, n_samples, y, values, missing, random, oversample, select)
+            known = _Known(y, values, self._holes(n_samples, y, values, random), complete=missing == "complete")
+            if oversample == 1:
+                X = self._drawn(sampler, n_samples, known)
+            else:
+                X = self._selected(sampler, n_samples, known, oversample, select)
         return (X, self._wrap_condition(y, n_samples)) if return_y else X
 
     def _trajectories(self, sampler: RowSampler, n_samples: int, condition: Any) -> NDArray[np.float64]:
@@ -406,51 +432,35 @@ default="uniform"
         ]
         return np.concatenate(parts, axis=1)
 
-    def _drawn(
-        self,
-        sampler: RowSampler,
-        n_samples: int,
-        y: Any,
-        values: NDArray[np.float64] | None,
-        missing: str,
-        random: np.random.RandomState,
-    ) -> Any:
-        """Samples in the user's container; `values` are the cells that are given."""
-        condition, patterns, parts = self._condition_pieces(y, n_samples), getattr(self, "_patterns", None), []
+    def _drawn(self, sampler: RowSampler, n_samples: int, known: _Known) -> Any:
+        """Samples in the user's container."""
+        condition, parts = self._condition_pieces(known.y, n_samples), []
         for rows in blocks(n_samples, self._source_scale.numel()):  # so large that noise hardly takes memory
             vector, n_rows = condition(rows), rows.stop - rows.start
-            if values is None and patterns is None:
+            if known.cells is None and known.holes is None:
                 parts.append(self._samples(sampler.rows(n_rows, vector)))
                 continue
-            cells = np.full((n_rows, *self.sample_shape_), np.nan) if values is None else values[rows]
-            codes, absent = sampler.given(cells), torch.zeros(n_rows, *self._encoder.code_shape, dtype=torch.bool)
-            if patterns is not None:
-                vectors = None if vector is None else vector.cpu().numpy()
-                present = ~np.isnan(cells[0])[self._encoder.code_columns]
-                absent = torch.from_numpy(patterns.draw(n_rows, vectors, present, random))
-            fill = sampler.complete if missing == "complete" else sampler.cells
-            drawn = self._encoder.restore(to_numpy(fill(vector, codes, absent.to(codes.device))))
+            cells = np.full((n_rows, *self.sample_shape_), np.nan) if known.cells is None else known.cells[rows]
+            holes = np.zeros((n_rows, *self._encoder.code_shape), bool) if known.holes is None else known.holes[rows]
+            codes = sampler.given(cells)
+            fill = sampler.complete if known.complete else sampler.cells
+            drawn = self._encoder.restore(to_numpy(fill(vector, codes, torch.as_tensor(holes, device=codes.device))))
             parts.append(self._encoder.container.narrow(np.where(np.isnan(cells), drawn, cells)))
         return self._encoder.container.wrap(np.concatenate(parts))
 
-    def _selected(
-        self,
-        sampler: RowSampler,
-        n_samples: int,
-        y: Any,
-        values: NDArray[np.float64] | None,
-        missing: str,
-        random: np.random.RandomState,
-        oversample: int,
-        select: Select,
-    ) -> Any:
-        """The best of each sample's candidates."""
+    def _selected(self, sampler: RowSampler, n_samples: int, known: _Known, oversample: int, select: Select) -> Any:
+        """The best of each sample's candidates, which share its condition, given cells and holes."""
         if not callable(select):
             check_choice("select", select, ("density",))
+
+        def repeated(rows: Any) -> Any:
+            return None if rows is None else np.repeat(rows, oversample, axis=0)
+
+        y = known.y
         if self._conditions is not None:
-            y = np.repeat(self._conditions.expand(preprocessing.plain_conditions(y), n_samples), oversample, axis=0)
-        values = None if values is None else np.repeat(values, oversample, axis=0)
-        candidates = self._drawn(sampler, n_samples * oversample, y, values, missing, random)
+            y = repeated(self._conditions.expand(preprocessing.plain_conditions(y), n_samples))
+        known = _Known(y, repeated(known.cells), repeated(known.holes), known.complete)
+        candidates = self._drawn(sampler, n_samples * oversample, known)
         scores = select(candidates) if callable(select) else self.score_samples(candidates, y)
         best = best_of(scores, n_samples, oversample)
         if isinstance(candidates, torch.Tensor):

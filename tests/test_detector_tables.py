@@ -66,6 +66,7 @@ def test_a_missing_cell_adds_what_it_adds_to_a_normal_row(detector):
     assert detector.predict(nothing) == 1
     typical = [explained[name][absent[name]].iloc[0] for name in TRAIN.columns]
     np.testing.assert_allclose(detector.explain(nothing).to_numpy()[0], typical)
+    assert sum(typical) == pytest.approx(-detector.score_samples(NEW).mean(), rel=0.3)
 
 
 def test_a_rows_score_does_not_depend_on_the_others(detector):
@@ -120,7 +121,7 @@ def test_numbers_that_are_codes_can_be_named_as_categories():
 def test_another_value_in_a_constant_column_is_found_beside_holes():
     table = with_holes(TRAIN[["load", "warm"]], 0.2, 8).assign(unit="C", built=1990.0)
     detector = FlowAnomalyDetector(score="one_step", n_folds=1, **{**SMALL, "max_iter": 10}).fit(table)
-    moved = pd.concat([table.iloc[:3].assign(built=1991.0), table.iloc[:3].assign(built=None)])
+    moved = pd.concat([table.iloc[:3].assign(built=1991.0), table.iloc[:3].assign(built=np.nan)])
     assert detector.predict(moved).tolist()[:3] == [-1, -1, -1]
     assert (detector.explain(moved)["built"] > 0).tolist() == [True] * 3 + [False] * 3
 
@@ -149,6 +150,15 @@ def test_expected_values_follow_a_line_and_a_bend():
     inner = np.abs(holed[:, 0]) < 2
     assert np.abs(filled - codes[:200])[inner].max() < 0.15
     assert np.sqrt(np.mean((filled - codes[:200])[inner] ** 2)) < 0.03
+
+
+def test_expected_values_carry_over_what_the_nearest_rows_leave():
+    x = np.random.RandomState(0).normal(size=(400, 4))
+    codes = np.column_stack([x, x.sum(axis=1)])
+    holed = codes[200:].copy()
+    holed[:, 4] = np.nan
+    filled = Gaps.fit(codes[:200]).fill(holed)[:, 4]
+    assert np.sqrt(np.mean((filled - codes[200:, 4]) ** 2)) < 0.2  # the mean of the nearest rows is off by .5
 
 
 def test_expected_values_of_a_normal_law_are_its_conditional_means():

@@ -430,7 +430,6 @@ def test_imputed_cells_follow_the_law_of_the_table():
 
 
 def test_the_best_of_the_candidates_are_kept(model):
-    candidates = model.sample(30, random_state=0)
     seen = []
 
     def smallest(X):
@@ -438,12 +437,22 @@ def test_the_best_of_the_candidates_are_kept(model):
         return -X["size"]
 
     chosen = model.sample(10, random_state=0, oversample=3, select=smallest)
-    pd.testing.assert_frame_equal(seen[0], candidates)
+    candidates = seen[0]
     best = np.arange(0, 30, 3) + candidates["size"].to_numpy().reshape(10, 3).argmin(1)
     pd.testing.assert_frame_equal(chosen, candidates.iloc[best].reset_index(drop=True))
     dense = model.sample(10, random_state=0, oversample=3)
     best = np.arange(0, 30, 3) + model.score_samples(candidates).reshape(10, 3).argmax(1)
     pd.testing.assert_frame_equal(dense, candidates.iloc[best].reset_index(drop=True))
+
+
+def test_the_candidates_of_a_sample_miss_the_same_cells(model):
+    seen = []
+    model.sample(
+        40, random_state=0, missing="as_trained", oversample=3, select=lambda X: (seen.append(X), X["size"])[1]
+    )
+    holes = seen[0].isna().to_numpy().reshape(40, 3, -1)
+    assert (holes == holes[:, :1]).all()
+    assert holes.any() and not holes.all(axis=(1, 2)).any()
 
 
 @pytest.mark.parametrize("container", [np.asarray, torch.as_tensor])

@@ -23,6 +23,7 @@ _STEPS = 10
 _MOST_REFINED = 40
 """Codes beyond this make expectation maximisation slow."""
 
+_NUMBERS_AT_ONCE = 2**22
 _SMALLEST = 1e-3
 """No code is known better than to this variance."""
 
@@ -85,6 +86,12 @@ class FactorModel:
             Anything where they are not given.
         given : Tensor of zeros and ones, of shape (B, d)
         """
+        rows = max(1, _NUMBERS_AT_ONCE // self.loadings.numel())
+        parts = [self._guess(*part) for part in zip(codes.split(rows), given.split(rows), strict=True)]
+        mean, log_scale = (torch.cat(column) for column in zip(*parts, strict=True))
+        return mean, log_scale
+
+    def _guess(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
         known = given / self.noise
         seen = torch.where(given > 0, codes - self.mean, torch.zeros_like(codes)) / self.noise
         weighted = self.loadings * known[:, :, None]  # (B, d, r)
