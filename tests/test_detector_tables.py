@@ -99,6 +99,7 @@ def test_other_scores_take_such_tables_too(score):
     np.testing.assert_allclose(detector.explain(HOLED[:50]).sum(axis=1), -detector.score_samples(HOLED[:50]))
 
 
+@pytest.mark.slow
 def test_classes_weights_and_a_share_of_outliers_go_with_holes():
     table, labels = with_holes(TRAIN[["load", "warm", "cooled"]], 0.1, 7), TRAIN["machine"]
     weight = np.arange(len(table)) % 3

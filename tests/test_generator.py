@@ -404,7 +404,7 @@ def test_network_factory_is_called_with_shapes():
     X, y = load_iris(return_X_y=True)
     assert quick(network=factory).fit(X, y).sample(3).shape == (3, 4)
     quick(network=factory, masked_share=0.0).fit(X, y)
-    cells = 3 * 4  # what is known of a row: values, which are given, which are absent
+    cells = 5 * 4  # what is known of a row, and where its noise starts
     assert calls == [((4,), 3 + cells, False), ((4,), 3, False)]
 
 
