@@ -452,7 +452,8 @@ def test_the_candidates_of_a_sample_miss_the_same_cells(model):
     )
     holes = seen[0].isna().to_numpy().reshape(40, 3, -1)
     assert (holes == holes[:, :1]).all()
-    assert holes.any() and not holes.all(axis=(1, 2)).any()
+    assert holes.any()
+    assert not holes.all(axis=(1, 2)).any()
 
 
 @pytest.mark.parametrize("container", [np.asarray, torch.as_tensor])
