@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,18 @@ def test_the_guide_of_forecasts_runs(tmp_path, monkeypatch):
     space = {}
     exec(compile(code, "forecasting.md", "exec"), space)
     assert space["rolled"].shape == (19, 4, 20, 1, 64)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:X has .* rows")
+def test_the_guide_to_tables_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    table = runpy.run_path(str(DOCS.parent / "examples" / "mixed_table.py"))["customers"](400)
+    rng = np.random.RandomState(0)
+    space = {"customers": table, "X": rng.normal(size=(200, 3)), "y": (rng.uniform(size=200) < 0.2).astype(int)}
+    exec(compile("\n".join(blocks("tables.md")), "tables.md", "exec"), space)
+    assert list(space["synthetic"].columns) == list(space["customers"].columns)
 
 
 def test_the_opening_of_the_method_page_prints_its_table(capsys):

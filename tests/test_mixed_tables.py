@@ -252,6 +252,7 @@ def test_wrong_options_of_sample_are_named(options, message, model):
         model.sample(4, **options)
 
 
+@pytest.mark.filterwarnings("ignore:X misses cells")
 def test_models_that_have_not_learned_cells_say_so():
     whole, holes = (generator(max_iter=2, masked_share=0.0).fit(X) for X in (WHOLE, HOLES))
     grids = generator(network="auto", max_iter=1).fit(np.random.default_rng(0).normal(size=(9, 1, 8)))
