@@ -56,7 +56,7 @@ class FlowEstimator(Estimator):
     _encoder: preprocessing.SampleEncoder
     _conditions: preprocessing.ConditionEncoder | None
     _source_scale: Tensor
-    _factors: preprocessing.FactorModel
+    _factors: preprocessing.FactorModel | None = None
     _fitted_parameters: dict[str, Any]
     _trainable: list[bool]
     _predicts_jumps = False
@@ -94,7 +94,7 @@ class FlowEstimator(Estimator):
             present["guidance_scale"] = self.guidance_scale
         if not fresh:
             for name, value in self._fitted_parameters.items():
-                changed = present.get(name, value) != value
+                changed = _differ(present.get(name, value), value)
                 if name == "objective":  # what one holds concerns training alone; which of them it is, the weights
                     changed = jumps != objectives.is_flow_map(value)
                 if name != "condition_dropout" and changed:
@@ -197,7 +197,8 @@ class FlowEstimator(Estimator):
             return None
         groups = np.unique(self._encoder.code_columns, return_inverse=True)[1]
         share = float(getattr(self, "masked_share", 0.0))
-        return CellMasks(share, torch.as_tensor(groups, device=device), self._factors.to(device))
+        factors = None if self._factors is None else self._factors.to(device)
+        return CellMasks(share, torch.as_tensor(groups, device=device), factors)
 
     def _run_training(
         self,
@@ -508,6 +509,13 @@ class FlowEstimator(Estimator):
             target = torch.device("cpu")
         self.network_ = self.network_.to(target)
         self._source_scale = self._source_scale.to(target)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter differ; lists and arrays of the same entries do not."""
+    if np.ndim(one) and np.ndim(other):
+        return list(one) != list(other)
+    return bool(np.ndim(one) or np.ndim(other) or one != other)
 
 
 def kept_numbers(estimator: FlowEstimator) -> int:

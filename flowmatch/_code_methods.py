@@ -58,8 +58,9 @@ class CodeMethods(DensityMixin, FlowEstimator):
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Numbers add to it in log-densities, categories in log-probabilities, and missing cells nothing: the density
-            is that of the cells that are there, among rows that miss the others. Minus infinity where a column that was
+            Numbers add to it in log-densities, categories approximately in log-probabilities (by some tenths of a nat
+            each), and missing cells nothing: the density is that of the cells that are there, among rows that miss the
+            others. Minus infinity where a column that was
             constant in training has another value.
         standard_error : ndarray of shape (n_samples,), only with `return_error`
         """

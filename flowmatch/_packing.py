@@ -55,7 +55,7 @@ class Packer:
                     f"{name} of dtype {array.dtype} cannot be written to a file; save with pickle or joblib."
                 )
             return {"list": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
-        self.tensors[name] = torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        self.tensors[name] = torch.from_numpy(np.array(array, order="C"))  # a file takes no memory twice
         return {"tensor": name}
 
     def container(self, value: preprocessing.Container, prefix: str = "") -> dict[str, Any]:
@@ -94,6 +94,8 @@ class Packer:
             if unfit or (name == "callbacks" and value):
                 return self._left_out(name, value)
             return [self.parameter(name, entry) for entry in value]
+        if isinstance(value, np.ndarray):
+            return value.tolist()
         if isinstance(value, (str, bool, int, float, type(None))):
             return value
         if isinstance(value, (np.integer, np.floating, np.bool_)):

@@ -66,7 +66,8 @@ class RowSampler:
         open_cells = codes.isnan()
         hidden = torch.zeros_like(open_cells) if absent is None else absent & open_cells
         given = (~open_cells).to(self._dtype)
-        start = self.estimator._factors.to(codes.device).guess(codes, given)
+        factors = self.estimator._factors
+        start = None if factors is None else factors.to(codes.device).guess(codes, given)
         condition = with_cells(vector, codes, given, hidden.to(self._dtype), start)
         noise = start_from(self._noise(len(codes)), condition)
         drawn = self.estimator._integrate(noise, condition, **self.settings)

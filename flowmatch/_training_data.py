@@ -122,13 +122,13 @@ class CellMasks:
     share : float
     groups : Tensor of int, shape (d,)
         Numbers of the columns that the codes belong to: a column is given or absent as a whole.
-    factors : FactorModel
-        Says where the noise of a row starts of which something is given.
+    factors : FactorModel or None
+        Says where the noise of a row starts of which something is given; None: it is standard noise.
     """
 
     share: float
     groups: Tensor
-    factors: FactorModel
+    factors: FactorModel | None = None
 
     def draw(self, codes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Masks of zeros and ones for given and absent codes, (B, d) each; missing codes are NaN."""
@@ -139,15 +139,6 @@ class CellMasks:
         given = (chance < self.share) & (u < p_given) & ~missing
         absent = missing | ((chance < 0.5 * self.share) & (v < p_absent) & ~given)
         return given.to(codes.dtype), absent.to(codes.dtype)
-
-    def starts(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log standard deviations of the rows' noise, (B, d) each."""
-        if codes.device.type == "meta":  # where no row can be picked
-            return self.factors.guess(codes, given)
-        mean, log_scale = torch.zeros_like(codes), torch.zeros_like(codes)
-        rows = given.any(dim=1).nonzero()[:, 0]  # a small matrix is inverted for each
-        mean[rows], log_scale[rows] = self.factors.guess(codes[rows], given[rows])
-        return mean, log_scale
 
 
 @dataclass(frozen=True)
@@ -176,7 +167,8 @@ class RowData(TrainingData):
         if self.masks is None:
             return codes, condition
         given, absent = self.masks.draw(codes, generator)
-        hidden, start = (given + absent) > 0, self.masks.starts(codes, given)
+        hidden = (given + absent) > 0
+        start = None if self.masks.factors is None else self.masks.factors.guess(codes, given)
         return codes.masked_fill(hidden, 0.0), with_cells(condition, codes, given, absent, start)
 
     def take(self, rows: Tensor) -> RowData:

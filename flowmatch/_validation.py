@@ -70,6 +70,8 @@ def check_samples(
         _check_columns(X)
     X = _stack_grids(X)
     names = getattr(X, "columns", None)
+    if not reset and names is not None and isinstance(container, TableContainer):
+        _check_order(list(names), container.columns)
     stays = isinstance(X, SampleRows) or _stays(X)
     if mixed and not stays:
         X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
@@ -288,6 +290,13 @@ def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
             ensure_min_samples=min_samples,
         )
     )
+
+
+def _check_order(names: list[Any], expected: tuple[Any, ...]) -> None:
+    """Columns must stand as in training; scikit-learn checks names that are all text."""
+    all_text = all(isinstance(name, str) for name in (*names, *expected))
+    if expected and not all_text and len(names) == len(expected) and names != list(expected):
+        raise ValueError(f"X has the columns {names[:20]}, but in training they were {list(expected)[:20]}.")
 
 
 def _is_matrix(X: Any) -> bool:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import preprocessing
+from flowmatch import flow, preprocessing
 from flowmatch._announce import announce
 from flowmatch._batches import blocks
 from flowmatch._checks import check_choice, check_count, check_number
@@ -220,7 +220,7 @@ default="uniform"
         self.verbose = verbose
         self.warm_start = warm_start
 
-    _frozen = (*TableMethods._frozen, "masked_share")
+    _frozen = (*TableMethods._frozen, "masked_share", "categorical_features")
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -230,8 +230,10 @@ default="uniform"
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            Numbers: numpy array (memory-mapped ones stay on disk), DataFrame, torch tensor, or anything with
-            ``__len__`` and ``__getitem__`` that gives one array a sample. At least 2 rows.
+            A table: DataFrame (pandas, polars) or array of numbers, text, categories, booleans and dates, of which some
+            cells may be missing (NaN, None, NA, NaT). Or grids of numbers: numpy array, torch tensor, or anything with
+            ``__len__`` and ``__getitem__`` that gives one array a sample. Memory-mapped arrays stay on disk. At least 2
+            rows.
         y : array-like of shape (n_samples,), (n_samples, k) or (n_samples, n_channels, *grid), optional
             Conditions. One-dimensional: labels of any dtype, unless they are amounts (numbers with a fraction, or of
             which more than 20 and more than a tenth of the rows are distinct). Two-dimensional: columns of numbers,
@@ -313,8 +315,10 @@ default="uniform"
         self._patterns = self._missing_patterns(samples, known, weight)
         part = samples.subset(preprocessing.FITTED_NUMBERS)
         some_codes = functools.cache(lambda: self._encoder.encode(samples.read(part)))
-        if fresh and self._has_cells:
-            self._factors = preprocessing.FactorModel.fit(some_codes())
+        if fresh:
+            # only on straight paths a row that starts where it belongs has nowhere to go
+            straight = self._has_cells and isinstance(components.path, flow.LinearPath)
+            self._factors = preprocessing.FactorModel.fit(some_codes()) if straight else None
         data = self._encoded(samples, known, weight, resolve_device(self.device))
         self._train(data, some_codes, components, fresh=fresh)
 
@@ -410,6 +414,10 @@ default="uniform"
         values = self._given_values(given, n_samples)
         if return_trajectory and (values is not None or oversample > 1):
             raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
+        if return_trajectory and missing == "as_trained":
+            raise ValueError("return_trajectory=True shows whole rows: leave missing='as_trained' out.")
+        if not callable(select):
+            check_choice("select", select, ("density",))
         random = np.random.RandomState(seeds[0])
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, random)
@@ -450,8 +458,6 @@ default="uniform"
 
     def _selected(self, sampler: RowSampler, n_samples: int, known: _Known, oversample: int, select: Select) -> Any:
         """The best of each sample's candidates, which share its condition, given cells and holes."""
-        if not callable(select):
-            check_choice("select", select, ("density",))
 
         def repeated(rows: Any) -> Any:
             return None if rows is None else np.repeat(rows, oversample, axis=0)

@@ -151,7 +151,7 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
         },
         "has_cells": bool(estimator._has_cells),
         "patterns": pack_patterns(pack, getattr(estimator, "_patterns", None)),
-        "factors": pack_factors(pack, estimator._factors) if estimator._has_cells else None,
+        "factors": None if estimator._factors is None else pack_factors(pack, estimator._factors),
         "encoder": pack_encoder(pack, "", encoder),
         "conditions": None if conditions is None else pack_conditions(pack, conditions),
         "condition_size": 0 if conditions is None else conditions.size,
@@ -360,7 +360,7 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
         _set_layout(estimator, saved, unpack)
     require(type(saved["has_cells"]) is bool and (estimator._encoder.is_table or not saved["has_cells"]), "has_cells")
     estimator._has_cells = saved["has_cells"]
-    if estimator._has_cells:
+    if saved["factors"] is not None:
         estimator._factors = rebuild_factors(saved["factors"], unpack, estimator._encoder.code_shape[0])
     if isinstance(estimator, FlowMatchingGenerator):
         size, n_codes = saved["condition_size"], estimator._encoder.code_shape[0]

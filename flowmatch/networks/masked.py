@@ -18,7 +18,7 @@ class MaskedNetwork(nn.Module):
     Parameters
     ----------
     network : nn.Module ``(x, t, condition) -> (B, d)``, or with a further ``step``
-        Built for conditions of ``condition_size + 3 d`` numbers.
+        Built for conditions of ``condition_size + 5 d`` numbers.
     n_codes : int
         Numbers d of a row.
     condition_size : int

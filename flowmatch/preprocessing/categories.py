@@ -31,8 +31,9 @@ class CategoryCodes(ColumnTransform):
     deviation 0.3 surrounds each point, so that the flow ends in clouds, not in points, which it could not reach. A
     generated code becomes the nearest point of a category that occurs in the data.
 
-    Clouds hardly overlap, so the density of codes at a category's point, times that of the noise there to the power of
-    -1, is the category's probability: that is what `log_slope` makes of a density.
+    Clouds hardly overlap, so the density of codes at a category's point over that of the noise there is the category's
+    probability: that is what `log_slope` makes of a density. It takes the clouds that the flow has learned for as wide
+    as those of training; where they are narrower the probability comes out too large.
 
     Parameters
     ----------

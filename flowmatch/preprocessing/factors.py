@@ -52,13 +52,17 @@ class FactorModel:
         """Fit to codes (n, d) with NaN where they are missing, of which at most 2000 rows are looked at.
 
         With missing codes the covariance of all pairs that are there, refined by ten steps of expectation maximisation
-        (Little and Rubin, 2002, section 11.2) up to 40 codes. It is shrunk towards independence, by a twentieth of a
-        row for each code. More than 500 codes have their 32 leading directions alone, found from rows with the mean in
-        place of what is missing.
+        (Little and Rubin, 2002, section 11.2) up to 40 codes; means stay those of the codes that are there. It is
+        shrunk towards independence, by a twentieth of a row for each code. More than 500 codes have their 32 leading
+        directions alone, found from rows with the mean in place of what is missing.
         """
         if len(codes) > _MOST_ROWS:
             codes = codes[np.random.RandomState(0).permutation(len(codes))[:_MOST_ROWS]]
-        mean, variance = np.nanmean(codes, axis=0), np.nanvar(codes, axis=0)
+        seen = ~np.isnan(codes)
+        count = np.maximum(seen.sum(axis=0), 1)  # a column that is hardly ever there may not be among these rows
+        mean = np.where(seen, codes, 0.0).sum(axis=0) / count
+        variance = np.where(seen, (codes - mean) ** 2, 0.0).sum(axis=0) / count
+        variance = np.where(seen.any(axis=0), variance, 1.0)
         if len(mean) > _MOST_CODES:
             loadings, diagonal = _leading(codes - mean), variance
         else:
@@ -86,9 +90,12 @@ class FactorModel:
             Anything where they are not given.
         given : Tensor of zeros and ones, of shape (B, d)
         """
-        rows = max(1, _NUMBERS_AT_ONCE // self.loadings.numel())
-        parts = [self._guess(*part) for part in zip(codes.split(rows), given.split(rows), strict=True)]
-        mean, log_scale = (torch.cat(column) for column in zip(*parts, strict=True))
+        if codes.device.type == "meta":  # where no row can be picked
+            return self._guess(codes, given)
+        mean, log_scale = torch.zeros_like(codes), torch.zeros_like(codes)
+        some = given.any(dim=1).nonzero()[:, 0]
+        for rows in some.split(max(1, _NUMBERS_AT_ONCE // self.loadings.numel())):
+            mean[rows], log_scale[rows] = self._guess(codes[rows], given[rows])
         return mean, log_scale
 
     def _guess(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,12 +49,18 @@ def cell_of(container: TableContainer, column: int, number: float) -> Any:
 
 
 def _fill_pandas(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
+    import pandas as pd
+
+    if not hasattr(drawn, "iloc"):  # training had an array or a tensor
+        drawn = pd.DataFrame(np.asarray(drawn.cpu() if isinstance(drawn, torch.Tensor) else drawn))
     table = X.copy()
     for j in np.flatnonzero(missing.any(axis=0)):
-        column, own = drawn.iloc[:, j].set_axis(X.index), X.iloc[:, j]
-        if own.dtype != column.dtype and hasattr(own.dtype, "categories"):
-            own = own.astype(column.dtype)  # its categories may lack what was drawn
-        table.isetitem(j, own.where(~missing[:, j], column))
+        column, own, hole = drawn.iloc[:, j].set_axis(X.index), X.iloc[:, j], missing[:, j]
+        if hasattr(own.dtype, "categories"):
+            lacking = [value for value in column[hole].unique() if value not in own.cat.categories]
+            own = own.cat.add_categories(lacking)
+            column = column.astype(object).astype(own.dtype)
+        table.isetitem(j, own.where(~hole, column))
     return table
 
 

@@ -46,7 +46,9 @@ class MissingPatterns:
         """Learn the patterns of rows (n, d); None where no cell is missing."""
         if not missing.any():
             return None
-        patterns, rows = np.unique(missing, axis=0, return_inverse=True)
+        packed = np.ascontiguousarray(np.packbits(missing, axis=1))  # compared as bytes
+        _, first, rows = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+        patterns = missing[first]
         shares = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
         known = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
         return cls(patterns, rows.reshape(-1).astype(np.int64), shares, known)
