@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import flowmatch
-from flowmatch import DistilledFlowMap, FlowMatchingGenerator
+from flowmatch import DistilledFlowMap, FlowAnomalyDetector, FlowMatchingGenerator
 from flowmatch.networks import MLP
 
 N = 300
@@ -540,3 +540,63 @@ def test_students_impute_too(model, method):
 
 def test_mean_flows_impute_too():
     assert_imputes(generator(objective="mean_flow", max_iter=5, n_steps=1).fit(HOLES))
+
+
+def test_tables_with_several_booleans_are_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.random(60) < 0.5, "b": rng.random(60) < 0.4, "x": rng.normal(size=60)})
+    for model in (generator(max_iter=2), FlowAnomalyDetector(MLP(width=8, depth=1), max_iter=2, random_state=0)):
+        model.fit(table).save(tmp_path / "model.safetensors")
+        loaded = flowmatch.load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(loaded.score_samples(table), model.score_samples(table))
+
+
+def test_a_column_that_is_hardly_ever_there_is_learned():
+    X = np.random.default_rng(0).normal(size=(5000, 3))
+    X[:, 1] = np.nan
+    looked_at = np.random.RandomState(0).permutation(5000)[:2000]  # those that the first guess is fitted to
+    X[np.setdiff1d(np.arange(5000), looked_at)[:2], 1] = [1.0, 2.0]
+    assert np.isfinite(generator(max_iter=2).fit(X).sample(5, random_state=0)).all()
+
+
+def test_frames_are_filled_by_a_model_of_arrays():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    holes = pd.DataFrame(np.where(np.arange(180).reshape(60, 3) % 7 == 0, np.nan, X), columns=list("abc"))
+    filled = generator(max_iter=2).fit(X).impute(holes, random_state=0)
+    assert list(filled.columns) == list("abc")
+    assert not filled.isna().to_numpy().any()
+    pd.testing.assert_frame_equal(filled.where(holes.notna()), holes)
+
+
+def test_filled_categories_keep_the_dtype_of_the_table():
+    kinds = pd.CategoricalDtype(["z", "b", "a"], ordered=True)
+    model = generator(max_iter=2).fit(pd.DataFrame({"k": ["a", "b"] * 30, "x": np.arange(60.0)}))
+    holes = pd.DataFrame({"k": pd.Categorical(["a", None, "b", None], dtype=kinds), "x": [1.0, 2.0, 3.0, 4.0]})
+    filled = model.impute(holes, random_state=0)
+    assert filled["k"].dtype == kinds
+    assert filled["k"].notna().all()
+
+
+def test_columns_with_numbers_as_names_must_stand_in_order():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)))
+    model = generator(max_iter=2).fit(X)
+    with pytest.raises(ValueError, match=r"X has the columns \[0, 2, 1\], but in training they were \[0, 1, 2\]"):
+        model.score_samples(X[[0, 2, 1]])
+
+
+def test_going_on_with_other_categories_is_refused():
+    X = np.random.default_rng(0).integers(0, 3, size=(60, 2)).astype(float)
+    model = generator(max_iter=2, warm_start=True, categorical_features=np.array([1])).fit(X)
+    model.fit(X)
+    with pytest.raises(ValueError, match="categorical_features was"):
+        model.set_params(categorical_features=[0, 1]).fit(X)
+
+
+@pytest.mark.parametrize("path", ["vp", "cosine"])
+def test_on_bent_paths_given_rows_start_from_standard_noise(path, tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    model = generator(max_iter=2, path=path).fit(X)
+    assert model._factors is None
+    model.save(tmp_path / "model.safetensors")
+    drawn = flowmatch.load(tmp_path / "model.safetensors").sample(4, given={0: X[0, 0]}, random_state=0)
+    np.testing.assert_array_equal(drawn, model.sample(4, given={0: X[0, 0]}, random_state=0))
