@@ -76,15 +76,24 @@ def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.Ra
     """For each wanted vector the number of a row with that vector, drawn by weight, or of one of the nearest rows."""
     distinct, asked = np.unique(wanted, axis=0, return_inverse=True)
     values, groups = np.unique(known, axis=0, return_inverse=True)
-    n_near = min(_NEIGHBOURS, len(values))
-    distances, near = NearestNeighbors(n_neighbors=n_near).fit(values).kneighbors(distinct)
-    chosen = np.empty(len(wanted), dtype=np.intp)
-    order = np.argsort(groups.reshape(-1), kind="stable")
-    ends = np.cumsum(np.bincount(groups.reshape(-1)))
-    for number in range(len(distinct)):
-        same = near[number, :1] if distances[number, 0] == 0 else near[number]
-        rows = np.concatenate([order[ends[group - 1] if group else 0 : ends[group]] for group in same])
-        where = np.flatnonzero(asked.reshape(-1) == number)
-        part = shares[rows] / shares[rows].sum()
-        chosen[where] = rows[rng.permutation(systematic_sample(part, len(where), rng))]
-    return chosen
+    asked, groups = asked.reshape(-1), groups.reshape(-1)
+    distances, near = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(values))).fit(values).kneighbors(distinct)
+    # a group of rows with one vector: the same one, or one of the nearest by their weights
+    weights = np.where((distances[:, :1] > 0) | (np.arange(near.shape[1]) == 0), np.bincount(groups, shares)[near], 0.0)
+    ranks = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[asked]
+    place = (rng.uniform(size=(len(asked), 1)) > ranks).sum(axis=1).clip(max=near.shape[1] - 1)
+    group = near[asked, place]
+    # a row of the group, as evenly over its rows as the samples that ask for it allow
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, shares))
+    starts = np.concatenate([[0.0], ends[:-1]])
+    turn = rng.permutation(len(group))
+    by_group = turn[np.argsort(group[turn], kind="stable")]
+    counts = np.bincount(group, minlength=len(values))
+    number = np.empty(len(group))
+    number[by_group] = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
+    u = (number + rng.uniform(size=len(values))[group]) / counts[group]
+    found = np.searchsorted(np.cumsum(shares[order]), starts[group] + u * (ends - starts)[group], side="right")
+    sizes = np.bincount(groups)
+    first = (np.cumsum(sizes) - sizes)[group]
+    return order[found.clip(first, first + sizes[group] - 1)]  # rounding leaves no group
