@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -41,7 +42,7 @@ def _inner_has(method: str) -> Any:
     return check
 
 
-class _Augmented(MetaEstimatorMixin, BaseEstimator):
+class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
     """What both share: rows are added in `fit`, and everything else is the inner model's."""
 
     estimator: Any
@@ -54,10 +55,10 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         self, X: Any, y: NDArray[Any], weight: NDArray[np.float64], random_state: np.random.RandomState
     ) -> tuple[SyntheticRows, NDArray[np.float64]]:
         """New rows, and the weight of each if the real ones have `weight`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _checked_target(self, y: Any) -> NDArray[Any]:
-        raise NotImplementedError
+        """The target as an array, checked."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn to draw rows, draw some, and fit the model to all.
@@ -80,6 +81,10 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
         ValueError
             For bad parameters or data, before training starts.
         """
+        if not hasattr(self.estimator, "fit") or isinstance(self.estimator, type):
+            raise ValueError(
+                f"estimator must be a model with fit, such as RandomForestClassifier(); got {self.estimator!r}."
+            )
         check_choice("strategy", self.strategy, STRATEGIES)
         check_number("ratio", self.ratio, 0.0, 1.0 if self.strategy == "balance" else np.inf, closed_high=True)
         check_generator(self.generator)
@@ -128,7 +133,8 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Tags:
         """Tags: the model's, as to what X may be."""
         tags = super().__sklearn_tags__()
-        tags.input_tags = get_tags(self.estimator).input_tags
+        if hasattr(self.estimator, "__sklearn_tags__") and not isinstance(self.estimator, type):
+            tags.input_tags = get_tags(self.estimator).input_tags
         return tags
 
 

@@ -237,3 +237,10 @@ def test_bad_parameters_are_named_before_training_starts(augmented, parameters, 
     with pytest.raises(ValueError, match=message):
         clone(augmented).set_params(**{"generator": Marking(), **parameters}).fit(X, y)
     assert Marking.fits == []
+
+
+@pytest.mark.parametrize("estimator", [None, 3, LogisticRegression])
+def test_what_is_no_model_is_named(estimator):
+    X, y = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3 == 0
+    with pytest.raises(ValueError, match="estimator must be a model with fit, such as .*; got"):
+        AugmentedClassifier(estimator).fit(X, y)
