@@ -51,6 +51,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
     strategy: str
     random_state: Any
 
+    @abstractmethod
     def _draw(
         self, X: Any, y: NDArray[Any], weight: NDArray[np.float64], random_state: np.random.RandomState
     ) -> tuple[SyntheticRows, NDArray[np.float64]]:
