@@ -114,8 +114,7 @@ default="uniform"
         a list names further ones, such as numbers that are codes. None allows no categories.
     masked_share : float, default=0.3
         Share of a table's training rows of which the network is shown some cells, as the basis of `impute` and of
-        ``sample(given=...)``. It also keeps the network from learning rows by heart; 0 trains for whole rows alone.
-        No effect on grids.
+        ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.
     solver : str, default="auto"
         "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
         "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the jumps of a

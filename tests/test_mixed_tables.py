@@ -600,3 +600,18 @@ def test_on_bent_paths_given_rows_start_from_standard_noise(path, tmp_path):
     model.save(tmp_path / "model.safetensors")
     drawn = flowmatch.load(tmp_path / "model.safetensors").sample(4, given={0: X[0, 0]}, random_state=0)
     np.testing.assert_array_equal(drawn, model.sample(4, given={0: X[0, 0]}, random_state=0))
+
+
+def test_polars_frames_are_filled_and_drawn_as_such():
+    pl = pytest.importorskip("polars")
+    rng = np.random.default_rng(0)
+    kinds = [
+        None if hole else kind for hole, kind in zip(rng.random(60) < 0.2, rng.choice(["a", "b"], 60), strict=True)
+    ]
+    table = pl.DataFrame({"x": rng.normal(size=60), "k": kinds, "n": rng.integers(0, 9, 60), "f": rng.random(60) < 0.4})
+    model = generator(max_iter=2).fit(table)
+    filled = model.impute(table, random_state=0)
+    assert filled.schema == table.schema
+    assert filled["k"].null_count() == 0
+    assert filled.drop("k").equals(table.drop("k"))
+    assert set(model.sample(9, given={"n": 3}, oversample=2, random_state=0)["n"]) == {3}
