@@ -32,8 +32,8 @@ class CategoryCodes(ColumnTransform):
     generated code becomes the nearest point of a category that occurs in the data.
 
     Clouds hardly overlap, so the density of codes at a category's point over that of the noise there is the category's
-    probability: that is what `log_slope` makes of a density. It takes the clouds that the flow has learned for as wide
-    as those of training; where they are narrower the probability comes out too large.
+    probability: that is what `log_slope` makes of a density. It takes the clouds that the flow has learned for those
+    of training; where they are more peaked the probability comes out too large.
 
     Parameters
     ----------
