@@ -25,11 +25,6 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
                 f"{rare.sum()} of {len(rare)} classes have a single row (such as {first!r}): "
                 "samples of such a class will be close to copies of it."
             )
-    if generator._has_cells and generator.masked_share == 0:
-        _warn(
-            "X misses cells, but with masked_share=0 the network does not learn to fill them: complete samples follow "
-            "the training rows less closely. Take masked_share > 0, such as 0.3."
-        )
     if _all_equal(samples):
         _warn("all rows of X are equal: samples will be copies of that row.")
     elif len(samples) < _FEW_ROWS:

@@ -139,9 +139,8 @@ class FlowEstimator(Estimator):
                 factory, shape = self._network_factory(), self._encoder.code_shape
                 network = build_network(factory, shape, self._conditions, flow_map=jumps, has_cells=self._has_cells)
                 self.network_ = network.to(device)
-                codes = some_codes()
                 self._source_scale = components.source.fit_scale(
-                    torch.as_tensor(_without_gaps(codes), dtype=torch.float32, device=device)
+                    torch.as_tensor(_without_gaps(some_codes()), dtype=torch.float32, device=device)
                 )
                 self.n_iter_, self.history_ = 0, {}
                 network = self.network_

@@ -21,7 +21,7 @@ from flowmatch._validation import check_lengths, seed_from
 class TableMethods(CodeMethods):
     """Imputation and sampling with given cells, methods of `FlowMatchingGenerator`."""
 
-    _patterns: preprocessing.MissingPatterns | None
+    _patterns: preprocessing.MissingPatterns | None = None
 
     def impute(
         self,
@@ -117,15 +117,14 @@ class TableMethods(CodeMethods):
         self, n_samples: int, y: Any, values: NDArray[np.float64] | None, random: np.random.RandomState
     ) -> NDArray[np.bool_] | None:
         """Which codes of the samples are missing, as in training rows of like conditions; None after whole rows."""
-        patterns = getattr(self, "_patterns", None)
-        if patterns is None:
+        if self._patterns is None:
             return None
         vectors = None
         if self._conditions is not None:
             vectors = self._conditions.encode(preprocessing.plain_conditions(y), n_samples)
         columns = self._encoder.code_columns
         present = np.zeros(len(columns), dtype=bool) if values is None else ~np.isnan(values[0])[columns]
-        return patterns.draw(n_samples, vectors, present, random)
+        return self._patterns.draw(n_samples, vectors, present, random)
 
     def _check_given(self, name: Any, column: int, cells: NDArray[np.float64]) -> None:
         """Raise a ValueError for values that training has not come near."""

@@ -45,11 +45,12 @@ def _inner_has(method: str) -> Any:
 class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
     """What both share: rows are added in `fit`, and everything else is the inner model's."""
 
-    estimator: Any
-    generator: Any
-    ratio: float
-    strategy: str
-    random_state: Any
+    def __init__(self, estimator, generator=None, ratio=0.5, strategy="balance", *, random_state=None):
+        self.estimator = estimator
+        self.generator = generator
+        self.ratio = ratio
+        self.strategy = strategy
+        self.random_state = random_state
 
     @abstractmethod
     def _draw(
@@ -191,13 +192,6 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     (3, 2)
     """
 
-    def __init__(self, estimator, generator=None, ratio=0.5, strategy="balance", *, random_state=None):
-        self.estimator = estimator
-        self.generator = generator
-        self.ratio = ratio
-        self.strategy = strategy
-        self.random_state = random_state
-
     @property
     def classes_(self) -> NDArray[Any]:
         """The labels, in the order of the columns of `predict_proba`."""
@@ -297,13 +291,6 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
     >>> augmented.n_synthetic_, augmented.predict(X[:3]).shape
     (221, (3,))
     """
-
-    def __init__(self, estimator, generator=None, ratio=0.5, strategy="balance", *, random_state=None):
-        self.estimator = estimator
-        self.generator = generator
-        self.ratio = ratio
-        self.strategy = strategy
-        self.random_state = random_state
 
     def _checked_target(self, y: Any) -> NDArray[Any]:
         target = check_target(y, warn=True)

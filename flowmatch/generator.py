@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -417,6 +418,13 @@ default="uniform"
             raise ValueError("return_trajectory=True shows whole rows: leave missing='as_trained' out.")
         if not callable(select):
             check_choice("select", select, ("density",))
+        if missing == "complete" and self._patterns is not None and self._as_fitted.masked_share == 0:
+            warnings.warn(
+                "the training rows miss cells, but with masked_share=0 the network has not learned to fill them: "
+                "complete samples follow the law less closely. Fit with masked_share > 0, such as 0.3.",
+                UserWarning,
+                stacklevel=2,
+            )
         random = np.random.RandomState(seeds[0])
         if y is None and self._conditions is not None:
             y = self._conditions.draw(n_samples, random)

@@ -252,7 +252,6 @@ def test_wrong_options_of_sample_are_named(options, message, model):
         model.sample(4, **options)
 
 
-@pytest.mark.filterwarnings("ignore:X misses cells")
 def test_models_that_have_not_learned_cells_say_so():
     whole, holes = (generator(max_iter=2, masked_share=0.0).fit(X) for X in (WHOLE, HOLES))
     grids = generator(network="auto", max_iter=1).fit(np.random.default_rng(0).normal(size=(9, 1, 8)))
@@ -265,8 +264,12 @@ def test_models_that_have_not_learned_cells_say_so():
             model.impute(HOLES)
         with pytest.raises(ValueError, match=message):
             model.sample(2, given={"kind": "a"})
-    assert_like_training(holes.sample(50, random_state=0))
-    assert holes.sample(50, random_state=0, missing="as_trained")["size"].isna().sum() == pytest.approx(25, abs=2)
+    with pytest.warns(UserWarning, match="the training rows miss cells, but with masked_share=0"):
+        assert_like_training(holes.sample(50, random_state=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = holes.sample(50, random_state=0, missing="as_trained")
+    assert drawn["size"].isna().sum() == pytest.approx(25, abs=2)
 
 
 # -- imputation --------------------------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ class SampleEncoder:
         return self._map(self.columns.transform, X)
 
     def decode(self, Z: Array) -> Array:
-        """The exact inverse of `encode`, but for categories, which are those in whose cells the codes lie."""
+        """The exact inverse of `encode`, but for categories, which are those of the nearest points."""
         return self._unmap(self.columns.inverse_transform, Z)
 
     def restore(self, Z: Array) -> Array:
