@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow, networks, objectives, preprocessing, training
-from flowmatch._batches import rows_per_batch
-from flowmatch._cells import BLOCKS
-from flowmatch._checks import check_choice, check_count
-from flowmatch._estimator import Estimator
-from flowmatch._parameters import (
+from flowmatch.base import Estimator
+from flowmatch.core.batches import rows_per_batch
+from flowmatch.core.checks import check_choice, check_count
+from flowmatch.core.devices import resolve_device
+from flowmatch.core.entries import BLOCKS
+from flowmatch.core.randomness import generator_on, isolated_rng, seed_from
+from flowmatch.fitting.parameters import (
     SOLVERS,
     Components,
     NetworkFactory,
@@ -31,10 +33,9 @@ from flowmatch._parameters import (
     resolve_network,
     resolve_path,
 )
-from flowmatch._phases import check_phases
-from flowmatch._schedule import Schedule, measured_times, schedule_of
-from flowmatch._training_data import CellMasks, RowData, TrainingData
-from flowmatch._validation import generator_on, isolated_rng, resolve_device, seed_from
+from flowmatch.fitting.phases import check_phases
+from flowmatch.fitting.schedule import Schedule, measured_times, schedule_of
+from flowmatch.fitting.training_data import EntryMasks, RowData, TrainingData
 
 JUMPS = 1
 """Jumps of a flow map where the user does not say."""
@@ -43,7 +44,7 @@ JUMPS = 1
 class FlowEstimator(Estimator):
     """Base of the estimators: training, integration of the fitted field, files and pickles.
 
-    A subclass declares its parameters in its own ``__init__``, at least those that `flowmatch._parameters` and the
+    A subclass declares its parameters in its own ``__init__``, at least those that `flowmatch.fitting.parameters` and the
     methods here read, and has a method ``_fit_in_place(X, y, sample_weight, fresh)``.
     """
 
@@ -69,7 +70,7 @@ class FlowEstimator(Estimator):
     """Parameters that belong to the fitted weights; of flow maps the guidance scale, too."""
     _default_steps = 10
     """Steps of the solvers where the user does not say; flow maps make one jump."""
-    _has_cells = False
+    _is_masked = False
     """Whether the network is told which cells of a table's row are given or absent."""
     _few_steps = False
     """Whether `solver` and `n_steps` are those of a student's samples, which are too few for other things."""
@@ -137,7 +138,7 @@ class FlowEstimator(Estimator):
             if fresh:
                 jumps = components.objective.flow_map
                 factory, shape = self._network_factory(), self._encoder.code_shape
-                network = build_network(factory, shape, self._conditions, flow_map=jumps, has_cells=self._has_cells)
+                network = build_network(factory, shape, self._conditions, flow_map=jumps, is_masked=self._is_masked)
                 self.network_ = network.to(device)
                 self._source_scale = components.source.fit_scale(
                     torch.as_tensor(_without_gaps(some_codes()), dtype=torch.float32, device=device)
@@ -190,14 +191,14 @@ class FlowEstimator(Estimator):
             self._masks(self._fitted_device if device is None else device),
         )
 
-    def _masks(self, device: torch.device) -> CellMasks | None:
+    def _masks(self, device: torch.device) -> EntryMasks | None:
         """What hides cells of a table's rows in training."""
-        if not self._has_cells:
+        if not self._is_masked:
             return None
         groups = np.unique(self._encoder.code_columns, return_inverse=True)[1]
         share = float(getattr(self, "masked_share", 0.0))
         factors = None if self._factors is None else self._factors.to(device)
-        return CellMasks(share, torch.as_tensor(groups, device=device), factors)
+        return EntryMasks(share, torch.as_tensor(groups, device=device), factors)
 
     def _run_training(
         self,
@@ -259,7 +260,7 @@ class FlowEstimator(Estimator):
                 dropout if has_conditions else 0.0,
                 isinstance(self._conditions, preprocessing.LabelEncoder),
                 phase.crop,
-                has_cells=self._has_cells,
+                is_masked=self._is_masked,
                 **more,
             )
 
@@ -519,7 +520,7 @@ def _differ(one: Any, other: Any) -> bool:
 
 def kept_numbers(estimator: FlowEstimator) -> int:
     """Numbers at the end of a condition that tell of a row's cells."""
-    return BLOCKS * estimator._encoder.code_shape[0] if estimator._has_cells else 0
+    return BLOCKS * estimator._encoder.code_shape[0] if estimator._is_masked else 0
 
 
 def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:

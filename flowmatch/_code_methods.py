@@ -13,11 +13,11 @@ from torch import Tensor
 
 from flowmatch import preprocessing
 from flowmatch._base import FlowEstimator
-from flowmatch._cells import with_cells
-from flowmatch._checks import check_count
-from flowmatch._density import CodeDensity, mixture_density
-from flowmatch._parameters import resolve_path, resolve_source
-from flowmatch._validation import check_codes, check_samples
+from flowmatch.core.checks import check_count
+from flowmatch.core.entries import with_entries
+from flowmatch.fitting.parameters import resolve_path, resolve_source
+from flowmatch.model.density import CodeDensity, mixture_density
+from flowmatch.preprocessing.validation import check_codes, check_samples
 
 
 class CodeMethods(DensityMixin, FlowEstimator):
@@ -77,7 +77,7 @@ class CodeMethods(DensityMixin, FlowEstimator):
             steps,
             method,
             n_probes,
-            self._has_cells,
+            self._is_masked,
         )
         mixture = y is None and isinstance(self._conditions, preprocessing.LabelEncoder)
         known = None if mixture else self._known_condition(y, len(samples))
@@ -141,7 +141,7 @@ class CodeMethods(DensityMixin, FlowEstimator):
             Unlike `sample`, floating point columns are not put on the grid of the training values.
         """
         check_is_fitted(self)
-        codes = check_codes(Z, self._encoder.code_shape, missing=self._has_cells)
+        codes = check_codes(Z, self._encoder.code_shape, missing=self._is_masked)
         condition = self._known_condition(y, len(codes))(slice(0, len(codes)))
         carried = self._carry(codes, condition, n_steps, solver, backward=False)
         return self._encoder.container.wrap(self._encoder.decode(carried))
@@ -150,7 +150,7 @@ class CodeMethods(DensityMixin, FlowEstimator):
 
     def _checked(self, X: Any, min_samples: int = 1) -> preprocessing.SampleRows:
         """Rows like those of `fit`, checked; cells of tables may be missing if the model knows what that means."""
-        container, missing = self._encoder.container, self._has_cells
+        container, missing = self._encoder.container, self._is_masked
         return check_samples(self, X, reset=False, min_samples=min_samples, container=container, missing=missing)
 
     def _samples(self, codes: Tensor) -> NDArray[Any]:
@@ -179,9 +179,9 @@ class CodeMethods(DensityMixin, FlowEstimator):
         dtype = next(network.parameters()).dtype
         x = torch.as_tensor(codes, dtype=dtype, device=self._fitted_device)
         condition, absent = None if condition is None else condition.to(dtype), x.isnan()
-        if self._has_cells and bool(absent.any()):
+        if self._is_masked and bool(absent.any()):
             x = x.nan_to_num(0.0)
-            condition = with_cells(condition, x, torch.zeros_like(x), absent.to(dtype))
+            condition = with_entries(condition, x, torch.zeros_like(x), absent.to(dtype))
         carried = self._integrate(x, condition, n_steps=steps, solver=method, backward=backward, network=network)
         return to_numpy(carried.masked_fill(absent, torch.nan))
 

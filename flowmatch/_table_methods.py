@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import preprocessing
-from flowmatch._batches import blocks
-from flowmatch._checks import check_count
 from flowmatch._code_methods import CodeMethods, to_numpy
-from flowmatch._row_sampler import RowSampler
-from flowmatch._validation import check_lengths, seed_from
+from flowmatch.core.batches import blocks
+from flowmatch.core.checks import check_count
+from flowmatch.core.randomness import seed_from
+from flowmatch.model.row_sampler import RowSampler
+from flowmatch.preprocessing.validation import check_lengths
 
 
 class TableMethods(CodeMethods):
@@ -132,7 +133,7 @@ class TableMethods(CodeMethods):
         assert isinstance(container, preprocessing.TableContainer)
 
         def shown(number: float) -> Any:
-            return preprocessing.cell_of(container, column, number)
+            return preprocessing.entry_of(container, column, number)
 
         if np.isnan(cells).any():
             raise ValueError(f"given[{name!r}] has a missing value; leave the column out to have it generated.")
@@ -166,5 +167,5 @@ class TableMethods(CodeMethods):
             raise ValueError(
                 f"{what} cells of tables, but this model was fitted to samples of shape {self.sample_shape_}."
             )
-        if not self._has_cells or self._as_fitted.masked_share == 0:
+        if not self._is_masked or self._as_fitted.masked_share == 0:
             raise ValueError(f"{what} cells, which this model has not learned: fit with masked_share > 0, such as 0.3.")

@@ -15,8 +15,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from flowmatch._checks import check_choice, check_number
-from flowmatch._synthetic_rows import (
+from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.randomness import seed_from
+from flowmatch.preprocessing.conditions import systematic_sample
+from flowmatch.preprocessing.validation import check_lengths, check_weights
+from flowmatch.synthetic.rows import (
     MIN_ODDS,
     SyntheticRows,
     check_generator,
@@ -25,9 +28,7 @@ from flowmatch._synthetic_rows import (
     draw_numbers,
     join,
 )
-from flowmatch._targets import check_target, sparse_targets
-from flowmatch._validation import check_lengths, check_weights, seed_from
-from flowmatch.preprocessing.conditions import systematic_sample
+from flowmatch.synthetic.targets import check_target, sparse_targets
 
 STRATEGIES = ("balance", "all")
 

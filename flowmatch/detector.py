@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Self
@@ -15,22 +14,24 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import anomaly, preprocessing
-from flowmatch._checks import check_count, check_number
-from flowmatch._component import resolve_component
-from flowmatch._estimator import Estimator
-from flowmatch._held_out import (
+from flowmatch._score_attribute import ScoreAttribute
+from flowmatch.anomaly.held_out import (
     choose_n_folds,
     in_order,
     percentile,
     split_rows,
     take,
 )
-from flowmatch._member import Member, fit_member, is_auto, new_flow, short_training
-from flowmatch._parameters import ALIASES, resolve_components, resolve_source
-from flowmatch._score_attribute import ScoreAttribute
-from flowmatch._validation import check_layout, check_lengths, check_samples, check_weights, seed_from, table_of
+from flowmatch.anomaly.members import Member, fit_member, is_auto, new_flow, short_training
+from flowmatch.base import Estimator
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.component import resolve_component
+from flowmatch.core.randomness import seed_from
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting.parameters import ALIASES, resolve_components, resolve_source
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing.validation import check_layout, check_lengths, check_samples, check_weights, table_of
 
 Floats = NDArray[np.float64]
 
@@ -294,11 +295,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         found = found if earlier is None else found.before(earlier)
         smallest = found.smallest_rate
         if smallest > self.false_alarm_rate:
-            warnings.warn(
+            warn(
                 f"{len(found.scores)} held-out rows cannot promise a false_alarm_rate of "
-                f"{self.false_alarm_rate:g}, but only {smallest:.2g}: the threshold is their highest score.",
-                UserWarning,
-                stacklevel=5,
+                f"{self.false_alarm_rate:g}, but only {smallest:.2g}: the threshold is their highest score."
             )
         threshold = found.threshold(self.false_alarm_rate)
         self.calibration_, self.offset_ = found, self._just_below(-threshold)

@@ -11,13 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import distillation, flow, objectives, training
 from flowmatch._base import FlowEstimator
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._component import resolve_component
-from flowmatch._estimator import Estimator
-from flowmatch._parameters import ALIASES
-from flowmatch._student import LOSSES, MOST_NUMBERS, N_PAIRS, TEACHER_STEPS, Distiller, Settings
 from flowmatch._student_methods import StudentMethods
-from flowmatch._validation import seed_from
+from flowmatch.base import Estimator
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.component import resolve_component
+from flowmatch.core.randomness import seed_from
+from flowmatch.distillation.students import LOSSES, MOST_ELEMENTS, N_PAIRS, TEACHER_STEPS, Distiller, Settings
+from flowmatch.fitting.parameters import ALIASES
 
 METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
 
@@ -211,7 +211,7 @@ class DistilledFlowMap(StudentMethods, Estimator):
             starts_at_noise = self.method == "reflow" or (
                 self.method == "progressive" and self.step_sampler is None and settings.n_steps * settings.n_stages == 1
             )
-            n_samples = settings.n_pairs or min(N_PAIRS, MOST_NUMBERS // int(np.prod(teacher._encoder.code_shape)))
+            n_samples = settings.n_pairs or min(N_PAIRS, MOST_ELEMENTS // int(np.prod(teacher._encoder.code_shape)))
             data = teacher._own_data(max(2, n_samples), seed, with_samples=not starts_at_noise)
         else:
             data = teacher._data_of(X, y, sample_weight)

@@ -14,25 +14,26 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import metrics, preprocessing
-from flowmatch._announce import announce_forecaster
 from flowmatch._base import FlowEstimator
-from flowmatch._checks import check_count, check_number
-from flowmatch._ensembles import ensemble_of
-from flowmatch._forecast_inputs import Layout
-from flowmatch._forecast_parameters import (
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.devices import resolve_device
+from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch.fitting.announcements import announce_forecaster
+from flowmatch.fitting.parameters import NetworkFactory, resolve_components, resolve_network
+from flowmatch.fitting.schedule import Schedule, mlp_of_forecasts, options_of_forecasts, schedule_of_forecasts
+from flowmatch.fitting.training_data import TrainingData
+from flowmatch.forecasting.ensembles import ensemble_of
+from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.parameters import (
     boundaries_of,
     check_coverage,
     check_forecast_parameters,
     read_contexts,
     read_windows,
 )
-from flowmatch._forecast_tables import TableReader
-from flowmatch._forecast_training import fit_base, new_encoder, training_rows
-from flowmatch._parameters import NetworkFactory, resolve_components, resolve_network
-from flowmatch._schedule import Schedule, mlp_of_forecasts, options_of_forecasts, schedule_of_forecasts
-from flowmatch._training_data import TrainingData
-from flowmatch._validation import generator_on, resolve_device, seed_from
-from flowmatch._window_data import NoisyContexts
+from flowmatch.forecasting.tables import TableReader
+from flowmatch.forecasting.training import fit_base, new_encoder, training_rows
+from flowmatch.forecasting.window_data import NoisyContexts
 from flowmatch.networks import AutoNetwork, UNet
 
 PREDICTION_SEED = 0

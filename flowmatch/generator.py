@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,22 +12,23 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import flow, preprocessing
-from flowmatch._announce import announce
-from flowmatch._batches import blocks
-from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch._code_methods import to_numpy
-from flowmatch._parameters import Components, check_objective, resolve_components, resolve_transform
-from flowmatch._row_sampler import RowSampler, Select, best_of
 from flowmatch._table_methods import TableMethods
-from flowmatch._training_data import RowData, TrainingData
-from flowmatch._validation import (
+from flowmatch.core.batches import blocks
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.devices import resolve_device
+from flowmatch.core.randomness import seed_from
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting.announcements import announce
+from flowmatch.fitting.parameters import Components, check_objective, resolve_components, resolve_transform
+from flowmatch.fitting.training_data import RowData, TrainingData
+from flowmatch.model.row_sampler import RowSampler, Select, best_of
+from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,
     check_samples,
     check_weights,
     drop_weightless,
-    resolve_device,
-    seed_from,
     table_of,
 )
 
@@ -280,7 +280,7 @@ default="uniform"
         check_number("guidance_scale", self.guidance_scale, -np.inf)
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
         container = self._container_of(X, fresh=fresh)
-        missing = fresh or self._has_cells
+        missing = fresh or self._is_masked
         samples = check_samples(self, X, reset=fresh, min_samples=2, container=container, missing=missing)
         if container is None:
             container = samples.container(X)
@@ -299,7 +299,7 @@ default="uniform"
             self._encoder = preprocessing.SampleEncoder.fit(samples, container, transform, weight)
             self.preprocessing_ = self._encoder.transform
             has_holes = bool(samples.summary.n_missing.any())
-            self._has_cells = self._encoder.is_table and (self.masked_share > 0 or has_holes)
+            self._is_masked = self._encoder.is_table and (self.masked_share > 0 or has_holes)
             if isinstance(self._conditions, preprocessing.LabelEncoder):
                 self.classes_ = self._conditions.classes
         else:
@@ -313,11 +313,11 @@ default="uniform"
             self._announce(samples, components)
         known = None if y is None else preprocessing.plain_conditions(y)
         self._patterns = self._missing_patterns(samples, known, weight)
-        part = samples.subset(preprocessing.FITTED_NUMBERS)
+        part = samples.subset(preprocessing.FITTED_ELEMENTS)
         some_codes = functools.cache(lambda: self._encoder.encode(samples.read(part)))
         if fresh:
             # only on straight paths a row that starts where it belongs has nowhere to go
-            straight = self._has_cells and isinstance(components.path, flow.LinearPath)
+            straight = self._is_masked and isinstance(components.path, flow.LinearPath)
             self._factors = preprocessing.FactorModel.fit(some_codes()) if straight else None
         data = self._encoded(samples, known, weight, resolve_device(self.device))
         self._train(data, some_codes, components, fresh=fresh)
@@ -419,11 +419,9 @@ default="uniform"
         if not callable(select):
             check_choice("select", select, ("density",))
         if missing == "complete" and self._patterns is not None and self._as_fitted.masked_share == 0:
-            warnings.warn(
+            warn(
                 "the training rows miss cells, but with masked_share=0 the network has not learned to fill them: "
-                "complete samples follow the law less closely. Fit with masked_share > 0, such as 0.3.",
-                UserWarning,
-                stacklevel=2,
+                "complete samples follow the law less closely. Fit with masked_share > 0, such as 0.3."
             )
         random = np.random.RandomState(seeds[0])
         if y is None and self._conditions is not None:
@@ -522,7 +520,7 @@ default="uniform"
         conditions, device = self._conditions, self._fitted_device
         if isinstance(conditions, preprocessing.GridEncoder):
             raise ValueError("this model has grids as conditions and keeps none of them: pass X and y to fit.")
-        if with_samples or self._has_cells:  # what is given in them must belong together
+        if with_samples or self._is_masked:  # what is given in them must belong together
             X, y = self.sample(n_samples, random_state=seed, return_y=True)
             return self._data_of(X, y, None)
         y = None if conditions is None else conditions.draw(n_samples, np.random.RandomState(seed))

@@ -10,11 +10,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin
 from sklearn.utils import InputTags, Tags, TargetTags
 
-from flowmatch._checks import check_choice, check_number
-from flowmatch._class_counts import rows_to_add
-from flowmatch._synthetic_rows import check_generator, check_table, draw_classes, draw_numbers, join
-from flowmatch._targets import Target, holds_numbers, sparse_targets
-from flowmatch._validation import seed_from
+from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.randomness import seed_from
+from flowmatch.synthetic.class_counts import rows_to_add
+from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join
+from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
 
 TARGETS = ("auto", "classes", "numbers")
 AUTO_RATIO = 0.5

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from flowmatch import FlowMatchingGenerator, preprocessing
-from flowmatch._cells import BLOCKS, generated, start_from, with_cells, without_labels
-from flowmatch._training_data import CellMasks, RowData
+from flowmatch.core.entries import BLOCKS, generated, start_from, with_entries, without_labels
+from flowmatch.fitting.training_data import EntryMasks, RowData
 from flowmatch.flow import (
     CosinePath,
     IndependentCoupling,
@@ -55,7 +55,7 @@ def normal(*shape, seed=0):
 def masks(share, groups):
     """Masks of codes that tell nothing of each other, so that all noise is standard."""
     d = len(groups)
-    return CellMasks(share, groups, FactorModel(torch.zeros(d), torch.zeros(d, 1), torch.ones(d)))
+    return EntryMasks(share, groups, FactorModel(torch.zeros(d), torch.zeros(d, 1), torch.ones(d)))
 
 
 def some_masks(n_rows, n_codes, seed=3):
@@ -86,12 +86,12 @@ def objective(d=3, path=None, coupling=None, **more):
 def test_hidden_cells_neither_enter_nor_leave_the_network(network):
     x, t, labels = normal(40, 3), uniform(40), normal(40, 2, seed=1)
     given, absent = some_masks(40, 3)
-    condition = with_cells(labels, normal(40, 3, seed=2), given, absent)
+    condition = with_entries(labels, normal(40, 3, seed=2), given, absent)
     velocity, shown = network(x, t, condition), generated(condition, 3)
     assert (velocity[shown == 0] == 0).all()
     assert (velocity[shown == 1] != 0).all()
     torch.testing.assert_close(network(x + 5 * (1 - shown), t, condition), velocity, rtol=0, atol=0)
-    other = with_cells(labels, normal(40, 3, seed=9), given, absent)
+    other = with_entries(labels, normal(40, 3, seed=9), given, absent)
     moved = (network(x, t, other) != velocity).any(1)
     assert (moved == ((given * shown.any(1, keepdim=True)) > 0).any(1)).all()  # what is given counts, and only that
 
@@ -99,8 +99,8 @@ def test_hidden_cells_neither_enter_nor_leave_the_network(network):
 def test_a_call_without_cells_generates_whole_rows(network):
     x, t, labels = normal(5, 3), uniform(5), normal(5, 2, seed=1)
     none = torch.zeros(5, 3)
-    torch.testing.assert_close(network(x, t, labels), network(x, t, with_cells(labels, x, none, none)))
-    torch.testing.assert_close(network(x, t), network(x, t, with_cells(0 * labels, x, none, none)))
+    torch.testing.assert_close(network(x, t, labels), network(x, t, with_entries(labels, x, none, none)))
+    torch.testing.assert_close(network(x, t), network(x, t, with_entries(0 * labels, x, none, none)))
     assert not torch.equal(network(x, t), network(x, t, labels))
     with pytest.raises(
         ValueError, match=f"conditions of 2 numbers, and {CELLS} that tell of the row's cells, but got 5"
@@ -110,7 +110,7 @@ def test_a_call_without_cells_generates_whole_rows(network):
 
 def test_codes_that_are_not_given_may_be_anything():
     given, absent = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0, 0, 1.0]])
-    cells = with_cells(None, torch.tensor([[0.5, torch.nan, torch.inf]]), given, absent)
+    cells = with_entries(None, torch.tensor([[0.5, torch.nan, torch.inf]]), given, absent)
     assert cells.tolist() == [[0.5, 0, 0, 1, 0, 0, 0, 0, 1] + [0] * (CELLS - 9)]
     assert generated(cells, 3).tolist() == [[0, 1, 0]]
     assert without_labels(torch.ones(1, 5), 3).tolist() == [[0, 0, 1, 1, 1]]
@@ -121,9 +121,9 @@ def test_noise_starts_where_the_cells_say():
     given, absent = some_masks(40, 3)
     mean, log_scale, noise = (normal(40, 3, seed=seed) for seed in (1, 2, 3))
     shown = 1 - given - absent
-    moved = start_from(noise, with_cells(normal(40, 2), noise, given, absent, (mean, log_scale)))
+    moved = start_from(noise, with_entries(normal(40, 2), noise, given, absent, (mean, log_scale)))
     torch.testing.assert_close(moved, shown * (mean + log_scale.exp() * noise))
-    torch.testing.assert_close(start_from(noise, with_cells(None, noise, given, absent)), shown * noise)
+    torch.testing.assert_close(start_from(noise, with_entries(None, noise, given, absent)), shown * noise)
 
 
 # -- training -----------------------------------------------------------------------------------------------------------
@@ -138,9 +138,9 @@ def test_hidden_cells_add_nothing_to_the_loss(path, network):
         return residual.square().mean(1)
 
     given, absent = some_masks(60, 3)
-    condition = with_cells(normal(60, 2), normal(60, 3), given, absent)
+    condition = with_entries(normal(60, 2), normal(60, 3), given, absent)
     shown = generated(condition, 3)
-    problem = objective(path=path, loss=loss, has_cells=True)
+    problem = objective(path=path, loss=loss, is_masked=True)
     x0, x1 = problem.draw_pairs(shown * normal(60, 3), condition, seeded())
     assert (x0[shown == 0] == 0).all()
     assert (x0[shown == 1] != 0).all()
@@ -149,7 +149,7 @@ def test_hidden_cells_add_nothing_to_the_loss(path, network):
     assert (residuals[0][shown == 1] != 0).all()
 
 
-class FixedMasks(CellMasks):
+class FixedMasks(EntryMasks):
     def draw(self, codes, generator):
         given, absent = some_masks(*codes.shape)
         return given * ~codes.isnan(), torch.maximum(absent, codes.isnan().float())
@@ -163,7 +163,7 @@ def test_what_stands_in_absent_cells_tells_training_nothing(network):
         labels = Conditions(normal(50, 2))
         rows = RowData(stored, labels, None, FixedMasks(0.5, torch.arange(3), masks(0.5, torch.arange(3)).factors))
         network.zero_grad()
-        rows.loss_of(objective(has_cells=True))(network, torch.arange(50), seeded()).mean().backward()
+        rows.loss_of(objective(is_masked=True))(network, torch.arange(50), seeded()).mean().backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
     assert gradients[0].abs().max() > 0
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
@@ -211,13 +211,13 @@ def test_masks_follow_their_law():
 def test_transport_pairs_whole_rows_among_themselves():
     """Rows with zeros in hidden cells took the noise near zero, and left the others noise that was too wide."""
     labels = nn.functional.one_hot(torch.arange(128) % 2, 2).float()
-    problem = objective(2, coupling=OptimalTransportCoupling(), has_cells=True, conditions_are_classes=True)
+    problem = objective(2, coupling=OptimalTransportCoupling(), is_masked=True, conditions_are_classes=True)
     for vector in (None, labels):
         noise, scale = [], []
         for seed in range(30):
             x1, hidden = normal(128, 2, seed=seed), uniform(128, 1, seed=seed) < 0.4
             given = hidden.float().expand(128, 2)
-            condition = with_cells(vector, x1, given, 0 * given)
+            condition = with_entries(vector, x1, given, 0 * given)
             x0, _ = problem.draw_pairs(x1 * (1 - given), condition, seeded(seed))
             noise.append(x0[~hidden[:, 0]])
             scale.append((x0 * x1)[~hidden[:, 0]])
@@ -227,9 +227,9 @@ def test_transport_pairs_whole_rows_among_themselves():
 
 def test_dropping_conditions_and_guidance_leave_the_cells():
     given, absent = some_masks(30, 3)
-    cells = with_cells(None, normal(30, 3), given, absent)
+    cells = with_entries(None, normal(30, 3), given, absent)
     condition = torch.cat([torch.ones(30, 2), cells], dim=1)
-    shown = objective(has_cells=True, condition_dropout=0.5).hide_conditions(condition, seeded())
+    shown = objective(is_masked=True, condition_dropout=0.5).hide_conditions(condition, seeded())
     torch.testing.assert_close(shown[:, 2:], cells)
     assert 0 < (shown[:, :2] == 0).all(1).sum() < 30
     seen = []

@@ -128,7 +128,7 @@ def test_another_value_in_a_constant_column_is_found_beside_holes():
 
 
 def test_copies_with_holes_stay_on_one_side_of_the_split():
-    from flowmatch._held_out import split_rows
+    from flowmatch.anomaly.held_out import split_rows
     from flowmatch.preprocessing import SampleRows
 
     X = np.repeat(np.random.RandomState(0).normal(size=(20, 3)), 3, axis=0)

@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flowmatch import DistilledFlowMap, TrainingOptions, metrics
-from flowmatch._ensembles import ensemble_of
-from flowmatch._window_data import WindowRows
+from flowmatch.forecasting.ensembles import ensemble_of
+from flowmatch.forecasting.window_data import WindowRows
 from flowmatch.networks import MLP
 
 RNG = np.random.default_rng(0)

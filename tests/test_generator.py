@@ -429,7 +429,7 @@ def test_curved_paths_reach_the_same_law(path):
 
 
 def test_steps_go_by_the_number_of_rows_unless_they_are_given():
-    from flowmatch._schedule import Schedule, schedule_of
+    from flowmatch.fitting.schedule import Schedule, schedule_of
 
     nothing = FlowMatchingGenerator()
     assert [schedule_of(nothing, (3,), n).max_iter for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
@@ -438,7 +438,7 @@ def test_steps_go_by_the_number_of_rows_unless_they_are_given():
 
 
 def test_times_move_towards_the_noise_as_grids_grow():
-    from flowmatch._schedule import measured_times
+    from flowmatch.fitting.schedule import measured_times
 
     assert measured_times((20,)) == measured_times((3, 8, 8)) == measured_times((1, 5)) == LogitNormalTimes()
     means = [measured_times(shape).mean for shape in ((1, 100), (1, 16, 16), (2, 28, 28), (1, 32, 32, 32))]

@@ -6,7 +6,6 @@ import torch
 from exact_forecasts import tiny, tiny_fields
 
 from flowmatch import MLP, TrainingOptions
-from flowmatch._window_data import NoisyContexts
 from flowmatch.anomaly import Combined, Denoising, FlowField, Latent, OneStep, Rebuilding, Reconstruction
 from flowmatch.distillation import (
     CorrectedVelocity,
@@ -34,6 +33,7 @@ from flowmatch.flow import (
     time_grid,
 )
 from flowmatch.flow.couplings import IndependentCoupling
+from flowmatch.forecasting.window_data import NoisyContexts
 from flowmatch.networks import Bottleneck, Transformer, UNet
 from flowmatch.networks.mlp import CONDITIONINGS
 from flowmatch.objectives import (
@@ -347,7 +347,7 @@ def test_reconstruction_stays_on_the_device(shape, noise_on_meta):
 )
 def test_the_training_step_of_forecasters_stays_on_the_device(forecaster, shape, kept, monkeypatch):
     if not kept:
-        monkeypatch.setattr("flowmatch._window_data.KEPT_NUMBERS", 0)
+        monkeypatch.setattr("flowmatch.forecasting.window_data.KEPT_ELEMENTS", 0)
     X = np.random.default_rng(0).normal(size=shape)
     fitted = forecaster.fit(X)
     network = fitted.network_.to(META).requires_grad_(True)

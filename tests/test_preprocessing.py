@@ -49,7 +49,7 @@ def restored_column(column, n=20_000, **options):
 def fresh_codes(column, n_draws=20_000, seed=0, **options):
     """Codes as training draws them, rows in equal numbers."""
     transform = QuantileNormal(**options).fit(column[:, None].astype(float))
-    low, high = (torch.as_tensor(cells) for cells in transform.training_cells(column[:, None].astype(float)))
+    low, high = (torch.as_tensor(cells) for cells in transform.training_bounds(column[:, None].astype(float)))
     rows = torch.arange(n_draws) % len(column)
     return transform.draw_codes(low[rows], high[rows], torch.Generator().manual_seed(seed)).numpy()[:, 0]
 

@@ -9,8 +9,8 @@ from scipy.stats import norm
 from sklearn.base import BaseEstimator
 
 from flowmatch import MLP, FlowMatchingGenerator, FlowMatchingOverSampler
-from flowmatch._class_counts import rows_to_add
-from flowmatch._targets import sparse_targets
+from flowmatch.synthetic.class_counts import rows_to_add
+from flowmatch.synthetic.targets import sparse_targets
 
 TINY = FlowMatchingGenerator(network=MLP(width=8, depth=1), max_iter=3, batch_size=32, n_steps=2, device="cpu")
 

@@ -131,7 +131,7 @@ def test_a_part_of_large_data_holds_their_extremes():
 
 
 def test_a_part_of_large_data_decides_the_scaling(monkeypatch):
-    monkeypatch.setattr("flowmatch.preprocessing.samples.FITTED_NUMBERS", 4000)
+    monkeypatch.setattr("flowmatch.preprocessing.samples.FITTED_ELEMENTS", 4000)
     X = np.random.default_rng(1).normal(3.0, 2.0, size=(4000, 2, 5))
     encoder = SampleEncoder.fit(X, preprocessing.Container.of(X), Standardize(), None)
     codes = encoder.encode(X)
@@ -203,7 +203,7 @@ def test_an_odd_layout_passes_with_a_network_given_as_a_component():
 
 @pytest.mark.parametrize("shape", [(6, 2, 3), (6, 1, 4, 4), (6, 3, 2, 2, 2), (6, 2, 64), (6, 6, 5, 7)])
 def test_usual_layouts_pass_the_guess(shape):
-    from flowmatch._validation import check_layout
+    from flowmatch.preprocessing.validation import check_layout
 
     check_layout(shape)
 
@@ -230,7 +230,7 @@ def test_samples_stay_in_the_range_of_each_channel():
 
 
 def test_samples_do_not_depend_on_the_batch_size(monkeypatch):
-    monkeypatch.setattr("flowmatch._batches.BLOCK_NUMBERS", 40 * 11)
+    monkeypatch.setattr("flowmatch.core.batches.BLOCK_ELEMENTS", 40 * 11)
     model = quick().fit(images(np.float32) + np.random.default_rng(0).normal(size=(N, 2, 5, 4)).astype(np.float32))
     whole = model.sample(30, random_state=0)
     for batch_size in (1, 7, 1000):

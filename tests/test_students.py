@@ -171,7 +171,7 @@ def test_reflow_pairs_start_at_the_noise_that_sampling_starts_from():
 
 
 def test_paths_are_as_many_as_asked_for_and_few_of_them_are_told(teacher, monkeypatch):
-    monkeypatch.setattr("flowmatch._student.MOST_NUMBERS", 9 * 2 * 50)
+    monkeypatch.setattr("flowmatch.distillation.students.MOST_ELEMENTS", 9 * 2 * 50)
     with pytest.warns(UserWarning, match="50 of the teacher's paths"):
         student_of(teacher, max_iter=10, batch_size=64)
     with warnings.catch_warnings():

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowmatch._checks import check_number
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Latent, OneStep, Score, State
+from flowmatch.core.checks import check_number
 
 _FLOOR = 1e-3
 """Scores are compared from this share of a normal row's upwards: below, differences mean nothing."""

@@ -17,7 +17,7 @@ MOST_REFERENCE = 1024
 _RIDGE = 1e-3
 """Share of each number's own variance that is added to it in the regression."""
 
-_NUMBERS_AT_ONCE = 2**22
+_ELEMENTS_AT_ONCE = 2**22
 _DECIMALS = 9
 """Distances that agree so far are equal: which row is nearest must not be a matter of rounding."""
 
@@ -83,7 +83,7 @@ class Gaps:
         return filled
 
     def _pieces(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-        size = max(1, _NUMBERS_AT_ONCE // max(self._rows.size, self.spread.size))
+        size = max(1, _ELEMENTS_AT_ONCE // max(self._rows.size, self.spread.size))
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _near(self, codes: Floats, known: Floats, *, itself: bool = False) -> Floats:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from flowmatch._checks import check_choice, check_count, check_number
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.scores import Score, State
+from flowmatch.core.checks import check_choice, check_count, check_number
 
 SPACES = ("data", "latent")
 

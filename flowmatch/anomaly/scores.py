@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from flowmatch import flow
-from flowmatch._checks import check_count, check_number
-from flowmatch._component import Component
 from flowmatch.anomaly.field import FlowField
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.component import Component
 
 State = dict[str, Tensor]
 """What a score keeps of the training rows."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.user_warnings import warn
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -93,7 +95,7 @@ def check_spacing(frame: pd.DataFrame, gaps: str, where: str) -> list[pd.DataFra
             f"{message} Pass gaps='split' to cut the series there, gaps='fill' for rows of NaN, or gaps='warn' to go "
             "on without."
         )
-    warnings.warn(f"{message} Windows go over such gaps as if there were none.", UserWarning, stacklevel=4)
+    warn(f"{message} Windows go over such gaps as if there were none.")
     return [frame]
 
 

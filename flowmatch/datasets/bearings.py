@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_random_state
 
-from flowmatch._checks import check_choice, check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.datasets._vibration import HARMONICS, ringing, rotation
 
 Floats: TypeAlias = NDArray[np.float64]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch._checks import check_choice, check_count
+from flowmatch.core.checks import check_choice, check_count
 from flowmatch.datasets._times import check_order, check_spacing, to_index
 
 if TYPE_CHECKING:

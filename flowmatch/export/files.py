@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch._checks import check_choice
+from flowmatch.core.checks import check_choice
 from flowmatch.export.sampler import Sampler, describe_sampler, sampler_of
 
 FORMATS = ("torch_export", "onnx")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch import flow
-from flowmatch._parameters import resolve_source
 from flowmatch.export.conditions import ConditionInput, condition_input, plain
 from flowmatch.export.decoding import Decoder
+from flowmatch.fitting.parameters import resolve_source
 from flowmatch.networks import InstantVelocity
 from flowmatch.preprocessing import TableContainer
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch._checks import check_count
-from flowmatch._component import Component
+from flowmatch.core.checks import check_count
+from flowmatch.core.component import Component
 
 _SMALL_BLOCK = 96
 """Blocks below this size are assigned faster than their potentials are found."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowmatch._cells import without_labels
+from flowmatch.core.entries import without_labels
 from flowmatch.flow.solvers import Velocity
 
 ConditionalVelocity = Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowmatch._checks import check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_number
+from flowmatch.core.component import Component
 
 
 class Path(Component, ABC):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from flowmatch._checks import check_count
-from flowmatch._component import unknown_option
+from flowmatch.core.checks import check_count
+from flowmatch.core.component import unknown_option
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """A velocity field ``v(x, t)`` with `x` of shape (B, *sample_shape) and `t` a 0-d tensor."""

@@ -12,8 +12,8 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from flowmatch._checks import check_count, check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.component import Component
 
 _TABLE = 4096
 """Intervals of the tabulated quantile function of a beta law."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowmatch._checks import check_number
-from flowmatch._component import Component
-from flowmatch._numerics import normal_quantile
+from flowmatch.core.checks import check_number
+from flowmatch.core.component import Component
+from flowmatch.core.devices import normal_quantile
 
 _EDGE = 1e-6
 """Smallest distance of a rank from 0 and 1, where its normal score would be infinite."""

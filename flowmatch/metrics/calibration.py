@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.metrics._ensembles import Values, as_forecast, blocks, by_lead, mean_score, out
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples, numpy_generator
 

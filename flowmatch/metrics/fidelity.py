@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.metrics._distances import distance_blocks, neighbour_distance
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 

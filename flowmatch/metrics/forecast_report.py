@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flowmatch._checks import check_number
+from flowmatch.core.checks import check_number
 from flowmatch.metrics._ensembles import Numbers, Values, as_forecast, as_numbers
 from flowmatch.metrics._samples import FloatArray, Samples
 from flowmatch.metrics.calibration import interval_coverage, spread_skill

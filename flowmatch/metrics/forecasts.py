@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flowmatch._checks import check_number
+from flowmatch.core.checks import check_number
 from flowmatch.metrics._ensembles import (
     FAIR,
     Values,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from flowmatch._checks import check_choice, check_count
+from flowmatch.core.checks import check_choice, check_count
 from flowmatch.metrics._columns import column_differences, statistics
 from flowmatch.metrics._downstream import downstream_scores, has_classes
 from flowmatch.metrics._privacy import duplicate_share, nearest_distances

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.metrics._ensembles import Numbers, Values, as_numbers, as_point_forecast, blocks, by_lead, out
 from flowmatch.metrics._samples import FloatArray, Samples
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
 
 BLOCK_ENTRIES = 2**23

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from flowmatch._component import Component
+from flowmatch.core.component import Component
 from flowmatch.networks.mlp import MLP
 from flowmatch.networks.unet import UNet
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowmatch._checks import check_count
-from flowmatch._component import Component
+from flowmatch.core.checks import check_count
+from flowmatch.core.component import Component
 from flowmatch.networks.conditioned import ConditionedNetwork
 
 _WIDTH = 64

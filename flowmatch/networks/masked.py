@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowmatch._cells import BLOCKS, generated
+from flowmatch.core.entries import BLOCKS, generated
 
 
 class MaskedNetwork(nn.Module):
     """A network that generates some cells of a row, given others.
 
     Its condition is a vector of the labels or numbers that the row has as conditions, and may end in the row's cells
-    (`flowmatch._cells`); without them the whole row is generated. What is given or absent enters the inner network as
+    (`flowmatch.core.entries`); without them the whole row is generated. What is given or absent enters the inner network as
     zeros and stays as it is: the output there is zero.
 
     Parameters

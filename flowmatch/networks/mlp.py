@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.component import Component
 from flowmatch.networks.conditioned import ConditionedNetwork, zero_initialised
 from flowmatch.networks.embeddings import TimeFeatures
 

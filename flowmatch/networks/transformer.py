@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowmatch._checks import check_count, check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
 from flowmatch.networks.embeddings import ContextEmbedding, position_features

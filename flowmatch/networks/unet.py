@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.boundaries import BOUNDARIES, alike, convolution
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised

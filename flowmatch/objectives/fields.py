@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowmatch._checks import check_choice, check_number
-from flowmatch._component import resolve_component
+from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.component import resolve_component
 from flowmatch.objectives.losses import L2Loss, PseudoHuberLoss, ResidualLoss
 
 TimeWeight = float | Callable[[Tensor], Tensor]

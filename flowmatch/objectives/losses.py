@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from flowmatch._checks import check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_number
+from flowmatch.core.component import Component
 
 
 class ResidualLoss(Component, ABC):

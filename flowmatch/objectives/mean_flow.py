@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowmatch._cells import without_labels
-from flowmatch._checks import check_choice, check_number
-from flowmatch._component import Component, resolve_component
+from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.component import Component, resolve_component
+from flowmatch.core.entries import without_labels
 from flowmatch.flow import STEP_SAMPLERS, BetaSteps, StepSampler, expand_time
 from flowmatch.objectives.derivatives import derivative_along
 from flowmatch.objectives.velocity import VelocityObjective

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from flowmatch._cells import BLOCKS, generated, start_from, without_labels
+from flowmatch.core.entries import BLOCKS, generated, start_from, without_labels
 from flowmatch.flow import Coupling, Path, Source, TimeSampler
 from flowmatch.objectives.losses import L2Loss, ResidualLoss
 from flowmatch.objectives.weights import LossWeight, UniformWeight
@@ -34,8 +34,8 @@ class VelocityObjective:
         is alone in its condition and keeps the noise it was given.
     crop : float
         Train on random windows of this share of every grid axis.
-    has_cells : bool
-        Whether conditions end in the cells of a table's row that are given or absent (`flowmatch._cells`). Noise is
+    is_masked : bool
+        Whether conditions end in the cells of a table's row that are given or absent (`flowmatch.core.entries`). Noise is
         zero there, as the data and the network's output are, so that they add nothing to the loss; conditions are
         dropped without them.
     """
@@ -50,7 +50,7 @@ class VelocityObjective:
     condition_dropout: float = 0.0
     conditions_are_classes: bool = False
     crop: float = 1.0
-    has_cells: bool = False
+    is_masked: bool = False
 
     def __call__(
         self, network: Network, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -77,7 +77,7 @@ class VelocityObjective:
         x0 = self.source.draw(len(x1), self.source_scale, generator)
         if self.crop < 1:
             x0, x1 = random_windows((x0, x1), self.crop, generator)
-        if not self.has_cells or condition is None:
+        if not self.is_masked or condition is None:
             return self._pair(x0, x1, condition), x1
         shown = generated(condition, self.source_scale.numel())
         whole = (shown == 1).all(1)  # noise that knew the given cells would tell of them
@@ -95,7 +95,7 @@ class VelocityObjective:
     @property
     def n_kept(self) -> int:
         """Numbers at the end of a condition that are no conditions, but cells of the row."""
-        return BLOCKS * self.source_scale.numel() if self.has_cells else 0
+        return BLOCKS * self.source_scale.numel() if self.is_masked else 0
 
     def draw_times(self, n_samples: int, generator: torch.Generator | None) -> Tensor:
         """Training times of shape (n_samples,) in [path.first_time, 1]."""

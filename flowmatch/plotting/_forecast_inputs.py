@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.plotting._common import as_array
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.plotting._common import as_array, check_labels, load_pyplot
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch._component import unknown_option
+from flowmatch.core.component import unknown_option
 from flowmatch.plotting._common import load_pyplot
 
 

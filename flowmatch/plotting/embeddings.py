@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch._checks import check_count
+from flowmatch.core.checks import check_count
 from flowmatch.metrics.tables import Encoding, read_tables
 from flowmatch.plotting._common import load_pyplot
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
 from flowmatch.plotting._forecast_inputs import checked_times, chosen_steps, row_of
 from flowmatch.plotting._forecast_panels import (

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flowmatch._checks import check_number
+from flowmatch.core.checks import check_number
 from flowmatch.metrics.associations import associations
 from flowmatch.metrics.tables import read_tables
 from flowmatch.plotting._common import as_array, check_labels, load_pyplot

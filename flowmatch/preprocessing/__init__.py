@@ -6,14 +6,14 @@ from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_condit
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
-from flowmatch.preprocessing.filling import cell_of, fill_table
+from flowmatch.preprocessing.filling import entry_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns
 from flowmatch.preprocessing.mixed_conditions import MixedEncoder
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import RowSummary, SampleRows, as_numpy
 from flowmatch.preprocessing.samples import (
-    FITTED_NUMBERS,
+    FITTED_ELEMENTS,
     TRANSFORMS,
     SampleEncoder,
     StoredCodes,
@@ -28,7 +28,7 @@ from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale
 
 __all__ = [
     "CYCLES",
-    "FITTED_NUMBERS",
+    "FITTED_ELEMENTS",
     "TRANSFORMS",
     "CategoryCodes",
     "ColumnTransform",
@@ -58,7 +58,7 @@ __all__ = [
     "Windows",
     "as_numpy",
     "calendar_features",
-    "cell_of",
+    "entry_of",
     "choose_transform",
     "column_scale",
     "fill_table",

@@ -136,11 +136,11 @@ class MixedColumns(ColumnTransform):
             slopes[:, columns] = transform.log_slope(X[:, columns])
         return slopes
 
-    def training_cells(self, X: Array) -> tuple[Array, Array | None]:
+    def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         low = np.empty((len(X), len(self.columns_of_codes)))
         high = np.empty_like(low)
         for columns, codes, transform in self._parts():
-            bottom, top = transform.training_cells(X[:, columns])
+            bottom, top = transform.training_bounds(X[:, columns])
             low[:, codes], high[:, codes] = bottom, bottom if top is None else top
         return low, high
 

@@ -23,7 +23,7 @@ _STEPS = 10
 _MOST_REFINED = 40
 """Codes beyond this make expectation maximisation slow."""
 
-_NUMBERS_AT_ONCE = 2**22
+_ELEMENTS_AT_ONCE = 2**22
 _SMALLEST = 1e-3
 """No code is known better than to this variance."""
 
@@ -94,7 +94,7 @@ class FactorModel:
             return self._guess(codes, given)
         mean, log_scale = torch.zeros_like(codes), torch.zeros_like(codes)
         some = given.any(dim=1).nonzero()[:, 0]
-        for rows in some.split(max(1, _NUMBERS_AT_ONCE // self.loadings.numel())):
+        for rows in some.split(max(1, _ELEMENTS_AT_ONCE // self.loadings.numel())):
             mean[rows], log_scale[rows] = self._guess(codes[rows], given[rows])
         return mean, log_scale
 

@@ -42,7 +42,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     return table
 
 
-def cell_of(container: TableContainer, column: int, number: float) -> Any:
+def entry_of(container: TableContainer, column: int, number: float) -> Any:
     """What a number of a column stands for, as the user would write it."""
     cell = write_column(container._formats[column], np.array([number]))[0]
     return cell.item() if isinstance(cell, np.generic) and cell.dtype.kind in "biuf" else cell

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from flowmatch._numerics import normal_quantile
+from flowmatch.core.devices import normal_quantile
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
 
 _FEW_VALUES = 5
@@ -115,7 +115,7 @@ class QuantileNormal(ColumnTransform):
             X[:, j] = self._on_grid(_quantile(ranks[:, j], values, low, high), values, j)
         return X
 
-    def training_cells(self, X: Array) -> tuple[Array, Array | None]:
+    def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         low, high = np.empty_like(X), np.empty_like(X)
         for j, (values, cell_low, cell_high) in self._columns(X):
             low[:, j] = np.interp(X[:, j], values, cell_low)

@@ -33,7 +33,7 @@ TRANSFORMS: dict[str, type[ColumnTransform]] = {
 }
 
 
-FITTED_NUMBERS = 2**22
+FITTED_ELEMENTS = 2**22
 """Numbers that the scaling is fitted to at most."""
 
 ENCODED_AT_ONCE = 2**26
@@ -109,7 +109,7 @@ class SampleEncoder:
         varying = (rows.summary.high > rows.summary.low) | (rows.summary.n_missing > 0)
         if not varying.any():
             varying[0] = True
-        part = rows.subset(FITTED_NUMBERS)
+        part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
         weight = None if weight is None else weight[part]
         is_table = len(rows.sample_shape) == 1
@@ -206,7 +206,7 @@ class SampleEncoder:
         if rows.in_memory and rows.size <= ENCODED_AT_ONCE:
             low, high = torch.empty(len(rows), *self.code_shape), None
             for start, chunk in rows.chunks():  # no more than a piece in double precision
-                cells = self.training_cells(chunk)
+                cells = self.training_bounds(chunk)
                 low[start : start + len(chunk)] = cells[0]
                 if cells[1] is not None:
                     high = torch.empty_like(low) if high is None else high
@@ -214,9 +214,9 @@ class SampleEncoder:
             return TrainingCodes(self.columns, low.to(device), None if high is None else high.to(device))
         return StoredCodes(self, rows, device)
 
-    def training_cells(self, X: Array) -> tuple[Tensor, Tensor | None]:
+    def training_bounds(self, X: Array) -> tuple[Tensor, Tensor | None]:
         """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
-        low, high = self.columns.training_cells(self._columns_in(X))
+        low, high = self.columns.training_bounds(self._columns_in(X))
 
         def as_codes(bound: Array) -> Tensor:
             return torch.from_numpy(self._shape_out(bound, len(X)).astype(np.float32))
@@ -313,7 +313,7 @@ class StoredCodes:
 
     def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Codes of the given rows, (B, *code_shape), on the device."""
-        low, high = self.encoder.training_cells(self.rows.read(rows.numpy()))
+        low, high = self.encoder.training_bounds(self.rows.read(rows.numpy()))
         high = None if high is None else high.to(self.target)
         return self.encoder.columns.draw_codes(low.to(self.target), high, generator)
 

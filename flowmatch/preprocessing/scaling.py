@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch._component import Component
+from flowmatch.core.component import Component
 
 Array = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ class ColumnTransform(Component):
         """Latent to data scale for generated rows, on the values that the data can take."""
         return self.inverse_transform(Z)
 
-    def training_cells(self, X: Array) -> tuple[Array, Array | None]:
+    def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         """What training draws from: codes, or lower and upper bounds of a cell of equally good codes."""
         return self.transform(X), None
 

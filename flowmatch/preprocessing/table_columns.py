@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import decimal
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, nearest_positions
 
@@ -111,11 +111,9 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
         numbers = read_column(found, raw, where)
         found = replace(found, kind="category", levels=np.unique(numbers[~np.isnan(numbers)]))
     if found.kind == "category" and len(found.levels) > MANY_LEVELS:
-        warnings.warn(
+        warn(
             f"{where} has {len(found.levels)} categories: rare ones cannot be learned, and training becomes slow. Join "
-            "them to fewer, or leave the column out.",
-            UserWarning,
-            stacklevel=2,
+            "them to fewer, or leave the column out."
         )
     return found
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowmatch._component import Component
+from flowmatch.core.component import Component
 
 HOOKS = ("setup", "on_fit_task_begin", "on_fit_task_end", "teardown")
 

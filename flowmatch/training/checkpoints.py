@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowmatch._tensor_file import read_tensors, write_tensors
+from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.training.loop import TrainingRun
 
 FORMAT = "flowmatch-checkpoint-1"

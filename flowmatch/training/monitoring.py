@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowmatch._checks import check_count
-from flowmatch._component import Component
+from flowmatch.core.checks import check_count
+from flowmatch.core.component import Component
 from flowmatch.training.callbacks import FitContext
 
 RESERVED = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")

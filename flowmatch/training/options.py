@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.component import Component
 from flowmatch.training.callbacks import check_callbacks
 from flowmatch.training.phases import Phase, check_phases
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowmatch._checks import check_number
-from flowmatch._component import Component
+from flowmatch.core.checks import check_number
+from flowmatch.core.component import Component
 
 
 @dataclass(frozen=True)

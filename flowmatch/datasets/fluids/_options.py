@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from sklearn.utils import check_random_state
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.datasets.fluids._spectral import Floats
 
 RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None

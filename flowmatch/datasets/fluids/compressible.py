@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.datasets.fluids._compressible_flow import CompressibleFlow
 from flowmatch.datasets.fluids._options import (
     RandomState,

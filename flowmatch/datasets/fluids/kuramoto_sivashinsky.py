@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from flowmatch._checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.datasets.fluids._options import (
     RandomState,
     check_dtype,

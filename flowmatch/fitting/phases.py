@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch import preprocessing
-from flowmatch._component import Component
-from flowmatch._parameters import Components
+from flowmatch.core.component import Component
+from flowmatch.fitting.parameters import Components
 
 
 def check_phases(

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowmatch._cells import with_cells
-from flowmatch._validation import generator_on
+from flowmatch.core.entries import with_entries
+from flowmatch.core.randomness import generator_on
 from flowmatch.preprocessing import Conditions, FactorModel, StoredCodes, TrainingCodes
 
 Objective = Callable[..., Tensor]
@@ -20,10 +20,10 @@ Objective = Callable[..., Tensor]
 _BANK = 4096
 """Most (row, noise, time) triples that a validation loss averages over; rows are in random order already."""
 
-_BANK_NUMBERS = 2**21
+_BANK_ELEMENTS = 2**21
 """Most numbers in them; at least 256 triples are used."""
 
-_PIECE_NUMBERS = 2**18
+_PIECE_ELEMENTS = 2**18
 """Numbers that the network is given at once."""
 
 
@@ -97,9 +97,9 @@ class TrainingData(ABC):
         batch_loss = self.loss_of(objective)
         every_row = torch.arange(len(self), device=self.device)
         size = self.draw(every_row[:1])[0].numel()
-        n_triples = min(_BANK, max(256, _BANK_NUMBERS // size))
+        n_triples = min(_BANK, max(256, _BANK_ELEMENTS // size))
         rows = every_row.repeat(max(1, n_triples // len(every_row)))[:n_triples]
-        pieces = rows.split(max(1, _PIECE_NUMBERS // size))
+        pieces = rows.split(max(1, _PIECE_ELEMENTS // size))
 
         def validation_loss(network: nn.Module) -> Tensor:
             generator = generator_on(device, seed)
@@ -110,7 +110,7 @@ class TrainingData(ABC):
 
 
 @dataclass(frozen=True)
-class CellMasks:
+class EntryMasks:
     """Draws which cells of a table's rows are shown to the network instead of being generated.
 
     In a `share` of the rows every column is given with the row's own probability, drawn uniformly from [0, 1], so that
@@ -146,13 +146,13 @@ class RowData(TrainingData):
     """Rows of a table, or grids: codes, conditions and weights (n,); the last two may be absent.
 
     All live where ``codes.device`` says; batches are moved to the device of training. With `masks`, conditions end in
-    the row's cells that are given or absent (`flowmatch._cells`), and codes are zero there.
+    the row's cells that are given or absent (`flowmatch.core.entries`), and codes are zero there.
     """
 
     codes: TrainingCodes | StoredCodes
     condition: Conditions | None
     weight: Tensor | None
-    masks: CellMasks | None = None
+    masks: EntryMasks | None = None
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -169,7 +169,7 @@ class RowData(TrainingData):
         given, absent = self.masks.draw(codes, generator)
         hidden = (given + absent) > 0
         start = None if self.masks.factors is None else self.masks.factors.guess(codes, given)
-        return codes.masked_fill(hidden, 0.0), with_cells(condition, codes, given, absent, start)
+        return codes.masked_fill(hidden, 0.0), with_entries(condition, codes, given, absent, start)
 
     def take(self, rows: Tensor) -> RowData:
         condition = None if self.condition is None else self.condition.take(rows)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch._component import unknown_option
+from flowmatch.core.component import unknown_option
 
 STRATEGIES = ("auto", "minority", "not minority", "not majority", "all")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing import FITTED_NUMBERS, SampleRows
+from flowmatch.preprocessing import FITTED_ELEMENTS, SampleRows
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -110,7 +110,7 @@ def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None,
     order = np.lexsort([*X.T[::-1], codes])
     if weight is not None:
         counts = np.asarray(sample_weight, dtype=np.float64)
-        if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_NUMBERS:
+        if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_ELEMENTS:
             counts = counts / np.gcd.reduce(counts.astype(np.int64))
             order, weight = np.repeat(order, counts[order].astype(np.intp)), None
     return take(SampleRows(X), y, weight, order)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-BLOCK_NUMBERS = 2**22
+BLOCK_ELEMENTS = 2**22
 """Numbers of noise that are drawn at once."""
 
 
@@ -24,5 +24,5 @@ def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
 
 def blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
     """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
-    n_rows = max(1, min(16_384, BLOCK_NUMBERS // max(1, sample_size)))
+    n_rows = max(1, min(16_384, BLOCK_ELEMENTS // max(1, sample_size)))
     return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))

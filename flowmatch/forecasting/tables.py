@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch._forecast_inputs import column_positions
-from flowmatch._validation import FLOAT32_MAX, as_numbers, table_of
+from flowmatch.forecasting.layout import column_positions
 from flowmatch.preprocessing import TableContainer, TableNumbers
+from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
 
 Array = NDArray[np.float64]
 

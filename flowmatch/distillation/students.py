@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 
 from flowmatch import distillation, flow, networks, objectives, preprocessing, training
 from flowmatch._base import FlowEstimator, kept_numbers
-from flowmatch._batches import rows_per_batch
-from flowmatch._parameters import build_network, describe_parameters, resolve_path, resolve_source
-from flowmatch._parameters import resolve_component as resolve
-from flowmatch._training_data import TrainingData
-from flowmatch._validation import generator_on, isolated_rng
+from flowmatch.core.batches import rows_per_batch
+from flowmatch.core.randomness import generator_on, isolated_rng
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting.parameters import build_network, describe_parameters, resolve_path, resolve_source
+from flowmatch.fitting.parameters import resolve_component as resolve
+from flowmatch.fitting.training_data import TrainingData
 
 SHARE_OF_TEACHER = {"progressive": 0.7, "reflow": 0.7, "semigroup": 0.45, "lagrangian": 0.35}
 """Steps of a stage where the user does not say, in units of the steps that the teacher was trained for."""
@@ -34,7 +34,7 @@ FOLD_SHARE, FOLD_RATE = 0.3, 0.4
 
 TEACHER_STEPS = 8
 N_PAIRS = 10_000
-MOST_NUMBERS = 2**26
+MOST_ELEMENTS = 2**26
 """Most numbers in a teacher's rollouts where the user does not say how many to make."""
 
 _FEW_PAIRS = 1000
@@ -88,7 +88,7 @@ class Distiller:
             settings.loss,
             condition_dropout=0.0 if teacher._conditions is None else known.condition_dropout,
             conditions_are_classes=isinstance(teacher._conditions, preprocessing.LabelEncoder),
-            has_cells=teacher._has_cells,
+            is_masked=teacher._is_masked,
         )
         network = copy.deepcopy(teacher.network_)
         self.velocity = (
@@ -214,7 +214,7 @@ class Distiller:
                 self.teacher._encoder.code_shape,
                 self.teacher._conditions,
                 flow_map=True,
-                has_cells=self.teacher._has_cells,
+                is_masked=self.teacher._is_masked,
             ).to(self.device)
         networks.start_from_velocity(network, self.teacher.network_)
         return network
@@ -246,13 +246,11 @@ class Distiller:
         """How many paths of the teacher to keep so many states of."""
         # more paths than training draws rows would be made for nothing
         wanted = min(N_PAIRS, self.n_iter * self.batch_size)
-        n_pairs = max(2, min(wanted, MOST_NUMBERS // (n_states * self.problem.source_scale.numel())))
+        n_pairs = max(2, min(wanted, MOST_ELEMENTS // (n_states * self.problem.source_scale.numel())))
         if n_pairs < min(wanted, _FEW_PAIRS):
-            warnings.warn(
-                f"{n_pairs} of the teacher's paths are made, for they are large (about {MOST_NUMBERS * 4 >> 20} MiB): "
-                "too few to learn all of it from. Pass n_pairs, or take method='semigroup', which keeps none.",
-                UserWarning,
-                stacklevel=8,
+            warn(
+                f"{n_pairs} of the teacher's paths are made, for they are large (about {MOST_ELEMENTS * 4 >> 20} MiB): "
+                "too few to learn all of it from. Pass n_pairs, or take method='semigroup', which keeps none."
             )
         return n_pairs
 

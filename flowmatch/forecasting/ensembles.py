@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch._batches import BLOCK_NUMBERS
-from flowmatch._checks import check_count
-from flowmatch._parameters import resolve_source
+from flowmatch.core.batches import BLOCK_ELEMENTS
+from flowmatch.core.checks import check_count
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting.parameters import resolve_source
 from flowmatch.flow import NormalSource
 from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
 
@@ -111,12 +111,10 @@ class Ensemble:
                 following = torch.where(good.reshape(*good.shape, *[1] * (following.ndim - 2)), following, 0.0)
                 lags = self._moved_on(lags, following, known, n_samples)
         if first_lost is not None:
-            warnings.warn(
+            warn(
                 f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories became non-finite, or went "
                 f"beyond {DIVERGED:g} standard deviations of the training data, the first at step {first_lost + 1} of "
-                f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer.",
-                UserWarning,
-                stacklevel=4,
+                f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer."
             )
         return states
 
@@ -192,5 +190,5 @@ def _padded(known: Tensor, horizon: int) -> Tensor:
 
 
 def _blocks(n_rows: int, numbers: int) -> Iterator[slice]:
-    size = max(1, BLOCK_NUMBERS // max(1, numbers))
+    size = max(1, BLOCK_ELEMENTS // max(1, numbers))
     return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow
-from flowmatch._cells import with_cells
+from flowmatch.core.entries import with_entries
 from flowmatch.preprocessing import LabelEncoder
 
-_NUMBERS_AT_ONCE = 2**20
-_GRID_NUMBERS_AT_ONCE = 2**15
+_ELEMENTS_AT_ONCE = 2**20
+_GRID_ELEMENTS_AT_ONCE = 2**15
 """Networks of grids hold dozens of numbers for each of the sample; smaller batches are no slower."""
 
 
@@ -34,7 +34,7 @@ class CodeDensity:
         Of the integration.
     n_probes : int or None
         None: exact up to 64 numbers a sample, 32 probes beyond.
-    has_cells : bool
+    is_masked : bool
         Whether the network knows of absent cells; codes may then be NaN, and the density is that of the others.
     """
 
@@ -45,7 +45,7 @@ class CodeDensity:
     n_steps: int
     solver: str
     n_probes: int | None = None
-    has_cells: bool = False
+    is_masked: bool = False
 
     def __call__(
         self, codes: NDArray[np.float64], condition: Tensor | None
@@ -55,11 +55,11 @@ class CodeDensity:
         scale = self.source_scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
         shown = None
-        if self.has_cells and bool((absent := x.isnan()).any()):
+        if self.is_masked and bool((absent := x.isnan()).any()):
             shown, x = 1 - absent.to(x), x.nan_to_num(0.0)
-            condition = with_cells(None if condition is None else condition.to(x), x, torch.zeros_like(x), 1 - shown)
+            condition = with_entries(None if condition is None else condition.to(x), x, torch.zeros_like(x), 1 - shown)
         probes = flow.divergence_probes(scale, self.n_probes)
-        numbers = _NUMBERS_AT_ONCE if scale.ndim == 1 else _GRID_NUMBERS_AT_ONCE
+        numbers = _ELEMENTS_AT_ONCE if scale.ndim == 1 else _GRID_ELEMENTS_AT_ONCE
         rows = max(1, numbers // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         nothing = [None] * -(-len(x) // rows)
         conditions = nothing if condition is None else condition.to(x).split(rows)

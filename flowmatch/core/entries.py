@@ -15,7 +15,7 @@ BLOCKS = 5
 """Numbers at the end of a condition for each code."""
 
 
-def with_cells(
+def with_entries(
     vector: Tensor | None, codes: Tensor, given: Tensor, absent: Tensor, start: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """Conditions (B, k + 5 d) of vectors (B, k), codes (B, d), and masks (B, d) of zeros and ones.

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
-from flowmatch._validation import seed_from
+from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 
 MIN_ODDS = 10.0

@@ -14,9 +14,9 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from flowmatch import anomaly, preprocessing
-from flowmatch._batches import rows_per_batch
-from flowmatch._held_out import FEW_ROWS, FOLD_STEPS, MOST_HELD_OUT, STEPS_WITH_OUTLIERS, Data, take
-from flowmatch._parameters import resolve_network, resolve_path, resolve_source, resolve_transform
+from flowmatch.anomaly.held_out import FEW_ROWS, FOLD_STEPS, MOST_HELD_OUT, STEPS_WITH_OUTLIERS, Data, take
+from flowmatch.core.batches import rows_per_batch
+from flowmatch.fitting.parameters import resolve_network, resolve_path, resolve_source, resolve_transform
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import Bottleneck
 from flowmatch.preprocessing import SampleRows
@@ -166,7 +166,7 @@ class Member:
     def rows_at_once(self) -> int:
         """Rows that are scored together."""
         size = int(np.prod(self.flow._encoder.code_shape))
-        return max(1, min(8192, preprocessing.FITTED_NUMBERS // (size * self.score.copies(size))))
+        return max(1, min(8192, preprocessing.FITTED_ELEMENTS // (size * self.score.copies(size))))
 
     def scores(self, rows: SampleRows) -> Floats:
         """Anomaly scores of rows, (n,)."""
@@ -225,7 +225,7 @@ class Member:
 
     def _known(self, rows: SampleRows, y: NDArray[Any] | None) -> tuple[Tensor, Tensor | None]:
         """Codes and conditions of rows of which the class is known, at most about four million numbers."""
-        part = rows.subset(preprocessing.FITTED_NUMBERS)
+        part = rows.subset(preprocessing.FITTED_ELEMENTS)
         X = self._filled(rows.read(part))
         if self.score.given_the_row:
             return self._codes(X), self._condition(_as_condition(self.flow._encoder.container, X))

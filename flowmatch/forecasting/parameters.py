@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_X_y, validate_data
 
 from flowmatch import preprocessing
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._forecast_inputs import layout_of_pairs, layout_of_trajectories
-from flowmatch._forecast_tables import TableReader
-from flowmatch._validation import check_samples
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.forecasting.layout import layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.tables import TableReader
+from flowmatch.preprocessing.validation import check_samples
 
 TARGETS = ("auto", "residual", "state")
 BOUNDARIES = ("auto", "periodic", "wall")

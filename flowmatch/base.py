@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import training
-from flowmatch._parameters import ALIASES
+from flowmatch.fitting.parameters import ALIASES
 
 AUTO_MEANS = {
     "network": "network='mlp' for tables, 'unet' or 'transformer' for grids",

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch import preprocessing
-from flowmatch._forecast_inputs import Layout
-from flowmatch._training_data import TrainingData
-from flowmatch._window_data import FieldWindows, WindowRows
+from flowmatch.fitting.training_data import TrainingData
+from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.window_data import FieldWindows, WindowRows
 from flowmatch.preprocessing import (
     Container,
     QuantileNormal,
@@ -36,7 +36,7 @@ _ALPHAS = np.logspace(-2, 5, 15)
 
 def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     """An encoder with the scales of the training states and a base of nothing."""
-    mean, scale = preprocessing.column_scale(windows.frames, preprocessing.FITTED_NUMBERS)
+    mean, scale = preprocessing.column_scale(windows.frames, preprocessing.FITTED_ELEMENTS)
     targets = np.array(layout.targets, dtype=np.intp)
     assert windows.targets is not None
     if not layout.grid:  # values as they are, so that zeros and steps come back to the last bit
@@ -45,7 +45,7 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     elif len(targets):
         target_mean, target_scale = mean[targets], scale[targets]
     else:
-        target_mean, target_scale = preprocessing.column_scale(windows.targets, preprocessing.FITTED_NUMBERS)
+        target_mean, target_scale = preprocessing.column_scale(windows.targets, preprocessing.FITTED_ELEMENTS)
     encoder = WindowEncoder(
         Container("numpy", (windows.targets.dtype,)),
         mean,
@@ -92,7 +92,7 @@ def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> SampleE
     if target != "state" and len(encoder.targets):
         encoder.weights = preprocessing.persistence(encoder)
     numbers = int(np.prod(encoder.target_shape))
-    n_rows = min(len(windows), max(2, preprocessing.FITTED_NUMBERS // numbers))
+    n_rows = min(len(windows), max(2, preprocessing.FITTED_ELEMENTS // numbers))
     some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
     return SampleEncoder.fit(residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
-from flowmatch._component import Component
-from flowmatch._forecast_inputs import Layout
-from flowmatch._forecast_tables import TableReader
+from flowmatch.core.component import Component
+from flowmatch.core.user_warnings import warn
+from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.tables import TableReader
 
 COMPONENTS: dict[str, type[Any]] = {
     name: value
@@ -110,7 +110,7 @@ class Packer:
         if name != "network" and name not in _TRAINING_ONLY:
             raise ValueError(f"parameter {name}={value!r} cannot be written to a file; save with pickle or joblib.")
         hint = "pass it to load(path, network=...)" if name == "network" else "set it again before another fit"
-        warnings.warn(f"parameter {name}={value!r} cannot be written to a file: {hint}.", UserWarning, stacklevel=5)
+        warn(f"parameter {name}={value!r} cannot be written to a file: {hint}.")
         return _LEFT_OUT
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from torch import nn
 
 from flowmatch import anomaly, flow, networks, objectives, preprocessing, training
-from flowmatch._cells import BLOCKS
-from flowmatch._checks import check_choice, check_count, check_number
-from flowmatch._component import Component, resolve_component, unknown_option
-from flowmatch._validation import resolve_device
+from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.component import Component, resolve_component, unknown_option
+from flowmatch.core.devices import resolve_device
+from flowmatch.core.entries import BLOCKS
 from flowmatch.networks import MLP, AutoNetwork, Transformer, UNet
 
 SOLVERS = ("auto", "flow_map", *flow.FIXED_STEP, *flow.ADAPTIVE)
@@ -160,7 +160,7 @@ def build_network(
     conditions: preprocessing.ConditionEncoder | None,
     *,
     flow_map: bool = False,
-    has_cells: bool = False,
+    is_masked: bool = False,
 ) -> nn.Module:
     """Call a factory and check what it gives.
 
@@ -168,8 +168,8 @@ def build_network(
     table how many numbers tell of its cells; for others they are vectors like any.
     """
     vector_size = 0 if conditions is None else conditions.size
-    context = BLOCKS * code_shape[0] if has_cells else 0 if conditions is None else conditions.context_channels
-    size = vector_size + context if has_cells else vector_size
+    context = BLOCKS * code_shape[0] if is_masked else 0 if conditions is None else conditions.context_channels
+    size = vector_size + context if is_masked else vector_size
     if context and _takes_context(factory):
         network = factory(code_shape, size, flow_map, context_channels=context)
     else:
@@ -185,7 +185,7 @@ def build_network(
             "with forward(x, t, condition, step), where step (B,) is the length of the jumps, from a factory that is "
             "called with flow_map=True."
         )
-    return networks.MaskedNetwork(network, code_shape[0], vector_size) if has_cells else network
+    return networks.MaskedNetwork(network, code_shape[0], vector_size) if is_masked else network
 
 
 def _takes_step(network: nn.Module) -> bool:

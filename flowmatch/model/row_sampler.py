@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from flowmatch._base import FlowEstimator
-from flowmatch._cells import start_from, with_cells
-from flowmatch._checks import check_count, check_number
-from flowmatch._parameters import resolve_source
-from flowmatch._validation import generator_on
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.entries import start_from, with_entries
+from flowmatch.core.randomness import generator_on
+from flowmatch.fitting.parameters import resolve_source
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RowSampler:
         given = (~open_cells).to(self._dtype)
         factors = self.estimator._factors
         start = None if factors is None else factors.to(codes.device).guess(codes, given)
-        condition = with_cells(vector, codes, given, hidden.to(self._dtype), start)
+        condition = with_entries(vector, codes, given, hidden.to(self._dtype), start)
         noise = start_from(self._noise(len(codes)), condition)
         drawn = self.estimator._integrate(noise, condition, **self.settings)
         return torch.where(open_cells & ~hidden, drawn, codes)
@@ -84,7 +84,7 @@ class RowSampler:
     def given(self, X: Any) -> Tensor:
         """Codes of cells X (B, n_columns), drawn where several stand for a value; NaN where there is nothing."""
         encoder, device = self.estimator._encoder, self.estimator._fitted_device
-        low, high = encoder.training_cells(X)
+        low, high = encoder.training_bounds(X)
         return encoder.columns.draw_codes(low.to(device), None if high is None else high.to(device), self.generator)
 
     @property

@@ -6,7 +6,7 @@ import math
 import numbers
 from typing import Any
 
-from flowmatch._component import unknown_option
+from flowmatch.core.component import unknown_option
 
 
 def check_count(name: str, value: Any, low: int = 1, high: int | None = None, why: str = "") -> int:

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowmatch._training_data import TrainingData
+from flowmatch.fitting.training_data import TrainingData
 from flowmatch.preprocessing import SampleEncoder, TrainingCodes, WindowEncoder, Windows
 
-KEPT_NUMBERS = 2**26
+KEPT_ELEMENTS = 2**26
 """Most numbers of states that are kept on the device; more are read and scaled when they are drawn."""
 
 
@@ -123,7 +123,7 @@ class FieldWindows(GroupedData):
         assert targets is not None
         assert windows.target_index is not None
         numbers = frames.size + (0 if targets is frames else targets.size)
-        keep = frames.in_memory and targets.in_memory and numbers <= KEPT_NUMBERS
+        keep = frames.in_memory and targets.in_memory and numbers <= KEPT_ELEMENTS
         place = device if keep else torch.device("cpu")
         kept = kept_targets = None
         if keep:

@@ -21,10 +21,17 @@ from torch import Tensor, nn
 
 from flowmatch import anomaly, networks, preprocessing
 from flowmatch._base import FlowEstimator, kept_numbers
-from flowmatch._checks import check_number
-from flowmatch._estimator import Estimator
-from flowmatch._member import Member, NormalFlow, new_flow
-from flowmatch._packing import (
+from flowmatch.anomaly.members import Member, NormalFlow, new_flow
+from flowmatch.base import Estimator
+from flowmatch.core.checks import check_number
+from flowmatch.core.tensor_file import read_tensors, write_tensors
+from flowmatch.detector import FlowAnomalyDetector
+from flowmatch.distillation import CorrectedVelocity, TeacherVelocity
+from flowmatch.distilled import DistilledFlowMap
+from flowmatch.fitting.parameters import build_network, resolve_components
+from flowmatch.forecaster import ConditionalForecaster
+from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.persistence.packing import (
     Packer,
     Unpacker,
     pack_conditions,
@@ -41,13 +48,6 @@ from flowmatch._packing import (
     rebuild_reader,
     require,
 )
-from flowmatch._parameters import build_network, resolve_components
-from flowmatch._tensor_file import read_tensors, write_tensors
-from flowmatch.detector import FlowAnomalyDetector
-from flowmatch.distillation import CorrectedVelocity, TeacherVelocity
-from flowmatch.distilled import DistilledFlowMap
-from flowmatch.forecaster import ConditionalForecaster
-from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing.calendar import HARMONICS
 
 FORMAT_VERSION = 3
@@ -149,7 +149,7 @@ def _pack_flow(pack: Packer, estimator: FlowEstimator) -> dict[str, Any]:
             "guidance_scale": velocity.guidance_scale,
             "flow_map": isinstance(velocity.network, networks.InstantVelocity),
         },
-        "has_cells": bool(estimator._has_cells),
+        "has_cells": bool(estimator._is_masked),
         "patterns": pack_patterns(pack, getattr(estimator, "_patterns", None)),
         "factors": None if estimator._factors is None else pack_factors(pack, estimator._factors),
         "encoder": pack_encoder(pack, "", encoder),
@@ -359,7 +359,7 @@ def _rebuild_flow(estimator: FlowEstimator, saved: Mapping[str, Any], tensors: M
     if isinstance(estimator, ConditionalForecaster):
         _set_layout(estimator, saved, unpack)
     require(type(saved["has_cells"]) is bool and (estimator._encoder.is_table or not saved["has_cells"]), "has_cells")
-    estimator._has_cells = saved["has_cells"]
+    estimator._is_masked = saved["has_cells"]
     if saved["factors"] is not None:
         estimator._factors = rebuild_factors(saved["factors"], unpack, estimator._encoder.code_shape[0])
     if isinstance(estimator, FlowMatchingGenerator):
@@ -403,7 +403,7 @@ def _new_network(estimator: FlowEstimator, corrects: Mapping[str, Any] | None) -
 
     def build(flow_map: bool) -> nn.Module:
         factory, shape = estimator._network_factory(), estimator._encoder.code_shape
-        return build_network(factory, shape, estimator._conditions, flow_map=flow_map, has_cells=estimator._has_cells)
+        return build_network(factory, shape, estimator._conditions, flow_map=flow_map, is_masked=estimator._is_masked)
 
     network = build(estimator._predicts_jumps)
     if corrects is None:

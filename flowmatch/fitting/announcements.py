@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from flowmatch import preprocessing
-from flowmatch._parameters import Components
-from flowmatch._schedule import measured_times, schedule_of
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting.parameters import Components
+from flowmatch.fitting.schedule import measured_times, schedule_of
 from flowmatch.networks import AutoNetwork
 
 _FEW_ROWS = 50
@@ -21,14 +21,14 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
         rare = generator._conditions.counts < 2
         if rare.any():
             first = generator.classes_[rare].tolist()[0]
-            _warn(
+            warn(
                 f"{rare.sum()} of {len(rare)} classes have a single row (such as {first!r}): "
                 "samples of such a class will be close to copies of it."
             )
     if _all_equal(samples):
-        _warn("all rows of X are equal: samples will be copies of that row.")
+        warn("all rows of X are equal: samples will be copies of that row.")
     elif len(samples) < _FEW_ROWS:
-        _warn(f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.")
+        warn(f"X has {len(samples)} rows: too few to tell a distribution from its samples; expect crude results.")
     if generator.verbose:
         shape, network = generator._encoder.code_shape, components.network
         print(
@@ -41,7 +41,7 @@ def announce(generator: Any, samples: preprocessing.SampleRows, components: Comp
 def announce_forecaster(forecaster: Any, windows: preprocessing.Windows, components: Components) -> None:
     """Warn of windows that are too few, and with `verbose` print what was picked."""
     if len(windows) < _FEW_ROWS:
-        _warn(f"X has {len(windows)} rows: too few to tell a distribution from its samples; expect crude results.")
+        warn(f"X has {len(windows)} rows: too few to tell a distribution from its samples; expect crude results.")
     if forecaster.verbose:
         shape, encoder = forecaster._encoder.code_shape, forecaster._conditions
         boundary = f", boundary: {', '.join(forecaster.boundary_)}" if forecaster.boundary_ else ""
@@ -51,10 +51,6 @@ def announce_forecaster(forecaster: Any, windows: preprocessing.Windows, compone
             f"network: {forecaster._network_factory()!r}\n"
             f"{forecaster._schedule(len(windows))}, {components.time_sampler or measured_times(shape)}"
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=7)
 
 
 def _all_equal(samples: preprocessing.SampleRows) -> bool:

@@ -1,0 +1,34 @@
+"""Warnings that point at the user's line."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import warnings
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+_SKIPPED = (
+    str(Path(__file__).parents[1]),
+    str(Path(torch.__file__).parent),  # decorators such as torch.no_grad stand between two of our frames
+    contextlib.__file__,
+    functools.__file__,
+)
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn as if the innermost frame outside of the package had done so.
+
+    Parameters
+    ----------
+    message : str
+    category : type of Warning, default=UserWarning
+    """
+    frame: FrameType | None = sys._getframe()
+    level = 1
+    while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)

@@ -1,0 +1,1 @@
+"""Forecasts: windows of series, fields and tables as conditions of a flow, and ensembles drawn from it."""
