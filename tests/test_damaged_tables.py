@@ -33,9 +33,9 @@ def content(tmp_path_factory):
 
 
 DAMAGES = {
-    "no_has_cells": (without("is_masked"), "'is_masked' is missing"),
-    "has_cells_type": (setting("yes", "is_masked"), "is_masked"),
-    "has_no_cells": (setting(False, "is_masked"), "do not fit together"),
+    "no_has_cells": (without("has_cells"), "'has_cells' is missing"),
+    "has_cells_type": (setting("yes", "has_cells"), "has_cells"),
+    "has_no_cells": (setting(False, "has_cells"), "do not fit together"),
     "no_patterns": (without("patterns"), "'patterns' is missing"),
     "patterns_field": (without("patterns", "rows"), "do not fit together"),
     "patterns_width": (tensor("patterns.patterns", torch.zeros(2, 9, dtype=torch.bool)), "patterns of missing cells"),
