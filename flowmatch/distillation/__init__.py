@@ -1,7 +1,6 @@
 """Distillation: what a student that takes few steps is asked to match."""
 
 from flowmatch.distillation.flow_maps import (
-    CorrectedVelocity,
     FlowMapObjective,
     FoldObjective,
     LagrangianObjective,
@@ -9,7 +8,8 @@ from flowmatch.distillation.flow_maps import (
 )
 from flowmatch.distillation.reflow import PairLoss
 from flowmatch.distillation.rollouts import JITTER, WHOLE, RolloutLoss, Rollouts, rollout_times
-from flowmatch.distillation.teachers import TeacherVelocity, jump_rollout, midpoint_rollout
+from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
+from flowmatch.networks import CorrectedVelocity, TeacherVelocity
 
 __all__ = [
     "JITTER",

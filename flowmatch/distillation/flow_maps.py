@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowmatch.distillation.rollouts import SHORT
-from flowmatch.distillation.teachers import TeacherVelocity
 from flowmatch.flow import StepSampler, expand_time
 from flowmatch.objectives import L2Loss, ResidualLoss, VelocityObjective, derivative_in_step
 
@@ -118,29 +117,6 @@ class LagrangianObjective(FlowMapObjective):
             where = value if self.target_network is None else self.target_network(x, t, condition, step)
             velocity = self.velocity(x + length * where, t + step, condition)
         return value + length * slope - velocity
-
-
-class CorrectedVelocity(nn.Module):
-    """A flow map ``U = v + d (phi - v)``: the teacher's velocity v, and a corrector phi that is trained.
-
-    ``F_d = x + d v + d^2 (phi - v)`` is an Euler step and its correction, so ``F_0`` is the identity and ``dF_d/dd`` at
-    0 is v, whatever phi is; with ``phi = v`` it is the Euler step.
-
-    Parameters
-    ----------
-    velocity : TeacherVelocity
-        Kept frozen.
-    corrector : nn.Module ``(x, t, condition, step) -> (B, *sample_shape)``
-    """
-
-    def __init__(self, velocity: TeacherVelocity, corrector: nn.Module) -> None:
-        super().__init__()
-        self.velocity, self.corrector = velocity, corrector
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None, step: Tensor) -> Tensor:
-        velocity = self.velocity(x, t, condition)
-        # not lerp, which wants one dtype: under autocast the networks' may be another than that of `step`
-        return velocity + expand_time(step, x) * (self.corrector(x, t, condition, step) - velocity)
 
 
 @dataclass(frozen=True)

@@ -6,33 +6,9 @@ import itertools
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from flowmatch.flow import expand_time, guided_velocity
-
-
-class TeacherVelocity(nn.Module):
-    """A frozen velocity with guidance; its weights and its mode stay as they are, whatever holds it.
-
-    Parameters
-    ----------
-    network : nn.Module ``(x, t, condition) -> (B, *sample_shape)``
-    guidance_scale : float, default=1.0
-    n_kept : int, default=0
-        See `flowmatch.flow.guided_velocity`.
-    """
-
-    def __init__(self, network: nn.Module, guidance_scale: float = 1.0, n_kept: int = 0) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        self.guidance_scale, self.n_kept = guidance_scale, n_kept
-
-    def train(self, mode: bool = True) -> TeacherVelocity:
-        return self
-
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        # derivatives by x are wanted: they make the density of a student that corrects this velocity
-        return guided_velocity(self.network, x, t, condition, self.guidance_scale, self.n_kept)
+from flowmatch.flow import expand_time
 
 
 def midpoint_rollout(velocity: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
+from flowmatch.networks.corrected import CorrectedVelocity, TeacherVelocity
 from flowmatch.networks.flow_maps import InstantVelocity, start_from_velocity
 from flowmatch.networks.masked import MaskedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
@@ -17,10 +18,12 @@ __all__ = [
     "ConcatenatedMLP",
     "ConditionedNetwork",
     "ConvolutionalUNet",
+    "CorrectedVelocity",
     "DiffusionTransformer",
     "InstantVelocity",
     "MaskedNetwork",
     "ModulatedMLP",
+    "TeacherVelocity",
     "Transformer",
     "UNet",
     "start_from_velocity",
