@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from flowmatch import preprocessing
 from flowmatch.core.component import Component
-from flowmatch.fitting.parameters import Components
+from flowmatch.fitting.settings import FitSettings
 
 
 def check_phases(
-    components: Components,
+    settings: FitSettings,
     network: nn.Module,
     source_scale: Tensor,
     conditions: preprocessing.ConditionEncoder | None,
 ) -> None:
     """Raise a ValueError unless every phase suits samples of the shape at hand."""
     shape = tuple(source_scale.shape)
-    components.loss.check_shape(shape)
-    for phase in components.phases:
+    settings.loss.check_shape(shape)
+    for phase in settings.phases:
         phase.loss.check_shape(shape)
         if phase.crop == 1:
             continue
@@ -31,7 +31,7 @@ def check_phases(
             raise ValueError(f"a phase with crop={phase.crop:g} needs signals, images or fields, but X is a table.")
         if conditions is not None and conditions.context_channels:
             raise ValueError(f"a phase with crop={phase.crop:g} cannot cut the grids that are given as conditions.")
-        if _is_periodic(phase.loss) or _is_periodic(components.network):
+        if _is_periodic(phase.loss) or _is_periodic(settings.network):
             raise ValueError(
                 f"a phase with crop={phase.crop:g} cuts windows, which are not periodic: choose another boundary "
                 "for the network and for the loss of that phase."

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from flowmatch.fitting.settings import FitSettings
 from flowmatch.flow import LogitNormalTimes
-from flowmatch.networks import MLP
-from flowmatch.objectives import is_flow_map
-from flowmatch.training import TrainingOptions
-
-FEW_WINDOWS = 200
-"""With fewer windows that share no states, forecasts of series and tables are learned by a smaller network."""
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -26,8 +19,8 @@ class Schedule:
     learning_rate: float
 
 
-def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> Schedule:
-    """The estimator's own `max_iter`, `batch_size` and `learning_rate`, and measured ones where they are None.
+def schedule_of(settings: FitSettings, sample_shape: tuple[int, ...], n_rows: int) -> Schedule:
+    """The `max_iter`, `batch_size` and `learning_rate` of the settings, and measured ones where they are None.
 
     Tables (up to a thousand rows were measured): about 600 passes of batches of 256, at least 300 and at most 1000
     steps; more passes lower the distance to held-out rows little and copy more. Grids (pictures of digits of 8 x 8 and
@@ -38,46 +31,17 @@ def schedule_of(estimator: Any, sample_shape: tuple[int, ...], n_rows: int) -> S
         measured = Schedule(int(np.clip(600 * n_rows // 256, 300, 1000)), 256, 5e-3)
     else:
         measured = Schedule(int(np.clip(130 * n_rows // 32, 1000, 8000)), 32, 4e-3)
-    if is_flow_map(getattr(estimator, "objective", "velocity")):
+    if settings.objective.flow_map:
         measured = Schedule(2 * measured.max_iter, measured.batch_size, 0.4 * measured.learning_rate)
-    return _as_asked(estimator, measured)
+    return as_asked(settings, measured)
 
 
-def schedule_of_forecasts(estimator: Any, sample_shape: tuple[int, ...], n_rows: int, n_independent: int) -> Schedule:
-    """The same for forecasters; `n_independent` are the windows that share no states.
-
-    Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice
-    as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Fields: about 30 passes
-    of batches of 32, at least 1000 and at most 6000 steps.
-    """
-    if len(sample_shape) == 1:
-        many = int(np.clip(n_rows // 4, 1000, 4000))
-        return _as_asked(estimator, Schedule(500 if n_independent < FEW_WINDOWS else many, 256, 1e-3))
-    return _as_asked(estimator, Schedule(int(np.clip(30 * n_rows // 32, 1000, 6000)), 32, 4e-3))
-
-
-def mlp_of_forecasts(n_independent: int) -> MLP:
-    """What ``network="auto"`` means for forecasts of tables and series."""
-    few = n_independent < FEW_WINDOWS
-    return MLP(width=64, depth=2, dropout=0.2) if few else MLP(width=128, depth=3, dropout=0.1)
-
-
-def options_of_forecasts(n_independent: int) -> TrainingOptions:
-    """What ``training=None`` means for forecasts of tables and series.
-
-    Of few windows none can be spared to stop early by; where there are more, how long to train depends on how much
-    there is to learn, which only rows held out can tell.
-    """
-    if n_independent < FEW_WINDOWS:
-        return TrainingOptions(weight_decay=0.1)
-    return TrainingOptions(weight_decay=0.1, early_stopping=True, validation_fraction=0.15)
-
-
-def _as_asked(estimator: Any, measured: Schedule) -> Schedule:
+def as_asked(settings: FitSettings, measured: Schedule) -> Schedule:
+    """The measured schedule, with what the settings ask for in its place."""
     return Schedule(
-        measured.max_iter if estimator.max_iter is None else int(estimator.max_iter),
-        measured.batch_size if estimator.batch_size is None else int(estimator.batch_size),
-        measured.learning_rate if estimator.learning_rate is None else float(estimator.learning_rate),
+        measured.max_iter if settings.max_iter is None else int(settings.max_iter),
+        measured.batch_size if settings.batch_size is None else int(settings.batch_size),
+        measured.learning_rate if settings.learning_rate is None else float(settings.learning_rate),
     )
 
 

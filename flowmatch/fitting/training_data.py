@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from flowmatch.core.entries import with_entries
 from flowmatch.core.randomness import generator_on
-from flowmatch.preprocessing import Conditions, FactorModel, StoredCodes, TrainingCodes
+from flowmatch.model import MissingValueModel
+from flowmatch.preprocessing import Conditions, FactorModel, SampleEncoder, StoredCodes, TrainingCodes
 
 Objective = Callable[..., Tensor]
 """``objective(network, x1, condition, generator) -> (B,)``."""
@@ -129,6 +131,13 @@ class EntryMasks:
     share: float
     groups: Tensor
     factors: FactorModel | None = None
+
+    @classmethod
+    def of(cls, encoder: SampleEncoder, missing: MissingValueModel, device: torch.device) -> EntryMasks:
+        """The masks for rows of a table on a device."""
+        groups = np.unique(encoder.code_columns, return_inverse=True)[1]
+        factors = None if missing.guess is None else missing.guess.to(device)
+        return cls(missing.masked_share, torch.as_tensor(groups, device=device), factors)
 
     def draw(self, codes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Masks of zeros and ones for given and absent codes, (B, d) each; missing codes are NaN."""

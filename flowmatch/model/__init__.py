@@ -1,1 +1,60 @@
-"""The fitted flow, and what can be asked of it: samples, densities, codes, missing entries."""
+"""The fitted flow, and what can be asked of it: samples, densities, latent codes, missing entries."""
+
+from flowmatch.model.blueprint import Blueprint, Correction, NetworkFactory
+from flowmatch.model.codes import decode_codes, encode_rows, to_numpy
+from flowmatch.model.conditions import (
+    condition_pieces,
+    conditions_in_their_container,
+    known_conditions,
+    require_conditions,
+)
+from flowmatch.model.density import CodeDensity, score_rows
+from flowmatch.model.flow_model import FittedSource, FlowMap, FlowModel, MissingValueModel, SamplingDefaults, Velocity
+from flowmatch.model.given import given_entries, missing_codes, require_masked_training
+from flowmatch.model.integration import SOLVERS, Integration, carry, check_guidance, check_solver, choose_steps
+from flowmatch.model.rows import (
+    Known,
+    RowSampler,
+    Select,
+    draw_best_rows,
+    draw_rows,
+    draw_trajectories,
+    fill_rows,
+)
+
+__all__ = [
+    "SOLVERS",
+    "Blueprint",
+    "CodeDensity",
+    "Correction",
+    "FittedSource",
+    "FlowMap",
+    "FlowModel",
+    "Integration",
+    "Known",
+    "MissingValueModel",
+    "NetworkFactory",
+    "RowSampler",
+    "SamplingDefaults",
+    "Select",
+    "Velocity",
+    "carry",
+    "check_guidance",
+    "check_solver",
+    "choose_steps",
+    "condition_pieces",
+    "conditions_in_their_container",
+    "decode_codes",
+    "draw_best_rows",
+    "draw_rows",
+    "draw_trajectories",
+    "encode_rows",
+    "fill_rows",
+    "given_entries",
+    "known_conditions",
+    "missing_codes",
+    "require_conditions",
+    "require_masked_training",
+    "score_rows",
+    "to_numpy",
+]

@@ -1,8 +1,10 @@
-"""Log-densities of codes under a fitted flow, in batches."""
+"""Log-densities of codes and rows under a fitted flow, in batches."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,56 +13,54 @@ from torch import Tensor, nn
 
 from flowmatch import flow
 from flowmatch.core.entries import with_entries
-from flowmatch.preprocessing import LabelEncoder
+from flowmatch.model.conditions import known_conditions
+from flowmatch.model.flow_model import FlowModel
+from flowmatch.preprocessing import LabelEncoder, SampleRows
+
+Array = NDArray[np.float64]
 
 _ELEMENTS_AT_ONCE = 2**20
 _GRID_ELEMENTS_AT_ONCE = 2**15
-"""Networks of grids hold dozens of numbers for each of the sample; smaller batches are no slower."""
+"""Networks of grids hold dozens of elements for each of the sample; smaller batches are no slower."""
 
 
 @dataclass(frozen=True)
 class CodeDensity:
-    """The density that a velocity network gives to codes (n, *code_shape).
+    """The density that a fitted flow gives to codes (n, *code_shape), computed in double precision.
 
     Parameters
     ----------
-    network : nn.Module
-        ``network(x, t, condition)``; its dtype is the dtype of the computation.
-    source : Source
-    source_scale : Tensor of shape code_shape
-    first_time : float
-        Where the path starts.
-    n_steps, solver
+    model : FlowModel
+    solver, n_steps
         Of the integration.
     n_probes : int or None
-        None: exact up to 64 numbers a sample, 32 probes beyond.
-    is_masked : bool
-        Whether the network knows of absent cells; codes may then be NaN, and the density is that of the others.
+        None: exact up to 64 elements a sample, 32 probes beyond.
     """
 
-    network: nn.Module
-    source: flow.Source
-    source_scale: Tensor
-    first_time: float
-    n_steps: int
+    model: FlowModel
     solver: str
+    n_steps: int
     n_probes: int | None = None
-    is_masked: bool = False
+    network: nn.Module = field(init=False)
 
-    def __call__(
-        self, codes: NDArray[np.float64], condition: Tensor | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-density of each row and its standard error, (n,) each; the error is 0 where the trace is exact."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "network", self.model.as_velocity(self.model.precise_network()))
+
+    def __call__(self, codes: Array, condition: Tensor | None) -> tuple[Array, Array]:
+        """Log-density of each row and its standard error, (n,) each; the error is 0 where the trace is exact.
+
+        Codes of a model of missing values may be NaN; the density is that of the others.
+        """
         parameter = next(self.network.parameters())
-        scale = self.source_scale.to(parameter)
+        scale = self.model.source.scale.to(parameter)
         x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
         shown = None
-        if self.is_masked and bool((absent := x.isnan()).any()):
+        if self.model.missing is not None and bool((absent := x.isnan()).any()):
             shown, x = 1 - absent.to(x), x.nan_to_num(0.0)
             condition = with_entries(None if condition is None else condition.to(x), x, torch.zeros_like(x), 1 - shown)
         probes = flow.divergence_probes(scale, self.n_probes)
-        numbers = _ELEMENTS_AT_ONCE if scale.ndim == 1 else _GRID_ELEMENTS_AT_ONCE
-        rows = max(1, numbers // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
+        elements = _ELEMENTS_AT_ONCE if scale.ndim == 1 else _GRID_ELEMENTS_AT_ONCE
+        rows = max(1, elements // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         nothing = [None] * -(-len(x) // rows)
         conditions = nothing if condition is None else condition.to(x).split(rows)
         masks = nothing if shown is None else shown.split(rows)
@@ -71,10 +71,12 @@ class CodeDensity:
     def _batch(
         self, x: Tensor, condition: Tensor | None, shown: Tensor | None, scale: Tensor, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
+        source = self.model.source.source
+
         def source_log_density(x0: Tensor) -> Tensor:
             if shown is None:
-                return self.source.log_density(x0, scale)
-            return (shown * self.source.log_density_terms(x0, scale)).flatten(1).sum(1)
+                return source.log_density(x0, scale)
+            return (shown * source.log_density_terms(x0, scale)).flatten(1).sum(1)
 
         velocity = flow.guide(self.network, condition)
         if probes is None:
@@ -84,7 +86,7 @@ class CodeDensity:
         result = flow.log_likelihood(
             divergence,
             x,
-            flow.time_grid(self.n_steps, self.first_time, device=x.device, dtype=x.dtype),
+            flow.time_grid(self.n_steps, self.model.path.first_time, device=x.device, dtype=x.dtype),
             source_log_density,
             self.solver,
             n_estimates=n_estimates,
@@ -92,12 +94,32 @@ class CodeDensity:
         return result.log_density, result.standard_error
 
 
-def mixture_density(
-    density: CodeDensity, labels: LabelEncoder, codes: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def score_rows(density: CodeDensity, rows: SampleRows, y: Any) -> tuple[Array, Array]:
+    """Log-density of rows in the data's own units and its standard error, (n,) each.
+
+    Without conditions, a model of labels gives the density of the mixture over its classes.
+    """
+    model, parts = density.model, []
+    labels = model.conditions if y is None and isinstance(model.conditions, LabelEncoder) else None
+    known: Callable[[slice], Tensor | None] | None = None
+    if labels is None:
+        known = known_conditions(model, y, len(rows))
+    for start, chunk in rows.chunks():
+        codes = model.encoder.encode(chunk)
+        if labels is not None:
+            value, error = mixture_density(density, labels, codes)
+        else:
+            assert known is not None
+            value, error = density(codes, known(slice(start, start + len(chunk))))
+        parts.append((value + model.encoder.log_jacobian(chunk), error))
+    log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return log_density, errors
+
+
+def mixture_density(density: CodeDensity, labels: LabelEncoder, codes: Array) -> tuple[Array, Array]:
     """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
     present = labels.shares > 0
-    device = density.source_scale.device
+    device = density.model.device
     vectors = [torch.as_tensor(labels.encode(label, len(codes)), device=device) for label in labels.classes[present]]
     parts = [density(codes, vector) for vector in vectors]
     joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]

@@ -1,0 +1,305 @@
+"""The fit: a task and settings in, a fitted flow out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flowmatch import objectives, training
+from flowmatch.core.randomness import generator_on, isolated_rng, seed_from
+from flowmatch.core.storable import storable
+from flowmatch.fitting.phases import check_phases
+from flowmatch.fitting.schedule import measured_times
+from flowmatch.fitting.settings import FitSettings, PhaseComponents
+from flowmatch.fitting.tasks import FlowTask
+from flowmatch.fitting.training_data import TrainingData
+from flowmatch.model import Blueprint, FittedSource, FlowMap, FlowModel, SamplingDefaults, Velocity
+from flowmatch.preprocessing import LabelEncoder
+
+Watch = Callable[["FitResult"], Any]
+"""The estimator that callbacks are shown, for the fit as it stands."""
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What came of a fit.
+
+    Attributes
+    ----------
+    model : FlowModel
+    history : dict of lists
+        step, loss, validation_loss, gradient_norm, learning_rate, seconds, and what callbacks added.
+    n_iter : int
+        Optimizer steps made.
+    """
+
+    model: FlowModel
+    history: dict[str, list[float]] = field(default_factory=dict)
+    n_iter: int = 0
+
+    def to(self, device: torch.device) -> FitResult:
+        """The same on a device."""
+        return replace(self, model=self.model.to(device))
+
+    def after(self, run: training.TrainingRun) -> FitResult:
+        """The result once a run, going on from this one, has come as far as it has."""
+        model = replace(self.model, network=run.averaged_network.eval())
+        return FitResult(model, _appended(self.history, self.n_iter, run.history), self.n_iter + run.step)
+
+
+class InterruptedFit(Exception):
+    """Carries what a fit had learned when it was interrupted; its cause says by what."""
+
+    def __init__(self, result: FitResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+def fit_flow(
+    task: FlowTask, settings: FitSettings, start: FitResult | None = None, *, watch: Watch | None = None
+) -> FitResult:
+    """Train a flow.
+
+    Parameters
+    ----------
+    task : FlowTask
+    settings : FitSettings
+    start : FitResult, optional
+        What to go on from; left as it is.
+    watch : callable ``FitResult -> estimator``, optional
+        Gives the estimator that callbacks are shown.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    ValueError
+        Before training starts, for what does not go together.
+    InterruptedFit
+        If training ends by an exception, such as a `flowmatch.NonFiniteTrainingError`; that is the cause.
+    """
+    options, device = settings.options, settings.device
+    check_options_have_an_effect(task, settings)
+    n_before = 0 if start is None else start.n_iter
+    checkpointer = _checkpointer(task, settings, start)
+    seed = seed_from(settings.random_state)
+    if checkpointer is not None:
+        saved = checkpointer.saved_seed()
+        seed = seed if saved is None else saved
+    # a fit that goes on draws other noise than the one before it
+    seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=5).tolist()
+    with isolated_rng(device, seeds[0]):
+        before = FitResult(_untrained(task, settings)) if start is None else _going_on(start, task, device)
+        network = before.model.network if start is None else before.model.trainable_network()
+        scale = before.model.source.scale
+        check_phases(settings, network, scale, task.conditions)
+        if settings.objective.flow_map:
+            size = before.model.condition_size
+            objectives.check_forward_derivative(network, scale, size, "objective='mean_flow'")
+        plan = _plan(task, settings, before.model, seeds, fresh=start is None)
+        noise, shuffle = generator_on(device, seeds[1]), generator_on(task.data.device, seeds[2])
+        run = training.TrainingRun(network, plan, noise, shuffle)
+        if checkpointer is not None:
+            checkpointer.resume(run)
+        watched = None if watch is None else watch(replace(before, model=before.after(run).model))
+        try:
+            carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose)
+        except training.NonFiniteTrainingError as error:
+            result = before.after(run)
+            raise InterruptedFit(result) from _explained(error, task.data, plan.learning_rate, scale)
+        except BaseException as error:
+            raise InterruptedFit(before.after(run)) from error
+    return before.after(run)
+
+
+def carry_out(
+    run: training.TrainingRun,
+    checkpointer: training.Checkpointer | None,
+    seed: int,
+    *,
+    watched: Any,
+    verbose: bool,
+) -> None:
+    """Carry a run to its end, with callbacks and checkpoints around it.
+
+    Raises
+    ------
+    NonFiniteTrainingError
+        If the loss or its gradient becomes non-finite; the run then has its last good weights.
+    """
+    options = run.plan.options
+    callbacks = training.CallbackList(options.callbacks, watched, run.plan.max_iter, run.history, run.memory)
+    try:
+        callbacks.call("setup")
+        callbacks.call("on_fit_task_begin", "report")
+        training.train(
+            run,
+            on_report=callbacks.report,
+            on_step=None if checkpointer is None else lambda run: checkpointer.save_when_due(run, seed),
+            verbose=verbose,
+        )
+        if checkpointer is not None:
+            checkpointer.discard()
+    except training.NonFiniteTrainingError:
+        if checkpointer is not None:
+            checkpointer.discard()
+        run.restore_good_weights()
+        raise
+    finally:
+        run.averaged_network.eval()
+        callbacks.call("teardown")
+
+
+def check_options_have_an_effect(task: FlowTask, settings: FitSettings) -> None:
+    """Raise a ValueError for options that would do nothing, or hide what is to be learned."""
+
+
+def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
+    """A model with a fresh network on the device of training."""
+    jumps, shape = settings.objective.flow_map, task.encoder.code_shape
+    blueprint = Blueprint.of(
+        task.network, shape, task.conditions, flow_map=jumps, is_masked=task.missing is not None
+    )
+    network = blueprint.build().to(settings.device)
+    codes = torch.as_tensor(_without_gaps(task.some_codes()), dtype=torch.float32, device=settings.device)
+    defaults = SamplingDefaults("flow_map", 1, task.defaults.velocity_steps) if jumps else task.defaults
+    return FlowModel(
+        network=network,
+        blueprint=blueprint,
+        kind=FlowMap(settings.guidance_scale) if jumps else Velocity(),
+        path=settings.path,
+        source=FittedSource(settings.source, settings.source.fit_scale(codes)),
+        encoder=task.encoder,
+        conditions=task.conditions,
+        condition_dropout=settings.condition_dropout,
+        missing=task.missing,
+        defaults=defaults,
+        trainable=tuple(parameter.requires_grad for parameter in network.parameters()),
+    )
+
+
+def _going_on(start: FitResult, task: FlowTask, device: torch.device) -> FitResult:
+    """What a fit goes on from, with what the new rows say of conditions and missing entries."""
+    model = replace(start.model.to(device), conditions=task.conditions, missing=task.missing)
+    if isinstance(model.kind, FlowMap):  # training on data teaches neither
+        model = replace(model, kind=FlowMap(model.kind.guidance_scale))
+    return replace(start, model=model)
+
+
+def _plan(
+    task: FlowTask, settings: FitSettings, model: FlowModel, seeds: list[int], *, fresh: bool
+) -> training.TrainingPlan:
+    """What the loop needs: the loss of a batch of rows, and the loss on the rows held out."""
+    options, warmup = settings.options, 0.0
+    plain = PhaseComponents(settings.loss, settings.loss_weight)
+    whole: Any = _objective(settings, model, plain)
+    parts: list[Any] = [_objective(settings, model, phase) for phase in settings.phases]
+    if isinstance(settings.objective, objectives.MeanFlow):
+        own = {"settings": settings.objective, "guidance_scale": settings.guidance_scale}
+        whole = _objective(settings, model, plain, objectives.MeanFlowObjective, **own)
+        parts, warmup = [whole], settings.objective.warmup if fresh else 0.0  # a fit that goes on knows the velocity
+        if warmup > 0:
+            parts = [_objective(settings, model, plain, objectives.InstantVelocityObjective, **own), whole]
+            options = replace(options, phases=tuple(map(training.Phase, (warmup, 1 - warmup))))
+    schedule, device = task.schedule, settings.device
+    kept, held_out = task.data.split(options.held_out, generator_on(device, seeds[3]))
+    kept = task.disturb(kept)
+    return training.TrainingPlan(
+        batch_losses=[kept.loss_of(part) for part in parts],
+        n_rows=len(kept),
+        max_iter=schedule.max_iter,
+        batch_size=schedule.batch_size,
+        learning_rate=schedule.learning_rate,
+        options=options,
+        sample_weight=kept.weight,
+        validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
+        validate_from=round(warmup * schedule.max_iter),
+        data_device=task.data.device,
+    )
+
+
+def _objective(
+    settings: FitSettings,
+    model: FlowModel,
+    phase: PhaseComponents,
+    kind: Any = objectives.VelocityObjective,
+    **more: Any,
+) -> Any:
+    """The loss of a phase."""
+    dropout = settings.condition_dropout if phase.conditioned else 1.0
+    return kind(
+        settings.path,
+        settings.source,
+        settings.coupling,
+        settings.time_sampler or measured_times(model.code_shape),
+        model.source.scale,
+        phase.loss,
+        phase.loss_weight,
+        0.0 if model.conditions is None else dropout,
+        isinstance(model.conditions, LabelEncoder),
+        phase.crop,
+        is_masked=model.missing is not None,
+        **more,
+    )
+
+
+def _checkpointer(
+    task: FlowTask, settings: FitSettings, start: FitResult | None
+) -> training.Checkpointer | None:
+    options = settings.options
+    if options.checkpoint_folder is None:
+        return None
+    weights: dict[str, Tensor] = {}
+    if start is not None:
+        weights = {f"start.{name}": value for name, value in start.model.network.state_dict().items()}
+    share = 0.0 if task.missing is None else task.missing.masked_share
+    description = f"{settings.describe()} {task.schedule} {share} {settings.device.type} "
+    description += str(0 if start is None else start.n_iter)
+    fingerprint = training.fingerprint({**task.data.tensors(), **weights}, description)
+    return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
+
+
+def _explained(
+    error: training.NonFiniteTrainingError, data: TrainingData, learning_rate: float, scale: Tensor
+) -> training.NonFiniteTrainingError:
+    """The error with what may have caused it."""
+    some = max(1, 2**20 // scale.numel())
+    drawn = data.draw(torch.arange(min(len(data), some), device=data.device))[0]
+    return training.NonFiniteTrainingError(
+        f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
+        f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "
+        f"preprocessing='standardize' or 'quantile' if that range is wide.",
+        error.step,
+    )
+
+
+def _appended(earlier: dict[str, list[float]], n_iter: int, history: dict[str, list[float]]) -> dict[str, list[float]]:
+    """A run's history added to that of earlier ones, steps counted on."""
+    seconds = earlier["seconds"][-1] if earlier.get("seconds") else 0.0
+    shifted = {
+        **history,
+        "step": [step + n_iter for step in history["step"]],
+        "seconds": [second + seconds for second in history["seconds"]],
+    }
+    # a callback's column may be in one of the two runs only
+    lengths = [len(part.get("step", [])) for part in (earlier, shifted)]
+    return {
+        name: [*earlier.get(name, [math.nan] * lengths[0]), *shifted.get(name, [math.nan] * lengths[1])]
+        for name in {**shifted, **earlier}
+    }
+
+
+def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Codes with their columns' means where they are missing."""
+    gaps = np.isnan(codes)
+    return np.where(gaps, np.nanmean(codes, axis=0), codes) if gaps.any() else codes

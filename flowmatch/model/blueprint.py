@@ -1,0 +1,141 @@
+"""How a network was built, so that it can be built again: for files, and for students that start from it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from flowmatch.core.entries import BLOCKS
+from flowmatch.core.storable import storable
+from flowmatch.networks import CorrectedVelocity, InstantVelocity, MaskedNetwork, TeacherVelocity
+from flowmatch.preprocessing import ConditionEncoder
+
+NetworkFactory = Callable[..., nn.Module]
+"""``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``."""
+
+
+@storable
+@dataclass(frozen=True)
+class Correction:
+    """The teacher's velocity inside of a flow map that corrects it (`flowmatch.networks.CorrectedVelocity`).
+
+    Attributes
+    ----------
+    guidance_scale : float
+        Guidance of the teacher's velocity.
+    of_flow_map : bool
+        Whether the teacher is a flow map, whose velocity is that of increments of 0.
+    """
+
+    guidance_scale: float
+    of_flow_map: bool
+
+
+@storable
+@dataclass(frozen=True)
+class Blueprint:
+    """What a network factory was called with, and what its network was put into.
+
+    Attributes
+    ----------
+    factory : component or callable
+        See `NetworkFactory`.
+    code_shape : tuple of int
+        Shape of one sample's codes.
+    condition_size : int
+        Elements of a condition's vector, those of a grid among them, those that tell of a row's entries apart.
+    context_channels : int
+        Channels of the grid that a condition ends in.
+    flow_map : bool
+        Whether the network is told the increment.
+    is_masked : bool
+        Whether conditions end in the entries of a table's row that are given or absent (`flowmatch.core.entries`).
+    correction : Correction or None
+        Set if the network corrects a teacher's velocity.
+    """
+
+    factory: Any
+    code_shape: tuple[int, ...]
+    condition_size: int = 0
+    context_channels: int = 0
+    flow_map: bool = False
+    is_masked: bool = False
+    correction: Correction | None = None
+
+    @classmethod
+    def of(
+        cls,
+        factory: NetworkFactory,
+        code_shape: tuple[int, ...],
+        conditions: ConditionEncoder | None,
+        *,
+        flow_map: bool,
+        is_masked: bool,
+    ) -> Blueprint:
+        """The blueprint of a network for codes of `code_shape` under such conditions."""
+        size, context = (0, 0) if conditions is None else (conditions.size, conditions.context_channels)
+        return cls(factory, code_shape, size, context, flow_map, is_masked)
+
+    @property
+    def n_kept(self) -> int:
+        """Elements at the end of a condition that tell of a row's entries."""
+        return BLOCKS * self.code_shape[0] if self.is_masked else 0
+
+    def build(self) -> nn.Module:
+        """A network with fresh weights, drawn from torch's global generator.
+
+        Raises
+        ------
+        ValueError
+            If the factory gives no module, one without weights, or for a flow map one that takes no increment.
+        """
+        if self.correction is None:
+            return self._build()
+        velocity = replace(self, flow_map=self.correction.of_flow_map)._build()
+        if self.correction.of_flow_map:
+            velocity = InstantVelocity(velocity)
+        return CorrectedVelocity(TeacherVelocity(velocity, self.correction.guidance_scale, self.n_kept), self._build())
+
+    def _build(self) -> nn.Module:
+        """The network without a correction.
+
+        A factory that takes `context_channels` is told how many channels of a grid conditions end in, for a table how
+        many elements tell of its entries; for others they are vectors like any.
+        """
+        size, context = self.condition_size + self.n_kept, self.n_kept or self.context_channels
+        more = {"context_channels": context} if context and _takes_context(self.factory) else {}
+        network = self.factory(self.code_shape, size, self.flow_map, **more)
+        if not isinstance(network, nn.Module):
+            raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
+        if not any(p.requires_grad for p in network.parameters()):
+            raise ValueError("the network has no parameters to train.")
+        if self.flow_map and not _takes_step(network):
+            name = getattr(self.factory, "__qualname__", type(self.factory).__name__)
+            raise ValueError(
+                f"the network factory {name} returned a {type(network).__name__} that is no flow map: expected a "
+                "module with forward(x, t, condition, step), where step (B,) is the length of the jumps, from a "
+                "factory that is called with flow_map=True."
+            )
+        return MaskedNetwork(network, self.code_shape[0], self.condition_size) if self.is_masked else network
+
+
+def _takes_step(network: nn.Module) -> bool:
+    """Whether a module can be called with an increment of time."""
+    try:
+        inspect.signature(network.forward).bind("x", "t", "condition", "step")
+    except TypeError:
+        return False
+    except ValueError:  # a module without a signature
+        return True
+    return True
+
+
+def _takes_context(factory: NetworkFactory) -> bool:
+    try:
+        return "context_channels" in inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False

@@ -1,0 +1,186 @@
+"""Following a fitted flow: which solver and steps a call means, and codes carried from noise to data or back."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flowmatch.core.batches import rows_per_batch
+from flowmatch.core.checks import check_choice, check_count
+from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
+from flowmatch.model.flow_model import FlowMap, FlowModel
+
+SOLVERS = ("auto", "flow_map", *FIXED_STEP, *ADAPTIVE)
+
+
+@dataclass(frozen=True)
+class Integration:
+    """How to follow a flow.
+
+    Attributes
+    ----------
+    solver : str
+        "flow_map", or a solver of `flowmatch.flow.integrate`.
+    n_steps : int
+        Of the fixed-step solvers.
+    guidance_scale : float
+    batch_size : int or None
+        Rows carried together; None takes what the device likes.
+    """
+
+    solver: str
+    n_steps: int
+    guidance_scale: float = 1.0
+    batch_size: int | None = None
+
+
+def check_solver(solver: str, n_steps: int | None) -> None:
+    """Check an estimator's own `solver` and `n_steps`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown solver, a bad number of steps, and steps of a solver that chooses its own.
+    """
+    check_choice("solver", solver, SOLVERS)
+    if n_steps is not None:
+        check_count("n_steps", n_steps)
+        if solver in ADAPTIVE:
+            raise ValueError(
+                f"n_steps={n_steps} has no effect with solver={solver!r}, which chooses its steps while it runs: leave "
+                f"n_steps at None, or take a solver of fixed steps ({', '.join(map(repr, FIXED_STEP))})."
+            )
+
+
+def choose_steps(
+    model: FlowModel,
+    own: tuple[str, int | None],
+    solver: str | None = None,
+    n_steps: int | None = None,
+    *,
+    velocity: bool = False,
+) -> tuple[str, int]:
+    """What a call's `solver` and `n_steps`, or those an estimator has of its `own`, come to.
+
+    Parameters
+    ----------
+    model : FlowModel
+    own : tuple of str and (int or None)
+        The estimator's parameters.
+    solver, n_steps : optional
+        The call's arguments.
+    velocity : bool
+        The call needs a velocity. A flow map has one, so parameters that ask for its steps count as "auto".
+
+    Returns
+    -------
+    solver : str
+    n_steps : int
+
+    Raises
+    ------
+    ValueError
+        For values out of range, and "flow_map" where there is no flow map or no use for one.
+    """
+    if solver is not None or n_steps is not None:
+        check_solver(own[0] if solver is None else solver, n_steps)
+    if solver == "flow_map" and velocity:
+        raise _no_flow_map("this method integrates a velocity")
+    chosen = own[0] if solver is None else solver
+    if velocity and chosen == "flow_map":
+        chosen = "auto"
+    if chosen == "flow_map" and not model.is_flow_map:
+        raise _no_flow_map("this model predicts a velocity")
+    # an estimator's own number of steps may be that of a flow map, which is too small for a velocity
+    of_flow_map = velocity and chosen == "auto" and model.is_flow_map
+    steps = own[1] if n_steps is None and not of_flow_map else n_steps
+    if chosen == "auto":
+        chosen = "midpoint" if velocity else model.defaults.solver
+        measured = model.defaults.velocity_steps if velocity else model.defaults.n_steps
+    else:
+        measured = model.defaults.n_steps if chosen == model.defaults.solver else model.defaults.velocity_steps
+    return chosen, int(measured if steps is None else steps)
+
+
+def _no_flow_map(reason: str) -> ValueError:
+    return ValueError(
+        f"solver='flow_map' takes the steps of a flow map, but {reason}; take solver='midpoint'."
+    )
+
+
+def check_guidance(model: FlowModel, scale: float) -> None:
+    """Raise a ValueError for a guidance that the model has not learned."""
+    if isinstance(model.kind, FlowMap) and scale != model.kind.guidance_scale:
+        raise ValueError(
+            f"guidance_scale={scale:g}, but this model's steps were learned with "
+            f"guidance_scale={model.kind.guidance_scale:g}, which cannot be changed afterwards: fit or distil it anew."
+        )
+    if scale == 1.0:
+        return
+    if model.conditions is None:
+        raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
+    if model.condition_dropout == 0:
+        raise ValueError(
+            f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
+            "condition_dropout > 0, such as 0.1."
+        )
+
+
+def carry(
+    model: FlowModel,
+    x: Tensor,
+    condition: Tensor | None,
+    integration: Integration,
+    *,
+    backward: bool = False,
+    network: nn.Module | None = None,
+    return_trajectory: bool = False,
+) -> Tensor:
+    """Carry noise to data (or back) in batches; a row's result does not depend on the batches.
+
+    Parameters
+    ----------
+    model : FlowModel
+    x : Tensor of shape (B, *code_shape)
+    condition : Tensor of shape (B, k), or None
+        Vectors of conditions, which may end in what is known of a row's entries.
+    integration : Integration
+    backward : bool
+        From data to noise.
+    network : nn.Module, optional
+        In place of the model's, such as a copy in double precision.
+    return_trajectory : bool
+        Return the states at all times, (n_steps + 1, B, *code_shape).
+
+    Returns
+    -------
+    Tensor of shape (B, *code_shape)
+    """
+    solver, scale = integration.solver, integration.guidance_scale
+    times = model.times(integration.n_steps, solver, x)
+    times = times.flip(0) if backward else times
+    network = model.network if network is None else network
+    if model.is_flow_map and solver != "flow_map":
+        network, scale = model.as_velocity(network), 1.0  # guided already
+    n_kept = 0 if condition is None else condition.shape[1] - model.condition_size
+
+    def follow_batch(part: Tensor, known: Tensor | None) -> Tensor:
+        if solver == "flow_map":
+            steps = functools.partial(_mean_velocity, network, known)
+            return follow(steps, part, times, return_trajectory=return_trajectory)
+        velocity = guide(network, known, scale, n_kept)
+        return integrate(velocity, part, times, solver, return_trajectory=return_trajectory)
+
+    rows = integration.batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
+    conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
+    with torch.no_grad():
+        parts = [follow_batch(part, known) for part, known in zip(x.split(rows), conditions, strict=True)]
+    return torch.cat(parts, dim=1 if return_trajectory else 0)
+
+
+def _mean_velocity(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:
+    mean_velocity: Tensor = network(x, t, condition, step)
+    return mean_velocity
