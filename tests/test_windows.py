@@ -6,7 +6,7 @@ import pytest
 import torch
 from exact_forecasts import tiny, tiny_fields
 
-from flowmatch import _window_data
+from flowmatch.forecasting import window_data
 from flowmatch.forecasting.layout import layout_of_trajectories
 from flowmatch.forecasting.training import unseen_predictions
 from flowmatch.forecasting.window_data import NoisyContexts
@@ -127,7 +127,7 @@ def test_states_that_stay_on_disk_or_are_too_many_give_the_same_rows(tmp_path, m
         forecaster.predict(states[:, :2]), tiny_fields(n_lags=2).fit(states).predict(states[:, :2])
     )
     kept, read = rows_of(forecaster, states), rows_of(forecaster, mapped)
-    monkeypatch.setattr(_window_data, "KEPT_ELEMENTS", states.size - 1)
+    monkeypatch.setattr(window_data, "KEPT_ELEMENTS", states.size - 1)
     many = rows_of(forecaster, states)
     assert (kept.kept is None, read.kept is None, many.kept is None) == (False, True, True)
     rows = torch.tensor([3, 11, 0])

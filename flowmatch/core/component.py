@@ -10,9 +10,9 @@ from typing import Any, Self, TypeVar
 class Component:
     """A frozen dataclass that scikit-learn can clone, print and search over.
 
-    Subclasses are declared with ``@dataclass(frozen=True)``; their fields are their parameters. The only way to
-    change one is `set_params`, which is what `sklearn.base.BaseEstimator.set_params` calls for a nested name such
-    as ``network__width``.
+    Subclasses are declared with ``@dataclass(frozen=True)``; the fields of their constructor are their parameters.
+    The only way to change one is `set_params`, which is what `sklearn.base.BaseEstimator.set_params` calls for a
+    nested name such as ``network__width``.
 
     Examples
     --------
@@ -23,7 +23,8 @@ class Component:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep` those of components inside it too, as ``loss__beta``."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        names = [field.name for field in fields(self) if field.init]  # type: ignore[arg-type]
+        own = {name: getattr(self, name) for name in names}
         if not deep:
             return own
         nested = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
 
 NOISE = 0.3
@@ -21,6 +22,7 @@ MOST_ONE_HOT = 64
 """Columns with more categories are coded by binary digits."""
 
 
+@storable
 @dataclass(frozen=True)
 class CategoryCodes(ColumnTransform):
     """Positions of categories to points, and back.
@@ -43,6 +45,12 @@ class CategoryCodes(ColumnTransform):
 
     n_levels: tuple[int, ...] = ()
     shares_: Array = field(init=False, repr=False, compare=False)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of stored codes do not fit each other."""
+        require(all(n > 1 for n in self.n_levels), "categories")
+        if "shares_" in fields_to_store(self):
+            require(self.shares_.shape == (sum(self.n_levels),) and (self.shares_ >= 0).all(), "categories")
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         weight = np.full(len(X), 1.0 / len(X)) if weight is None else weight
@@ -80,9 +88,6 @@ class CategoryCodes(ColumnTransform):
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(low.shape, generator=generator, device=low.device, dtype=low.dtype)
         return torch.add(low, noise, alpha=NOISE)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"n_levels": self.n_levels}
 
     def _columns(self, Z: Array) -> Iterator[tuple[int, Array, Array]]:
         """Codes and shares of each column."""

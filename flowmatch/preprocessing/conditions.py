@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.containers import Container
 
 
@@ -76,7 +77,8 @@ class ConditionEncoder(ABC):
         """Conditions as they occur in the training data, each as often as its share, to within one."""
 
 
-@dataclass
+@storable
+@dataclass(frozen=True, eq=False)
 class LabelEncoder(ConditionEncoder):
     """Labels as one-hot vectors.
 
@@ -100,6 +102,11 @@ class LabelEncoder(ConditionEncoder):
         classes, codes = find_classes(y)
         total = np.bincount(codes, weights=weight, minlength=len(classes))
         return cls(container, classes, total / total.sum(), np.bincount(codes, minlength=len(classes)))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        require(self.classes.ndim == 1 and self.counts.shape == self.classes.shape, "classes")
+        check_shares(self.shares, len(self.classes))
 
     @property
     def size(self) -> int:
@@ -136,7 +143,8 @@ class LabelEncoder(ConditionEncoder):
         return self.classes[rng.permutation(systematic_sample(self.shares, n_samples, rng))]
 
 
-@dataclass
+@storable
+@dataclass(frozen=True, eq=False)
 class NumberEncoder(ConditionEncoder):
     """Standardised numbers, and a 1 that tells them from "no condition".
 
@@ -163,6 +171,14 @@ class NumberEncoder(ConditionEncoder):
         shares = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
         return cls(container, mean, np.where(varies, scale, 1.0), rows, shares, y.ndim == 1)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        check_scales(self.mean, self.scale)
+        require(self.rows.ndim == 2 and self.rows.shape[1:] == self.mean.shape, "rows")
+        require(np.isfinite(self.rows).all(), "rows")
+        require(not self.one_dimensional or len(self.mean) == 1, "one_dimensional")
+        check_shares(self.shares, len(self.rows))
 
     @property
     def size(self) -> int:
@@ -207,6 +223,17 @@ def systematic_sample(shares: NDArray[np.float64], n_samples: int, rng: np.rando
     """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
     points = (np.arange(n_samples) + rng.uniform()) / n_samples
     return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
+
+
+def check_shares(shares: NDArray[np.float64], n: int, what: str = "shares") -> None:
+    """Raise a ValueError unless these are weights of `n` things, some of them positive."""
+    require(shares.shape == (n,) and (shares >= 0).all() and 0 < shares.sum() < np.inf, what)
+
+
+def check_scales(mean: NDArray[np.float64], scale: NDArray[np.float64], what: str = "scale") -> None:
+    """Raise a ValueError unless these are means and positive scales of some columns."""
+    require(mean.ndim == 1 and mean.shape == scale.shape, what)
+    require(np.isfinite([mean, scale]).all() and (scale > 0).all(), what)
 
 
 def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], NDArray[np.intp]]:

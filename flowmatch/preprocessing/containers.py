@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import NOT_STORED, require, storable
+
 Array = NDArray[np.float64]
 
 
+@storable
 @dataclass(frozen=True)
 class Container:
     """Kind and dtypes of a data set: numpy array, pandas DataFrame or Series, or torch tensor.
@@ -30,7 +33,7 @@ class Container:
     kind: str
     dtypes: tuple[str, ...]
     columns: tuple[Any, ...] = ()
-    device: str = "cpu"
+    device: str = field(default="cpu", metadata=NOT_STORED)
 
     @classmethod
     def of(cls, data: Any) -> Container:
@@ -42,6 +45,17 @@ class Container:
         if hasattr(data, "to_frame") and hasattr(data, "dtype"):
             return cls("series", (str(data.dtype),), (data.name,))
         return cls("numpy", (str(data.dtype if hasattr(data, "dtype") else np.asarray(data).dtype),))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored container do not fit each other."""
+        n_columns = {"numpy": 0, "torch": 0, "series": 1}.get(self.kind, len(self.dtypes))
+        require(self.kind in ("numpy", "dataframe", "series", "torch", "polars"), "kind")
+        require(len(self.columns) == n_columns and len(self.dtypes) == max(1, n_columns), "dtypes")
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether these are data frames, with a dtype for each column."""
+        return self.kind in ("dataframe", "polars")
 
     @property
     def numpy_dtype(self) -> str:

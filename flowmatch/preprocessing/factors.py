@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
+from flowmatch.core.storable import require, storable
+
 Array = NDArray[np.float64]
 
 _MOST_FACTORS = 32
@@ -28,7 +30,8 @@ _SMALLEST = 1e-3
 """No code is known better than to this variance."""
 
 
-@dataclass(frozen=True)
+@storable
+@dataclass(frozen=True, eq=False)
 class FactorModel:
     """A normal law of codes with covariance ``U U' + diag(noise)``.
 
@@ -74,6 +77,13 @@ class FactorModel:
             diagonal = np.diag(covariance)
         noise = np.maximum(diagonal - (loadings**2).sum(axis=1), _SMALLEST)
         return cls(*(torch.from_numpy(np.ascontiguousarray(part)).float() for part in (mean, loadings, noise)))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored model do not fit each other."""
+        require(self.mean.ndim == 1 and self.mean.shape == self.noise.shape, "factors")
+        require(self.loadings.ndim == 2 and len(self.loadings) == len(self.mean), "factors")
+        require(all(part.dtype == torch.float32 for part in (self.mean, self.loadings, self.noise)), "factors")
+        require((self.noise > 0).all(), "factors")
 
     def to(self, device: torch.device) -> FactorModel:
         """The same on a device."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import SampleRows
@@ -36,7 +37,8 @@ class StoredConditions(Conditions):
         return {f"condition.{name}": value for name, value in self.grids.tensors().items()}
 
 
-@dataclass
+@storable
+@dataclass(frozen=True, eq=False)
 class GridEncoder(ConditionEncoder):
     """A 1 that tells it from "no condition", and the grid, standardised per channel and flattened.
 
@@ -50,6 +52,10 @@ class GridEncoder(ConditionEncoder):
     def fit(cls, y: Any, container: Container, weight: NDArray[np.float64] | None) -> GridEncoder:
         """Learn the scale of `y` (n, channels, *grid)."""
         return cls(container, SampleEncoder.fit(_checked(y), container, Standardize(), weight))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        require(not self.grids.is_table, "grids")
 
     @property
     def context_channels(self) -> int:  # type: ignore[override]

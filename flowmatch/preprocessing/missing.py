@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from flowmatch.preprocessing.conditions import systematic_sample
+from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.conditions import check_shares, systematic_sample
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -17,7 +18,8 @@ Mask = NDArray[np.bool_]
 _NEIGHBOURS = 10
 
 
-@dataclass(frozen=True)
+@storable
+@dataclass(frozen=True, eq=False)
 class MissingPatterns:
     """The patterns of missing cells in the training rows, with the rows' conditions and weights.
 
@@ -52,6 +54,14 @@ class MissingPatterns:
         shares = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
         known = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
         return cls(patterns, rows.reshape(-1).astype(np.int64), shares, known)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of stored patterns do not fit each other."""
+        n, what = len(self.rows), "patterns of missing entries"
+        require(self.patterns.ndim == 2 and self.rows.ndim == 1 and self.vectors.shape[:1] == (n,), what)
+        require(self.vectors.ndim == 2 and n > 0, what)
+        require(0 <= self.rows.min() <= self.rows.max() < len(self.patterns), what)
+        check_shares(self.shares, n, what)
 
     def draw(
         self, n_samples: int, vectors: NDArray[np.float32] | None, present: Mask, rng: np.random.RandomState

@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.conditions import ConditionEncoder, find_classes, positions_of, systematic_sample
+from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.conditions import (
+    ConditionEncoder,
+    check_scales,
+    check_shares,
+    find_classes,
+    positions_of,
+    systematic_sample,
+)
 from flowmatch.preprocessing.containers import Container
 
 
-@dataclass
+@storable
+@dataclass(frozen=True, eq=False)
 class MixedEncoder(ConditionEncoder):
     """Label columns as one-hot vectors beside standardised numbers, and a 1 that tells them from "no condition".
 
@@ -51,6 +60,16 @@ class MixedEncoder(ConditionEncoder):
         mean = np.where(labels, 0.0, shares @ rows)
         spread = np.sqrt(shares @ (rows - mean) ** 2)
         return replace(encoder, rows=rows, mean=mean, scale=np.where(labels | (spread == 0), 1.0, spread))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        check_scales(self.mean, self.scale)
+        k = len(self.mean)
+        require(self.rows.ndim == 2 and self.rows.shape[1] == k and np.isfinite(self.rows).all(), "rows")
+        require(len(self.classes) == k, "classes")
+        for column, labels in zip(self.rows.T, self.classes, strict=True):
+            require(labels.ndim == 1 and (not len(labels) or np.isin(column, np.arange(len(labels))).all()), "classes")
+        check_shares(self.shares, len(self.rows))
 
     @property
     def size(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from flowmatch.core.devices import normal_quantile
+from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
 
 _FEW_VALUES = 5
@@ -25,6 +26,7 @@ _KNOTS_PER_ROOT = 2.0
 """Knots of the smooth map per cube root of the number of distinct values."""
 
 
+@storable
 @dataclass(frozen=True)
 class QuantileNormal(ColumnTransform):
     """Map every column to a standard normal one by its own empirical distribution function.
@@ -54,15 +56,28 @@ class QuantileNormal(ColumnTransform):
     values_: Array = field(init=False, repr=False, compare=False)
     low_: Array = field(init=False, repr=False, compare=False)
     high_: Array = field(init=False, repr=False, compare=False)
-    bounds_: Array = field(init=False, repr=False, compare=False)
+    bounds_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)
-    decimals_: Array = field(init=False, repr=False, compare=False)
-    few_values_: Array = field(init=False, repr=False, compare=False)
+    decimals_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    few_values_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     edge_: Array = field(init=False, repr=False, compare=False)
-    smooth_: Array = field(init=False, repr=False, compare=False)
+    smooth_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {"max_knots": self.max_knots}
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored transform do not fit each other."""
+        if set(fields_to_store(self)) == {"max_knots"}:
+            return
+        k, n_knots = len(self.scale_), len(self.values_)
+        require(self.bounds_.shape == (k + 1,) and self.bounds_[0] == 0 and self.bounds_[-1] == n_knots, "bounds_")
+        require((np.diff(self.bounds_) > 0).all(), "bounds_")
+        for name in ("values_", "low_", "high_", "smooth_"):
+            require(getattr(self, name).shape == (n_knots,), name)
+        within = np.delete(np.diff(self.values_), self.bounds_[1:-1] - 1)  # from one value of a column to the next
+        require((within > 0).all() and np.isfinite(self.values_).all(), "values_")
+        require(((self.low_ >= 0) & (self.low_ <= self.high_) & (self.high_ <= 1)).all(), "low_")
+        require(self.decimals_.shape == self.few_values_.shape == (k,), "decimals_")
+        require((self.scale_ > 0).all() and self.scale_.ndim == 1, "scale_")
+        require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         if isinstance(self.max_knots, bool) or not isinstance(self.max_knots, Integral) or self.max_knots < 2:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal
@@ -48,7 +49,8 @@ def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
     return QuantileNormal() if len(sample_shape) == 1 else Standardize()
 
 
-@dataclass
+@storable
+@dataclass(frozen=True, eq=False)
 class SampleEncoder:
     """Fitted map between user's samples and a flow's codes.
 
@@ -80,13 +82,13 @@ class SampleEncoder:
 
     container: Container
     transform: ColumnTransform
-    varying: Any
+    varying: NDArray[np.bool_]
     constants: Array
     sample_shape: tuple[int, ...]
     levels: tuple[Array, ...] = ()
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
-    is_category: Any = field(default_factory=lambda: np.empty(0, dtype=bool))
+    is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @classmethod
     def fit(
@@ -125,6 +127,33 @@ class SampleEncoder:
         transform.fit(columns, weight, tolerance)
         levels = tuple(map(find_levels, columns.T))
         return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels, limits)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        require(self.sample_shape and min(self.sample_shape) > 0, "sample_shape")
+        n_columns = self.sample_shape[0]
+        require(self.limits.shape == (2, n_columns), "limits")
+        require(self.varying.shape == self.constants.shape == (n_columns,), "varying and constants")
+        require(len(self.container.dtypes) == (n_columns if self.container.has_columns else 1), "dtypes")
+        require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
+        require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
+        self._check_categories()
+        codes = np.zeros((1, *self.code_shape))
+        require(self.encode(self.decode(codes)).shape == codes.shape, "state")
+
+    def _check_categories(self) -> None:
+        n_levels = () if self.categories is None else self.categories.n_levels
+        if not self.is_table:
+            require(self.categories is None, "categories")
+            return
+        require(self.is_category.shape == self.sample_shape, "categories")
+        if not isinstance(self.container, TableContainer):
+            require(not self.is_category.any() and not n_levels, "table")
+            return
+        require(len(self.container.kinds) == self.sample_shape[0], "table")
+        require((self.container.categorical == self.is_category).all(), "categories")
+        coded = np.flatnonzero(self.is_category & self.varying)
+        require(n_levels == tuple(self.container.n_levels(int(j)) for j in coded), "categories")
 
     @property
     def code_shape(self) -> tuple[int, ...]:

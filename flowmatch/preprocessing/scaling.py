@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.component import Component
+from flowmatch.core.storable import fields_to_store, require, storable
 
 Array = NDArray[np.float64]
 
@@ -69,6 +70,7 @@ class ColumnTransform(Component):
         return self
 
 
+@storable
 @dataclass(frozen=True)
 class Identity(ColumnTransform):
     """Leaves the data as they are. For data that are already standardised, or with ``source="matched"``."""
@@ -93,8 +95,11 @@ class AffineTransform(ColumnTransform):
     centre_: Array = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        return {}
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored transform do not fit each other."""
+        if fields_to_store(self):
+            require(self.centre_.ndim == 1 and self.centre_.shape == self.scale_.shape, "scale_")
+            require(np.isfinite(self.centre_).all() and (self.scale_ > 0).all(), "scale_")
 
     def transform(self, X: Array) -> Array:
         return (X - self.centre_) / self.scale_
@@ -106,6 +111,7 @@ class AffineTransform(ColumnTransform):
         return np.broadcast_to(-np.log(self.scale_), X.shape)
 
 
+@storable
 @dataclass(frozen=True)
 class Standardize(AffineTransform):
     """Zero mean and unit variance, column by column; constant columns are only centred."""
@@ -123,6 +129,7 @@ class Standardize(AffineTransform):
         return self._set_fitted(centre_=mean, scale_=np.where(scale > 0, scale, 1.0))
 
 
+@storable
 @dataclass(frozen=True)
 class MinMax(AffineTransform):
     """The observed range of each column to [-1, 1]; generated values are clipped to that range."""
@@ -135,6 +142,7 @@ class MinMax(AffineTransform):
         return self.inverse_transform(np.clip(Z, -1.0, 1.0))
 
 
+@storable
 @dataclass(frozen=True)
 class Log1pStandardize(AffineTransform):
     """``log(1 + x)``, then zero mean and unit variance: for counts such as gene expression.

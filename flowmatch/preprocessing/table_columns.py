@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, nearest_positions
@@ -59,6 +60,15 @@ class ColumnFormat:
     cell: str = ""
     mark: str = "None"
     dates: DateGrid | None = None
+
+    def check(self) -> None:
+        """Raise a ValueError if these are no such numbers."""
+        require(self.kind in ("number", "category", "boolean", "datetime", "timedelta"), "table")
+        require(self.cell in ("", "int", "float", "bool", "text", *OBJECTS), "table")
+        require(self.mark in ("", "None", "nan", "NA", "NaT") and self.levels.ndim == 1, "table")
+        if self.dates:
+            self.dates.check()
+        require(self.kind not in ("datetime", "timedelta") or (self.dates and self.dates.kind == self.kind), "table")
 
     @property
     def is_coded(self) -> bool:

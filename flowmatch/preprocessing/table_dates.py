@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require
+
 Array = NDArray[np.float64]
 
 _NS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -69,6 +71,13 @@ class DateGrid:
         while (last - origin) // sizes[chosen] > _EXACT and chosen > 0:
             chosen -= 1
         return cls(units[chosen], tick, origin)
+
+    def check(self) -> None:
+        """Raise a ValueError if this is no such grid."""
+        dtype = np.dtype(self.tick)
+        name, count = np.datetime_data(dtype)
+        require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(_NS), "table")
+        require(_NS[self.unit] >= _NS[name], "table")
 
     @property
     def kind(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import points_of
 from flowmatch.preprocessing.tables import TableContainer
 
@@ -16,6 +17,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class TableNumbers:
     """Numbers that stand for the cells of a table, some columns of them for each of the table's.
@@ -45,6 +47,11 @@ class TableNumbers:
         present = np.maximum((~missing).sum(axis=0), 1)
         means = np.where(missing, 0.0, values).sum(axis=0) / present
         return cls(container, np.where(_has_points(container), 0.0, means), np.asarray(missing.any(axis=0)))
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of stored numbers do not fit each other."""
+        shape = (len(self.container.kinds),)
+        require(self.means.shape == shape and np.isfinite(self.means).all() and self.holed.shape == shape, "table")
 
     @property
     def widths(self) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import as_numpy
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, fit_column, read_column, write_column
@@ -37,6 +38,7 @@ def _no_numbers() -> NDArray[np.int64]:
     return np.empty(0, dtype=np.int64)
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class TableContainer(Container):
     """What a table came in, and what the numbers of its columns stand for.
@@ -154,6 +156,15 @@ class TableContainer(Container):
             origins=np.array([grid.origin for grid in grids], dtype=np.int64),
             walls=np.array([grid.wall for grid in grids], dtype=bool),
         )
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored table do not fit each other."""
+        super().check()
+        own = [getattr(self, field.name) for field in fields(self) if field.name not in Container.__dataclass_fields__]
+        require(all(len(value) == len(self.kinds) for value in own), "table")
+        require(len(self.columns) in (0, len(self.kinds)), "table")
+        for column in self._formats:
+            column.check()
 
     @cached_property
     def _formats(self) -> tuple[ColumnFormat, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.preprocessing.conditions import ConditionEncoder
+from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import SampleRows
 
@@ -68,7 +70,8 @@ class Windows:
         return _read(self.targets, self.target_index[rows])
 
 
-@dataclass
+@storable
+@dataclass(eq=False)
 class WindowEncoder(ConditionEncoder):
     """Contexts as vectors, and targets as what the base leaves of them.
 
@@ -104,10 +107,26 @@ class WindowEncoder(ConditionEncoder):
     horizon: int
     n_calendar: int = 0
     n_windows: int = 1
-    _on_device: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        require(min(self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows) > 0, "windows")
+        check_scales(self.mean, self.scale, "windows")
+        check_scales(self.target_mean, self.target_scale, "windows")
+        require(self.grid.ndim == 1 and len(self.grid) <= 3 and (self.grid > 0).all() and len(self.mean), "windows")
+        for columns in (self.targets, self.known):
+            require(columns.ndim == 1 and ((columns >= 0) & (columns < len(self.mean))).all(), "windows")
+        shape = (self.n_columns, self.horizon * len(self.target_mean))
+        require(self.weights.shape == shape and self.intercept.shape == shape[1:], "windows")
+        require(np.isfinite(self.weights).all() and np.isfinite(self.intercept).all(), "windows")
+
+    @cached_property
+    def _on_device(self) -> dict[Any, tuple[Tensor, ...]]:
+        """Arrays that were copied to a device."""
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_on_device": {}}
+        return {name: value for name, value in vars(self).items() if name != "_on_device"}
 
     # -- shapes -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,133 @@
+"""Fitted things as values: dataclasses that a file can hold, registered by name and checked when they come back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+T = TypeVar("T")
+
+STORABLE: dict[str, type] = {}
+"""Classes whose instances a file can hold, by their names."""
+
+NOT_STORED = {"stored": False}
+"""Metadata of a field that stays out of files; it comes back as its default."""
+
+
+def storable(cls: type[T]) -> type[T]:
+    """Register a dataclass whose instances a file can hold.
+
+    Its fields are numbers, text, None, arrays, tensors, other such dataclasses, or tuples of those. Fields with
+    ``init=False`` are what fitting adds. A method ``check`` without arguments, if there is one, raises a ValueError
+    where fields do not fit each other; `rebuild` calls it. That values are of the types that the class declares is
+    checked before.
+
+    Parameters
+    ----------
+    cls : type
+        A dataclass.
+
+    Returns
+    -------
+    type
+        The same class.
+
+    Raises
+    ------
+    TypeError
+        If it is no dataclass.
+    ValueError
+        If another class of that name is registered.
+    """
+    if not is_dataclass(cls):
+        raise TypeError(f"{cls.__name__} is no dataclass: put @storable above @dataclass.")
+    known = STORABLE.get(cls.__name__, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # a cell may be run again
+        raise ValueError(f"a storable class {cls.__name__!r} exists already, in {known.__module__}.")
+    STORABLE[cls.__name__] = cls
+    return cls
+
+
+def fields_to_store(value: Any) -> dict[str, Any]:
+    """What a file keeps of a storable value, by name; of one that is not fitted its parameters only."""
+    state = vars(value)
+    return {field.name: state[field.name] for field in _stored_fields(type(value)) if field.name in state}
+
+
+def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Undo `fields_to_store`.
+
+    Parameters
+    ----------
+    cls : type
+        A storable class.
+    values : mapping
+        Its fields by name; those that have a default may be left out, and those that fitting adds all together.
+
+    Returns
+    -------
+    object
+        An instance of the class, which has passed its `check`.
+
+    Raises
+    ------
+    ValueError
+        If a field is missing, unknown or of another type than declared, or if fields do not fit each other.
+    """
+    stored = {field.name: field for field in _stored_fields(cls)}
+    fitted = {name for name, field in stored.items() if not field.init}
+    needed = {name for name, field in stored.items() if field.init and not _has_default(field)}
+    needed |= fitted if fitted & set(values) else set()
+    hints = get_type_hints(cls)
+    for name in sorted(needed - set(values)):
+        raise ValueError(f"its {name} is missing.")
+    for name, value in values.items():
+        require(name in stored and _is_a(value, hints[name]), name)
+    try:
+        built = cls(**{name: value for name, value in values.items() if name not in fitted})
+        for name in fitted & set(values):
+            object.__setattr__(built, name, values[name])
+        check = getattr(built, "check", None)
+        if check is not None:
+            check()
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(
+            f"the fields of its {cls.__name__} do not fit together ({type(error).__name__}: {error})."
+        ) from error
+    return built
+
+
+def require(condition: Any, what: str) -> None:
+    """Raise a ValueError that names a field of a stored value unless the condition holds."""
+    if not condition:
+        raise ValueError(f"its {what} does not fit the rest.")
+
+
+def _stored_fields(cls: Any) -> list[Field[Any]]:
+    return [field for field in fields(cls) if field.metadata.get("stored", True)]
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a value is of a declared type, arrays of the declared dtype."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, UnionType):
+        return any(_is_a(value, part) for part in parts)
+    if origin is tuple:
+        each = parts[:1] * len(value) if parts[1:] == (...,) and isinstance(value, tuple) else parts
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(_is_a, value, each))
+    if origin is np.ndarray:
+        (dtype,) = get_args(parts[1])
+        return isinstance(value, np.ndarray) and (dtype is Any or value.dtype == dtype)
+    if hint in (int, float, bool, str):  # True is an integer for Python, and no count
+        return type(value) is hint or (hint is float and type(value) is int)
+    return isinstance(value, hint)

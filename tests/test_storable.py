@@ -1,0 +1,243 @@
+"""Fitted things as values: what is stored comes back, and what does not fit is refused by the class itself."""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from flowmatch import preprocessing
+from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebuild, storable
+from flowmatch.preprocessing import (
+    CategoryCodes,
+    Container,
+    FactorModel,
+    GridEncoder,
+    Identity,
+    LabelEncoder,
+    Log1pStandardize,
+    MinMax,
+    MissingPatterns,
+    MixedEncoder,
+    NumberEncoder,
+    QuantileNormal,
+    SampleEncoder,
+    Standardize,
+    TableContainer,
+    TableNumbers,
+    WindowEncoder,
+    fit_conditions,
+)
+
+N = 40
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 3)).round(2)
+GRIDS = RNG.normal(size=(N, 2, 8))
+HOLES = np.where(RNG.random((N, 3)) < 0.3, np.nan, X)
+FRAME = pd.DataFrame(
+    {
+        "size": HOLES[:, 0],
+        "kind": pd.Series(["a", "b", "c", None] * (N // 4), dtype=object),
+        "flag": np.arange(N) % 3 == 0,
+        "day": pd.date_range("2024-01-01", periods=N, tz="Europe/Berlin"),
+        "same": 1.5,
+    }
+)
+PLAIN = Container.of(X)
+TABLE = TableContainer.fit(FRAME)
+WINDOWS = WindowEncoder(
+    PLAIN,
+    *(np.zeros(3), np.ones(3), np.zeros(2), np.ones(2), np.array([0, 1]), np.array([2])),
+    *(np.zeros((8, 4)), np.zeros(4), np.empty(0, dtype=np.intp), 2, 2),
+)
+
+FITTED = {
+    "Container": PLAIN,
+    "TableContainer": TABLE,
+    "TableNumbers": TableNumbers.fit(TABLE, TABLE.read(FRAME)),
+    "CategoryCodes": CategoryCodes((3, 2)).fit(np.array([[0.0, 1.0], [2.0, 0.0]])),
+    **{type(t).__name__: t.fit(np.abs(X)) for t in (Identity(), Standardize(), MinMax(), Log1pStandardize())},
+    "QuantileNormal": QuantileNormal().fit(HOLES),
+    "SampleEncoder": SampleEncoder.fit(TABLE.read(FRAME), TABLE, QuantileNormal(), None),
+    "LabelEncoder": fit_conditions(np.array(["x", "y"] * (N // 2)), None),
+    "NumberEncoder": fit_conditions(X, None),
+    "MixedEncoder": fit_conditions(np.array([["x", 0.5], ["y", 1.5]] * (N // 2), dtype=object), None),
+    "GridEncoder": fit_conditions(GRIDS, None, GRIDS.shape[1:]),
+    "MissingPatterns": MissingPatterns.fit(np.isnan(HOLES), None, None),
+    "FactorModel": FactorModel.fit(X),
+    "WindowEncoder": WINDOWS,
+}  # fmt: skip
+
+
+def stored(value):
+    """A value taken apart and built again, with copies of what it is made of."""
+    if type(value).__name__ in STORABLE and is_dataclass(value):
+        return rebuild(type(value), {name: stored(part) for name, part in fields_to_store(value).items()})
+    if isinstance(value, tuple):
+        return tuple(map(stored, value))
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def assert_equal(one, other):
+    assert type(one) is type(other)
+    if is_dataclass(one):
+        assert fields_to_store(one).keys() == fields_to_store(other).keys()
+        for name, value in fields_to_store(one).items():
+            assert_equal(value, fields_to_store(other)[name])
+    elif isinstance(one, tuple):
+        assert len(one) == len(other)
+        for left, right in zip(one, other, strict=True):
+            assert_equal(left, right)
+    elif isinstance(one, (np.ndarray, torch.Tensor)):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    else:
+        assert one == other
+
+
+def test_every_fitted_class_of_the_room_is_stored():
+    assert {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)} == set(FITTED)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_what_is_stored_comes_back(name):
+    value = FITTED[name]
+    again = stored(value)
+    assert_equal(again, value)
+    assert not any(field.startswith("_") for field in fields_to_store(value))
+
+
+def test_a_stored_encoder_does_the_same():
+    encoder, rows = FITTED["SampleEncoder"], TABLE.read(FRAME)
+    again = stored(encoder)
+    np.testing.assert_array_equal(again.encode(rows), encoder.encode(rows))
+    pd.testing.assert_frame_equal(again.container.wrap(again.decode(encoder.encode(rows))), FRAME)
+
+
+def test_a_transform_that_is_not_fitted_has_parameters_only():
+    assert fields_to_store(QuantileNormal(50)) == {"max_knots": 50}
+    assert rebuild(QuantileNormal, {"max_knots": 50}) == QuantileNormal(50)
+
+
+def ones(*shape):
+    return np.ones(shape)
+
+
+DAMAGES = [
+    ("Container", {"kind": "parquet"}, "kind"),
+    ("Container", {"dtypes": ()}, "dtypes"),
+    ("Container", {"dtypes": (3,)}, "dtypes"),
+    ("Container", {"columns": ("a",)}, "dtypes"),
+    ("TableContainer", {"kinds": ("magic", *TABLE.kinds[1:])}, "table"),
+    ("TableContainer", {"levels": ()}, "table"),
+    ("TableContainer", {"levels": 3}, "levels"),
+    ("TableContainer", {"units": ("",) * 5}, "table"),
+    ("TableContainer", {"units": ("", "", "", "ns", "")}, "table"),
+    ("TableContainer", {"units": ("", "", "", "week", "")}, "table"),
+    ("TableContainer", {"ticks": ("", "", "", "datetime64[Y]", "")}, "do not fit|table"),
+    ("TableContainer", {"ticks": ("", "", "", "no dtype", "")}, "do not fit together"),
+    ("TableContainer", {"origins": ones(5)}, "origins"),
+    ("TableNumbers", {"means": ones(2)}, "table"),
+    ("TableNumbers", {"holed": ones(5)}, "holed"),
+    ("TableNumbers", {"container": PLAIN}, "container"),
+    ("CategoryCodes", {"n_levels": (3, "2")}, "n_levels"),
+    ("CategoryCodes", {"n_levels": (4, 1)}, "categories"),
+    ("CategoryCodes", {"shares_": ones(4)}, "categories"),
+    ("CategoryCodes", {"shares_": -ones(5)}, "categories"),
+    ("Standardize", {"scale_": ones(2)}, "scale_"),
+    ("Standardize", {"scale_": 0 * ones(3)}, "scale_"),
+    ("Standardize", {"scale_": None}, "scale_"),
+    ("QuantileNormal", {"bounds_": np.array([0, 10**6])}, "bounds_"),
+    ("QuantileNormal", {"low_": ones(2)}, "low_"),
+    ("QuantileNormal", {"edge_": np.array(np.nan)}, "edge_"),
+    ("QuantileNormal", {"values_": np.full_like(FITTED["QuantileNormal"].values_, np.nan)}, "values_"),
+    ("SampleEncoder", {"sample_shape": (0,)}, "sample_shape"),
+    ("SampleEncoder", {"sample_shape": ("5",)}, "sample_shape"),
+    ("SampleEncoder", {"limits": ones(2, 3)}, "limits"),
+    ("SampleEncoder", {"varying": ones(5)}, "varying"),
+    ("SampleEncoder", {"constants": ones(2)}, "constants"),
+    ("SampleEncoder", {"categories": None}, "categories"),
+    ("SampleEncoder", {"categories": CategoryCodes((2, 3))}, "categories"),
+    ("SampleEncoder", {"container": PLAIN}, "dtypes|table"),
+    ("SampleEncoder", {"transform": PLAIN}, "transform"),
+    ("SampleEncoder", {"transform": Standardize()}, "do not fit together"),
+    ("SampleEncoder", {"is_category": ~FITTED["SampleEncoder"].is_category}, "categories"),
+    ("LabelEncoder", {"shares": ones(0)}, "shares"),
+    ("LabelEncoder", {"shares": 0 * ones(2)}, "shares"),
+    ("LabelEncoder", {"counts": ones(2)}, "counts"),
+    ("NumberEncoder", {"one_dimensional": True}, "one_dimensional"),
+    ("NumberEncoder", {"one_dimensional": 0}, "one_dimensional"),
+    ("NumberEncoder", {"rows": ones(N, 2)}, "rows"),
+    ("MixedEncoder", {"classes": ()}, "classes"),
+    ("MixedEncoder", {"rows": ones(N, 2) * 7}, "classes"),
+    ("GridEncoder", {"grids": FITTED["SampleEncoder"]}, "grids"),
+    ("MissingPatterns", {"rows": np.full(N, 99)}, "patterns"),
+    ("MissingPatterns", {"patterns": ones(4, 3)}, "patterns"),
+    ("MissingPatterns", {"shares": np.full(N, np.nan)}, "patterns of missing entries"),
+    ("MissingPatterns", {"vectors": np.ones((3, 0), dtype=np.float32)}, "patterns"),
+    ("FactorModel", {"noise": torch.zeros(3)}, "factors"),
+    ("FactorModel", {"loadings": torch.zeros(2, 2)}, "factors"),
+    ("FactorModel", {"mean": torch.zeros(3, dtype=torch.float64)}, "factors"),
+    ("WindowEncoder", {"n_lags": 0}, "windows"),
+    ("WindowEncoder", {"n_lags": "two"}, "n_lags"),
+    ("WindowEncoder", {"known": np.array([7])}, "windows"),
+    ("WindowEncoder", {"targets": ones(2)}, "targets"),
+    ("WindowEncoder", {"weights": ones(2, 2)}, "windows"),
+    ("WindowEncoder", {"mean": np.full(3, np.nan)}, "windows"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage", "message"), DAMAGES)
+def test_what_does_not_fit_is_refused(name, damage, message):
+    value = FITTED[name]
+    values = {**fields_to_store(value), **damage}
+    with pytest.raises(ValueError, match=message):
+        rebuild(type(value), values)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_missing_and_unknown_fields_are_refused(name):
+    cls, values = type(FITTED[name]), fields_to_store(FITTED[name])
+    with pytest.raises(ValueError, match="surprise"):
+        rebuild(cls, {**values, "surprise": 1})
+    fitted = [declared.name for declared in fields(cls) if declared.name in values and not declared.init]
+    for gone in fitted if len(fitted) > 1 else ():
+        with pytest.raises(ValueError, match=f"its {gone} is missing"):
+            rebuild(cls, {name: value for name, value in values.items() if name != gone})
+
+
+def test_two_classes_of_one_name_are_refused():
+    def declare():
+        @storable
+        @dataclass(frozen=True)
+        class Pair:
+            left: int
+            right: float | None = None
+            note: str = field(default="", metadata=NOT_STORED)
+
+        return Pair
+
+    pair = declare()
+    try:
+        assert STORABLE["Pair"] is pair
+        assert declare() is STORABLE["Pair"]  # a cell of a notebook that is run again
+        value = rebuild(pair, fields_to_store(pair(1, 2.0, "kept to oneself")))
+        assert (value.left, value.right, value.note) == (1, 2.0, "")
+        assert rebuild(pair, {"left": 1}).right is None
+        for wrong in ({"left": True}, {"left": 1, "right": "2"}, {"left": 1, "note": ""}, {}):
+            with pytest.raises(ValueError, match=r"left|right|note"):
+                rebuild(pair, wrong)
+        with pytest.raises(ValueError, match="'Pair' exists already"):
+            storable(dataclass(type("Pair", (), {"__annotations__": {}})))
+        with pytest.raises(TypeError, match="is no dataclass"):
+            storable(type("Other", (), {}))
+    finally:
+        STORABLE.pop("Pair")
+
+
+def test_two_encoders_of_conditions_are_not_compared_value_by_value():
+    for cls in (LabelEncoder, NumberEncoder, MixedEncoder, GridEncoder):
+        assert hash(FITTED[cls.__name__]) != hash(stored(FITTED[cls.__name__]))
