@@ -1,0 +1,21 @@
+"""The library gives today what it gave when the references were recorded; see `references.py`."""
+
+import pytest
+import reference_store as store
+import references
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return store.read()
+
+
+@pytest.mark.parametrize("case", references.cases())
+def test_the_output_is_the_recorded_one(case, recorded):
+    tolerance = references.CONFIGURATIONS[case.split("/")[-2]].tolerance
+    store.assert_same(references.output(case), store.part(recorded, case), tolerance)
+
+
+def test_nothing_is_recorded_that_is_not_compared(recorded):
+    names = tuple(f"{case}." for case in references.cases())
+    assert not [name for name in recorded if not f"{name}.".startswith(names)]
