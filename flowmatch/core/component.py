@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Self, TypeVar
 
+from flowmatch.core.storable import STORABLE
+
 
 class Component:
     """A frozen dataclass that scikit-learn can clone, print and search over.
@@ -20,6 +22,10 @@ class Component:
     >>> MLP(width=64).get_params()["width"]
     64
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        STORABLE.setdefault(cls.__name__, cls)  # a file may name it
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name; with `deep` those of components inside it too, as ``loss__beta``."""

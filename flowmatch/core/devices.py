@@ -35,3 +35,11 @@ def resolve_device(device: Any) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} is not available ({reason}). Use 'auto' or 'cpu'.") from error
+
+
+def available_device(device: Any) -> torch.device:
+    """The device, or the CPU if it is not on this machine."""
+    try:
+        return resolve_device(device)
+    except ValueError:
+        return torch.device("cpu")

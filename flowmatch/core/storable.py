@@ -14,6 +14,9 @@ T = TypeVar("T")
 STORABLE: dict[str, type] = {}
 """Classes whose instances a file can hold, by their names."""
 
+ESTIMATORS: dict[str, type] = {}
+"""Estimators that files may hold, by their names; a subclass of the user's is among them once it is defined."""
+
 NOT_STORED = {"stored": False}
 """Metadata of a field that stays out of files; it comes back as its default."""
 
@@ -78,7 +81,7 @@ def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
     ValueError
         If a field is missing, unknown or of another type than declared, or if fields do not fit each other.
     """
-    stored = {field.name: field for field in _stored_fields(cls)}
+    stored = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
     fitted = {name for name, field in stored.items() if not field.init}
     needed = {name for name, field in stored.items() if field.init and not _has_default(field)}
     needed |= fitted if fitted & set(values) else set()
@@ -86,7 +89,7 @@ def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
     for name in sorted(needed - set(values)):
         raise ValueError(f"its {name} is missing.")
     for name, value in values.items():
-        require(name in stored and _is_a(value, hints[name]), name)
+        require(name in stored and is_a(value, hints[name]), name)
     try:
         built = cls(**{name: value for name, value in values.items() if name not in fitted})
         for name in fitted & set(values):
@@ -115,16 +118,20 @@ def _has_default(field: Field[Any]) -> bool:
     return field.default is not MISSING or field.default_factory is not MISSING
 
 
-def _is_a(value: Any, hint: Any) -> bool:
+def is_a(value: Any, hint: Any) -> bool:
     """Whether a value is of a declared type, arrays of the declared dtype."""
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return True
     if origin in (Union, UnionType):
-        return any(_is_a(value, part) for part in parts)
+        return any(is_a(value, part) for part in parts)
     if origin is tuple:
         each = parts[:1] * len(value) if parts[1:] == (...,) and isinstance(value, tuple) else parts
-        return isinstance(value, tuple) and len(value) == len(each) and all(map(_is_a, value, each))
+        return isinstance(value, tuple) and len(value) == len(each) and all(map(is_a, value, each))
+    if origin in (dict, list):
+        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        hints = [parts[0]] * len(value) + [parts[-1]] * len(value) if origin is dict else [parts[0]] * len(value)
+        return isinstance(value, origin) and all(map(is_a, inner, hints))
     if origin is np.ndarray:
         (dtype,) = get_args(parts[1])
         return isinstance(value, np.ndarray) and (dtype is Any or value.dtype == dtype)

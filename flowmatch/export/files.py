@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.utils.validation import check_is_fitted
 
 from flowmatch.core.checks import check_choice
 from flowmatch.export.sampler import Sampler, describe_sampler, sampler_of
+from flowmatch.model import FlowModel, Integration
 
 FORMATS = ("torch_export", "onnx")
 QUANTIZATIONS = ("int8",)
@@ -27,11 +27,11 @@ _EXAMPLE_ROWS = 3  # programs traced on one row would hold for one row
 
 
 def export(
-    estimator: Any,
+    model: FlowModel,
     path: str | os.PathLike[str],
+    integration: Integration,
     *,
     format: str = "torch_export",
-    n_steps: int | None = None,
     quantize: str | None = None,
 ) -> None:
     """Write a sampler to a file that runs without flowmatch.
@@ -39,7 +39,7 @@ def export(
     The file holds everything from noise to samples in the data's own units: the steps of the flow, guidance, the way
     back from the flow's scale, columns that were constant, the values and limits of discrete columns.
 
-    Inputs are ``noise``, float32 of shape (batch, *code_shape), drawn from the estimator's source (a standard normal
+    Inputs are ``noise``, float32 of shape (batch, *code_shape), drawn from the model's source (a standard normal
     by default; `code_shape` is the sample's shape, without the constant columns of a table), and for conditional models
     ``condition``:
 
@@ -56,16 +56,16 @@ def export(
 
     Parameters
     ----------
-    estimator : FlowMatchingGenerator
-        Fitted; it stays as it is, on whatever device.
+    model : FlowModel
+        It stays as it is, on whatever device.
     path : path-like
         Where to write. What stood there before is replaced only by a whole file.
+    integration : Integration
+        Solver, steps and guidance. Every step is written out: exporting takes seconds for each evaluation of the
+        network, and flow maps of few steps make the smallest files.
     format : {"torch_export", "onnx"}, default="torch_export"
         "torch_export" writes a program for ``torch.export.load``, which wants names that end in ``.pt2``; "onnx" a
         model for onnxruntime and others, which needs the packages of ``flowmatch[onnx]``.
-    n_steps : int, optional
-        In place of the estimator's own. Every step is written out: exporting takes seconds for each evaluation of the
-        network, and flow maps of few steps make the smallest files.
     quantize : {None, "int8"}, default=None
         "int8" stores the weights of matrix products in 8 bits (ONNX only), a quarter of their size; convolutions stay
         as they are. What these products read is rounded to 256 values between the extremes of the batch, so a row's
@@ -76,8 +76,6 @@ def export(
     ValueError
         For bad parameters, a solver that is adaptive, a folder that does not exist, or a path that cannot be written;
         nothing is written then.
-    sklearn.exceptions.NotFittedError
-        If the estimator is not fitted.
     ImportError
         If a package that the format needs is missing.
 
@@ -85,15 +83,12 @@ def export(
     --------
     >>> import numpy as np, os, tempfile, torch
     >>> from flowmatch import FlowMatchingGenerator
-    >>> from flowmatch.export import export
     >>> X = np.random.default_rng(0).normal(size=(100, 2))
     >>> path = os.path.join(tempfile.mkdtemp(), "sampler.pt2")
-    >>> export(FlowMatchingGenerator(max_iter=10, random_state=0).fit(X), path, n_steps=2)
+    >>> FlowMatchingGenerator(max_iter=10, random_state=0).fit(X).export(path, n_steps=2)
     >>> torch.export.load(path).module()(torch.randn(5, 2)).shape
     torch.Size([5, 2])
     """
-    check_is_fitted(estimator)
-    estimator = getattr(estimator, "student_", estimator)
     path = _check_target(path)
     check_choice("format", format, FORMATS)
     if quantize is not None:
@@ -102,9 +97,9 @@ def export(
             raise ValueError(f"quantize={quantize!r} needs format='onnx', got format={format!r}.")
     if format == "onnx":
         _require_onnx()
-    sampler = sampler_of(estimator, n_steps)
-    text = json.dumps({**describe_sampler(estimator, sampler), "quantize": quantize}, default=str)
-    program = _capture(sampler, estimator._encoder.code_shape)
+    sampler = sampler_of(model, integration)
+    text = json.dumps({**describe_sampler(model, sampler), "quantize": quantize}, default=str)
+    program = _capture(sampler, model.code_shape)
     content = _program_file(program, text) if format == "torch_export" else _onnx_file(program, text, quantize)
     _replace(path, content)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch import flow
+from flowmatch.core.version import __version__
 from flowmatch.export.conditions import ConditionInput, condition_input, plain
 from flowmatch.export.decoding import Decoder
-from flowmatch.fitting.parameters import resolve_source
-from flowmatch.networks import InstantVelocity
-from flowmatch.preprocessing import TableContainer
+from flowmatch.model import FlowMap, FlowModel, Integration
+from flowmatch.preprocessing import LabelEncoder, TableContainer
 
 
 class Sampler(nn.Module):
@@ -53,41 +53,34 @@ class Sampler(nn.Module):
         return flow.integrate(flow.guide(self.network, vector, self.guidance_scale), noise, self.times, self.solver)
 
 
-def sampler_of(estimator: Any, n_steps: int | None = None) -> Sampler:
-    """The sampler of a fitted `FlowMatchingGenerator`, in float32 on the CPU; the estimator stays as it is.
+def sampler_of(model: FlowModel, integration: Integration) -> Sampler:
+    """The sampler of a fitted flow, in float32 on the CPU; the model stays as it is.
 
     Raises
     ------
     ValueError
-        For a bad `n_steps`, or where the estimator's solver is adaptive, or its preprocessing a class of the user's
-        own.
+        For an adaptive solver, and a preprocessing that is a class of the user's own.
     """
-    n_steps, solver = estimator._steps_and_solver(n_steps, estimator.solver)
+    solver, jumps = integration.solver, model.is_flow_map
     if solver in flow.ADAPTIVE:
         raise ValueError(
             f"solver={solver!r} chooses its steps while it runs, so it cannot be exported. Set one of fixed steps: "
             f"{', '.join(map(repr, flow.FIXED_STEP))}."
         )
-    jumps = estimator._predicts_jumps
-    estimator._check_guidance(estimator.guidance_scale)
-    guidance_scale = 1.0 if jumps else float(estimator.guidance_scale)  # flow maps have it inside
-    network = copy.deepcopy(estimator.network_).cpu().float().eval().requires_grad_(False)
-    encoder, conditions = estimator._encoder, estimator._conditions
+    network = copy.deepcopy(model.network).cpu().float().eval().requires_grad_(False)
     return Sampler(
-        InstantVelocity(network) if jumps and solver != "flow_map" else network,
-        Decoder(encoder),
-        None if conditions is None else condition_input(conditions),
-        estimator._times(n_steps, solver),
+        network if solver == "flow_map" else model.as_velocity(network),
+        Decoder(model.encoder),
+        None if model.conditions is None else condition_input(model.conditions),
+        model.times(integration.n_steps, solver),
         solver,
-        guidance_scale,
+        1.0 if jumps else integration.guidance_scale,  # flow maps have it inside
     ).eval()
 
 
-def describe_sampler(estimator: Any, sampler: Sampler) -> dict[str, Any]:
+def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
     """What the file says of itself: inputs, output, noise, steps, classes, names of columns, versions."""
-    from flowmatch import __version__
-
-    source, encoder = resolve_source(estimator._as_fitted), estimator._encoder
+    source, encoder = model.source.source, model.encoder
     is_standard = isinstance(source, flow.NormalSource)
     noise = {
         "name": "noise",
@@ -96,7 +89,7 @@ def describe_sampler(estimator: Any, sampler: Sampler) -> dict[str, Any]:
         "distribution": "independent N(0, 1)" if is_standard else repr(source),
     }
     if not is_standard:
-        noise["scale"] = estimator._source_scale.tolist()
+        noise["scale"] = model.source.scale.tolist()
     inputs = [noise]
     if sampler.condition is not None:
         condition, dtype = sampler.condition, str(sampler.condition.dtype).removeprefix("torch.")
@@ -113,14 +106,14 @@ def describe_sampler(estimator: Any, sampler: Sampler) -> dict[str, Any]:
         sample["kinds"] = list(container.kinds)
         sample["levels"] = [plain(levels) for levels in container.levels]
         sample["units"], sample["origins"] = list(container.units), plain(container.origins)
-    if hasattr(estimator, "feature_names_in_"):
-        sample["columns"] = plain(estimator.feature_names_in_)
+    if all(isinstance(name, str) for name in container.columns) and container.columns:
+        sample["columns"] = plain(container.columns)
     return {
         "inputs": inputs,
         "outputs": [sample],
-        "classes": plain(estimator.classes_) if hasattr(estimator, "classes_") else None,
+        "classes": plain(model.conditions.classes) if isinstance(model.conditions, LabelEncoder) else None,
         "n_steps": len(sampler.times) - 1,
         "solver": sampler.solver,
-        "guidance_scale": float(estimator.guidance_scale),
+        "guidance_scale": model.kind.guidance_scale if isinstance(model.kind, FlowMap) else sampler.guidance_scale,
         "versions": {"flowmatch": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -1,1 +1,51 @@
 """From data and parameters to one fitted `flowmatch.model.FlowModel`."""
+
+from flowmatch.fitting.announcements import announce, chosen, warn_of_few
+from flowmatch.fitting.fit_flow import carry_out, fit_and_assign, fit_flow
+from flowmatch.fitting.results import FitResult, InterruptedFit
+from flowmatch.fitting.rows import Rows, read_rows, read_rows_like, rows_like_fit
+from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
+from flowmatch.fitting.settings import (
+    ALIASES,
+    FitSettings,
+    describe,
+    resolve_network,
+    resolve_options,
+    resolve_settings,
+    resolve_transform,
+)
+from flowmatch.fitting.tasks import FlowTask, condition_rows_of, row_task, row_task_from, training_rows_of
+from flowmatch.fitting.training_data import EntryMasks, RowData, TrainingData
+
+__all__ = [
+    "ALIASES",
+    "EntryMasks",
+    "FitResult",
+    "FitSettings",
+    "FlowTask",
+    "InterruptedFit",
+    "RowData",
+    "Rows",
+    "Schedule",
+    "TrainingData",
+    "announce",
+    "as_asked",
+    "carry_out",
+    "chosen",
+    "condition_rows_of",
+    "describe",
+    "fit_and_assign",
+    "fit_flow",
+    "read_rows",
+    "read_rows_like",
+    "resolve_network",
+    "resolve_options",
+    "resolve_settings",
+    "resolve_transform",
+    "row_task",
+    "row_task_from",
+    "rows_like_fit",
+    "schedule_of",
+    "training_rows_of",
+    "warn_of_few",
+]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowmatch import objectives, training
 from flowmatch.core.randomness import generator_on, isolated_rng, seed_from
-from flowmatch.core.storable import storable
+from flowmatch.core.user_warnings import warn
 from flowmatch.fitting.phases import check_phases
+from flowmatch.fitting.results import FitResult, InterruptedFit
 from flowmatch.fitting.schedule import measured_times
 from flowmatch.fitting.settings import FitSettings, PhaseComponents
 from flowmatch.fitting.tasks import FlowTask
@@ -25,42 +26,6 @@ from flowmatch.preprocessing import LabelEncoder
 
 Watch = Callable[["FitResult"], Any]
 """The estimator that callbacks are shown, for the fit as it stands."""
-
-
-@storable
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """What came of a fit.
-
-    Attributes
-    ----------
-    model : FlowModel
-    history : dict of lists
-        step, loss, validation_loss, gradient_norm, learning_rate, seconds, and what callbacks added.
-    n_iter : int
-        Optimizer steps made.
-    """
-
-    model: FlowModel
-    history: dict[str, list[float]] = field(default_factory=dict)
-    n_iter: int = 0
-
-    def to(self, device: torch.device) -> FitResult:
-        """The same on a device."""
-        return replace(self, model=self.model.to(device))
-
-    def after(self, run: training.TrainingRun) -> FitResult:
-        """The result once a run, going on from this one, has come as far as it has."""
-        model = replace(self.model, network=run.averaged_network.eval())
-        return FitResult(model, _appended(self.history, self.n_iter, run.history), self.n_iter + run.step)
-
-
-class InterruptedFit(Exception):
-    """Carries what a fit had learned when it was interrupted; its cause says by what."""
-
-    def __init__(self, result: FitResult) -> None:
-        super().__init__()
-        self.result = result
 
 
 def fit_flow(
@@ -86,9 +51,9 @@ def fit_flow(
     ValueError
         Before training starts, for what does not go together.
     InterruptedFit
-        If training ends by an exception, such as a `flowmatch.NonFiniteTrainingError`; that is the cause.
+        If training ends by an exception, such as a `flowmatch.NonFiniteTrainingError`.
     """
-    options, device = settings.options, settings.device
+    device = settings.device
     check_options_have_an_effect(task, settings)
     n_before = 0 if start is None else start.n_iter
     checkpointer = _checkpointer(task, settings, start)
@@ -99,7 +64,10 @@ def fit_flow(
     # a fit that goes on draws other noise than the one before it
     seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=5).tolist()
     with isolated_rng(device, seeds[0]):
-        before = FitResult(_untrained(task, settings)) if start is None else _going_on(start, task, device)
+        if start is None:
+            before = FitResult(_untrained(task, settings), parameters=dict(settings.frozen))
+        else:
+            before = _going_on(start, task, device)
         network = before.model.network if start is None else before.model.trainable_network()
         scale = before.model.source.scale
         check_phases(settings, network, scale, task.conditions)
@@ -115,11 +83,48 @@ def fit_flow(
         try:
             carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose)
         except training.NonFiniteTrainingError as error:
-            result = before.after(run)
-            raise InterruptedFit(result) from _explained(error, task.data, plan.learning_rate, scale)
+            explained = _explained(error, task.data, plan.learning_rate, scale)
+            raise InterruptedFit(before.after(run), explained) from error
         except BaseException as error:
-            raise InterruptedFit(before.after(run)) from error
+            raise InterruptedFit(before.after(run), error) from error
     return before.after(run)
+
+
+def fit_and_assign(
+    estimator: Any,
+    task: FlowTask,
+    settings: FitSettings,
+    start: FitResult | None,
+    record: Callable[[FitResult], Any] = lambda result: result,
+) -> None:
+    """Train a flow and assign what it learned to an estimator's `fitted_`, once, at the end.
+
+    `record` makes of the result what the estimator keeps.
+
+    When training is interrupted, an estimator that was not fitted takes over what has been learned so far, with a
+    warning; the last good weights of a fit that diverged are taken over anyway.
+    """
+
+    def shown(result: FitResult) -> Any:
+        other = copy.copy(estimator)
+        other.fitted_ = record(result)
+        return other
+
+    try:
+        estimator.fitted_ = record(fit_flow(task, settings, start, watch=shown))
+    except InterruptedFit as interruption:
+        error = interruption.error
+        if isinstance(error, training.NonFiniteTrainingError):
+            estimator.fitted_ = record(interruption.result)
+            text = f"{error} The last good weights are kept on the estimator."
+            raise training.NonFiniteTrainingError(text, error.step) from error
+        if start is None and not hasattr(estimator, "fitted_") and interruption.result.n_iter > 0:
+            estimator.fitted_ = record(interruption.result)
+            warn(
+                f"the fit was interrupted by {type(error).__name__} after {interruption.result.n_iter} of "
+                f"{task.schedule.max_iter} steps: the estimator has the weights so far."
+            )
+        raise error from None
 
 
 def carry_out(
@@ -167,9 +172,7 @@ def check_options_have_an_effect(task: FlowTask, settings: FitSettings) -> None:
 def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
     """A model with a fresh network on the device of training."""
     jumps, shape = settings.objective.flow_map, task.encoder.code_shape
-    blueprint = Blueprint.of(
-        task.network, shape, task.conditions, flow_map=jumps, is_masked=task.missing is not None
-    )
+    blueprint = Blueprint.of(task.network, shape, task.conditions, flow_map=jumps, is_masked=task.missing is not None)
     network = blueprint.build().to(settings.device)
     codes = torch.as_tensor(_without_gaps(task.some_codes()), dtype=torch.float32, device=settings.device)
     defaults = SamplingDefaults("flow_map", 1, task.defaults.velocity_steps) if jumps else task.defaults
@@ -253,9 +256,7 @@ def _objective(
     )
 
 
-def _checkpointer(
-    task: FlowTask, settings: FitSettings, start: FitResult | None
-) -> training.Checkpointer | None:
+def _checkpointer(task: FlowTask, settings: FitSettings, start: FitResult | None) -> training.Checkpointer | None:
     options = settings.options
     if options.checkpoint_folder is None:
         return None
@@ -281,22 +282,6 @@ def _explained(
         f"preprocessing='standardize' or 'quantile' if that range is wide.",
         error.step,
     )
-
-
-def _appended(earlier: dict[str, list[float]], n_iter: int, history: dict[str, list[float]]) -> dict[str, list[float]]:
-    """A run's history added to that of earlier ones, steps counted on."""
-    seconds = earlier["seconds"][-1] if earlier.get("seconds") else 0.0
-    shifted = {
-        **history,
-        "step": [step + n_iter for step in history["step"]],
-        "seconds": [second + seconds for second in history["seconds"]],
-    }
-    # a callback's column may be in one of the two runs only
-    lengths = [len(part.get("step", [])) for part in (earlier, shifted)]
-    return {
-        name: [*earlier.get(name, [math.nan] * lengths[0]), *shifted.get(name, [math.nan] * lengths[1])]
-        for name in {**shifted, **earlier}
-    }
 
 
 def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 from flowmatch.fitting.settings import FitSettings
 from flowmatch.flow import LogitNormalTimes
 
+
 @dataclass(frozen=True)
 class Schedule:
     """Optimiser steps, rows a step, and the peak learning rate."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import numbers
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class FitSettings:
     condition_dropout : float
     guidance_scale : float
         Of flow maps, which learn it.
+    frozen : mapping
+        The estimator's parameters that belong to the weights: a fit that goes on must have the same.
     """
 
     network: NetworkFactory
@@ -91,10 +94,26 @@ class FitSettings:
     verbose: bool
     condition_dropout: float = 0.0
     guidance_scale: float = 1.0
+    frozen: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_goes_on(self, earlier: Mapping[str, Any]) -> None:
+        """Raise a ValueError if a parameter that belongs to the weights has changed since an earlier fit."""
+        for name, value in earlier.items():
+            now = self.frozen.get(name, value)
+            changed = _differ(now, value)
+            if name == "objective":  # what one holds concerns training alone; which of them it is, the weights
+                changed = self.objective.flow_map != objectives.is_flow_map(value)
+            if changed:
+                raise ValueError(
+                    f"{name} was {value!r} in the fit that this one goes on from, and is {now!r} now. Set it back, or "
+                    "fit anew with warm_start=False."
+                )
 
     def describe(self) -> str:
         """The settings that decide how a fit goes, in words that two processes agree on."""
-        no_matter = ["device", "verbose", "phases", "options"] + ["guidance_scale"] * (not self.objective.flow_map)
+        no_matter = ["device", "verbose", "phases", "options", "frozen"] + ["guidance_scale"] * (
+            not self.objective.flow_map
+        )
         own = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in no_matter]
         options = [
             (name, value)
@@ -105,7 +124,12 @@ class FitSettings:
 
 
 def resolve_settings(
-    estimator: Any, *, objective: Any = "velocity", condition_dropout: float = 0.0, guidance_scale: float = 1.0
+    estimator: Any,
+    *,
+    objective: Any = "velocity",
+    condition_dropout: float = 0.0,
+    guidance_scale: float = 1.0,
+    frozen: Sequence[str] = (),
 ) -> FitSettings:
     """Check the parameters that all estimators with a flow share, before any data are touched.
 
@@ -115,6 +139,8 @@ def resolve_settings(
         Its parameters are read.
     objective, condition_dropout, guidance_scale
         Those that only some estimators have.
+    frozen : sequence of str
+        Parameters that belong to the weights; of flow maps, the guidance scale does too.
 
     Raises
     ------
@@ -151,7 +177,10 @@ def resolve_settings(
         verbose=bool(estimator.verbose),
         condition_dropout=float(condition_dropout),
         guidance_scale=float(guidance_scale),
+        frozen={name: getattr(estimator, name) for name in frozen},
     )
+    if settings.objective.flow_map:
+        settings = replace(settings, frozen={**settings.frozen, "guidance_scale": guidance_scale})
     _check_objective(estimator.solver, settings)
     return settings
 
@@ -200,7 +229,8 @@ def resolve_transform(transform: Any, sample_shape: tuple[int, ...]) -> preproce
     if isinstance(transform, str) and transform == "auto":
         return preprocessing.choose_transform(sample_shape)
     names = {"auto": preprocessing.Identity, **ALIASES["preprocessing"]}  # for the list in the error
-    return resolve_component("preprocessing", transform, preprocessing.ColumnTransform, names)
+    # fitting must not reach the user's own component
+    return copy.copy(resolve_component("preprocessing", transform, preprocessing.ColumnTransform, names))
 
 
 def describe(value: Any) -> Any:
@@ -215,6 +245,13 @@ def describe(value: Any) -> Any:
         return "partial", describe(value.func), describe(value.args), describe(list(value.keywords.items()))
     code = getattr(value, "__code__", None)
     return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter differ; lists and arrays of the same entries do not."""
+    if np.ndim(one) and np.ndim(other):
+        return list(one) != list(other)
+    return bool(np.ndim(one) or np.ndim(other) or one != other)
 
 
 def _resolve_phases(

@@ -5,22 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.fitting.results import FitResult
+from flowmatch.fitting.rows import Rows
 from flowmatch.fitting.schedule import Schedule, schedule_of
 from flowmatch.fitting.settings import FitSettings
 from flowmatch.fitting.training_data import EntryMasks, RowData, TrainingData
 from flowmatch.flow import LinearPath
-from flowmatch.model import FlowModel, MissingValueModel, NetworkFactory, SamplingDefaults, require_conditions
+from flowmatch.model import FlowModel, MissingValueModel, NetworkFactory, SamplingDefaults, check_unconditional
 from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     ColumnTransform,
     ConditionEncoder,
-    Container,
     FactorModel,
     Identity,
     MissingPatterns,
@@ -67,12 +67,9 @@ class FlowTask:
 
 def row_task(
     settings: FitSettings,
-    samples: SampleRows,
-    y: Any,
-    weight: Array | None,
-    *,
-    container: Container,
+    rows: Rows,
     transform: ColumnTransform,
+    *,
     masked_share: float = 0.0,
     defaults: SamplingDefaults | None = None,
 ) -> FlowTask:
@@ -81,26 +78,24 @@ def row_task(
     Parameters
     ----------
     settings : FitSettings
-    samples : SampleRows of shape (n, *sample_shape)
-    y : conditions of the rows, or None
-    weight : ndarray of shape (n,) with mean 1, or None
-    container : Container
-        What the rows came in.
+    rows : Rows
     transform : ColumnTransform
         Unfitted.
     masked_share : float
         Share of a table's training rows of which the network is shown some entries.
     defaults : SamplingDefaults, optional
     """
+    samples, y, weight = rows.samples, rows.y, rows.weight
+    check_unconditional(settings.guidance_scale, y is not None, settings.condition_dropout)
     conditions = None if y is None else fit_conditions(y, weight, samples.sample_shape)
-    encoder = SampleEncoder.fit(samples, container, transform, weight)
+    encoder = SampleEncoder.fit(samples, rows.container, transform, weight)
     missing, some_codes = None, _some_codes(samples, encoder)
     if encoder.is_table and (masked_share > 0 or bool(samples.summary.n_missing.any())):
         # only on straight paths a row that starts where it belongs has nowhere to go
         straight = isinstance(settings.path, LinearPath)
         missing = MissingValueModel(float(masked_share), FactorModel.fit(some_codes()) if straight else None)
     task = FlowTask(
-        data=encode_rows_for_training(encoder, conditions, missing, samples, y, weight, settings.device),
+        data=_encoded(encoder, conditions, missing, rows, settings.device),
         encoder=encoder,
         conditions=conditions,
         missing=missing,
@@ -109,36 +104,39 @@ def row_task(
         some_codes=some_codes,
         defaults=SamplingDefaults() if defaults is None else defaults,
     )
-    return _with_patterns(task, samples, y, weight)
+    return _with_patterns(task, rows)
 
 
-def row_task_from(
-    settings: FitSettings, model: FlowModel, samples: SampleRows, y: Any, weight: Array | None
-) -> FlowTask:
-    """The task of a fit that goes on from a model, to rows like those that it knows."""
-    require_conditions(model, y)
+def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTask:
+    """The task of a fit that goes on from another, to rows like those of that.
+
+    Raises
+    ------
+    ValueError
+        If a parameter that belongs to the weights has changed.
+    """
+    model = start.model
+    settings.check_goes_on(start.parameters)
     conditions = model.conditions
     if conditions is not None:
-        conditions = conditions.with_shares_of(plain_conditions(y), weight)
+        conditions = conditions.with_shares_of(plain_conditions(rows.y), rows.weight)
     task = FlowTask(
-        data=training_rows_of(model, samples, y, weight, settings.device),
+        data=training_rows_of(model, rows, settings.device),
         encoder=model.encoder,
         conditions=conditions,
         missing=model.missing,
         network=model.blueprint.factory,
-        schedule=schedule_of(settings, model.code_shape, len(samples)),
-        some_codes=_some_codes(samples, model.encoder),
+        schedule=schedule_of(settings, model.code_shape, len(rows.samples)),
+        some_codes=_some_codes(rows.samples, model.encoder),
         defaults=model.defaults,
     )
-    return _with_patterns(task, samples, y, weight)
+    return _with_patterns(task, rows)
 
 
-def training_rows_of(
-    model: FlowModel, samples: SampleRows, y: Any, weight: Array | None, device: torch.device | None = None
-) -> TrainingData:
+def training_rows_of(model: FlowModel, rows: Rows, device: torch.device | None = None) -> TrainingData:
     """Rows as the training of a model would see them."""
     device = model.device if device is None else device
-    return encode_rows_for_training(model.encoder, model.conditions, model.missing, samples, y, weight, device)
+    return _encoded(model.encoder, model.conditions, model.missing, rows, device)
 
 
 def condition_rows_of(model: FlowModel, n_samples: int, seed: int) -> TrainingData:
@@ -146,24 +144,24 @@ def condition_rows_of(model: FlowModel, n_samples: int, seed: int) -> TrainingDa
     y = None if model.conditions is None else model.conditions.draw(n_samples, np.random.RandomState(seed))
     zeros = torch.zeros(1, device=model.device).expand(n_samples, *model.code_shape)
     codes = TrainingCodes(Identity(), zeros, None)
-    return RowData(codes, None if model.conditions is None else model.conditions.training_vectors(y, model.device), None)
+    return RowData(
+        codes, None if model.conditions is None else model.conditions.training_vectors(y, model.device), None
+    )
 
 
-def encode_rows_for_training(
+def _encoded(
     encoder: SampleEncoder,
     conditions: ConditionEncoder | None,
     missing: MissingValueModel | None,
-    samples: SampleRows,
-    y: Any,
-    weight: Array | None,
+    rows: Rows,
     device: torch.device,
 ) -> RowData:
     """Codes, vectors of conditions and weights of rows, as training wants them."""
-    codes = encoder.training_codes(samples, device)
+    codes = encoder.training_codes(rows.samples, device)
     return RowData(
         codes,
-        None if conditions is None else conditions.training_vectors(plain_conditions(y), codes.device),
-        None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=codes.device),
+        None if conditions is None else conditions.training_vectors(plain_conditions(rows.y), codes.device),
+        None if rows.weight is None else torch.as_tensor(rows.weight, dtype=torch.float32, device=codes.device),
         None if missing is None else EntryMasks.of(encoder, missing, device),
     )
 
@@ -173,14 +171,15 @@ def _some_codes(samples: SampleRows, encoder: SampleEncoder) -> Callable[[], Arr
     return functools.cache(lambda: encoder.encode(samples.read(samples.subset(FITTED_ELEMENTS))))
 
 
-def _with_patterns(task: FlowTask, samples: SampleRows, y: Any, weight: Array | None) -> FlowTask:
+def _with_patterns(task: FlowTask, rows: Rows) -> FlowTask:
     """The task, with the patterns of missing entries of its rows."""
+    samples = rows.samples
     if task.missing is None:
         return task
     patterns = None
     if samples.summary.n_missing.any():
         missing = np.concatenate([np.isnan(chunk) for _, chunk in samples.chunks()])[:, task.encoder.code_columns]
         known = task.conditions
-        vectors = None if known is None else known.encode(plain_conditions(y), len(samples))
-        patterns = MissingPatterns.fit(missing, vectors, weight)
+        vectors = None if known is None else known.encode(plain_conditions(rows.y), len(samples))
+        patterns = MissingPatterns.fit(missing, vectors, rows.weight)
     return replace(task, missing=replace(task.missing, patterns=patterns))

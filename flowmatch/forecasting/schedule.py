@@ -13,7 +13,9 @@ FEW_WINDOWS = 200
 """With fewer windows that share no states, forecasts of series and tables are learned by a smaller network."""
 
 
-def schedule_of_forecasts(settings: FitSettings, sample_shape: tuple[int, ...], n_rows: int, n_independent: int) -> Schedule:
+def schedule_of_forecasts(
+    settings: FitSettings, sample_shape: tuple[int, ...], n_rows: int, n_independent: int
+) -> Schedule:
     """The same for forecasters; `n_independent` are the windows that share no states.
 
     Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice

@@ -9,15 +9,34 @@ from flowmatch.model.conditions import (
     require_conditions,
 )
 from flowmatch.model.density import CodeDensity, score_rows
-from flowmatch.model.flow_model import FittedSource, FlowMap, FlowModel, MissingValueModel, SamplingDefaults, Velocity
+from flowmatch.model.flow_model import (
+    FittedSource,
+    FlowMap,
+    FlowModel,
+    MissingValueModel,
+    SamplingDefaults,
+    Velocity,
+    feature_names,
+)
 from flowmatch.model.given import given_entries, missing_codes, require_masked_training
-from flowmatch.model.integration import SOLVERS, Integration, carry, check_guidance, check_solver, choose_steps
+from flowmatch.model.integration import (
+    SOLVERS,
+    Integration,
+    carry,
+    check_guidance,
+    check_solver,
+    check_unconditional,
+    choose_steps,
+    coding_steps,
+    sampling_steps,
+)
 from flowmatch.model.rows import (
     Known,
     RowSampler,
     Select,
     draw_best_rows,
     draw_rows,
+    draw_samples,
     draw_trajectories,
     fill_rows,
 )
@@ -41,20 +60,25 @@ __all__ = [
     "carry",
     "check_guidance",
     "check_solver",
+    "check_unconditional",
     "choose_steps",
+    "coding_steps",
     "condition_pieces",
     "conditions_in_their_container",
     "decode_codes",
     "draw_best_rows",
     "draw_rows",
+    "draw_samples",
     "draw_trajectories",
     "encode_rows",
+    "feature_names",
     "fill_rows",
     "given_entries",
     "known_conditions",
     "missing_codes",
     "require_conditions",
     "require_masked_training",
+    "sampling_steps",
     "score_rows",
     "to_numpy",
 ]

@@ -6,14 +6,16 @@ import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from flowmatch.core.storable import storable
+from flowmatch.core.storable import NOT_STORED, fields_to_store, rebuild, require, storable
 from flowmatch.flow import Path, Source, jump_grid, time_grid
 from flowmatch.model.blueprint import Blueprint
-from flowmatch.networks import InstantVelocity
-from flowmatch.preprocessing import ConditionEncoder, FactorModel, MissingPatterns, SampleEncoder
+from flowmatch.networks import CorrectedVelocity, InstantVelocity
+from flowmatch.preprocessing import ConditionEncoder, FactorModel, LabelEncoder, MissingPatterns, SampleEncoder
 
 
 @storable
@@ -80,6 +82,20 @@ class MissingValueModel:
     guess: FactorModel | None = None
     patterns: MissingPatterns | None = None
 
+    def check_for(self, n_codes: int, condition_size: int) -> None:
+        """Raise a ValueError unless the parts of a stored model of missing values suit codes and conditions."""
+        require(0 <= self.masked_share <= 1, "masked_share")
+        if self.guess is not None:
+            require(self.guess.mean.shape == (n_codes,), "factors")
+        if self.patterns is not None:
+            require(self.patterns.patterns.shape[1:] == (n_codes,), "patterns of missing entries")
+            require(self.patterns.vectors.shape[1:] == (condition_size,), "patterns of missing entries")
+
+    @property
+    def can_complete(self) -> bool:
+        """Whether rows that miss entries can be filled as training has taught it."""
+        return self.patterns is None or self.masked_share > 0
+
 
 @storable
 @dataclass(frozen=True)
@@ -131,7 +147,7 @@ class FlowModel:
         Which of the network's parameters training may change.
     """
 
-    network: nn.Module
+    network: nn.Module = field(metadata=NOT_STORED)
     blueprint: Blueprint
     kind: Velocity | FlowMap
     path: Path
@@ -141,7 +157,7 @@ class FlowModel:
     condition_dropout: float = 0.0
     missing: MissingValueModel | None = None
     defaults: SamplingDefaults = field(default_factory=SamplingDefaults)
-    trainable: tuple[bool, ...] = ()
+    trainable: tuple[bool, ...] = field(default=(), metadata=NOT_STORED)
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +168,28 @@ class FlowModel:
     def code_shape(self) -> tuple[int, ...]:
         """Shape of one sample's codes."""
         return self.encoder.code_shape
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one of the user's samples."""
+        return self.encoder.sample_shape
+
+    @property
+    def n_features(self) -> int:
+        """Columns of a table, channels of a grid."""
+        return self.encoder.sample_shape[0]
+
+    @property
+    def feature_names(self) -> NDArray[np.object_]:
+        """Names of the columns, as scikit-learn keeps them; an AttributeError if there are none."""
+        return feature_names(self.encoder.container.columns)
+
+    @property
+    def classes(self) -> NDArray[Any]:
+        """Labels of a model of labels; an AttributeError of others."""
+        if not isinstance(self.conditions, LabelEncoder):
+            raise AttributeError("this model has no classes.")
+        return self.conditions.classes
 
     @property
     def condition_size(self) -> int:
@@ -201,6 +239,61 @@ class FlowModel:
             missing = replace(missing, guess=missing.guess.to(device))
         return replace(self, network=network, source=source, missing=missing)
 
+    def velocity_weights(self) -> dict[str, Tensor]:
+        """The weights of the velocity as a `flowmatch.networks.TeacherVelocity` names them."""
+        if isinstance(self.network, CorrectedVelocity):  # its students correct the same velocity
+            return dict(self.network.velocity.state_dict())
+        prefix = "network.flow_map." if self.is_flow_map else "network."
+        return {f"{prefix}{name}": value for name, value in self.network.state_dict().items()}
+
+    def to_store(self) -> dict[str, Any]:
+        """What a file keeps: weights in place of the network, which the blueprint builds."""
+        return {**fields_to_store(self), "weights": dict(self.network.state_dict())}
+
+    @classmethod
+    def from_store(cls, values: dict[str, Any]) -> FlowModel:
+        """Undo `to_store`.
+
+        Raises
+        ------
+        ValueError
+            If values do not fit each other.
+        """
+        values, blueprint = dict(values), values.get("blueprint")
+        weights = values.pop("weights", None)
+        require(isinstance(blueprint, Blueprint) and isinstance(weights, dict), "blueprint and weights")
+        with torch.random.fork_rng(devices=[]):
+            network = blueprint.build()
+        trainable = tuple(parameter.requires_grad for parameter in network.parameters())
+        network.load_state_dict(weights)
+        return rebuild(cls, {"network": network.eval().requires_grad_(False), "trainable": trainable, **values})
+
+    def check(self) -> None:
+        """Raise a ValueError if the parts of a stored model do not fit each other."""
+        blueprint, scale, shape = self.blueprint, self.source.scale, self.code_shape
+        require(blueprint.code_shape == shape, "blueprint")
+        require(scale.shape == shape and scale.dtype == torch.float32, "source_scale")
+        size, context = (0, 0) if self.conditions is None else (self.conditions.size, self.conditions.context_channels)
+        require((blueprint.condition_size, blueprint.context_channels) == (size, context), "condition_size")
+        require(blueprint.flow_map == self.is_flow_map, "kind")
+        require(blueprint.is_masked == (self.missing is not None), "missing")
+        if self.missing is not None:
+            require(self.encoder.is_table, "missing")
+            self.missing.check_for(shape[0], size)
+
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold CPU tensors, so that they load on machines without the device."""
         return dict(vars(self.to(torch.device("cpu"))))
+
+
+def feature_names(columns: tuple[Any, ...]) -> NDArray[np.object_]:
+    """Column names as scikit-learn keeps them.
+
+    Raises
+    ------
+    AttributeError
+        If there are none, or some are no text or come twice.
+    """
+    if not columns or not all(isinstance(name, str) for name in columns) or len(set(columns)) < len(columns):
+        raise AttributeError("the columns have no names.")
+    return np.asarray(columns, dtype=object)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from flowmatch.core.batches import rows_per_batch
-from flowmatch.core.checks import check_choice, check_count
+from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
 from flowmatch.model.flow_model import FlowMap, FlowModel
 
@@ -105,10 +106,51 @@ def choose_steps(
     return chosen, int(measured if steps is None else steps)
 
 
+def sampling_steps(
+    model: FlowModel,
+    own: tuple[str, int | None, float],
+    *,
+    solver: str | None = None,
+    n_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int | None = None,
+) -> Integration:
+    """How a call draws samples; None stands for what the estimator has of its `own`.
+
+    Parameters
+    ----------
+    model : FlowModel
+    own : tuple of str, int or None, and float
+        The estimator's solver, steps and guidance.
+    solver, n_steps, guidance_scale, batch_size
+        The call's arguments.
+
+    Raises
+    ------
+    ValueError
+        For values that are out of range, or that the model has not learned.
+    """
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+    scale = own[2] if guidance_scale is None else check_number("guidance_scale", guidance_scale, -math.inf)
+    check_guidance(model, scale)
+    return Integration(*choose_steps(model, own[:2], solver, n_steps), scale, batch_size)
+
+
+def coding_steps(
+    model: FlowModel, own: tuple[str, int | None], solver: str | None, n_steps: int | None, *, backward: bool
+) -> Integration:
+    """How a call computes codes, or rows of codes, so that the two undo each other; arguments as of `choose_steps`.
+
+    By the velocity, unless steps were learned both ways.
+    """
+    both_ways = isinstance(model.kind, FlowMap) and model.kind.bidirectional
+    by_steps = both_ways or (solver == "flow_map" and not backward)
+    return Integration(*choose_steps(model, own, solver, n_steps, velocity=not by_steps))
+
+
 def _no_flow_map(reason: str) -> ValueError:
-    return ValueError(
-        f"solver='flow_map' takes the steps of a flow map, but {reason}; take solver='midpoint'."
-    )
+    return ValueError(f"solver='flow_map' takes the steps of a flow map, but {reason}; take solver='midpoint'.")
 
 
 def check_guidance(model: FlowModel, scale: float) -> None:
@@ -118,11 +160,16 @@ def check_guidance(model: FlowModel, scale: float) -> None:
             f"guidance_scale={scale:g}, but this model's steps were learned with "
             f"guidance_scale={model.kind.guidance_scale:g}, which cannot be changed afterwards: fit or distil it anew."
         )
+    check_unconditional(scale, model.conditions is not None, model.condition_dropout)
+
+
+def check_unconditional(scale: float, has_conditions: bool, condition_dropout: float) -> None:
+    """Raise a ValueError for a guidance without an unconditional distribution to start from."""
     if scale == 1.0:
         return
-    if model.conditions is None:
+    if not has_conditions:
         raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
-    if model.condition_dropout == 0:
+    if condition_dropout == 0:
         raise ValueError(
             f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
             "condition_dropout > 0, such as 0.1."

@@ -14,9 +14,11 @@ from torch import Tensor
 from flowmatch.core.batches import blocks
 from flowmatch.core.entries import start_from, with_entries
 from flowmatch.core.randomness import generator_on
+from flowmatch.core.user_warnings import warn
 from flowmatch.model.codes import to_numpy
-from flowmatch.model.conditions import condition_pieces, known_conditions
+from flowmatch.model.conditions import condition_pieces, known_conditions, require_conditions
 from flowmatch.model.flow_model import FlowModel
+from flowmatch.model.given import given_entries, missing_codes
 from flowmatch.model.integration import Integration, carry
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
 
@@ -179,3 +181,58 @@ def fill_rows(sampler: RowSampler, X: Any, rows: SampleRows, y: Any) -> Any:
         drawn = model.encoder.restore(to_numpy(codes))
         filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
     return fill_table(model.encoder.container, X, values, filled)
+
+
+def draw_samples(
+    sampler: RowSampler,
+    n_samples: int,
+    y: Any,
+    random: np.random.RandomState,
+    *,
+    given: Any = None,
+    missing: str = "complete",
+    n_candidates: int = 1,
+    score: Callable[[Any, Any], Any] | None = None,
+    return_trajectory: bool = False,
+) -> tuple[Any, Any]:
+    """Samples in the user's container, and their conditions; see `FlowMatchingGenerator.sample`.
+
+    Parameters
+    ----------
+    sampler : RowSampler
+    n_samples : int
+    y : conditions, one for all or one each; None draws them
+    random : RandomState
+        Draws conditions, and which entries are missing.
+    given, missing, return_trajectory
+        As in `FlowMatchingGenerator.sample`.
+    n_candidates : int
+        Of each sample.
+    score : callable ``(candidates, conditions) -> scores``
+        Says which candidate is the best.
+
+    Returns
+    -------
+    X, y
+    """
+    model = sampler.model
+    entries = given_entries(model, given, n_samples)
+    if return_trajectory and (entries is not None or n_candidates > 1):
+        raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
+    if return_trajectory and missing == "as_trained":
+        raise ValueError("return_trajectory=True shows whole rows: leave missing='as_trained' out.")
+    if missing == "complete" and model.missing is not None and not model.missing.can_complete:
+        warn(
+            "the training rows miss entries, but with masked_share=0 the network has not learned to fill them: "
+            "complete samples follow the distribution less closely. Fit with masked_share > 0, such as 0.3."
+        )
+    if y is None and model.conditions is not None:
+        y = model.conditions.draw(n_samples, random)
+    require_conditions(model, y)
+    if return_trajectory:
+        return draw_trajectories(sampler, n_samples, y), y
+    holes = missing_codes(model, n_samples, y, entries, random)
+    known = Known(y, entries, holes, complete=missing == "complete")
+    if n_candidates == 1 or score is None:
+        return draw_rows(sampler, n_samples, known), y
+    return draw_best_rows(sampler, n_samples, known, n_candidates, score), y

@@ -1,0 +1,52 @@
+"""Documentation of parameters that several estimators share, written once."""
+
+from __future__ import annotations
+
+import re
+
+SHARED_PARAMETERS = {
+    "path": """path : {"linear", "vp", "cosine"} or Path, default="linear"
+    How noise and data are mixed along time.""",
+    "coupling": """coupling : {"independent", "ot"} or Coupling, default="independent"
+    How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 128, inside a
+    class when `y` holds labels: straighter paths, fewer solver steps, 1.4 times the cost of a training step.""",
+    "source": """source : {"normal", "matched", "sparse"} or Source, default="normal"
+    The distribution of the noise.""",
+    "time_sampler": """time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
+"noise_emphasis"} or TimeSampler, default="auto"
+    How training times are drawn. "auto" takes "logit_normal", for large grids with a mean nearer to the noise.""",
+    "loss": """loss : {"l2", "huber", "sobolev", "multiscale"} or ResidualLoss, default="l2"
+    Norm of the velocity's error; see `flowmatch.objectives`.""",
+    "loss_weight": """loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
+default="uniform"
+    Weight of the loss over time; a callable is given times (B,) and returns weights (B,).""",
+    "solver": """solver : str, default="auto"
+    "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
+    "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the steps of a
+    model with ``objective="mean_flow"``). "auto" takes "flow_map" where there is one, else "midpoint".""",
+    "training": """training : TrainingOptions or None, default=None
+    What else there is to tune about training; None stands for ``TrainingOptions()``.""",
+    "device": """device : "auto", str or torch.device, default="auto"
+    "auto" takes cuda, then mps, then cpu.""",
+    "random_state": """random_state : int, RandomState or None, default=None
+    Seeds initialization, shuffling, noise and times of `fit`. Global generators are never touched.""",
+    "verbose": """verbose : bool or int, default=0
+    Show a progress bar with loss and learning rate, and say what "auto" picked.""",
+    "warm_start": """warm_start : bool, default=False
+    Whether `fit` goes on from the fitted weights and scaling instead of starting anew.""",
+}
+"""numpydoc entries by name."""
+
+_MARK = re.compile(r"^ *\[shared: ([\w, ]+)\]$", re.MULTILINE)
+
+
+def with_shared_parameters(docstring: str | None) -> str | None:
+    """A class's docstring with the entries in place of a line such as ``[shared: device, verbose]``."""
+    if docstring is None:  # python -OO
+        return None
+
+    def entries(mark: re.Match[str]) -> str:
+        named = [SHARED_PARAMETERS[name] for name in mark[1].split(", ")]
+        return "\n".join("    " + line if line else line for line in "\n".join(named).splitlines())
+
+    return _MARK.sub(entries, docstring)

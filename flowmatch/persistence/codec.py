@@ -1,0 +1,220 @@
+"""Values as JSON and tensors, and back. It knows the registry of storable classes, and none of them by name.
+
+JSON holds None, booleans, numbers and text as they are, tuples as arrays, and all else as an object with one key that
+says what it is: "array" and "tensor" (names of tensors), "texts" (arrays of text and other objects), "list", "dict",
+"class" (a storable dataclass), "estimator" (an unfitted one) and "left_out" (what a file cannot hold).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+from torch import Tensor
+
+from flowmatch.core.storable import ESTIMATORS, STORABLE, fields_to_store, rebuild
+from flowmatch.core.user_warnings import warn
+
+LEFT_OUT = {"left_out": True}
+"""Stands for what a file cannot hold; a parameter that is left out loads as its default."""
+
+_NETWORKS = ("network", "factory")
+"""Fields that may hold code of the user's, which `load` is given again."""
+
+_TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
+"""Fields that concern training alone, so that a model is whole without them."""
+
+
+class UnstorableError(ValueError):
+    """A value that no file can hold."""
+
+
+class Encoder:
+    """Values to JSON; arrays and tensors go to `tensors` and leave their name.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor
+        Filled here.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def parameters(self, estimator: BaseEstimator) -> dict[str, Any]:
+        """An estimator's parameters; it is warned of those that files cannot hold.
+
+        Raises
+        ------
+        ValueError
+            That names a parameter which cannot be left out.
+        """
+        parameters = estimator.get_params(deep=False)
+        encoded = {}
+        for name, value in parameters.items():
+            try:
+                encoded[name] = self._field(f"parameters.{name}", name, value)
+            except UnstorableError as error:
+                raise ValueError(
+                    f"parameter {name}={value!r} cannot be written to a file ({error}); save with pickle or joblib."
+                ) from error
+        if "network" in encoded and _holds_left_out(encoded["network"]):
+            what = f"parameter network={parameters['network']!r}"
+            warn(f"{what} cannot be written to a file: pass it to load(path, network=...).")
+        return encoded
+
+    def value(self, name: str, value: Any) -> Any:
+        """One value, under a name that its tensors get.
+
+        Raises
+        ------
+        UnstorableError
+            For functions, and objects of classes that are not registered.
+        """
+        if value is None or isinstance(value, (str, bool, int, float)):
+            return value
+        if isinstance(value, (np.bool_, np.integer, np.floating)):
+            return value.item()
+        if isinstance(value, np.ndarray):
+            return self._array(name, value)
+        if isinstance(value, Tensor):
+            self.tensors[name] = value.detach()
+            return {"tensor": name}
+        if isinstance(value, (os.PathLike, torch.device)):
+            return str(value)
+        if isinstance(value, tuple):
+            return [self.value(f"{name}.{i}", entry) for i, entry in enumerate(value)]
+        if isinstance(value, list):
+            return {"list": [self.value(f"{name}.{i}", entry) for i, entry in enumerate(value)]}
+        if isinstance(value, dict):
+            return {"dict": self._fields(name, value)}
+        if isinstance(value, FrozenEstimator):
+            return self.value(name, value.estimator)
+        if ESTIMATORS.get(type(value).__name__) is type(value):
+            return {"estimator": type(value).__name__, "parameters": self.parameters(value)}
+        if STORABLE.get(type(value).__name__) is type(value):
+            return {"class": type(value).__name__, "fields": self._fields(name, _stored(value))}
+        if name.rpartition(".")[2] in _NETWORKS and callable(value):
+            return LEFT_OUT
+        raise UnstorableError(f"{type(value).__name__} is not a class that files know")
+
+    def _fields(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        if not all(isinstance(key, str) for key in values):
+            raise UnstorableError("a dict has keys that are no text")
+        return {key: self._field(f"{name}.{key}", key, value) for key, value in values.items()}
+
+    def _field(self, name: str, key: str, value: Any) -> Any:
+        """The value of a field or parameter, or what stands for one that can be left out, which is warned of."""
+        try:
+            if key == "callbacks" and value:
+                raise UnstorableError("callbacks are code")
+            return self.value(name, value)
+        except UnstorableError:
+            if key in _TRAINING_ONLY:
+                warn(f"parameter {key}={value!r} cannot be written to a file: set it again before another fit.")
+            elif key != "random_state":
+                raise
+            return LEFT_OUT
+
+    def _array(self, name: str, array: NDArray[Any]) -> dict[str, Any]:
+        if array.dtype.kind in "biuf":
+            self.tensors[name] = torch.from_numpy(np.array(array, order="C"))
+            return {"array": name}
+        if not all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist()):
+            raise UnstorableError(f"an array of dtype {array.dtype} holds other things than numbers and text")
+        return {"texts": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
+
+
+class Decoder:
+    """Undo `Encoder`.
+
+    Parameters
+    ----------
+    tensors : mapping of Tensor
+    network : callable, optional
+        The network factory, where a file has left one out.
+    device : "auto", str or torch.device
+        Where estimators are to work.
+    """
+
+    def __init__(
+        self, tensors: Mapping[str, Tensor], network: Callable[..., Any] | None = None, device: Any = "auto"
+    ) -> None:
+        self.tensors, self.network, self.device = tensors, network, device
+
+    def value(self, saved: Any) -> Any:
+        """One value.
+
+        Raises
+        ------
+        ValueError
+            For unknown classes, tensors that are not there, and fields that do not fit each other.
+        """
+        if isinstance(saved, list):
+            return tuple(map(self.value, saved))
+        if not isinstance(saved, dict):
+            return saved
+        if "tensor" in saved:
+            return self._tensor(saved["tensor"])
+        if "array" in saved:
+            return self._tensor(saved["array"]).numpy()
+        if "texts" in saved:
+            return np.asarray(saved["texts"], dtype=saved["dtype"])
+        if "list" in saved:
+            return list(map(self.value, saved["list"]))
+        if "dict" in saved:
+            return self.fields(saved["dict"])
+        if "estimator" in saved:
+            return self.estimator(saved)
+        if "class" in saved:
+            if str(saved["class"]) not in STORABLE:
+                raise ValueError(f"the file names an unknown component {saved['class']!r}.")
+            cls, fields = STORABLE[saved["class"]], self.fields(saved["fields"])
+            return cls.from_store(fields) if hasattr(cls, "from_store") else rebuild(cls, fields)
+        raise ValueError(f"the file holds an object that is no value: {str(saved)[:80]}.")
+
+    def fields(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by name; those that were left out are, but for networks, which the user brings."""
+        values = {name: self.value(value) for name, value in saved.items() if value != LEFT_OUT}
+        for name in set(saved) - set(values):
+            if name in _NETWORKS:
+                if self.network is None:
+                    raise ValueError(
+                        "the model was built by a network factory, which a file cannot hold: call "
+                        "load(path, network=factory)."
+                    )
+                values[name] = self.network
+        return values
+
+    def estimator(self, saved: Mapping[str, Any]) -> Any:
+        """An unfitted estimator of the class and with the parameters that a file names."""
+        if str(saved["estimator"]) not in ESTIMATORS:
+            raise ValueError(f"the file holds a {saved['estimator']!r}, which flowmatch does not know.")
+        parameters = self.fields(saved["parameters"])
+        if "device" in parameters:
+            parameters["device"] = self.device
+        if self.network is not None and "network" in parameters:
+            parameters["network"] = self.network
+        return ESTIMATORS[saved["estimator"]](**parameters)
+
+    def _tensor(self, name: Any) -> Tensor:
+        if name not in self.tensors:
+            raise ValueError(f"its tensor {name!r} is missing.")
+        return self.tensors[name]
+
+
+def _stored(value: Any) -> dict[str, Any]:
+    """What a file keeps of a storable value."""
+    return value.to_store() if hasattr(value, "to_store") else fields_to_store(value)
+
+
+def _holds_left_out(encoded: Any) -> bool:
+    if isinstance(encoded, dict):
+        return encoded == LEFT_OUT or any(map(_holds_left_out, encoded.values()))
+    return isinstance(encoded, list) and any(map(_holds_left_out, encoded))
