@@ -31,25 +31,44 @@ SCORES = (
 )  # fmt: skip
 
 
+# What three emulated instruction sets were seen to differ by, rounded up to a power of ten.
+# 1e-5: the rounding of float32 after some training. 1e-4: inverses of steep distribution functions and the steps of
+# adaptive solvers amplify it. 1e-3: attention trained from zero, and entries filled in from a source with atoms, more so.
+TOLERANCES = {
+    1e-5: """labels warm_start field_trajectories detector_signals student_semigroup student_unfolded student_lagrangian
+        student_without_teacher student_reflow augmented_regressor numeric_conditions grid_condition mean_flow
+        mixed_regression series_exogenous volumes over_sampler_classes""",
+    1e-4: """table mixed_with_holes early_stopping student_progressive student_of_holes field_pairs student_of_table
+        over_sampler_amounts""",
+    1e-3: "images mixed_conditions",
+}
+
+
 @dataclass(frozen=True)
 class Configuration:
     """How a model is made, what is asked of it, and whether a file of it is kept.
 
-    `tolerance` is relative and absolute. Networks compute in float32, to about 1e-7 of a state; where an output
-    multiplies that error (densities, the way back along a flow, explanations as differences), it is 1e-5.
+    `tolerance` is relative and absolute. Networks compute and train in float32, to 1e-7 of a state at best, so other
+    processors than the one that recorded agree only so far: see `TOLERANCES`. `rare` is the share of grey levels that
+    may be others.
     """
 
+    name: str
     make: Callable[[], Any]
     outputs: dict[str, Callable[[Any], Any]]
     file: bool = True
-    tolerance: float = 1e-6
+    rare: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        return next((size for size, names in TOLERANCES.items() if self.name in names.split()), 1e-6)
 
 
 CONFIGURATIONS: dict[str, Configuration] = {}
 
 
 def configuration(name, make, outputs, **options):
-    CONFIGURATIONS[name] = Configuration(make, outputs, **options)
+    CONFIGURATIONS[name] = Configuration(name, make, outputs, **options)
 
 
 def attributes(*names):
@@ -189,15 +208,16 @@ configuration(
 )
 configuration(
     "images",
-    lambda: generator(
-        Transformer(width=8, depth=1, n_heads=2, patch_size=4), max_iter=8, loss="sobolev", coupling="ot"
-    ).fit(data.images(), np.arange(30) % 3),
+    lambda: generator(Transformer(width=8, depth=1, n_heads=2, patch_size=4), max_iter=8, loss="sobolev").fit(
+        data.images(), np.arange(30) % 3
+    ),
     {
         "sample": lambda m: m.sample(3, 2, random_state=1),
         "sample_shares": lambda m: m.sample(4, random_state=1, return_y=True, batch_size=2),
         "score_samples": lambda m: m.score_samples(data.images()[:2], 1, n_probes=2, n_steps=2),
         "export": lambda m: exported(m, data.noise(2, 1, 8, 8), torch.tensor([0, 2]), n_steps=1),
     },
+    rare=0.02,
 )
 configuration(
     "volumes",
@@ -324,7 +344,6 @@ for score in SCORES:
         lambda score=score: detector(score=score).fit(TABLE),
         verdicts(NEW_ROWS) | p_values(NEW_ROWS),
         file=score in ("combined", "reconstruction"),
-        tolerance=1e-5,
     )
 configuration(
     "detector_folds",
@@ -376,7 +395,6 @@ for name, (build, parameters, outputs) in STUDENTS.items():
         name,
         lambda build=build, parameters=parameters: build(teacher("labels"), **parameters).fit(MIXED, data.labels()),
         kept if name == "student_without_teacher" else outputs,
-        tolerance=1e-5,
     )
 configuration(
     "student_of_table",

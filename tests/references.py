@@ -4,7 +4,7 @@
 ``table``, ``table/sample``, ``format_3/table``, ``detector_*``. Record only what a change is meant to change.
 ``python tests/references.py write_files`` saves the configurations that have no file of `FORMAT` yet. Files that are
 there are never written anew: they stand for those that users have.
-``test_references.py`` compares, to 1e-6 or, with the environment variable FLOWMATCH_EXACT=1, to the bit.
+``test_references.py`` compares, to 1e-6 (see `TOLERANCES`) or, with the environment variable FLOWMATCH_EXACT=1, to the bit.
 """
 
 import fnmatch
