@@ -209,10 +209,10 @@ def _plan(
     parts: list[Any] = [_objective(settings, model, phase) for phase in settings.phases]
     if isinstance(settings.objective, objectives.MeanFlow):
         own = {"settings": settings.objective, "guidance_scale": settings.guidance_scale}
-        whole = _objective(settings, model, plain, objectives.MeanFlowObjective, **own)
+        whole = _objective(settings, model, plain, objectives.MeanFlowObjective, own)
         parts, warmup = [whole], settings.objective.warmup if fresh else 0.0  # a fit that goes on knows the velocity
         if warmup > 0:
-            parts = [_objective(settings, model, plain, objectives.InstantVelocityObjective, **own), whole]
+            parts = [_objective(settings, model, plain, objectives.InstantVelocityObjective, own), whole]
             options = replace(options, phases=tuple(map(training.Phase, (warmup, 1 - warmup))))
     schedule, device = task.schedule, settings.device
     kept, held_out = task.data.split(options.held_out, generator_on(device, seeds[3]))
@@ -236,7 +236,7 @@ def _objective(
     model: FlowModel,
     phase: PhaseComponents,
     kind: Any = objectives.VelocityObjective,
-    **more: Any,
+    more: dict[str, Any] | None = None,
 ) -> Any:
     """The loss of a phase."""
     dropout = settings.condition_dropout if phase.conditioned else 1.0
@@ -252,7 +252,7 @@ def _objective(
         isinstance(model.conditions, LabelEncoder),
         phase.crop,
         is_masked=model.missing is not None,
-        **more,
+        **(more or {}),
     )
 
 
