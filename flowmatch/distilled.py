@@ -2,41 +2,99 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import clone
+import torch
+from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import get_tags
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import distillation, flow, objectives, training
-from flowmatch._base import FlowEstimator
-from flowmatch._student_methods import StudentMethods
-from flowmatch.base import Estimator
-from flowmatch.core.checks import check_choice, check_count, check_number
-from flowmatch.core.component import resolve_component
+from flowmatch import distillation, fitting, forecasting, model, objectives
+from flowmatch.base import Estimator, Fitted
 from flowmatch.core.randomness import seed_from
-from flowmatch.distillation.students import LOSSES, MOST_ELEMENTS, N_PAIRS, TEACHER_STEPS, Distiller, Settings
-from flowmatch.fitting.parameters import ALIASES
-
-METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
-
-_ROLLOUTS, _FLOW_MAPS = ("progressive", "reflow"), ("semigroup", "lagrangian")
-USED_BY = {
-    "n_stages": _ROLLOUTS,
-    "teacher_steps": _ROLLOUTS,
-    "n_pairs": _ROLLOUTS,
-    "step_sampler": ("progressive", *_FLOW_MAPS),
-    "ema_target": _FLOW_MAPS,
-    "fold": ("semigroup",),
-}
-"""Parameters that only some methods have a use for; None leaves them at their defaults."""
+from flowmatch.core.storable import NOT_STORED, storable
+from flowmatch.forecaster import ConditionalForecaster
+from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.networks import CorrectedVelocity
+from flowmatch.persistence import save
+from flowmatch.preprocessing import GridEncoder
 
 
-_NOT_A_VELOCITY = "method='reflow' straightens a velocity, but this teacher is a flow map already."
+@storable
+@dataclass(frozen=True, eq=False)
+class FittedStudent:
+    """A student: what an estimator of the teacher's class knows, with a model of few steps.
+
+    Attributes
+    ----------
+    flow : FitResult or FittedForecaster
+    teacher : estimator or None
+        The fitted teacher; None where the student was loaded from a file.
+    """
+
+    flow: fitting.FitResult | forecasting.FittedForecaster
+    teacher: Any = field(default=None, metadata=NOT_STORED)
+
+    @property
+    def result(self) -> fitting.FitResult:
+        """What came of the distillation."""
+        return self.flow if isinstance(self.flow, fitting.FitResult) else self.flow.flow
+
+    def with_result(self, result: fitting.FitResult) -> FittedStudent:
+        """The same with another model."""
+        if isinstance(self.flow, fitting.FitResult):
+            return replace(self, flow=result)
+        return replace(self, flow=replace(self.flow, flow=result))
+
+    def to(self, device: torch.device) -> FittedStudent:
+        """The same on a device."""
+        return replace(self, flow=self.flow.to(device))
 
 
-class DistilledFlowMap(StudentMethods, Estimator):
+class _Taught:
+    """An attribute that a student has from its teacher."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, student: Any, owner: type) -> Any:
+        if student is None:
+            return self
+        if "fitted_" not in vars(student):
+            raise AttributeError(f"{type(student).__name__!r} object has no attribute {self.name!r}")
+        return getattr(student.as_teacher(), self.name)
+
+
+def _as_estimator(teacher: Any, fitted: FittedStudent, n_steps: int) -> Any:
+    """An estimator of the teacher's class that takes a student's steps."""
+    parameters = {**teacher.get_params(deep=False), "solver": "auto", "n_steps": n_steps}
+    if isinstance(teacher, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
+        kind = fitted.result.model.kind
+        parameters["guidance_scale"] = kind.guidance_scale if isinstance(kind, model.FlowMap) else 1.0
+    return type(teacher).from_fitted(fitted.flow, **parameters)
+
+
+def _teacher_has(name: str) -> Any:
+    """Whether the teacher, or the estimator that is to become one, has a method."""
+
+    def check(self: DistilledFlowMap) -> bool:
+        getattr(self.unwrapped_estimator, name)
+        return True
+
+    return check
+
+
+def _forecasts(self: DistilledFlowMap) -> bool:
+    """Whether the teacher is a forecaster."""
+    return is_regressor(self.unwrapped_estimator)
+
+
+class DistilledFlowMap(Estimator):
     """A teacher in, a sampler of one or a few steps out.
 
     A flow needs ten or more evaluations of its network for good samples. The student learns to jump: from the state at
@@ -95,10 +153,12 @@ class DistilledFlowMap(StudentMethods, Estimator):
 
     Attributes
     ----------
-    student_ : estimator of the teacher's class
-        With the student's network; it samples by `n_steps` jumps, or Euler steps after "reflow".
+    student_ : FlowModel
+        The student: the teacher's encoders, and a flow map, or after "reflow" a straightened velocity.
     teacher_ : estimator or None
         The fitted teacher; None where the student was loaded from a file.
+    model_ : FlowModel
+        The same as `student_`.
     network_, n_iter_, n_parameters_, history_
         The student's, as in `FlowMatchingGenerator`.
     n_features_in_, feature_names_in_, classes_, sample_shape_
@@ -118,9 +178,6 @@ class DistilledFlowMap(StudentMethods, Estimator):
     >>> student.sample(3, y=1, random_state=0).shape
     (3, 4)
     """
-
-    student_: Any
-    teacher_: Any
 
     def __init__(
         self,
@@ -163,6 +220,14 @@ class DistilledFlowMap(StudentMethods, Estimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    fitted_: FittedStudent
+    student_, model_, network_ = Fitted("result.model"), Fitted("result.model"), Fitted("result.model.network")
+    teacher_, n_iter_, history_ = Fitted("teacher"), Fitted("result.n_iter"), Fitted("result.history")
+    n_parameters_ = Fitted("result.model.n_parameters")
+
+    n_features_in_, feature_names_in_ = _Taught("n_features_in_"), _Taught("feature_names_in_")
+    classes_, sample_shape_, state_shape_ = _Taught("classes_"), _Taught("sample_shape_"), _Taught("state_shape_")
+
     # -- fitting --------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> Self:
@@ -189,156 +254,250 @@ class DistilledFlowMap(StudentMethods, Estimator):
         NonFiniteTrainingError
             If the loss becomes non-finite; whatever was fitted before stays.
         """
-        return self._fit(X, y, sample_weight, go_on=False)
-
-    def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
-        options, seed = self._check_parameters(), seed_from(self.random_state)
-        teacher, was_fitted = self._teacher_of(X)
-        if sample_weight is not None and hasattr(teacher, "rollout"):
-            raise ValueError("sample_weight was given, but a ConditionalForecaster takes none.")
-        if not was_fitted:
-            self._check_before_teaching(teacher, X, y)
-            weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-            teacher._after_divergence = "It was the teacher's fit; nothing is kept of it."
-            teacher = teacher.fit(X, y, **weight)
-            del teacher._after_divergence
+        self.check_parameters()
+        if X is None and (y is not None or sample_weight is not None):
+            raise ValueError("y and sample_weight belong to rows X, but X is None.")
+        seed = seed_from(self.random_state)
+        teacher = self._fitted_teacher(X, y, sample_weight)
+        before = FittedStudent(teacher.fitted_, teacher)
         if isinstance(teacher, DistilledFlowMap):
-            teacher = teacher.student_
-        settings = self._settings(teacher, options)
-        if X is None:
-            if y is not None or sample_weight is not None:
-                raise ValueError("y and sample_weight belong to rows X, but X is None.")
-            starts_at_noise = self.method == "reflow" or (
-                self.method == "progressive" and self.step_sampler is None and settings.n_steps * settings.n_stages == 1
-            )
-            n_samples = settings.n_pairs or min(N_PAIRS, MOST_ELEMENTS // int(np.prod(teacher._encoder.code_shape)))
-            data = teacher._own_data(max(2, n_samples), seed, with_samples=not starts_at_noise)
+            before, teacher = FittedStudent(teacher.fitted_.flow, teacher), teacher.as_teacher()
+        known, of_teacher = teacher.model_, _settings_of(teacher)
+        scale = float(teacher.guidance_scale) if isinstance(teacher, FlowMatchingGenerator) else 1.0
+        scale = scale if self.guidance_scale is None else float(self.guidance_scale)
+        distillation.check_teacher(self, known, scale)
+        data = self._data(teacher, seed, X, y, sample_weight)
+        if isinstance(teacher, ConditionalForecaster):
+            schedule = forecasting.schedule_of(of_teacher, known, len(data))
         else:
-            data = teacher._data_of(X, y, sample_weight)
-        self.student_ = Distiller(self, settings, teacher, data, seed).run()
-        self.teacher_ = teacher
+            schedule = fitting.schedule_of(of_teacher, known.code_shape, len(data))
+        result = distillation.distil(
+            known,
+            data,
+            distillation.resolve_distillation(self, of_teacher, teacher.n_iter_, schedule, scale, seed),
+            parameters=before.result.parameters,
+            watch=lambda result: _as_estimator(teacher, before.with_result(result), self.n_steps),
+        )
+        self.fitted_ = before.with_result(result)
+        return self
 
-    def _check_parameters(self) -> training.TrainingOptions:
+    def check_parameters(self) -> None:
         """Raise a ValueError for the first parameter that is out of range, or of no use to the method."""
-        check_choice("method", self.method, METHODS)
-        for name in ("n_steps", "n_stages", "teacher_steps", "n_pairs", "max_iter", "batch_size"):
-            if name == "n_steps" or getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
-        if self.learning_rate is not None:
-            check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
-        if self.guidance_scale is not None:
-            check_number("guidance_scale", self.guidance_scale, -np.inf)
-        for name in ("inverse", "ema_target", "fold"):
-            if not isinstance(getattr(self, name), (bool, np.bool_, type(None))):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        for name, methods in USED_BY.items():
-            if getattr(self, name) is not None and self.method not in methods:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} has no meaning for method={self.method!r}, only for "
-                    f"{' and '.join(map(repr, methods))}; leave it at None."
-                )
-        if self.step_sampler is not None and (self.n_stages or 1) > 1:
+        distillation.check_parameters(self)
+
+    def _data(self, teacher: Any, seed: int, X: Any, y: Any, sample_weight: Any) -> fitting.TrainingData:
+        """Codes and conditions of the rows to distil from."""
+        if isinstance(teacher, ConditionalForecaster):
+            if X is None:
+                raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
+            return teacher.training_data(X, y)
+        known = teacher.model_
+        if X is not None:
+            return fitting.training_rows_of(known, fitting.read_rows_like(teacher, X, y, sample_weight))
+        if isinstance(known.conditions, GridEncoder):
+            raise ValueError("this model has grids as conditions and keeps none of them: pass X and y to fit.")
+        affordable = min(distillation.N_PAIRS, distillation.MOST_ELEMENTS // int(np.prod(known.code_shape)))
+        n_samples = max(2, self.n_pairs or affordable)
+        starts_at_noise = self.method == "reflow" or (
+            self.method == "progressive" and self.step_sampler is None and self.n_steps * (self.n_stages or 1) == 1
+        )
+        if starts_at_noise and known.missing is None:
+            return fitting.condition_rows_of(known, n_samples, seed)
+        X, y = teacher.sample(n_samples, random_state=seed, return_y=True)  # what is given must fit together
+        return fitting.training_rows_of(known, fitting.read_rows_like(teacher, X, y, None))
+
+    # -- the teacher ------------------------------------------------------------------------------------------------
+
+    @property
+    def unwrapped_estimator(self) -> Any:
+        """The teacher as it was given, out of its `FrozenEstimator` if it is in one."""
+        return self.estimator.estimator if isinstance(self.estimator, FrozenEstimator) else self.estimator
+
+    def as_teacher(self) -> Any:
+        """The student as an estimator of its teacher's class, which takes the student's steps.
+
+        Returns
+        -------
+        FlowMatchingGenerator or ConditionalForecaster
+        """
+        check_is_fitted(self)
+        teacher = self.unwrapped_estimator
+        while isinstance(teacher, DistilledFlowMap):
+            teacher = teacher.unwrapped_estimator
+        return _as_estimator(teacher, self.fitted_, self.n_steps)
+
+    def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any) -> Any:
+        """The estimator itself if it is fitted, else a clone that is fitted now."""
+        estimator = self.unwrapped_estimator
+        if not isinstance(estimator, (FlowMatchingGenerator, ConditionalForecaster, DistilledFlowMap)):
             raise ValueError(
-                f"step_sampler={self.step_sampler!r} with n_stages={self.n_stages}: the jumps of stages follow from "
-                "n_steps and teacher_steps; leave step_sampler at None."
+                f"estimator must be one with a velocity, such as FlowMatchingGenerator(), got {self.estimator!r}."
             )
-        self._loss_and_sampler()
-        options = training.TrainingOptions() if self.training is None else self.training
-        if not isinstance(options, training.TrainingOptions):
-            raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
-        options.validate()
-        self._check_options(options)
-        return options
+        if sample_weight is not None and is_regressor(estimator):
+            raise ValueError("sample_weight was given, but a ConditionalForecaster takes none.")
+        try:
+            check_is_fitted(estimator)
+        except NotFittedError:
+            frozen = isinstance(self.estimator, FrozenEstimator)
+            if X is None or frozen:
+                raise NotFittedError(
+                    f"the teacher {type(estimator).__name__} is not fitted"
+                    + (": pass X to fit it to, or a fitted one." if X is None else ", and frozen: fit it before.")
+                ) from None
+        else:
+            return estimator
+        teacher = clone(estimator)
+        if teacher.random_state is None:
+            teacher.set_params(random_state=self.random_state)
+        self._check_before_teaching(teacher, X, y)
+        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return teacher.fit(X, y, **weight)
 
     def _check_before_teaching(self, teacher: Any, X: Any, y: Any) -> None:
         """Raise a ValueError for what would only be found out after the teacher has been fitted."""
         shape = tuple(getattr(X, "shape", ()))
-        if len(shape) >= 2 and not hasattr(teacher, "rollout"):
-            self._loss_and_sampler()[0].check_shape(shape[1:])
-        if self.method == "reflow" and objectives.is_flow_map(getattr(teacher, "objective", "velocity")):
-            raise ValueError(_NOT_A_VELOCITY)
-        if self.guidance_scale not in (None, 1.0) and (y is None or getattr(teacher, "condition_dropout", 1) == 0):
+        if not isinstance(teacher, FlowMatchingGenerator):
+            return
+        if len(shape) >= 2:
+            distillation.loss_and_sampler(self)[0].check_shape(shape[1:])
+        if self.method == "reflow" and objectives.is_flow_map(teacher.objective):
+            raise ValueError(distillation.NOT_A_VELOCITY)
+        if self.guidance_scale not in (None, 1.0) and (y is None or teacher.condition_dropout == 0):
             raise ValueError(
                 f"guidance_scale={self.guidance_scale:g} needs a teacher with conditions that also learns to do "
                 "without: fit with y, and condition_dropout > 0."
             )
 
-    def _check_options(self, options: training.TrainingOptions) -> None:
-        if options.phases:
-            raise ValueError("training phases are for fits to data; a distillation has stages (n_stages).")
-        if options.compile and self.method == "lagrangian":
-            raise ValueError(
-                "training with compile=True does not go with method='lagrangian': torch.compile gives no forward-mode "
-                "derivatives. Take method='progressive' or 'reflow'."
-            )
-        if options.checkpoint_folder is not None and self.random_state is None:
-            raise ValueError("checkpoints of a distillation need random_state: without it no run goes on from another.")
+    # -- what the teacher offers, in few evaluations -----------------------------------------------------------------
 
-    def _loss_and_sampler(self) -> tuple[objectives.ResidualLoss, flow.StepSampler | None]:
-        loss = LOSSES[self.method] if self.loss is None else self.loss
-        loss = resolve_component("loss", loss, objectives.ResidualLoss, ALIASES["loss"])
-        if self.step_sampler is None:
-            return loss, None
-        sampler = resolve_component("step_sampler", self.step_sampler, flow.StepSampler, flow.STEP_SAMPLERS)
-        sampler.check()
-        return loss, sampler
+    @available_if(_teacher_has("sample"))
+    def sample(self, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
+        """Draw in `n_steps` evaluations each.
 
-    def _settings(self, teacher: FlowEstimator, options: training.TrainingOptions) -> Settings:
-        """All parameters with their defaults, checked against the teacher."""
-        loss, sampler = self._loss_and_sampler()
-        loss.check_shape(tuple(teacher._source_scale.shape))
-        if self.method == "reflow" and teacher._predicts_jumps:
-            raise ValueError(_NOT_A_VELOCITY)
-        if self.method == "semigroup" and isinstance(teacher.network_, distillation.CorrectedVelocity):
-            raise ValueError(
-                "method='semigroup' corrects a velocity, but this teacher corrects one itself (fold=False): distil it "
-                "with fold=True, or take method='progressive'."
-            )
-        own_scale = float(getattr(teacher, "guidance_scale", 1.0))
-        scale = own_scale if self.guidance_scale is None else float(self.guidance_scale)
-        teacher._check_guidance(scale)
-        return Settings(
-            method=self.method,
-            n_steps=int(self.n_steps),
-            n_stages=int(self.n_stages or 1),
-            teacher_steps=int(self.teacher_steps or TEACHER_STEPS),
-            step_sampler=sampler,
-            loss=loss,
-            guidance_scale=scale,
-            inverse=bool(self.inverse),
-            ema_target=bool(self.ema_target),
-            fold=True if self.fold is None else bool(self.fold),
-            n_pairs=self.n_pairs,
-            options=options,
-        )
+        Parameters
+        ----------
+        *arguments, **named
+            As in the teacher's `sample`: ``(n_samples, y, random_state)`` of a `FlowMatchingGenerator`,
+            ``(X, n_samples, random_state)`` of a `ConditionalForecaster`. The same `random_state` draws the same noise
+            as there.
+        n_steps : int, optional
+            In place of the estimator's own. More always work; fewer than it was distilled for are jumps not seen.
 
-    @property
-    def unwrapped_estimator(self) -> Any:
-        """The teacher as it was given, out of its `FrozenEstimator` if it is in one."""
-        return self.estimator.estimator if _is_frozen(self.estimator) else self.estimator
+        Returns
+        -------
+        As the teacher's `sample`.
+        """
+        return self.as_teacher().sample(*arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
 
-    def _teacher_of(self, X: Any) -> tuple[Any, bool]:
-        """The estimator itself if it is fitted, else a clone; and which of the two."""
-        estimator = self.unwrapped_estimator
-        if not isinstance(estimator, (FlowEstimator, DistilledFlowMap)):
-            raise ValueError(
-                f"estimator must be one with a velocity, such as FlowMatchingGenerator(), got {self.estimator!r}."
-            )
-        try:
-            check_is_fitted(estimator)
-        except NotFittedError:
-            if X is None or _is_frozen(self.estimator):
-                raise NotFittedError(
-                    f"the teacher {type(estimator).__name__} is not fitted"
-                    + (": pass X to fit it to, or a fitted one." if X is None else ", and frozen: fit it before.")
-                ) from None
-            teacher = clone(estimator)
-            if teacher.random_state is None:
-                teacher.set_params(random_state=self.random_state)
-            return teacher, False
-        return estimator, True
+    @available_if(_teacher_has("impute"))
+    def impute(self, X: Any, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
+        """Fill missing cells in `n_steps` evaluations each; see `FlowMatchingGenerator.impute`.
 
-    # -- files ----------------------------------------------------------------------------------------------------
+        Parameters
+        ----------
+        X, *arguments, **named
+            As there: ``(X, y, n_imputations, random_state)``.
+        n_steps : int, optional
+            In place of the estimator's own.
+        """
+        return self.as_teacher().impute(X, *arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
+
+    @available_if(_teacher_has("decode"))
+    def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
+        """Samples of latent codes, in `n_steps` evaluations; see `FlowMatchingGenerator.decode`.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, *code_shape)
+        y : array-like, optional
+        n_steps : int, optional
+
+        Returns
+        -------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        """
+        n_steps = self.n_steps if n_steps is None else n_steps
+        return self.as_teacher().decode(Z, y, n_steps=n_steps, solver=self.student_.defaults.solver)
+
+    @available_if(_teacher_has("encode"))
+    def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
+        """Latent codes of X in `n_steps` evaluations; needs ``inverse=True`` or ``method="reflow"``.
+
+        `decode` undoes it as well as the student knows its teacher.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        y : array-like, optional
+        n_steps : int, optional
+
+        Returns
+        -------
+        Z : ndarray of shape (n_samples, *code_shape)
+
+        Raises
+        ------
+        ValueError
+            If the student has not learned the way back.
+        """
+        check_is_fitted(self)
+        kind, n_steps = self.student_.kind, self.n_steps if n_steps is None else n_steps
+        if isinstance(kind, model.FlowMap) and not kind.bidirectional:
+            raise ValueError("this student has not learned the way from data to noise: fit it with inverse=True.")
+        return self.as_teacher().encode(X, y, n_steps=n_steps, solver=self.student_.defaults.solver)
+
+    @available_if(_teacher_has("export"))
+    def export(
+        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
+    ) -> None:
+        """Write a sampler that runs without flowmatch; see `FlowMatchingGenerator.export`.
+
+        Parameters
+        ----------
+        path, format, quantize
+            As there.
+        n_steps : int, optional
+            In place of the estimator's own.
+        """
+        n_steps = self.n_steps if n_steps is None else n_steps
+        self.as_teacher().export(path, format=format, n_steps=n_steps, quantize=quantize)
+
+    # -- students of forecasters ----------------------------------------------------------------------------------
+
+    @available_if(_forecasts)
+    def predict(self, X: Any, **named: Any) -> Any:
+        """The conditional mean; see `ConditionalForecaster.predict`."""
+        return self.as_teacher().predict(X, **named)
+
+    @available_if(_forecasts)
+    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), **named: Any) -> Any:
+        """Quantiles of the forecast; see `ConditionalForecaster.predict_quantiles`."""
+        return self.as_teacher().predict_quantiles(X, quantiles, **named)
+
+    @available_if(_forecasts)
+    def predict_interval(self, X: Any, coverage: float = 0.9, **named: Any) -> Any:
+        """Central intervals of the forecast; see `ConditionalForecaster.predict_interval`."""
+        return self.as_teacher().predict_interval(X, coverage, **named)
+
+    @available_if(_forecasts)
+    def rollout(self, X: Any, n_steps: int, n_samples: int = 1, random_state: Any = None, **named: Any) -> Any:
+        """Carry forecasts on for `n_steps` states; see `ConditionalForecaster.rollout`."""
+        return self.as_teacher().rollout(X, n_steps, n_samples, random_state, **named)
+
+    @available_if(_forecasts)
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """R2 of the mean; see `ConditionalForecaster.score`."""
+        return self.as_teacher().score(X, y, sample_weight)
+
+    @available_if(_forecasts)
+    def crps(self, X: Any, y: Any = None) -> float:
+        """Fair continuous ranked probability score; see `ConditionalForecaster.crps`."""
+        return self.as_teacher().crps(X, y)
+
+    @available_if(_forecasts)
+    def energy_score(self, X: Any, y: Any = None) -> float:
+        """Fair energy score; see `ConditionalForecaster.energy_score`."""
+        return self.as_teacher().energy_score(X, y)
 
     def save(self, path: Any, *, teacher: bool = True) -> None:
         """Write the student to one ``.safetensors`` file; `flowmatch.load` reads it.
@@ -352,40 +511,28 @@ class DistilledFlowMap(StudentMethods, Estimator):
         teacher : bool, default=True
             False leaves those weights out; loading then takes ``load(path, teacher=...)``.
         """
-        from flowmatch.persistence import save
-
         check_is_fitted(self)
-        save(self, path, teacher=teacher)
+        corrects = isinstance(self.student_.network, CorrectedVelocity)
+        inside = "flow.model" if isinstance(self.fitted_.flow, fitting.FitResult) else "flow.flow.model"
+        weights = f"{inside}.weights.velocity." if corrects else None
+        save(self, path, teacher_weights=weights, with_teacher=teacher)
 
-    # -- what the student knows -----------------------------------------------------------------------------------
-
-    @property
-    def _predicts_jumps(self) -> bool:
-        return self.student_._predicts_jumps
-
-
-def _is_frozen(estimator: Any) -> bool:
-    return type(estimator).__name__ == "FrozenEstimator"
-
-
-def _of_the_student(name: str, what: str) -> property:
-    def get(self: DistilledFlowMap) -> Any:
-        if "student_" not in vars(self):
-            raise AttributeError(f"{type(self).__name__} has no {name!r} before it is fitted.")
-        return getattr(self.student_, name)
-
-    return property(get, doc=what)
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        if not hasattr(self.unwrapped_estimator, "__sklearn_tags__"):  # no estimator; `fit` will say so
+            return tags
+        known = get_tags(self.unwrapped_estimator)
+        inputs = known.input_tags
+        tags.input_tags.allow_nan, tags.input_tags.string = inputs.allow_nan, inputs.string
+        tags.input_tags.categorical = inputs.categorical
+        if _forecasts(self):
+            tags.estimator_type, tags.regressor_tags = known.estimator_type, known.regressor_tags
+            tags.target_tags = known.target_tags
+        return tags
 
 
-for _name, _what in {
-    "network_": "The student's network.",
-    "n_iter_": "Optimiser steps made, in all stages.",
-    "n_parameters_": "Numbers in the student's network.",
-    "history_": "The student's history of training.",
-    "n_features_in_": "Columns of a table, channels of a grid.",
-    "feature_names_in_": "Column names, if X had any that are strings.",
-    "classes_": "Labels, if the teacher was fitted with any.",
-    "sample_shape_": "Shape of one sample.",
-    "state_shape_": "Shape of one state, if the teacher is a forecaster.",
-}.items():
-    setattr(DistilledFlowMap, _name, _of_the_student(_name, _what))
+def _settings_of(teacher: Any) -> fitting.FitSettings:
+    """How the teacher would be trained."""
+    if isinstance(teacher, FlowMatchingGenerator):
+        return fitting.resolve_settings(teacher, objective=teacher.objective)
+    return fitting.resolve_settings(teacher)

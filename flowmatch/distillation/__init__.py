@@ -8,13 +8,28 @@ from flowmatch.distillation.flow_maps import (
 )
 from flowmatch.distillation.reflow import PairLoss
 from flowmatch.distillation.rollouts import JITTER, WHOLE, RolloutLoss, Rollouts, rollout_times
+from flowmatch.distillation.settings import (
+    MOST_ELEMENTS,
+    N_PAIRS,
+    NOT_A_VELOCITY,
+    DistillationSettings,
+    check_parameters,
+    check_teacher,
+    loss_and_sampler,
+    resolve_distillation,
+)
+from flowmatch.distillation.students import distil
 from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity
 
 __all__ = [
     "JITTER",
+    "MOST_ELEMENTS",
+    "NOT_A_VELOCITY",
+    "N_PAIRS",
     "WHOLE",
     "CorrectedVelocity",
+    "DistillationSettings",
     "FlowMapObjective",
     "FoldObjective",
     "LagrangianObjective",
@@ -23,7 +38,12 @@ __all__ = [
     "Rollouts",
     "SemigroupObjective",
     "TeacherVelocity",
+    "check_parameters",
+    "check_teacher",
+    "distil",
     "jump_rollout",
+    "loss_and_sampler",
     "midpoint_rollout",
+    "resolve_distillation",
     "rollout_times",
 ]

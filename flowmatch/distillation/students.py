@@ -1,227 +1,203 @@
-"""Students: the teacher's estimator with another network, and how they are trained."""
+"""Students: a fitted flow, data to distil from and settings in, a flow of few steps out."""
 
 from __future__ import annotations
 
 import copy
 import functools
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowmatch import distillation, flow, networks, objectives, preprocessing, training
-from flowmatch._base import FlowEstimator, kept_numbers
+from flowmatch import flow, objectives, training
 from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.randomness import generator_on, isolated_rng
 from flowmatch.core.user_warnings import warn
-from flowmatch.fitting.parameters import build_network, describe_parameters, resolve_path, resolve_source
-from flowmatch.fitting.parameters import resolve_component as resolve
-from flowmatch.fitting.training_data import TrainingData
-
-SHARE_OF_TEACHER = {"progressive": 0.7, "reflow": 0.7, "semigroup": 0.45, "lagrangian": 0.35}
-"""Steps of a stage where the user does not say, in units of the steps that the teacher was trained for."""
-
-LOSSES = {"progressive": "huber", "reflow": "l2", "semigroup": "huber", "lagrangian": "huber"}
-"""A jump's target is certain, so a robust loss has the same minimum; pairs of reflow are noisy where they cross."""
-
-RATE_OF_TEACHER = {"semigroup": 1.5, "lagrangian": 1.5}
-"""Peak learning rate where the user does not say, in units of the teacher's; 1 for the others."""
+from flowmatch.distillation.flow_maps import FoldObjective, LagrangianObjective, SemigroupObjective
+from flowmatch.distillation.reflow import PairLoss
+from flowmatch.distillation.rollouts import JITTER, RolloutLoss, Rollouts, rollout_times
+from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, DistillationSettings
+from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
+from flowmatch.fitting import FitResult, TrainingData, carry_out
+from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, Velocity
+from flowmatch.networks import CorrectedVelocity, TeacherVelocity, start_from_velocity
+from flowmatch.preprocessing import LabelEncoder
 
 FOLD_SHARE, FOLD_RATE = 0.3, 0.4
 """Steps and rate that fold a corrected velocity into one network, in units of those that trained it."""
 
-TEACHER_STEPS = 8
-N_PAIRS = 10_000
-MOST_ELEMENTS = 2**26
-"""Most numbers in a teacher's rollouts where the user does not say how many to make."""
-
 _FEW_PAIRS = 1000
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The parameters of a distillation, checked and with defaults in place of None."""
-
-    method: str
-    n_steps: int
-    n_stages: int
-    teacher_steps: int
-    step_sampler: flow.StepSampler | None
-    loss: objectives.ResidualLoss
-    guidance_scale: float
-    inverse: bool
-    ema_target: bool
-    fold: bool
-    n_pairs: int | None
-    options: training.TrainingOptions
-
-
-class Distiller:
-    """Makes a student of a fitted teacher.
+def distil(
+    teacher: FlowModel,
+    data: TrainingData,
+    settings: DistillationSettings,
+    *,
+    parameters: dict[str, Any] | None = None,
+    watch: Callable[[FitResult], Any] | None = None,
+) -> FitResult:
+    """Train a student of a fitted flow, stage by stage.
 
     Parameters
     ----------
-    parameters : DistilledFlowMap
-        Its `max_iter`, `batch_size`, `learning_rate` and `verbose` are read here.
-    settings : Settings
-    teacher : FlowEstimator
+    teacher : FlowModel
         Left as it is.
     data : TrainingData
         Codes and conditions of the rows to distil from.
-    seed : int
+    settings : DistillationSettings
+    parameters : dict, optional
+        For `FitResult.parameters`.
+    watch : callable ``FitResult -> estimator``, optional
+        Gives the estimator that callbacks are shown.
+
+    Returns
+    -------
+    FitResult
+        Whose model has the teacher's encoders, and a network of few steps.
+
+    Raises
+    ------
+    NonFiniteTrainingError
+        If the loss or its gradient becomes non-finite.
+    """
+    distiller = _Distiller(teacher, data, settings, parameters or {}, watch)
+    {"progressive": distiller.progressive, "reflow": distiller.reflow}.get(settings.method, distiller.flow_map)()
+    return distiller.result
+
+
+class _Distiller:
+    """A distillation under way.
+
+    Attributes
+    ----------
+    result : FitResult
+        The student as it stands, after the stages that are over.
     """
 
     def __init__(
-        self, parameters: Any, settings: Settings, teacher: FlowEstimator, data: TrainingData, seed: int
+        self,
+        teacher: FlowModel,
+        data: TrainingData,
+        settings: DistillationSettings,
+        parameters: dict[str, Any],
+        watch: Callable[[FitResult], Any] | None,
     ) -> None:
-        self.parameters, self.settings, self.teacher, self.data, self.seed = parameters, settings, teacher, data, seed
-        self.device = teacher._fitted_device
-        known = teacher._as_fitted
+        self.teacher, self.data, self.settings, self.watch = teacher, data, settings, watch
+        self.device = teacher.device
         self.problem = objectives.VelocityObjective(
-            resolve_path(known),
-            resolve_source(known),
-            resolve("coupling", teacher.coupling, flow.Coupling, flow.COUPLINGS),
-            flow.UShapedTimes(),  # for reflow; jumps have times of their own
-            teacher._source_scale,
+            teacher.path,
+            teacher.source.source,
+            settings.coupling,
+            flow.UShapedTimes(),  # for reflow; flow maps have steps of their own
+            teacher.source.scale,
             settings.loss,
-            condition_dropout=0.0 if teacher._conditions is None else known.condition_dropout,
-            conditions_are_classes=isinstance(teacher._conditions, preprocessing.LabelEncoder),
-            is_masked=teacher._is_masked,
+            condition_dropout=0.0 if teacher.conditions is None else teacher.condition_dropout,
+            conditions_are_classes=isinstance(teacher.conditions, LabelEncoder),
+            is_masked=teacher.missing is not None,
         )
-        network = copy.deepcopy(teacher.network_)
-        self.velocity = (
-            distillation.TeacherVelocity(networks.InstantVelocity(network))  # guided already, if it is to be
-            if teacher._predicts_jumps
-            else distillation.TeacherVelocity(network, settings.guidance_scale, kept_numbers(teacher))
+        # a flow map has its guidance inside
+        self.correction = Correction(1.0 if teacher.is_flow_map else settings.guidance_scale, teacher.is_flow_map)
+        network = teacher.as_velocity(copy.deepcopy(teacher.network))
+        self.velocity = TeacherVelocity(
+            network, self.correction.guidance_scale, 0 if teacher.is_flow_map else teacher.blueprint.n_kept
         )
-        schedule = teacher._schedule(len(data))
-        max_iter, batch_size, rate = parameters.max_iter, parameters.batch_size, parameters.learning_rate
-        self.n_iter = max_iter or max(1, round(SHARE_OF_TEACHER[settings.method] * teacher.n_iter_))
-        self.batch_size = batch_size or schedule.batch_size
-        self.learning_rate = rate or RATE_OF_TEACHER.get(settings.method, 1.0) * schedule.learning_rate
-        self.student = self._new_student()
+        self.result = FitResult(self._student(), parameters=parameters)
 
-    def run(self) -> FlowEstimator:
-        """Train the student, stage by stage.
-
-        Raises
-        ------
-        NonFiniteTrainingError
-            If the loss or its gradient becomes non-finite.
-        """
-        if self.settings.method == "progressive":
-            self._progressive()
-        elif self.settings.method == "reflow":
-            self._reflow()
-        else:
-            self._flow_map()
-        self.student.network_ = self.student.network_.eval().requires_grad_(False)
-        return self.student
-
-    def _new_student(self) -> FlowEstimator:
-        """A copy of the teacher that samples with jumps, or by Euler steps of a straightened velocity."""
-        settings, student = self.settings, object.__new__(type(self.teacher))
-        student.__dict__ = dict(vars(self.teacher))  # copy.copy would copy the network, by way of the CPU
-        jumps = settings.method != "reflow"
-        student.verbose = self.parameters.verbose
-        student.solver, student.n_steps = "auto" if jumps else "euler", settings.n_steps
-        student._predicts_jumps, student._jumps_back = jumps, settings.inverse and jumps
-        student._few_steps, student._after_divergence = True, "The distillation is undone."
+    def _student(self) -> FlowModel:
+        """The teacher as a model of few steps, before its network is trained."""
+        settings, teacher = self.settings, self.teacher
+        few = settings.method != "reflow"
+        defaults = SamplingDefaults("flow_map" if few else "euler", settings.n_steps, teacher.defaults.velocity_steps)
+        if not few:
+            return replace(teacher, kind=Velocity(), path=flow.LinearPath(), defaults=defaults)
         is_dyadic = settings.step_sampler is None or isinstance(settings.step_sampler, flow.DyadicSteps)
-        student._dyadic_jumps = settings.method == "semigroup" and is_dyadic
-        student.n_iter_, student.history_ = 0, {}
-        student.guidance_scale = settings.guidance_scale if jumps else 1.0  # a straightened velocity has it inside
-        if not jumps:
-            student.path = flow.LinearPath()
-        more = {"guidance_scale": student.guidance_scale} if jumps else {"path": student.path}
-        student._fitted_parameters = {**student._fitted_parameters, **more}
-        return student
+        grid = "dyadic" if settings.method == "semigroup" and is_dyadic else "even"
+        kind = FlowMap(settings.guidance_scale, settings.inverse, grid)
+        return replace(teacher, kind=kind, blueprint=self._flow_map_blueprint, defaults=defaults)
 
     # -- methods --------------------------------------------------------------------------------------------------
 
-    def _progressive(self) -> None:
+    def progressive(self) -> None:
+        """Match the states of the teacher's rollouts, stage by stage with longer steps."""
         settings, network, stages = self.settings, self._new_flow_map(), []
-        rollout = functools.partial(distillation.midpoint_rollout, self.velocity)
+        rollout = functools.partial(midpoint_rollout, self.velocity)
         for stage in range(settings.n_stages):
             n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
             sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
-            # a student that has become the teacher knows the jumps of an even grid best
-            stages.append(self._rollouts(rollout, sampler, stage, jitter=0.0 if stage else distillation.JITTER))
-            loss = distillation.RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
+            # a student that has become the teacher knows the steps of an even grid best
+            stages.append(self._rollouts(rollout, sampler, stage, jitter=0.0 if stage else JITTER))
+            loss = RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
             self._train_on_rows(network, loss, stage)
-            network = self._go_on_from(self.student)
-            rollout = functools.partial(distillation.jump_rollout, copy.deepcopy(self.student.network_).eval())
+            network = self.result.model.trainable_network()
+            rollout = functools.partial(jump_rollout, copy.deepcopy(self.result.model.network).eval())
 
-    def _reflow(self) -> None:
-        network = self._go_on_from(self.teacher)
+    def reflow(self) -> None:
+        """Learn a velocity on the pairs that the teacher makes of noise and samples."""
+        network = self.teacher.trainable_network()
         velocity = self.velocity
         straight = replace(self.problem, path=flow.LinearPath())
         for stage in range(self.settings.n_stages):
-            rollout = functools.partial(distillation.midpoint_rollout, velocity)
+            rollout = functools.partial(midpoint_rollout, velocity)
             pairs = self._rollouts(rollout, flow.FixedSteps(1), stage, ends_only=True)
-            self._train_on_rows(network, distillation.PairLoss(pairs, straight), stage)
-            network = self._go_on_from(self.student)
-            velocity = distillation.TeacherVelocity(copy.deepcopy(self.student.network_))
+            self._train_on_rows(network, PairLoss(pairs, straight), stage)
+            network = self.result.model.trainable_network()
+            velocity = TeacherVelocity(copy.deepcopy(self.result.model.network))
             self.problem = straight
 
-    def _flow_map(self) -> None:
+    def flow_map(self) -> None:
+        """Learn a flow map from its properties anywhere on the path."""
         settings = self.settings
-        sampler = settings.step_sampler
         if settings.method == "lagrangian":
             network = self._new_flow_map()
             objectives.check_forward_derivative(
-                network, self.problem.source_scale, self._condition_size, "method='lagrangian'"
+                network, self.problem.source_scale, self.teacher.condition_size, "method='lagrangian'"
             )
-            objective: Any = distillation.LagrangianObjective(
-                self.problem, sampler or flow.BetaSteps(1.0, 1.5), settings.loss, settings.inverse, self.velocity
-            )
+            sampler = settings.step_sampler or flow.BetaSteps(1.0, 1.5)
+            objective: Any = LagrangianObjective(self.problem, sampler, settings.loss, settings.inverse, self.velocity)
             self._train_on_data(network, objective, 0)
             return
-        corrected = distillation.CorrectedVelocity(self.velocity, self._new_flow_map())
-        sampler = sampler or flow.DyadicSteps()
-        objective = distillation.SemigroupObjective(self.problem, sampler, settings.loss, settings.inverse)
-        self._train_on_data(corrected, objective, 0)
+        sampler = settings.step_sampler or flow.DyadicSteps()
+        corrected = replace(self._flow_map_blueprint, correction=self.correction)
+        self.result = replace(self.result, model=replace(self.result.model, blueprint=corrected))
+        network = CorrectedVelocity(self.velocity, self._new_flow_map())
+        objective = SemigroupObjective(self.problem, sampler, settings.loss, settings.inverse)
+        self._train_on_data(network, objective, 0)
         if settings.fold:
-            whole, copied = self.student.network_.eval(), self._go_on_from(self.student)
-            assert isinstance(copied, distillation.CorrectedVelocity)
-            fold = distillation.FoldObjective(self.problem, sampler, settings.loss, settings.inverse, whole)
-            self.n_iter, self.learning_rate = max(1, round(FOLD_SHARE * self.n_iter)), FOLD_RATE * self.learning_rate
+            whole, copied = self.result.model.network.eval(), self.result.model.trainable_network()
+            assert isinstance(copied, CorrectedVelocity)
+            fold = FoldObjective(self.problem, sampler, settings.loss, settings.inverse, whole)
+            self.settings = replace(
+                settings,
+                max_iter=max(1, round(FOLD_SHARE * settings.max_iter)),
+                learning_rate=FOLD_RATE * settings.learning_rate,
+            )
+            self.result = replace(self.result, model=replace(self.result.model, blueprint=self._flow_map_blueprint))
             self._train_on_data(copied.corrector, fold, 1)
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
     @property
-    def _condition_size(self) -> int:
-        return 0 if self.teacher._conditions is None else self.teacher._conditions.size
-
-    @staticmethod
-    def _go_on_from(estimator: FlowEstimator) -> nn.Module:
-        """A copy of an estimator's network, to be trained."""
-        network = copy.deepcopy(estimator.network_)
-        for parameter, trainable in zip(network.parameters(), estimator._trainable, strict=True):
-            parameter.requires_grad_(trainable)
-        return network
+    def _flow_map_blueprint(self) -> Blueprint:
+        """How the student's network is built where it is a flow map."""
+        known = self.teacher.blueprint
+        return known if self.teacher.is_flow_map else replace(known, flow_map=True)
 
     def _new_flow_map(self) -> nn.Module:
         """A flow map that starts as the teacher's velocity, or as the teacher if that is one already."""
-        if self.teacher._predicts_jumps:
-            return self._go_on_from(self.teacher)
-        with isolated_rng(self.device, self.seed):
-            network = build_network(
-                self.teacher._network_factory(),
-                self.teacher._encoder.code_shape,
-                self.teacher._conditions,
-                flow_map=True,
-                is_masked=self.teacher._is_masked,
-            ).to(self.device)
-        networks.start_from_velocity(network, self.teacher.network_)
+        if self.teacher.is_flow_map:
+            return self.teacher.trainable_network()
+        with isolated_rng(self.device, self.settings.seed):
+            network = self._flow_map_blueprint.build().to(self.device)
+        start_from_velocity(network, self.teacher.network)
         return network
 
     def _rollouts(
         self, rollout: Any, sampler: flow.StepSampler, stage: int, *, jitter: float = 0.0, ends_only: bool = False
-    ) -> distillation.Rollouts:
+    ) -> Rollouts:
         """Rollouts of the teacher of a stage, from states on the path."""
         settings, scale = self.settings, self.problem.source_scale
         n_pairs = settings.n_pairs or self._affordable_paths(2 if ends_only else settings.teacher_steps + 1)
@@ -233,10 +209,10 @@ class Distiller:
         first = self.problem.path.first_time
         t, step = first + (1 - first) * t, (1 - first) * step
         x = self.problem.path.interpolate(x0, x1, t)
-        return distillation.Rollouts.make(
+        return Rollouts.make(
             rollout,
             torch.where(flow.expand_time(t <= first, x), x0, x),  # sampling starts from pure noise, whatever the path
-            distillation.rollout_times(t, step, settings.teacher_steps, jitter, generator),
+            rollout_times(t, step, settings.teacher_steps, jitter, generator),
             self.problem.hide_conditions(condition, generator),
             rows_per_batch(tuple(scale.shape), self.device),
             ends_only=ends_only,
@@ -245,7 +221,7 @@ class Distiller:
     def _affordable_paths(self, n_states: int) -> int:
         """How many paths of the teacher to keep so many states of."""
         # more paths than training draws rows would be made for nothing
-        wanted = min(N_PAIRS, self.n_iter * self.batch_size)
+        wanted = min(N_PAIRS, self.settings.max_iter * self.settings.batch_size)
         n_pairs = max(2, min(wanted, MOST_ELEMENTS // (n_states * self.problem.source_scale.numel())))
         if n_pairs < min(wanted, _FEW_PAIRS):
             warn(
@@ -255,7 +231,7 @@ class Distiller:
         return n_pairs
 
     def _draw_rows(self, n_rows: int, stage: int) -> Tensor:
-        """Numbers of training rows, each as often as its weight says."""
+        """Positions of training rows, each as often as its weight says."""
         device = self.data.device
         generator = generator_on(device, self._seeds(stage)[4])
         if self.data.weight is not None:
@@ -267,17 +243,18 @@ class Distiller:
 
     def _train_on_rows(self, network: nn.Module, loss: Any, stage: int) -> None:
         """Train on fixed rows, such as a teacher's rollouts; a share of them may be held out."""
-        n_rows = len(loss.pairs if isinstance(loss, distillation.PairLoss) else loss.stages[0])
-        n_held_out = round(self.settings.options.held_out * n_rows)
-        if self.settings.options.held_out > 0 and not 1 <= n_held_out < n_rows:
+        share = self.settings.options.held_out
+        n_rows = len(loss.pairs if isinstance(loss, PairLoss) else loss.stages[0])
+        n_held_out = round(share * n_rows)
+        if share > 0 and not 1 <= n_held_out < n_rows:
             raise ValueError(
-                f"validation_fraction={self.settings.options.held_out:g} of {n_rows} paths of the teacher leaves "
-                f"{n_rows - n_held_out} to train on and {n_held_out} to validate with; make more of them (n_pairs)."
+                f"validation_fraction={share:g} of {n_rows} paths of the teacher leaves {n_rows - n_held_out} to train "
+                f"on and {n_held_out} to validate with; make more of them (n_pairs)."
             )
         held_out = torch.arange(n_rows - n_held_out, n_rows, device=self.device)
 
         def validation_loss(network: nn.Module) -> Tensor:
-            generator = generator_on(self.device, self.seed)
+            generator = generator_on(self.device, self.settings.seed)
             return torch.cat([loss(network, rows, generator) for rows in held_out.split(1024)]).mean()
 
         plan = self._plan([loss], n_rows - n_held_out, validation_loss if n_held_out else None, self.device)
@@ -292,7 +269,7 @@ class Distiller:
         plan = self._plan(losses, len(kept), validation, self.data.device, kept.weight)
 
         def loss_of(run: training.TrainingRun) -> Any:
-            if not self.settings.ema_target or isinstance(objective, distillation.FoldObjective):
+            if not self.settings.ema_target or isinstance(objective, FoldObjective):
                 return kept.loss_of(objective)
             return kept.loss_of(replace(objective, target_network=run.averaged_network))
 
@@ -304,9 +281,9 @@ class Distiller:
         return training.TrainingPlan(
             batch_losses=losses,
             n_rows=n_rows,
-            max_iter=self.n_iter,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            max_iter=self.settings.max_iter,
+            batch_size=self.settings.batch_size,
+            learning_rate=self.settings.learning_rate,
             options=self.settings.options,
             sample_weight=weight,
             validation_loss=validation,
@@ -315,8 +292,9 @@ class Distiller:
 
     def _train(self, network: nn.Module, plan: training.TrainingPlan, stage: int, prepare: Any = None) -> None:
         """One run of the loop, with a learning-rate cycle of its own; the student gets the averaged network."""
-        seeds, options = self._seeds(stage), self.settings.options
-        self.student._trainable = [parameter.requires_grad for parameter in network.parameters()]
+        seeds, settings = self._seeds(stage), self.settings
+        trainable = tuple(parameter.requires_grad for parameter in network.parameters())
+        before = replace(self.result, model=replace(self.result.model, trainable=trainable))
         with isolated_rng(self.device, seeds[0]):
             noise = generator_on(self.device, seeds[1])
             shuffle = generator_on(torch.device(plan.data_device), seeds[2])
@@ -326,20 +304,26 @@ class Distiller:
             checkpointer = self._checkpointer(stage)
             if checkpointer is not None:
                 checkpointer.resume(run)
-            self.student._run_training(run, options, None, checkpointer, self.seed)
+            shown = replace(before, model=before.after(run).model)
+            watched = None if self.watch is None else self.watch(shown)
+            try:
+                carry_out(run, checkpointer, settings.seed, watched=watched, verbose=settings.verbose)
+            except training.NonFiniteTrainingError as error:
+                raise training.NonFiniteTrainingError(
+                    f"{error}. Try a smaller learning_rate (now {plan.learning_rate:g}) or gradient clipping. The "
+                    "distillation is undone.",
+                    error.step,
+                ) from error
+        self.result = before.after(run)
 
     def _checkpointer(self, stage: int) -> training.Checkpointer | None:
         options = self.settings.options
         if options.checkpoint_folder is None:
             return None
-        start = {f"teacher.{name}": value for name, value in self.teacher.network_.state_dict().items()}
-        described = (  # what sampling alone depends on in other fits decides how a student is trained
-            f"{describe_parameters(self.parameters, options)} {describe_parameters(self.teacher, options)} "
-            f"{self.device.type} stage {stage} seed {self.seed} "
-            f"n_steps {self.settings.n_steps} guidance_scale {self.settings.guidance_scale}"
-        )
+        start = {f"teacher.{name}": value for name, value in self.teacher.network.state_dict().items()}
+        described = f"{self.settings.description} {self.device.type} stage {stage} seed {self.settings.seed}"
         fingerprint = training.fingerprint({**self.data.tensors(), **start}, described)
         return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
 
     def _seeds(self, stage: int) -> list[int]:
-        return np.random.RandomState([self.seed, stage]).randint(2**31 - 1, size=5).tolist()
+        return np.random.RandomState([self.settings.seed, stage]).randint(2**31 - 1, size=5).tolist()

@@ -95,9 +95,9 @@ def choose_steps(
         chosen = "auto"
     if chosen == "flow_map" and not model.is_flow_map:
         raise _no_flow_map("this model predicts a velocity")
-    # an estimator's own number of steps may be that of a flow map, which is too small for a velocity
-    of_flow_map = velocity and chosen == "auto" and model.is_flow_map
-    steps = own[1] if n_steps is None and not of_flow_map else n_steps
+    # an estimator's own number of steps may be one of few steps, which are too few for a velocity
+    few = velocity and chosen == "auto" and model.defaults.solver != "midpoint"
+    steps = own[1] if n_steps is None and not few else n_steps
     if chosen == "auto":
         chosen = "midpoint" if velocity else model.defaults.solver
         measured = model.defaults.velocity_steps if velocity else model.defaults.n_steps
