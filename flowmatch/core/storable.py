@@ -135,6 +135,8 @@ def is_a(value: Any, hint: Any) -> bool:
     if origin is np.ndarray:
         (dtype,) = get_args(parts[1])
         return isinstance(value, np.ndarray) and (dtype is Any or value.dtype == dtype)
+    if origin is not None:  # such as Sequence[Phase]
+        return isinstance(value, origin)
     if hint in (int, float, bool, str):  # True is an integer for Python, and no count
         return type(value) is hint or (hint is float and type(value) is int)
     return isinstance(value, hint)
