@@ -56,6 +56,24 @@ def test_weighted_rows_are_drawn_in_their_shares():
     torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_every_one_of_two_million_weighted_rows_is_drawn(equal):
+    """An epoch holds a row of weight w at least floor(n w / sum) times and at most once more."""
+    n = 2_000_000
+    weight = torch.ones(n) if equal else torch.randint(1, 4, (n,), generator=generator()).float()
+    sampler = RowSampler(n, n, generator(), "cpu", weight)
+    counts = torch.bincount(sampler.draw(), minlength=n)
+    expected = n * weight.double() / weight.double().sum()
+    assert (counts >= (expected - 1e-6).floor()).all()
+    assert (counts <= (expected + 1e-6).ceil()).all()
+
+
+def test_rows_without_weight_are_never_drawn():
+    weight = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+    sampler = RowSampler(6, 600, generator(), "cpu", weight)
+    assert torch.bincount(sampler.draw(), minlength=6).tolist() == [0, 300, 0, 0, 300, 0]
+
+
 @pytest.mark.slow
 def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():
     """Two clusters, one weighted threefold: three quarters of the samples belong to it."""
