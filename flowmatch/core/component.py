@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, Self, TypeVar
 
 
 class Component:
     """A frozen dataclass that scikit-learn can clone, print and search over.
 
-    Subclasses are declared with ``@dataclass(frozen=True)``; their fields are their parameters. The only way to
-    change one is `set_params`, which is what `sklearn.base.BaseEstimator.set_params` calls for a nested name such
-    as ``network__width``.
+    Subclasses are declared with ``@dataclass(frozen=True)``; the fields of their constructor are their parameters. A
+    component never changes: `replace` gives another one, and ``set_params`` of an estimator puts that in its place
+    for a nested name such as ``network__width``, so that estimators may share components.
 
     Examples
     --------
@@ -22,8 +22,18 @@ class Component:
     """
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; with `deep` those of components inside it too, as ``loss__beta``."""
-        own = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also those of components inside it, as ``loss__beta``.
+
+        Returns
+        -------
+        dict
+        """
+        own = {field.name: getattr(self, field.name) for field in _parameters(self)}
         if not deep:
             return own
         nested = {
@@ -37,13 +47,29 @@ class Component:
     def validate(self) -> None:
         """Raise a ValueError that names the first parameter out of its range; nothing by default."""
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name, ``loss__beta`` for one of a component inside, and return the component.
+    def replace(self, **params: Any) -> Self:
+        """The same component with other parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            New values by name, ``loss__beta`` for one of a component inside.
+
+        Returns
+        -------
+        Component
+            Of the same class.
 
         Raises
         ------
         ValueError
             If a name is not a parameter; the message lists those there are.
+
+        Examples
+        --------
+        >>> from flowmatch.objectives import MultiScale, Sobolev
+        >>> MultiScale(loss=Sobolev()).replace(loss__beta=0.5).loss.beta
+        0.5
         """
         known = self.get_params(deep=False)
         for key in params:
@@ -51,19 +77,32 @@ class Component:
                 raise ValueError(
                     f"{type(self).__name__} has no parameter {key!r}. Its parameters are {', '.join(known)}."
                 )
-        for name in [key for key in params if "__" not in key]:
-            object.__setattr__(self, name, params[name])
-        for key, value in params.items():  # after those: they may have replaced the component inside
-            name, nested, inner = key.partition("__")
-            if nested:
-                component = getattr(self, name)
-                if not isinstance(component, Component):
-                    raise ValueError(
-                        f"{type(self).__name__} has no parameter {key!r}: its {name} is {component!r}, and only a "
-                        "component has parameters of its own."
-                    )
-                component.set_params(**{inner: value})
-        return self
+        own, nested = split_nested(params)
+        for name, inner in nested.items():
+            component = own.get(name, known[name])
+            if not isinstance(component, Component):
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {f'{name}__{next(iter(inner))}'!r}: its {name} is "
+                    f"{component!r}, and only a component has parameters of its own."
+                )
+            own[name] = component.replace(**inner)
+        return dataclasses.replace(self, **own)  # type: ignore[type-var]
+
+
+def split_nested(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Parameters of one's own by name, and those of what is inside by its name and theirs: ``loss__beta`` is nested."""
+    own = {key: value for key, value in params.items() if "__" not in key}
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in params.items():
+        name, is_nested, inner = key.partition("__")
+        if is_nested:
+            nested.setdefault(name, {})[inner] = value
+    return own, nested
+
+
+def _parameters(component: Component) -> list[dataclasses.Field[Any]]:
+    """Fields that the constructor takes; what a fit learns is none of them."""
+    return [field for field in dataclasses.fields(component) if field.init]  # type: ignore[arg-type]
 
 
 C = TypeVar("C", bound=Component)
