@@ -1,9 +1,11 @@
 """Parameters of components inside estimators: replaced where they are set, and nowhere else."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -19,7 +21,15 @@ from flowmatch import (
 )
 from flowmatch.anomaly import Neighbors
 from flowmatch.flow import FixedSteps, LogitNormalTimes, OptimalTransportCoupling, SparseSource, VariancePreservingPath
-from flowmatch.objectives import ChannelWeighted, MeanFlow, MinSNRWeight, MultiScale, PseudoHuberLoss, Sobolev
+from flowmatch.objectives import (
+    ChannelWeighted,
+    MeanFlow,
+    MinSNRWeight,
+    MultiScale,
+    PseudoHuberLoss,
+    ResidualLoss,
+    Sobolev,
+)
 from flowmatch.preprocessing import QuantileNormal
 from flowmatch.training import SampleMonitor
 
@@ -133,3 +143,47 @@ def test_a_monitor_with_other_parameters_begins_anew():
     other = monitor.replace(period=3)
     assert (other.period, other.n_samples, monitor.period) == (3, 10, 10)
     assert not hasattr(other, "history_")
+
+
+# -- printing -------------------------------------------------------------------------------------------------------
+
+
+def test_components_print_what_differs_from_their_defaults():
+    assert repr(MLP()) == "MLP()"
+    assert repr(MLP(width=8, dropout=0.1)) == "MLP(width=8, dropout=0.1)"
+    assert repr(MeanFlow()) == "MeanFlow()"  # whose defaults are components
+    assert repr(ChannelWeighted([1, 2], MultiScale(loss=Sobolev(beta=0.1)))) == (
+        "ChannelWeighted(weights=[1, 2], loss=MultiScale(loss=Sobolev(beta=0.1)))"
+    )
+    assert repr(QuantileNormal().fit(X)) == "QuantileNormal()"
+    assert repr(SampleMonitor(max, period=3)) == "SampleMonitor(metric=<built-in function max>, period=3)"
+
+
+def test_estimators_print_their_components_in_short():
+    model = FlowMatchingGenerator(MLP(width=8), training=TrainingOptions(ema_decay=0.9))
+    assert repr(model) == (
+        "FlowMatchingGenerator(network=MLP(width=8),\n                      training=TrainingOptions(ema_decay=0.9))"
+    )
+
+
+def test_everything_is_printed_if_scikit_learn_is_told_so():
+    with config_context(print_changed_only=False):
+        assert repr(LogitNormalTimes(mean=1.0)) == "LogitNormalTimes(mean=1.0, std=1.0, stratified=True)"
+
+
+def test_components_of_users_print_alike_or_as_they_say():
+    @dataclass(frozen=True)
+    class Mine(ResidualLoss):
+        power: float
+        scale: float = 1.0
+
+        def __call__(self, residual, t):
+            return residual.flatten(1).abs().pow(self.power).mean(1)
+
+    @dataclass(frozen=True)
+    class Other(Mine):
+        def __repr__(self):
+            return "other"
+
+    assert repr(Mine(1.0)).endswith("Mine(power=1.0)")
+    assert repr(Other(1.0)) == "other"

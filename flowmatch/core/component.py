@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 
+from sklearn import get_config
+
 
 class Component:
     """A frozen dataclass that scikit-learn can clone, print and search over.
@@ -20,6 +22,18 @@ class Component:
     >>> MLP(width=64).get_params()["width"]
     64
     """
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Component.__repr__  # type: ignore[method-assign]  # else `dataclass` writes one of its own
+
+    def __repr__(self) -> str:
+        """The class and its parameters, those with their default values left out as scikit-learn is configured to."""
+        params, defaults = self.get_params(deep=False), _defaults(self)
+        if get_config()["print_changed_only"]:
+            params = {k: v for k, v in params.items() if k not in defaults or repr(v) != repr(defaults[k])}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in params.items())})"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name.
@@ -103,6 +117,16 @@ def split_nested(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, d
 def _parameters(component: Component) -> list[dataclasses.Field[Any]]:
     """Fields that the constructor takes; what a fit learns is none of them."""
     return [field for field in dataclasses.fields(component) if field.init]  # type: ignore[arg-type]
+
+
+def _defaults(component: Component) -> dict[str, Any]:
+    """Default values by name; a component that is no dataclass has none."""
+    if not dataclasses.is_dataclass(component):
+        return {}
+    missing = dataclasses.MISSING
+    plain = {field.name: field.default for field in _parameters(component) if field.default is not missing}
+    made = {f.name: f.default_factory() for f in _parameters(component) if f.default_factory is not missing}
+    return {**plain, **made}
 
 
 C = TypeVar("C", bound=Component)
