@@ -332,6 +332,38 @@ def test_an_object_without_hooks_is_refused():
         FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[print])).fit(np.eye(3))
 
 
+class AsksForData(Recorder):
+    """Written for scikit-learn's estimators."""
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
+        assert fitted_estimator is None  # and nothing is scored
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ScoringMonitor", "ScoringMonitor cannot be used, because its .* reads data or contexts .*SampleMonitor meas"),
+        ("Derived", "Derived cannot be used.*SampleMonitor measures samples"),
+        ("ProgressBar", "ProgressBar cannot be used.*verbose=1 of the estimator shows progress"),
+    ],
+)
+def test_callbacks_of_scikit_learn_are_refused_by_name(name, message):
+    theirs = pytest.importorskip("sklearn.callback")  # of scikit-learn 1.9
+
+    class Derived(theirs.ScoringMonitor):
+        pass
+
+    kind = Derived if name == "Derived" else getattr(theirs, name)
+    callback = object.__new__(kind)  # the bar's constructor needs another package
+    with pytest.raises(ValueError, match=message):
+        FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[callback])).fit(np.eye(3))
+
+
+def test_callbacks_that_ask_for_what_is_not_given_are_refused():
+    with pytest.raises(ValueError, match="AsksForData cannot be used, because its on_fit_task_end reads data"):
+        FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[AsksForData()])).fit(np.eye(3))
+
+
 # -- checkpoints --------------------------------------------------------------------------------------------------
 
 
