@@ -7,10 +7,11 @@ import operator
 from collections.abc import Callable
 from typing import Any, Self
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import training
+from flowmatch.core.component import Component, split_nested
 from flowmatch.core.devices import available_device
 from flowmatch.core.documentation import with_shared_parameters
 from flowmatch.core.storable import ESTIMATORS
@@ -86,28 +87,55 @@ class Estimator(BaseEstimator):
         return estimator
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; ``training__ema_decay=...`` also works while `training` is None, and names become components.
+        """Set parameters; those of a component, ``network__width=...``, replace it on this estimator.
+
+        Other estimators that were given the same component keep it as it was, and a call that raises changes nothing.
+
+        Parameters
+        ----------
+        **params : dict
+            New values by name. Nested names also work where the component is given by its name or, for `training`,
+            where it is None.
 
         Returns
         -------
-        self
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If a name is not a parameter.
         """
-        for name in {key.partition("__")[0] for key in params if "__" in key}:
-            value = params.get(name, self.get_params(deep=False).get(name))
-            if name == "training" and value is None:
-                params[name] = training.TrainingOptions()
-            elif value == "auto" and name in AUTO_MEANS:
-                raise ValueError(
-                    f"{name}='auto' has no parameters of its own ({', '.join(n for n in params if '__' in n)}); choose "
-                    f"{AUTO_MEANS[name]}."
-                )
-            elif isinstance(value, str) and value in ALIASES.get(name, {}):
-                component = ALIASES[name][value]()
-                for key, nested in params.items():
-                    if key.startswith(f"{name}__"):
-                        component.set_params(**{key.partition("__")[2]: nested})  # a wrong name changes nothing here
-                params[name] = component
-        return super().set_params(**params)
+        known = self.get_params(deep=False)
+        unknown = [key for key in params if key.partition("__")[0] not in known]
+        if unknown:
+            super().set_params(**{unknown[0]: params[unknown[0]]})  # raises, in scikit-learn's words
+        own, nested = split_nested(params)
+        estimators = []
+        for name, changes in nested.items():
+            value = self._component(name, own.get(name, known[name]), changes)
+            if isinstance(value, BaseEstimator):
+                clone(value).set_params(**changes)  # raises if that is wrong, before anything has changed
+                estimators.append((value, changes))
+            else:
+                own[name] = value.replace(**changes)
+        for estimator, changes in estimators:
+            estimator.set_params(**changes)
+        return super().set_params(**own)
+
+    @staticmethod
+    def _component(name: str, value: Any, changes: dict[str, Any]) -> Any:
+        """What a parameter's value stands for, if parameters of its own are to change."""
+        if isinstance(value, Component | BaseEstimator):
+            return value
+        if name == "training" and value is None:
+            return training.TrainingOptions()
+        nested = ", ".join(f"{name}__{inner}" for inner in changes)
+        if isinstance(value, str) and value == "auto" and name in AUTO_MEANS:
+            raise ValueError(f"{name}='auto' has no parameters of its own ({nested}); choose {AUTO_MEANS[name]}.")
+        if isinstance(value, str) and value in ALIASES.get(name, {}):
+            return ALIASES[name][value]()
+        raise ValueError(f"there is no parameter {nested}: {name} is {value!r}, and only a component has parameters.")
 
     def save(self, path: Any) -> None:
         """Write the fitted estimator to one ``.safetensors`` file; `flowmatch.load` reads it.

@@ -71,9 +71,10 @@ def test_component_is_cloned_printed_and_searched_like_an_estimator():
     component = MLP(width=7)
     assert clone(component) == component
     assert "width=7" in repr(component)
-    assert component.set_params(width=9).get_params()["width"] == 9
+    assert component.replace(width=9).get_params()["width"] == 9
+    assert component.width == 7
     with pytest.raises(ValueError, match="no parameter 'size'.*width"):
-        component.set_params(size=1)
+        component.replace(size=1)
     with pytest.raises(AttributeError):
         component.width = 3
 

@@ -56,6 +56,24 @@ def test_weighted_rows_are_drawn_in_their_shares():
     torch.testing.assert_close(counts / counts.sum(), weight / 8, rtol=0.1, atol=0)
 
 
+@pytest.mark.parametrize("equal", [True, False])
+def test_every_one_of_two_million_weighted_rows_is_drawn(equal):
+    """An epoch holds a row of weight w at least floor(n w / sum) times and at most once more."""
+    n = 2_000_000
+    weight = torch.ones(n) if equal else torch.randint(1, 4, (n,), generator=generator()).float()
+    sampler = RowSampler(n, n, generator(), "cpu", weight)
+    counts = torch.bincount(sampler.draw(), minlength=n)
+    expected = n * weight.double() / weight.double().sum()
+    assert (counts >= (expected - 1e-6).floor()).all()
+    assert (counts <= (expected + 1e-6).ceil()).all()
+
+
+def test_rows_without_weight_are_never_drawn():
+    weight = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+    sampler = RowSampler(6, 600, generator(), "cpu", weight)
+    assert torch.bincount(sampler.draw(), minlength=6).tolist() == [0, 300, 0, 0, 300, 0]
+
+
 @pytest.mark.slow
 def test_weighted_fits_agree_with_repeated_rows_also_under_optimal_transport():
     """Two clusters, one weighted threefold: three quarters of the samples belong to it."""
@@ -312,6 +330,38 @@ def test_teardown_is_called_when_training_fails():
 def test_an_object_without_hooks_is_refused():
     with pytest.raises(ValueError, match=r"has none of the hooks setup"):
         FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[print])).fit(np.eye(3))
+
+
+class AsksForData(Recorder):
+    """Written for scikit-learn's estimators."""
+
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):
+        assert fitted_estimator is None  # and nothing is scored
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ScoringMonitor", "ScoringMonitor cannot be used, because its .* reads data or contexts .*SampleMonitor meas"),
+        ("Derived", "Derived cannot be used.*SampleMonitor measures samples"),
+        ("ProgressBar", "ProgressBar cannot be used.*verbose=1 of the estimator shows progress"),
+    ],
+)
+def test_callbacks_of_scikit_learn_are_refused_by_name(name, message):
+    theirs = pytest.importorskip("sklearn.callback")  # of scikit-learn 1.9
+
+    class Derived(theirs.ScoringMonitor):
+        pass
+
+    kind = Derived if name == "Derived" else getattr(theirs, name)
+    callback = object.__new__(kind)  # the bar's constructor needs another package
+    with pytest.raises(ValueError, match=message):
+        FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[callback])).fit(np.eye(3))
+
+
+def test_callbacks_that_ask_for_what_is_not_given_are_refused():
+    with pytest.raises(ValueError, match="AsksForData cannot be used, because its on_fit_task_end reads data"):
+        FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[AsksForData()])).fit(np.eye(3))
 
 
 # -- checkpoints --------------------------------------------------------------------------------------------------

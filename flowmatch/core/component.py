@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Any, Self, TypeVar
+
+from sklearn import get_config
 
 from flowmatch.core.storable import STORABLE
 
@@ -12,9 +14,9 @@ from flowmatch.core.storable import STORABLE
 class Component:
     """A frozen dataclass that scikit-learn can clone, print and search over.
 
-    Subclasses are declared with ``@dataclass(frozen=True)``; the fields of their constructor are their parameters.
-    The only way to change one is `set_params`, which is what `sklearn.base.BaseEstimator.set_params` calls for a
-    nested name such as ``network__width``.
+    Subclasses are declared with ``@dataclass(frozen=True)``; the fields of their constructor are their parameters. A
+    component never changes: `replace` gives another one, and ``set_params`` of an estimator puts that in its place
+    for a nested name such as ``network__width``, so that estimators may share components.
 
     Examples
     --------
@@ -23,14 +25,32 @@ class Component:
     64
     """
 
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
         STORABLE.setdefault(cls.__name__, cls)  # a file may name it
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = Component.__repr__  # type: ignore[method-assign]  # else `dataclass` writes one of its own
+
+    def __repr__(self) -> str:
+        """The class and its parameters, those with their default values left out as scikit-learn is configured to."""
+        params, defaults = self.get_params(deep=False), _defaults(self)
+        if get_config()["print_changed_only"]:
+            params = {k: v for k, v in params.items() if k not in defaults or repr(v) != repr(defaults[k])}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in params.items())})"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name; with `deep` those of components inside it too, as ``loss__beta``."""
-        names = [field.name for field in fields(self) if field.init]  # type: ignore[arg-type]
-        own = {name: getattr(self, name) for name in names}
+        """Parameters by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Also those of components inside it, as ``loss__beta``.
+
+        Returns
+        -------
+        dict
+        """
+        own = {field.name: getattr(self, field.name) for field in _parameters(self)}
         if not deep:
             return own
         nested = {
@@ -44,13 +64,29 @@ class Component:
     def validate(self) -> None:
         """Raise a ValueError that names the first parameter out of its range; nothing by default."""
 
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters by name, ``loss__beta`` for one of a component inside, and return the component.
+    def replace(self, **params: Any) -> Self:
+        """The same component with other parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            New values by name, ``loss__beta`` for one of a component inside.
+
+        Returns
+        -------
+        Component
+            Of the same class.
 
         Raises
         ------
         ValueError
             If a name is not a parameter; the message lists those there are.
+
+        Examples
+        --------
+        >>> from flowmatch.objectives import MultiScale, Sobolev
+        >>> MultiScale(loss=Sobolev()).replace(loss__beta=0.5).loss.beta
+        0.5
         """
         known = self.get_params(deep=False)
         for key in params:
@@ -58,19 +94,42 @@ class Component:
                 raise ValueError(
                     f"{type(self).__name__} has no parameter {key!r}. Its parameters are {', '.join(known)}."
                 )
-        for name in [key for key in params if "__" not in key]:
-            object.__setattr__(self, name, params[name])
-        for key, value in params.items():  # after those: they may have replaced the component inside
-            name, nested, inner = key.partition("__")
-            if nested:
-                component = getattr(self, name)
-                if not isinstance(component, Component):
-                    raise ValueError(
-                        f"{type(self).__name__} has no parameter {key!r}: its {name} is {component!r}, and only a "
-                        "component has parameters of its own."
-                    )
-                component.set_params(**{inner: value})
-        return self
+        own, nested = split_nested(params)
+        for name, inner in nested.items():
+            component = own.get(name, known[name])
+            if not isinstance(component, Component):
+                raise ValueError(
+                    f"{type(self).__name__} has no parameter {f'{name}__{next(iter(inner))}'!r}: its {name} is "
+                    f"{component!r}, and only a component has parameters of its own."
+                )
+            own[name] = component.replace(**inner)
+        return dataclasses.replace(self, **own)  # type: ignore[type-var]
+
+
+def split_nested(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Parameters of one's own by name, and those of what is inside by its name and theirs: ``loss__beta`` is nested."""
+    own = {key: value for key, value in params.items() if "__" not in key}
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in params.items():
+        name, is_nested, inner = key.partition("__")
+        if is_nested:
+            nested.setdefault(name, {})[inner] = value
+    return own, nested
+
+
+def _parameters(component: Component) -> list[dataclasses.Field[Any]]:
+    """Fields that the constructor takes; what a fit learns is none of them."""
+    return [field for field in dataclasses.fields(component) if field.init]  # type: ignore[arg-type]
+
+
+def _defaults(component: Component) -> dict[str, Any]:
+    """Default values by name; a component that is no dataclass has none."""
+    if not dataclasses.is_dataclass(component):
+        return {}
+    missing = dataclasses.MISSING
+    plain = {field.name: field.default for field in _parameters(component) if field.default is not missing}
+    made = {f.name: f.default_factory() for f in _parameters(component) if f.default_factory is not missing}
+    return {**plain, **made}
 
 
 C = TypeVar("C", bound=Component)

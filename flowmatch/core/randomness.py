@@ -1,14 +1,16 @@
-"""Random generators derived from a `random_state`; global generators are not used but to initialize networks."""
+"""Random generators derived from a `random_state`; torch's global ones are used only where nothing else can be."""
 
 from __future__ import annotations
 
 import contextlib
 import numbers
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 
 def seed_from(random_state: Any) -> int:
@@ -32,15 +34,80 @@ def generator_on(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator(device=device).manual_seed(seed)
 
 
-@contextlib.contextmanager
-def isolated_rng(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators inside the block and put them back after it."""
-    devices = [device] if device.type in ("cuda", "mps") else []
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        torch.random.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):  # else the current device would be seeded
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
+_lock = threading.RLock()
+"""Held while torch's global generators are not as the rest of the process left them."""
+
+
+class GlobalDraws:
+    """A state of torch's global generators of one's own, for what can draw from nothing else.
+
+    Layers such as `torch.nn.Dropout` and the initialization of weights take no generator. Where they are run inside
+    `in_place`, they draw from this state, whatever other threads draw meanwhile.
+
+    Parameters
+    ----------
+    device : torch.device
+        Its global generator is meant, and that of the CPU.
+    seed : int or None
+        None begins with the state that the global generators have now.
+
+    Attributes
+    ----------
+    state : list of Tensor
+        Where the draws stand.
+    """
+
+    def __init__(self, device: torch.device, seed: int | None = None) -> None:
+        self.device = device
+        with _lock:
+            self.state = _global_state(device)
+        if seed is not None:
+            devices = (torch.device("cpu"), device)[: len(self.state)]
+            self.state = [generator_on(one, seed).get_state() for one in devices]
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Make this the state of the global generators, and afterwards put back what was there.
+
+        One thread at a time can be in such a block; others wait.
+        """
+        with _lock:
+            outside = _global_state(self.device)
+            _set_global_state(self.device, self.state)
+            try:
+                yield
+            finally:
+                self.state = _global_state(self.device)
+                _set_global_state(self.device, outside)
+
+
+def seeded_initialization(device: torch.device, seed: int) -> contextlib.AbstractContextManager[None]:
+    """Build a network inside this block: its weights depend on the seed alone, and global generators stay as they are.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where weights are drawn, if it is not the CPU.
+    seed : int
+    """
+    return GlobalDraws(device, seed).in_place()
+
+
+isolated_rng = seeded_initialization
+
+
+def _global_state(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return states
+
+
+def _set_global_state(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[1])

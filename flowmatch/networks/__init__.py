@@ -4,6 +4,7 @@ from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
 from flowmatch.networks.corrected import CorrectedVelocity, TeacherVelocity
+from flowmatch.networks.dropout import Dropout, draw_dropout_from
 from flowmatch.networks.flow_maps import InstantVelocity, start_from_velocity
 from flowmatch.networks.masked import MaskedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
@@ -20,11 +21,13 @@ __all__ = [
     "ConvolutionalUNet",
     "CorrectedVelocity",
     "DiffusionTransformer",
+    "Dropout",
     "InstantVelocity",
     "MaskedNetwork",
     "ModulatedMLP",
     "TeacherVelocity",
     "Transformer",
     "UNet",
+    "draw_dropout_from",
     "start_from_velocity",
 ]

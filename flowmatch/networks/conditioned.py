@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
+
+from flowmatch.networks.dropout import dropout_generator, same_masks
 
 
 class ConditionedNetwork(nn.Module):
@@ -55,9 +58,13 @@ class ConditionedNetwork(nn.Module):
         Not under `torch.func.jvp`: what is computed again would lack the tangents.
         """
         recompute = self.activation_checkpointing and self.training and torch.is_grad_enabled()
-        if recompute and not has_tangent(*arguments):
+        if not recompute or has_tangent(*arguments):
+            return block(*arguments)
+        generator = dropout_generator(self)
+        if generator is None or torch.compiler.is_compiling():
             return checkpoint(block, *arguments, use_reentrant=False)
-        return block(*arguments)
+        same = functools.partial(same_masks, generator)
+        return checkpoint(block, *arguments, use_reentrant=False, context_fn=same)
 
 
 def vector_size(condition_size: int, context_channels: int, sample_shape: tuple[int, ...]) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.component import Component
 from flowmatch.networks.conditioned import ConditionedNetwork, zero_initialised
+from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import TimeFeatures
 
 CONDITIONINGS = ("film", "adaln", "concat")
@@ -102,7 +103,7 @@ class ConcatenatedMLP(ConditionedNetwork):
         self._size_with_context = size + context_channels * math.prod(sample_shape[1:])
         self.first = nn.Linear(size + self.time_features.size + condition_size, width)
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(settings.depth)])
-        self.dropout = nn.Dropout(settings.dropout) if settings.dropout else None
+        self.dropout = Dropout(settings.dropout)
         self.head = zero_initialised(nn.Linear(width, size))
         for layer in (self.first, *self.layers):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -121,8 +122,7 @@ class ConcatenatedMLP(ConditionedNetwork):
         return self.head(h).reshape(x.shape)
 
     def _residual(self, h: Tensor, layer: nn.Module) -> Tensor:
-        update = F.silu(layer(h))
-        return h + (update if self.dropout is None else self.dropout(update))
+        return h + self.dropout(F.silu(layer(h)))
 
 
 class ModulatedMLP(ConditionedNetwork):
@@ -179,7 +179,7 @@ class AdaptiveNormBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_initialised(nn.Linear(context_width, 3 * width))
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(context).chunk(3, dim=1)
@@ -193,7 +193,7 @@ class FiLMBlock(nn.Module):
         super().__init__()
         self.inner = nn.Linear(width, width)
         self.modulation = nn.Linear(context_width, 2 * width)
-        self.outer = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.outer = nn.Sequential(nn.SiLU(), Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         scale, shift = self.modulation(context).chunk(2, dim=1)

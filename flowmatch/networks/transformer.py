@@ -12,6 +12,7 @@ from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
+from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import ContextEmbedding, position_features
 from flowmatch.networks.patches import patchify, unpatchify
 
@@ -153,7 +154,7 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden),
             nn.GELU(approximate="tanh"),
-            nn.Dropout(settings.dropout),
+            Dropout(settings.dropout),
             nn.Linear(hidden, width),
         )
 

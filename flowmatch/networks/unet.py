@@ -17,6 +17,7 @@ from flowmatch.core.component import Component
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.boundaries import BOUNDARIES, alike, convolution
 from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
+from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import ContextEmbedding, PositionMap
 from flowmatch.networks.patches import patchify, unpatchify
 
@@ -245,7 +246,7 @@ class ResidualBlock(nn.Module):
         self.conv_in = conv(c_in, c_out, 3)
         self.conv_out = zero_initialised(conv(c_out, c_out, 3))
         self.modulation = nn.Linear(context_width, 2 * c_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.shortcut = nn.Identity() if c_in == c_out else conv(c_in, c_out, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
+from flowmatch.core.randomness import GlobalDraws
+
 _INSTEAD = {
     "BatchNorm": "LayerNorm or GroupNorm",
     "SyncBatchNorm": "LayerNorm or GroupNorm",
@@ -64,9 +66,9 @@ def check_forward_derivative(network: nn.Module, like: Tensor, condition_size: i
     condition = like.new_ones(2, condition_size) if condition_size else None
     # a look must leave no trace, such as the running statistics of a normalisation
     buffers = {name: value.clone() for name, value in network.named_buffers()}
-    modes, devices = {module: module.training for module in network.modules()}, [like.device] if like.is_cuda else []
+    modes = {module: module.training for module in network.modules()}
     try:
-        with torch.random.fork_rng(devices):
+        with GlobalDraws(like.device).in_place():
             value, slope = derivative_along(network.train(), x, t, 2 * t, condition, (x, torch.ones_like(t), -4 * t))
             (value + slope).sum().backward()
     except RuntimeError as error:  # also what lacks a derivative

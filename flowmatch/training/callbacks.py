@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,13 @@ from torch import Tensor
 from flowmatch.core.component import Component
 
 HOOKS = ("setup", "on_fit_task_begin", "on_fit_task_end", "teardown")
+_OF_SCIKIT_LEARN = ("X", "y", "metadata", "fitted_estimator")
+"""What scikit-learn's hooks may ask for by keyword; flowmatch's are not given these."""
+
+_INSTEAD = {
+    "ScoringMonitor": "flowmatch.training.SampleMonitor measures samples during a fit, validation_fraction the loss",
+    "ProgressBar": "verbose=1 of the estimator shows progress",
+}
 
 
 @dataclass
@@ -52,12 +60,35 @@ def check_callbacks(callbacks: Any) -> None:
     for callback in callbacks:
         if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
             raise ValueError(f"callbacks: {callback!r} has none of the hooks {', '.join(HOOKS)}.")
+        _refuse_scikit_learns(callback)
         if isinstance(callback, Component):
             callback.validate()
     names = [callback.name for callback in callbacks if isinstance(callback, Component) and hasattr(callback, "name")]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"callbacks: {names.count(name)} of them are called {name!r}; give each its own name.")
+
+
+def _refuse_scikit_learns(callback: Any) -> None:
+    """Raise a ValueError for a callback that reads what only scikit-learn's own fits tell: it would do nothing here."""
+    for hook in HOOKS:
+        if _is_scikit_learns(getattr(callback, hook, None)):
+            kinds = [kind.__name__ for kind in type(callback).__mro__]
+            instead = next(
+                (_INSTEAD[kind] for kind in kinds if kind in _INSTEAD), "see FitContext for what is told here"
+            )
+            raise ValueError(
+                f"callbacks: {kinds[0]} cannot be used, because its {hook} reads data or contexts that only "
+                f"scikit-learn's own fits give; {instead}."
+            )
+
+
+def _is_scikit_learns(hook: Any) -> bool:
+    """Whether a hook comes from scikit-learn, or asks for its keywords."""
+    if str(getattr(hook, "__module__", "")).split(".")[0] == "sklearn":
+        return True
+    is_python = inspect.ismethod(hook) or inspect.isfunction(hook)
+    return is_python and not set(_OF_SCIKIT_LEARN).isdisjoint(inspect.getfullargspec(hook).kwonlyargs)
 
 
 class CallbackList:

@@ -15,7 +15,7 @@ from torch import Tensor
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.training.loop import TrainingRun
 
-FORMAT = "flowmatch-checkpoint-1"
+FORMAT = "flowmatch-checkpoint-2"
 _SCALARS = ("step", "seconds", "steps_since_report", "best_loss", "reports_since_best")
 
 
@@ -95,15 +95,13 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
         **{f"best.{i}": value for i, value in enumerate(run.best_weights or ())},
         **{f"memory.{name}": value for name, value in run.memory.items()},
         "rows": run.rows.stream,
+        **{f"global.{i}": state for i, state in enumerate(run.global_draws.state)},
         "sums": run.sums,
-        "random.global": torch.get_rng_state(),
     }
     for index, state in run.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
     for name, generator in _generators(run).items():
         tensors[f"random.{name}"] = generator.get_state()
-    if run.device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(run.device)
     scalars = {name: getattr(run, name) for name in _SCALARS}
     scalars |= {
         "row_position": run.rows.position,
@@ -136,11 +134,9 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
     run.average.n_updates = scalars["n_averaged"]
     run.scaler.load_state_dict(scalars["scaler"])
     _set_schedule(run)
-    torch.set_rng_state(tensors["random.global"])
+    run.global_draws.state = _weights(_section(tensors, "global"), torch.device("cpu"))
     for name, generator in _generators(run).items():
         generator.set_state(tensors[f"random.{name}"])
-    if "random.cuda" in tensors and run.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], run.device)
 
 
 def _set_schedule(run: TrainingRun) -> None:
@@ -153,7 +149,7 @@ def _set_schedule(run: TrainingRun) -> None:
 
 
 def _generators(run: TrainingRun) -> dict[str, torch.Generator]:
-    named = {"noise": run.noise, "shuffle": run.rows.generator}
+    named = {"noise": run.noise, "shuffle": run.rows.generator, "dropout": run.dropout}
     return {name: generator for name, generator in named.items() if generator is not None}
 
 

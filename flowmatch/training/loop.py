@@ -6,7 +6,7 @@ import bisect
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from flowmatch.core.randomness import GlobalDraws
+from flowmatch.networks import draw_dropout_from
 from flowmatch.training.averaging import AveragedWeights
 from flowmatch.training.options import TrainingOptions
 from flowmatch.training.phases import phase_ends
@@ -108,18 +110,32 @@ class TrainingRun:
         On the network's device, handed to the loss.
     shuffle : torch.Generator or None
         On the data's device, for the order of the rows.
+    dropout : torch.Generator or None, default=None
+        On the network's device, for the masks of `flowmatch.networks.Dropout`. Its seed also decides what other
+        layers draw, which know no generator but torch's global ones: these are put back after every step. None takes
+        the global generators as they are now.
     """
 
     def __init__(
-        self, network: nn.Module, plan: TrainingPlan, noise: torch.Generator | None, shuffle: torch.Generator | None
+        self,
+        network: nn.Module,
+        plan: TrainingPlan,
+        noise: torch.Generator | None,
+        shuffle: torch.Generator | None,
+        dropout: torch.Generator | None = None,
     ) -> None:
         options = plan.options
-        self.network, self.plan, self.noise = network, plan, noise
+        self.network, self.plan, self.noise, self.dropout = network, plan, noise, dropout
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.forward: Any = _in_precision(torch.compile(network) if options.compile else network, self.device, options)
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         checkpoint_activations(network, options.activation_checkpointing)
+        draw_dropout_from(dropout, network)
+        self.global_draws = GlobalDraws(self.device, None if dropout is None else dropout.initial_seed() + 1)
+        # torch's activation checkpoints and its compiler set the global generators themselves
+        self.draws_globally = options.activation_checkpointing or options.compile
+        self.look_for_global_draws = True
         fused = self.device.type in ("cpu", "cuda", "mps")
         self.optimizer = torch.optim.AdamW(
             self.parameters, plan.learning_rate, options.betas, weight_decay=options.weight_decay, fused=fused
@@ -154,6 +170,10 @@ class TrainingRun:
 
     def advance(self) -> None:
         """One optimiser step."""
+        with self._own_global_draws():
+            self._step()
+
+    def _step(self) -> None:
         options = self.plan.options
         total = torch.zeros((), device=self.device)
         for _ in range(options.accumulation):
@@ -196,6 +216,7 @@ class TrainingRun:
         }
         for name, value in entry.items():
             self.history[name].append(value)
+        self.look_for_global_draws = True
         return entry
 
     def record(self, entry: dict[str, float]) -> None:
@@ -231,6 +252,22 @@ class TrainingRun:
         self.load_weights(self.good_weights)
         return self.averaged_network
 
+    @contextlib.contextmanager
+    def _own_global_draws(self) -> Iterator[None]:
+        """A state of the global generators of the run's own around all steps, if any layer draws from them.
+
+        Whether one does is seen from the first step after every report. Other runs wait during such a step, and need
+        not wait for steps of networks that draw from their own generators alone.
+        """
+        if not (self.draws_globally or self.look_for_global_draws):
+            yield
+            return
+        before = self.global_draws.state
+        with self.global_draws.in_place():
+            yield
+        self.look_for_global_draws = False
+        self.draws_globally |= not all(map(torch.equal, before, self.global_draws.state))
+
     def _mean_loss(self, rows: Tensor) -> Tensor:
         return self.plan.batch_loss_at(self.step)(self.forward, rows, self.noise).float().mean()
 
@@ -245,7 +282,7 @@ class TrainingRun:
     def _validate(self) -> float:
         if self.plan.validation_loss is None:
             return math.nan
-        with torch.no_grad():
+        with torch.no_grad(), self._own_global_draws():
             loss = float(self.plan.validation_loss(self.averaged_network))
         if self.step < self.plan.validate_from:
             return loss

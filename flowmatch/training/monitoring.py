@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flowmatch.core.checks import check_count
 from flowmatch.core.component import Component
+from flowmatch.core.randomness import GlobalDraws
 from flowmatch.training.callbacks import FitContext
 
 RESERVED = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
@@ -53,7 +54,7 @@ class SampleMonitor(Component):
         Hand out the averaged weights of the best look at the end of the fit. They take precedence over those of the
         best validation loss, and those of a later monitor over those of an earlier one.
     random_state : int, default=0
-        Seed of every look's samples, and of torch's global generator on the CPU while the metric runs.
+        Seed of every look's samples, and of torch's global generators while the metric runs.
     name : str, default="quality"
         Column of the estimator's `history_` that the values go to, NaN at the reports without a look.
     sample_params : mapping, optional
@@ -167,7 +168,7 @@ class SampleMonitor(Component):
     def _look(self, estimator: Any, step: int) -> float:
         """The metric of samples from the present weights, with the random state of training put aside."""
         samples = self._draw(estimator)
-        with _global_state_put_aside(next(estimator.network_.parameters()).device, self.random_state):
+        with self._seeded(estimator):
             where = f"SampleMonitor {self.name!r}: at step {step} the metric"
             try:
                 value = float(self.metric(samples))
@@ -180,8 +181,12 @@ class SampleMonitor(Component):
     def _draw(self, estimator: Any, **changes: Any) -> Any:
         """Samples of the present weights, with the random state of training put aside."""
         parameters = {**(self.sample_params or {}), **changes}
-        with _global_state_put_aside(next(estimator.network_.parameters()).device, self.random_state):
+        with self._seeded(estimator):
             return estimator.sample(self.n_samples, self.y, random_state=self.random_state, **parameters)
+
+    def _seeded(self, estimator: Any) -> contextlib.AbstractContextManager[None]:
+        """The random state of training is put aside meanwhile; a metric may draw from torch's global generators."""
+        return GlobalDraws(next(estimator.network_.parameters()).device, self.random_state).in_place()
 
     def _note(self, step: float, value: float) -> None:
         self.history_["step"].append(self._steps_before + int(step))
@@ -269,15 +274,6 @@ class TensorBoardWriter(Component):
             pictures = np.asarray(estimator.sample(self.images, random_state=self.random_state), dtype=np.float32)
             low, high = pictures.min(), pictures.max()
             self._writer.add_images("samples", (pictures - low) / max(high - low, 1e-12), step)
-
-
-@contextlib.contextmanager
-def _global_state_put_aside(device: torch.device, seed: int) -> Iterator[None]:
-    """Training's dropout draws from torch's global generators, and a metric may do so too."""
-    devices = [device] if device.type in ("cuda", "mps") else []
-    with torch.random.fork_rng(devices=devices, device_type=device.type if devices else "cuda"):
-        torch.random.default_generator.manual_seed(seed)
-        yield
 
 
 def _weights(network: nn.Module) -> list[Tensor]:

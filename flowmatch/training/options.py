@@ -73,7 +73,8 @@ class TrainingOptions(Component):
         Objects with any hooks of the names that scikit-learn 1.9 gave them, ``setup``, ``on_fit_task_begin``,
         ``on_fit_task_end`` and ``teardown``, called as ``hook(estimator, context)`` with a
         `flowmatch.training.FitContext`. Training stops when ``on_fit_task_end`` returns True. Ready ones are
-        `flowmatch.training.SampleMonitor` and `flowmatch.training.TensorBoardWriter`.
+        `flowmatch.training.SampleMonitor` and `flowmatch.training.TensorBoardWriter`; scikit-learn's own, such as
+        `sklearn.callback.ScoringMonitor`, read its fits' contexts and are refused.
     """
 
     weight_decay: float = 0.0

@@ -32,7 +32,7 @@ class RowSampler:
     ) -> None:
         self.n_rows, self.batch_size = n_rows, batch_size
         self.generator, self.device = generator, device
-        self.ranks = None if weight is None else (weight.cumsum(0) / weight.sum()).float()
+        self.cumulative = None if weight is None else cumulative_weights(weight)
         self.stream = torch.empty(0, dtype=torch.long, device=device)
         self.position = 0
 
@@ -48,13 +48,38 @@ class RowSampler:
         rest = self.stream[self.position :]
         epochs = -(-max(self.batch_size, min(4096, 16 * self.batch_size)) // self.n_rows)
         order = torch.rand(epochs, self.n_rows, generator=self.generator, device=self.device).argsort(1)
-        if self.ranks is not None:
-            order = self._weighted_rows(epochs).gather(1, order)
+        if self.cumulative is not None:
+            order = self._weighted_rows(epochs, self.cumulative).gather(1, order)
         self.stream, self.position = torch.cat([rest, order.flatten()]), 0
 
-    def _weighted_rows(self, epochs: int) -> Tensor:
+    def _weighted_rows(self, epochs: int, cumulative: Tensor) -> Tensor:
         """Systematic sampling of whole epochs, (epochs, n_rows), not yet shuffled."""
-        assert self.ranks is not None
-        offsets = torch.rand(epochs, 1, generator=self.generator, device=self.device)
-        points = (torch.arange(self.n_rows, device=self.device) + offsets) / self.n_rows
-        return torch.searchsorted(self.ranks, points, right=True).clamp(max=self.n_rows - 1)
+        offsets = torch.rand(epochs, 1, generator=self.generator, device=self.device).to(cumulative)
+        quantiles = (torch.arange(self.n_rows, device=cumulative.device) + offsets) / self.n_rows
+        return rows_at(quantiles, cumulative).to(self.device)
+
+
+def cumulative_weights(weight: Tensor) -> Tensor:
+    """Running sums of weights (n,) in float64: float32 has too few digits to tell a million rows apart.
+
+    On the weights' device, or on the CPU if that is Apple's MPS, which has no float64.
+    """
+    return (weight.cpu() if weight.device.type == "mps" else weight).double().cumsum(0)
+
+
+def rows_at(quantiles: Tensor, cumulative: Tensor) -> Tensor:
+    """Row numbers at which the running sums of weights pass the given shares of their total.
+
+    Parameters
+    ----------
+    quantiles : Tensor of float64
+        In [0, 1), on the device of `cumulative`.
+    cumulative : Tensor of shape (n,)
+        See `cumulative_weights`.
+
+    Returns
+    -------
+    Tensor of int64, of the shape of `quantiles`
+        Rows without weight are not among them.
+    """
+    return torch.searchsorted(cumulative, quantiles * cumulative[-1], right=True).clamp(max=len(cumulative) - 1)
