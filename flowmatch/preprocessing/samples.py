@@ -13,7 +13,7 @@ from torch import Tensor
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import (
     Array,
@@ -204,7 +204,7 @@ class SampleEncoder:
             X = np.clip(X, *self.limits.reshape(2, -1, *[1] * (X.ndim - 2)))
         for channel, levels in enumerate(self.levels):
             if len(levels):
-                X[:, channel] = levels[np.searchsorted(0.5 * (levels[1:] + levels[:-1]), X[:, channel])]
+                X[:, channel] = nearest(levels, X[:, channel])
         return X
 
     def log_jacobian(self, X: Array) -> Array:
@@ -264,20 +264,11 @@ class SampleEncoder:
     def _unmap(self, function: Any, Z: Array) -> Array:
         if self.is_table:
             X = np.tile(self.constants, (len(Z), 1))
-            X[:, self.varying] = self._with_gaps(function(Z), Z)
+            X[:, self.varying] = function(Z)
             return X
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
-
-    def _with_gaps(self, columns: Array, Z: Array) -> Array:
-        """Columns of a table, NaN where the codes are."""
-        gaps = np.isnan(Z)
-        if gaps.any():
-            rows, codes = np.nonzero(gaps)
-            places = np.cumsum(self.varying) - 1
-            columns[rows, places[self.code_columns[codes]]] = np.nan
-        return columns
 
 
 @dataclass(frozen=True)
