@@ -167,7 +167,8 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     """What a function of (number of a column, its entries) makes of every column; missing entries stay NaN."""
     out = np.full_like(X, np.nan)
     for j, column in enumerate(X.T):
-        seen = ~np.isnan(column)
+        missing = np.isnan(column)
+        seen = ~missing if missing.any() else slice(None)
         out[seen, j] = function(j, column[seen])
     return out
 
