@@ -232,16 +232,12 @@ class SampleEncoder:
         they are drawn.
         """
         rows = SampleRows.of(X)
-        if rows.in_memory and rows.size <= ENCODED_AT_ONCE:
-            low, high = torch.empty(len(rows), *self.code_shape), None
-            for start, chunk in rows.chunks():  # no more than a piece in double precision
-                cells = self.training_bounds(chunk)
-                low[start : start + len(chunk)] = cells[0]
-                if cells[1] is not None:
-                    high = torch.empty_like(low) if high is None else high
-                    high[start : start + len(chunk)] = cells[1]
-            return TrainingCodes(self.columns, low.to(device), None if high is None else high.to(device))
-        return StoredCodes(self, rows, device)
+        if not rows.in_memory or rows.size > ENCODED_AT_ONCE:
+            return StoredCodes(self, rows, device)
+        pieces = [self.training_bounds(chunk) for _, chunk in rows.chunks()]  # no more than one in double precision
+        lows, highs = zip(*pieces, strict=True)
+        high = None if highs[0] is None else torch.cat(highs).to(device)
+        return TrainingCodes(self.columns, torch.cat(lows).to(device), high)
 
     def training_bounds(self, X: Array) -> tuple[Tensor, Tensor | None]:
         """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
