@@ -16,9 +16,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import Bunch
 
 from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.datasets._random import RandomState, entropy_of
 from flowmatch.datasets._vibration import HARMONICS, ringing, rotation
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -99,7 +100,7 @@ def make_bearing_signals(
     resonance: float = 3000.0,
     damping: float = 0.05,
     bearing: Bearing | None = None,
-    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    random_state: RandomState = None,
 ) -> Bunch:
     """Simulate windows of vibration from a machine whose bearing is healthy or has a localised fault.
 
@@ -189,7 +190,9 @@ def make_bearing_signals(
     noise_std = _noise_std(snr_db)
     bearing = _check_bearing(bearing)
 
-    speeds, phases, noise, strikes = _streams(random_state, 4)
+    # no part of a window depends on how much another part draws
+    streams = np.random.SeedSequence(entropy_of(random_state)).spawn(4)
+    speeds, phases, noise, strikes = map(np.random.default_rng, streams)
     turns_per_minute = speeds.uniform(low, high, len(target))
     shaft = turns_per_minute / 60
     vibration = rotation(shaft, n_times / rate, n_times, phases)
@@ -223,17 +226,6 @@ def _kinematics(bearing: Bearing) -> dict[str, tuple[float, float]]:
         "outer": (bearing.bpfo, 0.0),
         "ball": (2 * bearing.bsf, bearing.ftf),
     }
-
-
-def _streams(random_state: Any, n_streams: int) -> list[np.random.Generator]:
-    """Independent generators, so that no part of a window depends on how much another part draws."""
-    if random_state is None:
-        entropy = None
-    elif isinstance(random_state, np.random.Generator):
-        entropy = random_state.integers(2**31, size=4).tolist()
-    else:
-        entropy = check_random_state(random_state).randint(2**31 - 1, size=4).tolist()
-    return [np.random.default_rng(child) for child in np.random.SeedSequence(entropy).spawn(n_streams)]
 
 
 def _pole(resonance: Any, damping: Any, rate: float) -> complex:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.datasets.fluids._options import RandomState, generator
+from flowmatch.datasets._random import RandomState, generator
 
 Floats: TypeAlias = NDArray[np.float64]
 

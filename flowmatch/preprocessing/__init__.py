@@ -2,14 +2,14 @@
 
 from flowmatch.preprocessing.calendar import CYCLES, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
 from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
-from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, NumberEncoder
+from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.filling import entry_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns
-from flowmatch.preprocessing.mixed_conditions import MixedEncoder
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import RowSummary, SampleRows, as_numpy
 from flowmatch.preprocessing.samples import (

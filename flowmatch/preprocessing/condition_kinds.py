@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder, NumberEncoder
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, is_numeric
+from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.mixed_conditions import MixedEncoder, is_numeric
 from flowmatch.preprocessing.rows import as_numpy
 
 _MANY_VALUES = 20

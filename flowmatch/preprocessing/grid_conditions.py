@@ -58,16 +58,13 @@ class GridEncoder(ConditionEncoder):
         require(not self.grids.is_table, "grids")
 
     @property
-    def context_channels(self) -> int:  # type: ignore[override]
+    def context_channels(self) -> int:
         """Channels of the grid."""
         return self.grids.sample_shape[0]
 
     @property
     def size(self) -> int:
         return 1 + math.prod(self.grids.sample_shape)
-
-    def with_shares_of(self, y: Any, weight: NDArray[np.float64] | None) -> GridEncoder:
-        return self
 
     def training_vectors(self, y: Any, device: torch.device) -> StoredConditions:
         codes = self.grids.training_codes(self._rows(y, len(y)), device)

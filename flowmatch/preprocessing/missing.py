@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.conditions import check_shares, systematic_sample
+from flowmatch.preprocessing.conditions import check_shares, row_shares, systematic_sample
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -51,7 +51,7 @@ class MissingPatterns:
         packed = np.ascontiguousarray(np.packbits(missing, axis=1))  # compared as bytes
         _, first, rows = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
         patterns = missing[first]
-        shares = np.full(len(rows), 1 / len(rows)) if weight is None else weight / weight.sum()
+        shares = row_shares(len(rows), weight)
         known = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
         return cls(patterns, rows.reshape(-1).astype(np.int64), shares, known)
 

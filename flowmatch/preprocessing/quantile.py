@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Self
@@ -101,42 +101,36 @@ class QuantileNormal(ColumnTransform):
         )
 
     def transform(self, X: Array) -> Array:
-        Z = np.empty_like(X)
-        for j, (values, scores) in self._smooth_map(X):
-            Z[:, j] = _interpolate(X[:, j], values, scores, 1.0 / self.scale_[j])
-        return Z
+        def scores(j: int, x: Array) -> Array:
+            values, images = self._smooth_map(j)
+            return _interpolate(x, values, images, 1.0 / self.scale_[j])
+
+        return _columnwise(scores, X)
 
     def inverse_transform(self, Z: Array) -> Array:
-        X = np.empty_like(Z)
-        for j, (values, scores) in self._smooth_map(Z):
-            X[:, j] = _interpolate(Z[:, j], scores, values, self.scale_[j])
-        return X
+        def values(j: int, z: Array) -> Array:
+            images, scores = self._smooth_map(j)
+            return _interpolate(z, scores, images, self.scale_[j])
+
+        return _columnwise(values, Z)
 
     def log_slope(self, X: Array) -> Array:
-        slopes = np.empty_like(X)
-        for j, (values, scores) in self._smooth_map(X):
+        def slopes(j: int, x: Array) -> Array:
+            values, scores = self._smooth_map(j)
             outer = 1.0 / self.scale_[j]
-            inner = np.diff(scores) / np.diff(values)
             # an instant between two cells belongs to the one on its right, the largest value to the one on its left
-            position = np.searchsorted(values, X[:, j], side="right")
-            position[X[:, j] == values[-1]] -= 1
-            slopes[:, j] = np.concatenate([[outer], inner, [outer]])[position]
-        return np.log(slopes)
+            position = np.searchsorted(values, x, side="right")
+            position[x == values[-1]] -= 1
+            return np.concatenate([[outer], np.diff(scores) / np.diff(values), [outer]])[position]
+
+        return np.log(_columnwise(slopes, X))
 
     def restore(self, Z: Array) -> Array:
-        X = np.empty_like(Z)
-        ranks = ndtr(Z)
-        for j, (values, low, high) in self._columns(Z):
-            X[:, j] = self._on_grid(_quantile(ranks[:, j], values, low, high), values, j)
-        return X
+        return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
-        low, high = np.empty_like(X), np.empty_like(X)
-        for j, (values, cell_low, cell_high) in self._columns(X):
-            low[:, j] = np.interp(X[:, j], values, cell_low)
-            high[:, j] = np.interp(X[:, j], values, cell_high)
-        missing = np.isnan(X)  # of a single value, np.interp makes the same of everything
-        low[missing] = high[missing] = np.nan
+        low = _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[:2]), X)
+        high = _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[::2]), X)
         return low, high
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -145,25 +139,38 @@ class QuantileNormal(ColumnTransform):
         edge = float(self.edge_)
         return normal_quantile(torch.lerp(low, high, u).clamp(edge, 1 - edge))
 
-    def _columns(self, X: Array) -> Iterator[tuple[int, tuple[Array, Array, Array]]]:
-        """Values and their cells of ranks, for each column of X."""
-        for j in range(X.shape[1]):
-            part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))
-            yield j, (self.values_[part], self.low_[part], self.high_[part])
+    def _ranks(self, j: int) -> tuple[Array, Array, Array]:
+        """Values of a column, and the ranks below and above each."""
+        part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))
+        return self.values_[part], self.low_[part], self.high_[part]
 
-    def _smooth_map(self, X: Array) -> Iterator[tuple[int, tuple[Array, Array]]]:
-        """Knots of the invertible map and their normal scores, for each column of X."""
-        for j, (values, low, high) in self._columns(X):
-            knots = self.smooth_[int(self.bounds_[j]) : int(self.bounds_[j + 1])]
-            yield j, (values[knots], ndtri(0.5 * (low[knots] + high[knots])))
+    def _smooth_map(self, j: int) -> tuple[Array, Array]:
+        """Knots of a column's invertible map and their normal scores."""
+        values, low, high = self._ranks(j)
+        knots = self.smooth_[int(self.bounds_[j]) : int(self.bounds_[j + 1])]
+        return values[knots], ndtri(0.5 * (low[knots] + high[knots]))
 
-    def _on_grid(self, x: Array, values: Array, column: int) -> Array:
-        if self.few_values_[column]:
-            midpoints = 0.5 * (values[1:] + values[:-1])
-            return values[np.searchsorted(midpoints, x)]
-        if self.decimals_[column] >= 0:
-            return np.round(x, int(self.decimals_[column])) + 0.0  # not -0.0
+    def _on_grid(self, x: Array, j: int) -> Array:
+        if self.few_values_[j]:
+            return nearest(self._ranks(j)[0], x)
+        if self.decimals_[j] >= 0:
+            return np.round(x, int(self.decimals_[j])) + 0.0  # not -0.0
         return x
+
+
+def nearest(values: Array, x: Array) -> Array:
+    """For each entry the nearest of some values, which are in order."""
+    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
+
+
+def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
+    """What a function of (number of a column, its entries) makes of every column; missing entries stay NaN."""
+    out = np.full_like(X, np.nan)
+    for j, column in enumerate(X.T):
+        missing = np.isnan(column)
+        seen = ~missing if missing.any() else slice(None)
+        out[seen, j] = function(j, column[seen])
+    return out
 
 
 def _deviation(column: Array, share: Array) -> float:

@@ -140,25 +140,21 @@ class SampleRows:
     @cached_property
     def summary(self) -> RowSummary:
         """Extremes of every column (channel), from one pass."""
-        grid = tuple(range(2, len(self.shape)))
-        lows, highs, low_rows, high_rows, n_missing = [], [], [], [], np.zeros(self.sample_shape[0], dtype=np.intp)
+        columns, n_missing = self.sample_shape[0], np.zeros(self.sample_shape[0], dtype=np.intp)
+        rows, found = [], []  # of every piece the lowest values, and the highest ones negated: (2, n_columns)
         for start, chunk in self.chunks():
-            missing = np.isnan(chunk)
-            holes = bool(missing.any())
-            n_missing += missing.sum(axis=(0, *grid)) if holes else 0
-            low, high = (np.where(missing, np.inf, chunk), np.where(missing, -np.inf, chunk)) if holes else (chunk,) * 2
-            low, high = (low.min(axis=grid), high.max(axis=grid)) if grid else (low, high)
-            low_rows.append(start + low.argmin(axis=0))
-            high_rows.append(start + high.argmax(axis=0))
-            lows.append(low.min(axis=0))
-            highs.append(high.max(axis=0))
-        lowest, highest = np.argmin(lows, axis=0), np.argmax(highs, axis=0)
-        columns = np.arange(self.sample_shape[0])
-        rows = np.concatenate([np.array(low_rows)[lowest, columns], np.array(high_rows)[highest, columns]])
-        low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+            entries = chunk.reshape(len(chunk), columns, -1)
+            n_missing += np.isnan(entries).sum(axis=(0, 2))
+            extremes = np.stack([np.fmin.reduce(entries, axis=2), -np.fmax.reduce(entries, axis=2)], axis=1)
+            extremes[np.isnan(extremes)] = np.inf
+            at = extremes.argmin(axis=0)
+            rows.append(start + at)
+            found.append(extremes.min(axis=0))
+        best = np.argmin(found, axis=0)[None]
+        low, high = np.take_along_axis(np.stack(found), best, 0)[0] * [[1.0], [-1.0]]
         nothing = low > high
         low[nothing] = high[nothing] = np.nan
-        return RowSummary(low, high, np.unique(rows), n_missing)
+        return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
 
     def subset(self, numbers: int, seed: int = 0) -> Index:
         """Numbers of a random part of the samples that holds at most about `numbers` numbers, and the extremes."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import (
     Array,
@@ -204,7 +204,7 @@ class SampleEncoder:
             X = np.clip(X, *self.limits.reshape(2, -1, *[1] * (X.ndim - 2)))
         for channel, levels in enumerate(self.levels):
             if len(levels):
-                X[:, channel] = levels[np.searchsorted(0.5 * (levels[1:] + levels[:-1]), X[:, channel])]
+                X[:, channel] = nearest(levels, X[:, channel])
         return X
 
     def log_jacobian(self, X: Array) -> Array:
@@ -232,16 +232,12 @@ class SampleEncoder:
         they are drawn.
         """
         rows = SampleRows.of(X)
-        if rows.in_memory and rows.size <= ENCODED_AT_ONCE:
-            low, high = torch.empty(len(rows), *self.code_shape), None
-            for start, chunk in rows.chunks():  # no more than a piece in double precision
-                cells = self.training_bounds(chunk)
-                low[start : start + len(chunk)] = cells[0]
-                if cells[1] is not None:
-                    high = torch.empty_like(low) if high is None else high
-                    high[start : start + len(chunk)] = cells[1]
-            return TrainingCodes(self.columns, low.to(device), None if high is None else high.to(device))
-        return StoredCodes(self, rows, device)
+        if not rows.in_memory or rows.size > ENCODED_AT_ONCE:
+            return StoredCodes(self, rows, device)
+        pieces = [self.training_bounds(chunk) for _, chunk in rows.chunks()]  # no more than one in double precision
+        lows, highs = zip(*pieces, strict=True)
+        high = None if highs[0] is None else torch.cat(highs).to(device)
+        return TrainingCodes(self.columns, torch.cat(lows).to(device), high)
 
     def training_bounds(self, X: Array) -> tuple[Tensor, Tensor | None]:
         """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
@@ -264,20 +260,11 @@ class SampleEncoder:
     def _unmap(self, function: Any, Z: Array) -> Array:
         if self.is_table:
             X = np.tile(self.constants, (len(Z), 1))
-            X[:, self.varying] = self._with_gaps(function(Z), Z)
+            X[:, self.varying] = function(Z)
             return X
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
-
-    def _with_gaps(self, columns: Array, Z: Array) -> Array:
-        """Columns of a table, NaN where the codes are."""
-        gaps = np.isnan(Z)
-        if gaps.any():
-            rows, codes = np.nonzero(gaps)
-            places = np.cumsum(self.varying) - 1
-            columns[rows, places[self.code_columns[codes]]] = np.nan
-        return columns
 
 
 @dataclass(frozen=True)

@@ -62,17 +62,16 @@ def check_samples(
         For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
-    mixed = isinstance(container, TableContainer) and not container.plain
-    if not mixed:
-        _check_columns(X)
     X = _stack_grids(X)
     names = getattr(X, "columns", None)
-    if not reset and names is not None and isinstance(container, TableContainer):
-        _check_order(list(names), container.columns)
-    stays = isinstance(X, SampleRows) or _stays(X)
-    if mixed and not stays:
-        X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
-    rows = _stored_rows(estimator, X, reset, min_samples) if stays else _table(estimator, X, reset, min_samples)
+    if isinstance(X, SampleRows) or _stays(X):
+        rows = _stored_rows(estimator, X, reset, min_samples)
+    else:
+        if names is not None and container is None:
+            container = TableContainer.of_numbers(Container.of(X), len(names))
+        if isinstance(container, TableContainer):
+            X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
+        rows = _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
@@ -185,33 +184,6 @@ def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -
     return codes.astype(np.float64)
 
 
-def _check_columns(X: Any) -> None:
-    """Name the first column that does not hold numbers; columns of objects may hold numbers."""
-    if hasattr(X, "columns") and hasattr(X, "dtypes"):
-        for j, (name, dtype) in enumerate(zip(X.columns, X.dtypes, strict=True)):
-            kind = getattr(dtype, "kind", "O")
-            if kind == "O" and isinstance(dtype, np.dtype):
-                _check_no_text(name, dtype, X.iloc[:, j])
-            elif kind not in "biuf":
-                raise _not_numbers(name, f"dtype {dtype}" + (f" (such as {X.iloc[0, j]!r})" if len(X) else ""))
-    elif isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OUS":
-        for j, column in enumerate(X.T):
-            _check_no_text(j, X.dtype, column)
-
-
-def _check_no_text(name: Any, dtype: Any, column: Any) -> None:
-    text = next((value for value in column if isinstance(value, (str, bytes))), None)
-    if text is not None:
-        raise _not_numbers(name, f"dtype {dtype} (such as {text!r})")
-
-
-def _not_numbers(name: Any, what: str) -> ValueError:
-    return ValueError(
-        f"column {name!r} of X has {what}; numbers are expected. Encode it, for instance with "
-        "sklearn.preprocessing.OrdinalEncoder, or leave it out."
-    )
-
-
 def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     """Data that scikit-learn can check and convert."""
     if isinstance(X, torch.Tensor):
@@ -232,13 +204,6 @@ def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     )
 
 
-def _check_order(names: list[Any], expected: tuple[Any, ...]) -> None:
-    """Columns must stand as in training; scikit-learn checks names that are all text."""
-    all_text = all(isinstance(name, str) for name in (*names, *expected))
-    if expected and not all_text and len(names) == len(expected) and names != list(expected):
-        raise ValueError(f"X has the columns {names[:20]}, but in training they were {list(expected)[:20]}.")
-
-
 def _is_matrix(X: Any) -> bool:
     """Whether data are two-dimensional: an array or tensor of real numbers, text or objects, or a list of rows."""
     if isinstance(X, torch.Tensor):
@@ -253,12 +218,14 @@ def _is_matrix(X: Any) -> bool:
 
 def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
     """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
-    names = getattr(X, "columns", None)
+    n_columns, names = len(container.kinds), getattr(X, "columns", None)
     if names is None:
-        n_columns = np.shape(X)[1] if len(np.shape(X)) == 2 else -1
-        return container.read(X) if n_columns == len(container.kinds) else X
-    names = list(names)
-    other = not reset and ((expected is not None and names != list(expected)) or len(names) != len(container.kinds))
+        return container.read(X) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
+    names, known = list(names), list(container.columns)
+    all_text = all(isinstance(name, str) for name in (*names, *known))  # those are for scikit-learn to compare
+    if not reset and known and not all_text and len(names) == n_columns and names != known:
+        raise ValueError(f"X has the columns {names[:20]}, but in training they were {known[:20]}.")
+    other = not reset and ((expected is not None and names != list(expected)) or len(names) != n_columns)
     values = np.zeros((len(X), len(names))) if other else container.read(X)  # scikit-learn says what differs
     try:
         import pandas as pd

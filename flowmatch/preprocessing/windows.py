@@ -136,7 +136,7 @@ class WindowEncoder(ConditionEncoder):
         return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar
 
     @property
-    def context_channels(self) -> int:  # type: ignore[override]
+    def context_channels(self) -> int:
         return self.n_columns if len(self.grid) else 0
 
     @property
@@ -228,9 +228,6 @@ class WindowEncoder(ConditionEncoder):
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
         return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
-
-    def with_shares_of(self, y: Any, weight: Array | None) -> WindowEncoder:
-        return self
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
         """Vectors (n_samples, size) of windows."""

@@ -98,35 +98,3 @@ def smooth_noise(rng: np.random.Generator, leading: Sequence[int], shape: Sequen
     square = sum(k**2 for k in wave_indices(shape))
     fields = to_fields(noise * ((square > 0) & (square <= n_waves**2) & resolved(shape)), shape)
     return fields / fields.std(axis=tuple(range(-len(shape), 0)), keepdims=True)
-
-
-def record(
-    advance: Callable[[Any], Any],
-    state: Any,
-    n_frames: int,
-    observe: Callable[[Any], Floats],
-    *,
-    n_skipped: int,
-    dtype: np.dtype[Any],
-    remedy: str,
-) -> NDArray[Any]:
-    """What is observed of `n_frames` states (n, n_frames, ...), the first after `n_skipped` calls of `advance`.
-
-    Raises
-    ------
-    ValueError
-        As soon as a state is not finite, with the `remedy`.
-    """
-    frames: NDArray[Any] = np.empty(0, dtype)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        for index in range(n_skipped + n_frames):
-            state = advance(state) if index else state
-            if not np.isfinite(state).all():
-                raise ValueError(f"the simulation diverged within {index} frame intervals of its start: {remedy}.")
-            if index < n_skipped:
-                continue
-            values = observe(state)
-            if index == n_skipped:
-                frames = np.empty((len(values), n_frames, *values.shape[1:]), dtype)
-            frames[:, index - n_skipped] = values
-    return frames

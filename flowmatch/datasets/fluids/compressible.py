@@ -8,16 +8,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.datasets._random import RandomState, generator
+from flowmatch.datasets.fluids import _spectral as spectral
 from flowmatch.datasets.fluids._compressible_flow import CompressibleFlow
-from flowmatch.datasets.fluids._options import (
-    RandomState,
-    check_dtype,
-    check_positive,
-    generator,
-    n_skipped,
-    observer,
-)
-from flowmatch.datasets.fluids._spectral import Floats, record, smooth_noise, to_coefficients, to_fields, wave_indices
+from flowmatch.datasets.fluids._recording import Recording, check_positive
+from flowmatch.datasets.fluids._spectral import Floats
 
 
 def make_compressible_navier_stokes(
@@ -112,38 +107,25 @@ def make_compressible_navier_stokes(
     >>> print(gas[0, :, 0].mean(axis=(1, 2)).round(5))
     [1. 1. 1.]
     """
-    n_trajectories, n_frames = check_count("n_trajectories", n_trajectories), check_count("n_frames", n_frames)
-    flow = CompressibleFlow(
-        check_count("n_points", n_points, 16),
-        check_number("viscosity", viscosity, 0),
-        check_number("gamma", gamma, 1, open_low=True),
-        check_positive("prandtl", prandtl),
-    )
-    mach, fluctuation = (
-        check_number("mach", mach, 0, 1),
-        check_number("fluctuation", fluctuation, 0, 0.3, closed_high=True),
-    )
-    n_waves = check_count("n_waves", n_waves, 1, n_points // 3, ", which the grid resolves")
-    frame_interval, cfl = (
-        check_positive("frame_interval", frame_interval),
-        check_number("cfl", cfl, 0, 1.7, open_low=True, closed_high=True),
-    )
-    seen = observer(n_points, observe_every)
+    run = Recording(n_trajectories, n_frames, n_points, frame_interval, warmup, observe_every, dtype=dtype)
+    viscosity, gamma = check_number("viscosity", viscosity, 0), check_number("gamma", gamma, 1, open_low=True)
+    flow = CompressibleFlow(n_points, viscosity, gamma, check_positive("prandtl", prandtl))
+    check_number("mach", mach, 0, 1)
+    check_number("fluctuation", fluctuation, 0, 0.3, closed_high=True)
+    check_count("n_waves", n_waves, 1, n_points // 3, ", which the grid resolves")
+    cfl = check_number("cfl", cfl, 0, 1.7, open_low=True, closed_high=True)
+    gas = _random_gas(generator(random_state), n_trajectories, flow, mach, fluctuation, n_waves)
 
     def advance(state: Floats) -> Floats:
         # One by one: a trajectory fits the processor's cache, which halves the time, and depends on no other.
         alone = np.split(state, n_trajectories, axis=1)
         return np.concatenate([flow.advance(one, frame_interval, cfl) for one in alone], axis=1)
 
-    return record(
-        advance,
-        flow.conserved(_random_gas(generator(random_state), n_trajectories, flow, mach, fluctuation, n_waves)),
-        n_frames,
-        lambda state: np.moveaxis(seen(flow.primitive(state), 2), 0, 1),
-        n_skipped=n_skipped(warmup, frame_interval),
-        dtype=check_dtype(dtype),
-        remedy=f"lower cfl, got {cfl:g}, or raise n_points, got {n_points}, or viscosity, got {viscosity:g}",
-    )
+    def observe(state: Floats) -> Floats:
+        return np.moveaxis(run.seen(flow.primitive(state), 2), 0, 1)
+
+    remedy = f"lower cfl, got {cfl:g}, or raise n_points, got {n_points}, or viscosity, got {viscosity:g}"
+    return run.record(advance, flow.conserved(gas), observe, remedy)
 
 
 def _random_gas(
@@ -151,11 +133,11 @@ def _random_gas(
 ) -> Floats:
     """Primitive states (4, n, n_points, n_points)."""
     shape = (flow.n_points, flow.n_points)
-    y, x = wave_indices(shape)
-    stream = to_coefficients(smooth_noise(rng, (n,), shape, n_waves), 2)
-    velocity = to_fields(np.stack([1j * y * stream, -1j * x * stream]), shape)
+    y, x = spectral.wave_indices(shape)
+    stream = spectral.to_coefficients(spectral.smooth_noise(rng, (n,), shape, n_waves), 2)
+    velocity = spectral.to_fields(np.stack([1j * y * stream, -1j * x * stream]), shape)
     velocity *= mach / np.sqrt((velocity**2).sum(0).mean((-2, -1)))[:, None, None]
-    density, pressure = np.exp(fluctuation * smooth_noise(rng, (2, n), shape, n_waves))
+    density, pressure = np.exp(fluctuation * spectral.smooth_noise(rng, (2, n), shape, n_waves))
     density /= density.mean((-2, -1), keepdims=True)
     pressure /= flow.gamma * pressure.mean((-2, -1), keepdims=True)
     return np.stack([density, *velocity, pressure])

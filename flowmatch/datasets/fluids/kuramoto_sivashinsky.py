@@ -9,30 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.datasets.fluids._options import (
-    RandomState,
-    check_dtype,
-    check_positive,
-    generator,
-    n_skipped,
-    observer,
-)
-from flowmatch.datasets.fluids._spectral import (
-    ETDRK4,
-    Coefficients,
-    record,
-    resolved,
-    smooth_noise,
-    to_coefficients,
-    to_fields,
-    wave_indices,
-)
+from flowmatch.datasets._random import RandomState, generator
+from flowmatch.datasets.fluids import _spectral as spectral
+from flowmatch.datasets.fluids._recording import LEAST_POINTS, Recording, check_positive
+from flowmatch.datasets.fluids._spectral import ETDRK4, Coefficients, Floats
 
 N_KICK_WAVES = 10
 """The kicks of the stochastic equation are made of this many of the longest waves."""
 
 _N_FIRST_WAVES = 6  # of the initial states, which the warm-up forgets
-_LEAST_POINTS = 16
 
 
 def make_kuramoto_sivashinsky(
@@ -124,26 +109,20 @@ def make_kuramoto_sivashinsky(
     >>> make_kuramoto_sivashinsky(4, 10, noise=0.4, random_state=0).shape
     (4, 10, 1, 64)
     """
-    n_trajectories, n_frames = check_count("n_trajectories", n_trajectories), check_count("n_frames", n_frames)
-    n_points, n_dims = check_count("n_points", n_points, _LEAST_POINTS), check_count("n_dims", n_dims, 1, 2)
-    noise = check_number("noise", noise, 0)
+    run = Recording(n_trajectories, n_frames, n_points, frame_interval, warmup, observe_every, observe_window, dtype)
+    n_dims, noise = check_count("n_dims", n_dims, 1, 2), check_number("noise", noise, 0)
     if noise and n_dims > 1:
         raise ValueError(
             f"noise must be 0 with n_dims={n_dims}: the stochastic equation is 1-dimensional, got {noise}."
         )
     shape, rng = (n_points,) * n_dims, generator(random_state)
-    seen = observer(n_points, observe_every, observe_window)
     advance = _transition(shape, length, frame_interval, steps_per_frame, noise, rng)
-    start = to_coefficients(smooth_noise(rng, (n_trajectories,), shape, _N_FIRST_WAVES), n_dims)
-    return record(
-        advance,
-        start,
-        n_frames,
-        lambda v: seen(to_fields(v, shape), n_dims)[:, None],
-        n_skipped=n_skipped(warmup, frame_interval),
-        dtype=check_dtype(dtype),
-        remedy=_remedy(steps_per_frame),
-    )
+    start = spectral.to_coefficients(spectral.smooth_noise(rng, (n_trajectories,), shape, _N_FIRST_WAVES), n_dims)
+
+    def observe(v: Coefficients) -> Floats:
+        return run.seen(spectral.to_fields(v, shape), n_dims)[:, None]
+
+    return run.record(advance, start, observe, f"raise steps_per_frame, got {steps_per_frame}")
 
 
 def sample_next_kuramoto_sivashinsky(
@@ -196,40 +175,34 @@ def sample_next_kuramoto_sivashinsky(
     (20, 3, 1, 64)
     """
     fields = np.asarray(states, np.float64)
-    if fields.ndim != 3 or fields.shape[1] != 1 or fields.shape[2] < _LEAST_POINTS or not len(fields):
+    if fields.ndim != 3 or fields.shape[1] != 1 or fields.shape[2] < LEAST_POINTS or not len(fields):
         raise ValueError(
-            f"states must have shape (n, 1, n_points) with n_points >= {_LEAST_POINTS}, got {fields.shape}."
+            f"states must have shape (n, 1, n_points) with n_points >= {LEAST_POINTS}, got {fields.shape}."
         )
     if not np.isfinite(fields).all():
         raise ValueError("states must be finite, got NaN or infinity.")
     n_samples, shape = check_count("n_samples", n_samples), fields.shape[2:]
+    run = Recording(len(fields), 1, shape[0], frame_interval, warmup=frame_interval, dtype=dtype)
     noise, rng = check_number("noise", noise, 0), generator(random_state)
     advance = _transition(shape, length, frame_interval, steps_per_frame, noise, rng)
-    start = np.tile(to_coefficients(fields[:, 0], 1) * resolved(shape), (n_samples, 1))
-    frames = record(
-        advance,
-        start,
-        1,
-        lambda v: to_fields(v, shape)[:, None],
-        n_skipped=1,
-        dtype=check_dtype(dtype),
-        remedy=_remedy(steps_per_frame),
-    )
+    start = np.tile(spectral.to_coefficients(fields[:, 0], 1) * spectral.resolved(shape), (n_samples, 1))
+    remedy = f"raise steps_per_frame, got {steps_per_frame}"
+    frames = run.record(advance, start, lambda v: spectral.to_fields(v, shape)[:, None], remedy)
     return frames[:, 0].reshape(n_samples, *fields.shape)
 
 
 def solver(shape: Sequence[int], length: float, step: float) -> ETDRK4:
     """Time step of the Fourier coefficients, on a grid of this shape (1 or 2 axes)."""
-    k = [2 * np.pi / length * index for index in wave_indices(shape)]
+    k = [2 * np.pi / length * index for index in spectral.wave_indices(shape)]
     square: Any = sum(component**2 for component in k)
-    kept = resolved(shape)
+    kept = spectral.resolved(shape)
 
     def burgers(v: Coefficients) -> Coefficients:
-        return -0.5j * k[0] * kept * to_coefficients(to_fields(v, shape) ** 2, 1)
+        return -0.5j * k[0] * kept * spectral.to_coefficients(spectral.to_fields(v, shape) ** 2, 1)
 
     def slope(v: Coefficients) -> Coefficients:
-        gradient = to_fields(np.stack([1j * component * v for component in k]), shape)
-        out = -0.5 * kept * to_coefficients((gradient**2).sum(0), 2)
+        gradient = spectral.to_fields(np.stack([1j * component * v for component in k]), shape)
+        out = -0.5 * kept * spectral.to_coefficients((gradient**2).sum(0), 2)
         out[..., 0, 0] = 0
         return out
 
@@ -247,11 +220,7 @@ def _transition(
     carry = solver(shape, length, frame_interval / n_steps)
 
     def kicked(v: Coefficients) -> Coefficients:
-        kick = noise * smooth_noise(rng, v.shape[:1], shape, N_KICK_WAVES)
-        return carry(carry(v, n_steps // 2) + to_coefficients(kick, 1), n_steps // 2)
+        kick = noise * spectral.smooth_noise(rng, v.shape[:1], shape, N_KICK_WAVES)
+        return carry(carry(v, n_steps // 2) + spectral.to_coefficients(kick, 1), n_steps // 2)
 
     return kicked if noise else lambda v: carry(v, n_steps)
-
-
-def _remedy(steps_per_frame: int) -> str:
-    return f"raise steps_per_frame, got {steps_per_frame}"

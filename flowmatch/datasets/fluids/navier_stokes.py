@@ -8,25 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from flowmatch.core.checks import check_choice, check_count, check_number
-from flowmatch.datasets.fluids._options import (
-    RandomState,
-    check_dtype,
-    check_positive,
-    generator,
-    n_skipped,
-    observer,
-)
-from flowmatch.datasets.fluids._spectral import (
-    ETDRK4,
-    Coefficients,
-    Floats,
-    record,
-    resolved,
-    smooth_noise,
-    to_coefficients,
-    to_fields,
-    wave_indices,
-)
+from flowmatch.datasets._random import RandomState, generator
+from flowmatch.datasets.fluids import _spectral as spectral
+from flowmatch.datasets.fluids._recording import Recording
+from flowmatch.datasets.fluids._spectral import ETDRK4, Coefficients, Floats
 
 FIELDS = ("vorticity", "velocity")
 """What can be recorded."""
@@ -111,11 +96,9 @@ def make_navier_stokes(
     >>> make_navier_stokes(2, 3, warmup=1.0, observe_every=2, random_state=0).shape
     (2, 3, 1, 32, 32)
     """
-    n_trajectories, n_frames = check_count("n_trajectories", n_trajectories), check_count("n_frames", n_frames)
-    n_points, n_steps = check_count("n_points", n_points, 16), check_count("steps_per_frame", steps_per_frame)
-    frame_interval = check_positive("frame_interval", frame_interval)
-    shape, rng = (n_points, n_points), generator(random_state)
-    seen, with_velocity = observer(n_points, observe_every), check_choice("fields", fields, FIELDS) == "velocity"
+    run = Recording(n_trajectories, n_frames, n_points, frame_interval, warmup, observe_every, dtype=dtype)
+    n_steps, shape = check_count("steps_per_frame", steps_per_frame), (n_points, n_points)
+    with_velocity = check_choice("fields", fields, FIELDS) == "velocity"
     carry = solver(
         n_points,
         check_number("viscosity", viscosity, 0),
@@ -124,24 +107,18 @@ def make_navier_stokes(
         forcing=check_number("forcing", forcing, 0),
         forcing_waves=check_count("forcing_waves", forcing_waves, 1, n_points // 3, ", which the grid resolves"),
     )
+    noise = spectral.smooth_noise(generator(random_state), (n_trajectories,), shape, 6)
 
     def observe(w: Coefficients) -> Floats:
-        return seen(to_fields(velocity(w, n_points) if with_velocity else w[:, None], shape), 2)
+        return run.seen(spectral.to_fields(velocity(w, n_points) if with_velocity else w[:, None], shape), 2)
 
-    return record(
-        lambda w: carry(w, n_steps),
-        to_coefficients(3 * smooth_noise(rng, (n_trajectories,), shape, 6), 2),
-        n_frames,
-        observe,
-        n_skipped=n_skipped(warmup, frame_interval),
-        dtype=check_dtype(dtype),
-        remedy=f"raise steps_per_frame, got {steps_per_frame}",
-    )
+    remedy = f"raise steps_per_frame, got {steps_per_frame}"
+    return run.record(lambda w: carry(w, n_steps), spectral.to_coefficients(3 * noise, 2), observe, remedy)
 
 
 def velocity(w: Coefficients, n_points: int) -> Coefficients:
     """Coefficients of u_x and u_y (..., 2, n, n/2 + 1) from those of the vorticity, by the stream function."""
-    y, x = wave_indices((n_points, n_points))
+    y, x = spectral.wave_indices((n_points, n_points))
     square = x**2 + y**2
     square[0, 0] = 1  # the mean flow is zero
     stream = w / square
@@ -157,16 +134,16 @@ def solver(
     The curl of the divergence of the tensor u u is (d_xx - d_yy)(u_x u_y) + d_xy (u_y^2 - u_x^2).
     """
     shape = (n_points, n_points)
-    (y, x), kept = wave_indices(shape), resolved(shape)
+    (y, x), kept = spectral.wave_indices(shape), spectral.resolved(shape)
     height = 2 * np.pi * np.arange(n_points)[:, None] / n_points
     curl = np.broadcast_to(-forcing * forcing_waves * np.cos(forcing_waves * height), shape)
-    source = to_coefficients(curl, 2)
+    source = spectral.to_coefficients(curl, 2)
     shear, stretch = kept * (x**2 - y**2), kept * x * y
 
     def nonlinear(w: Coefficients) -> Coefficients:
-        u = to_fields(velocity(w, n_points), shape)
+        u = spectral.to_fields(velocity(w, n_points), shape)
         u_x, u_y = u[..., 0, :, :], u[..., 1, :, :]
-        products = to_coefficients(np.stack([u_x * u_y, (u_y - u_x) * (u_y + u_x)]), 2)
+        products = spectral.to_coefficients(np.stack([u_x * u_y, (u_y - u_x) * (u_y + u_x)]), 2)
         return source + shear * products[0] + stretch * products[1]
 
     return ETDRK4(-viscosity * (x**2 + y**2) - drag, nonlinear, step)

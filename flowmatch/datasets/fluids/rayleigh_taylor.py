@@ -8,16 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.datasets._random import RandomState, generator
 from flowmatch.datasets.fluids._boussinesq import BoussinesqFlow
-from flowmatch.datasets.fluids._options import (
-    RandomState,
-    check_dtype,
-    check_positive,
-    generator,
-    n_skipped,
-    observer,
-)
-from flowmatch.datasets.fluids._spectral import Coefficients, Floats, record, smooth_noise
+from flowmatch.datasets.fluids._recording import Recording, check_positive
+from flowmatch.datasets.fluids._spectral import Coefficients, Floats, smooth_noise
 
 
 def make_rayleigh_taylor(
@@ -117,13 +111,8 @@ def make_rayleigh_taylor(
     >>> make_rayleigh_taylor(1, 2, n_points=16, random_state=0).shape
     (1, 2, 4, 16, 16, 16)
     """
-    n_trajectories, n_frames = check_count("n_trajectories", n_trajectories), check_count("n_frames", n_frames)
-    n_dims, n_points = check_count("n_dims", n_dims, 2, 3), check_count("n_points", n_points, 16)
-    n_steps, frame_interval = (
-        check_count("steps_per_frame", steps_per_frame),
-        check_positive("frame_interval", frame_interval),
-    )
-    seen = observer(n_points, observe_every)
+    run = Recording(n_trajectories, n_frames, n_points, frame_interval, warmup, observe_every, dtype=dtype)
+    n_dims, n_steps = check_count("n_dims", n_dims, 2, 3), check_count("steps_per_frame", steps_per_frame)
     flow = BoussinesqFlow(
         (n_points,) * n_dims,
         check_positive("width", width),
@@ -134,20 +123,14 @@ def make_rayleigh_taylor(
     n_waves = check_count("n_waves", n_waves, 1, n_points // 3, ", which the grid resolves")
     noise = smooth_noise(generator(random_state), (n_trajectories,), (n_points,) * (n_dims - 1), n_waves)
     height = check_number("amplitude", amplitude, 0) * noise
+    start = layered(flow, height, check_positive("thickness", thickness))
 
     def observe(v: Coefficients) -> Floats:
-        fields = seen(flow.to_fields(v), n_dims)
+        fields = run.seen(flow.to_fields(v), n_dims)
         return np.concatenate([fields[:, : n_dims - 1], fields[:, -1:], fields[:, -2:-1]], axis=1)
 
-    return record(
-        lambda v: flow.solver(v, n_steps),
-        layered(flow, height, check_positive("thickness", thickness)),
-        n_frames,
-        observe,
-        n_skipped=n_skipped(warmup, frame_interval),
-        dtype=check_dtype(dtype),
-        remedy=f"raise steps_per_frame, got {steps_per_frame}",
-    )
+    remedy = f"raise steps_per_frame, got {steps_per_frame}"
+    return run.record(lambda v: flow.solver(v, n_steps), start, observe, remedy)
 
 
 def vertical_slices(trajectories: ArrayLike, n_slices: int = 4) -> NDArray[Any]:

@@ -1,0 +1,211 @@
+"""Conditions of one or several columns, numbers or labels."""
+
+from __future__ import annotations
+
+import numbers
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing import conditions
+from flowmatch.preprocessing.conditions import Array, ConditionEncoder, row_shares
+from flowmatch.preprocessing.containers import Container
+
+
+class ColumnEncoder(ConditionEncoder):
+    """Columns of numbers standardized, columns of labels one-hot, and a 1 that tells a vector from "no condition".
+
+    Attributes
+    ----------
+    container : Container
+        What the conditions came in.
+    mean, scale : ndarray of shape (k,)
+        Of the columns of numbers; 0 and 1 for labels.
+    rows, shares : ndarray of shape (n, k) and (n,)
+        The training conditions, labels as their positions, and their weights: kept for `draw` to repeat them.
+    """
+
+    mean: Array
+    scale: Array
+    rows: Array
+    shares: Array
+
+    @property
+    @abstractmethod
+    def _labels(self) -> tuple[NDArray[Any], ...]:
+        """Labels of each column; empty for columns of numbers."""
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        conditions.check_scales(self.mean, self.scale)
+        conditions.check_shares(self.shares, len(self.rows))
+        require(self.rows.ndim == 2 and self.rows.shape[1:] == self.mean.shape, "rows")
+        require(np.isfinite(self.rows).all(), "rows")
+        require(len(self._labels) == len(self.mean), "classes")
+        for column, labels in zip(self.rows.T, self._labels, strict=True):
+            require(labels.ndim == 1 and (not len(labels) or np.isin(column, np.arange(len(labels))).all()), "classes")
+
+    @property
+    def size(self) -> int:
+        """Length of a condition's vector."""
+        return sum(max(1, len(labels)) for labels in self._labels) + 1
+
+    def with_shares_of(self, y: Any, weight: Array | None) -> Self:
+        """The same map, drawing conditions as they occur in other data."""
+        return replace(self, rows=self._positions(y, len(y)), shares=row_shares(len(y), weight))  # type: ignore
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        """Conditions (n_samples, ...) of one condition for all samples, or one for each."""
+        rows = self._positions(y, n_samples)
+        return self._given_back(np.broadcast_to(rows, (n_samples, rows.shape[1])).copy())
+
+    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        """Vectors (n_samples, size) of one condition for all samples, or one for each."""
+        scaled = (self._positions(y, n_samples) - self.mean) / self.scale
+        columns = [
+            np.eye(len(labels))[column.astype(np.intp)] if len(labels) else column
+            for column, labels in zip(scaled.T, self._labels, strict=True)
+        ]
+        vectors = np.column_stack([*columns, np.ones(len(scaled))]).astype(np.float32)
+        return np.broadcast_to(vectors, (n_samples, vectors.shape[1])).copy()
+
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+        """Conditions as they occur in the training data, each as often as its share, to within one."""
+        drawn = conditions.systematic_sample(self.shares, n_samples, rng)
+        return self._given_back(self.rows[rng.permutation(drawn)])
+
+    def _positions(self, y: Any, n_samples: int) -> Array:
+        """Checked rows (n_samples, k) or (1, k), with positions for labels."""
+        k, has_labels = len(self._labels), any(map(len, self._labels))
+        try:
+            given = np.asarray(y, dtype=object if has_labels else np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"y must hold numbers, as in training: {error}.") from error
+        if given.ndim < 2:
+            given = given.reshape(-1, 1) if k == 1 else given.reshape(1, -1)
+        if given.shape[1:] != (k,) or len(given) not in (1, n_samples):
+            raise ValueError(
+                f"y has shape {np.shape(y)}; expected one condition of {k} {'entries' if has_labels else 'number(s)'}, "
+                f"or one for each of {n_samples} samples."
+            )
+        rows = np.empty(given.shape)
+        for j, (column, labels) in enumerate(zip(given.T, self._labels, strict=True)):
+            what = f"column {_name(self.container, j)!r} of y"
+            rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_floats(column, what)
+        if not np.isfinite(rows).all():
+            raise ValueError("y contains NaN or infinity.")
+        return rows
+
+    def _given_back(self, rows: Array) -> NDArray[Any]:
+        """Undo `_positions`."""
+        given = rows.astype(object)
+        for j, labels in enumerate(self._labels):
+            if len(labels):
+                given[:, j] = labels[rows[:, j].astype(np.intp)]
+        return given
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class NumberEncoder(ColumnEncoder):
+    """Standardized numbers, and a 1 that tells them from "no condition".
+
+    Attributes
+    ----------
+    container, mean, scale, rows, shares
+        As in `ColumnEncoder`.
+    one_dimensional : bool
+        Whether the conditions came as (n,).
+    """
+
+    container: Container
+    mean: Array
+    scale: Array
+    rows: Array
+    shares: Array
+    one_dimensional: bool
+
+    @classmethod
+    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> NumberEncoder:
+        """Learn mean and scale of `y` (n,) or (n, k)."""
+        rows = y.reshape(len(y), -1).astype(np.float64)
+        mean = np.average(rows, axis=0, weights=weight)
+        scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
+        varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
+        return cls(container, mean, np.where(varies, scale, 1.0), rows, row_shares(len(rows), weight), y.ndim == 1)
+
+    @property
+    def _labels(self) -> tuple[NDArray[Any], ...]:
+        return (np.empty(0),) * len(self.mean)
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        super().check()
+        require(not self.one_dimensional or len(self.mean) == 1, "one_dimensional")
+
+    def _given_back(self, rows: Array) -> NDArray[Any]:
+        return rows[:, 0] if self.one_dimensional else rows
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class MixedEncoder(ColumnEncoder):
+    """Label columns as one-hot vectors beside standardized numbers, and a 1 that tells them from "no condition".
+
+    Attributes
+    ----------
+    container, mean, scale, rows, shares
+        As in `ColumnEncoder`.
+    classes : tuple of ndarray
+        Labels of each column; empty for columns of numbers.
+    """
+
+    container: Container
+    classes: tuple[NDArray[Any], ...]
+    mean: Array
+    scale: Array
+    rows: Array
+    shares: Array
+
+    @classmethod
+    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> MixedEncoder:
+        """Learn labels, mean and scale of `y` (n, k); real numbers that are not categories count as numbers."""
+        classes = tuple(
+            np.empty(0)
+            if is_numeric(column) and container.dtypes[j % len(container.dtypes)] != "category"
+            else conditions.find_classes(column, f"column {_name(container, j)!r} of y")[0]
+            for j, column in enumerate(y.T)
+        )
+        shares, zeros = row_shares(len(y), weight), np.zeros(y.shape[1])
+        encoder = cls(container, classes, zeros, zeros + 1, np.empty((0, y.shape[1])), shares)
+        rows = encoder._positions(y, len(y))
+        labels = np.array([len(labels) > 0 for labels in classes])
+        mean = np.where(labels, 0.0, shares @ rows)
+        spread = np.sqrt(shares @ (rows - mean) ** 2)
+        return replace(encoder, rows=rows, mean=mean, scale=np.where(labels | (spread == 0), 1.0, spread))
+
+    @property
+    def _labels(self) -> tuple[NDArray[Any], ...]:
+        return self.classes
+
+
+def is_numeric(column: NDArray[Any]) -> bool:
+    """Whether a column holds numbers rather than labels; booleans count as 0 and 1."""
+    if column.dtype.kind != "O":
+        return column.dtype.kind in "biuf"
+    return all(isinstance(value, (numbers.Real, np.bool_)) for value in column)
+
+
+def _as_floats(column: NDArray[Any], what: str) -> Array:
+    try:
+        return column.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} must hold numbers, as in training: {error}.") from error
+
+
+def _name(container: Container, column: int) -> Any:
+    return container.columns[column] if container.columns else column
