@@ -251,7 +251,7 @@ Y, E = normal(6, 4), normal(20, 6, 4)
         (lambda: crps(Y, E[:1]), r"samples has 1 member\(s\); expected at least 2"),
         (
             lambda: crps(Y, np.where(E > 2.2, np.nan, E)),
-            r"samples holds NaN or infinity in \d+ of its 480 numbers, first",
+            r"samples holds NaN or infinity in \d+ of its 480 values, first",
         ),
         (
             lambda: crps(Y[:, 0], E[:, :, 0], per_lead=True),
@@ -274,7 +274,7 @@ Y, E = normal(6, 4), normal(20, 6, 4)
         (lambda: interval_coverage(Y, E, 1.0), "coverage must be a number in"),
         (lambda: pit_histogram(Y, E, 0), "n_bins must be an integer"),
         (lambda: spread_skill(Y, E[:1]), "expected at least 2 to have a spread"),
-        (lambda: correlation_time(Y, Y), "one number a state"),
+        (lambda: correlation_time(Y, Y), "one value a state"),
         (lambda: correlation_time(Y[..., None] * [1, 2], Y[..., None] * [1, 2], interval=0), "interval must be"),
         (lambda: spectrum(Y, 4), "grid_ndim must be an integer from 1 to 3"),
         (lambda: spectrum(Y, 2), r"X has shape \(6, 4\); expected \(n, \.\.\., \*grid\) with a grid of 2 axes"),

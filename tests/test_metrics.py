@@ -244,7 +244,7 @@ def test_arrays_tensors_lists_and_dataframes_of_any_shape_measure_the_same(measu
         (np.ones((4, 2, 3)), np.ones((4, 3, 2)), "laid out differently"),
         (np.ones(4), np.ones((4, 1)), r"1 dimension\(s\) \(4,\).*reshape\(-1, 1\)"),
         (np.ones((4, 1)), np.ones((0, 1)), "empty"),
-        (np.ones((4, 1)), np.array([[1.0], [np.nan]]), "NaN or infinity in 1 of its 2 rows"),
+        (np.ones((4, 1)), np.array([[1.0], [np.nan]]), "NaN or infinity in 1 of its 2 values"),
         (np.array([["a"], ["b"]]), np.ones((2, 1)), "something else than real numbers"),
         (torch.ones(2, 1, dtype=torch.complex64), np.ones((2, 1)), "complex"),
     ],

@@ -12,8 +12,8 @@ import scipy.stats
 import torch
 
 from flowmatch.metrics import report
-from flowmatch.metrics._privacy import duplicate_share
 from flowmatch.metrics.associations import associations
+from flowmatch.metrics.copies import duplicate_share
 from flowmatch.metrics.tables import MAX_LEVELS, Encoding, read_tables
 
 

@@ -12,8 +12,7 @@ a value for each. `forecast_report` puts these measures together.
 
 from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, spread_skill
 from flowmatch.metrics.copies import CopyCheck, copy_check
-from flowmatch.metrics.energy import energy_distance
-from flowmatch.metrics.energy_scores import energy_score, ensemble_energy_distance
+from flowmatch.metrics.energy import energy_distance, energy_score, ensemble_energy_distance
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
 from flowmatch.metrics.forecast_report import ForecastReport, forecast_report
 from flowmatch.metrics.forecasts import (

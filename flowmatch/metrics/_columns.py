@@ -9,16 +9,19 @@ import numpy as np
 from flowmatch.metrics._samples import FloatArray
 from flowmatch.metrics.tables import Encoding, Tables
 
+QUANTILES = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "max": 1.0}
+
 
 def column_differences(
-    real: FloatArray, rows: FloatArray, known: FloatArray, encoding: Encoding
+    real: FloatArray, rows: FloatArray, train: FloatArray, encoding: Encoding
 ) -> list[dict[str, Any]]:
-    """Differences of `rows` from `real` rows, both (n, d), column by column; missing cells count in "missing" alone.
+    """Differences of `rows` from `real` rows, both (n, d), column by column; missing entries count in "missing" alone.
 
     Parameters
     ----------
     real, rows : ndarray of shape (n, d) and (m, d)
-    known : ndarray of shape (k, d)
+        Entries of the encoding's tables.
+    train : ndarray of shape (k, d)
         All training rows, whose range or levels a value is inside of or not.
     encoding : Encoding
         Whose scale is the unit of "wasserstein".
@@ -35,93 +38,69 @@ def column_differences(
         * "wasserstein": for numbers the 1-Wasserstein distance in standard deviations of the real column (Peyre and
           Cuturi, 2019, remark 2.30); for categories at distance 1 from each other it is the total variation distance
           (prop. 4.7 of Levin and Peres).
-        * "missing": difference in the share of missing cells.
-        * "outside": share of observed cells outside the training rows' range, or of a level that they lack.
+        * "missing": difference in the share of missing entries.
+        * "outside": share of observed entries outside the training rows' range, or of a level that they lack.
 
-        Where one side has no observed cell "distance" is 1, where neither has it is 0.
+        Where one side has no observed entry "distance" is 1, where neither has it is 0.
     """
-    tables = encoding.tables
+    from scipy.stats import ks_2samp, wasserstein_distance
+
     found = []
-    for column, levels in enumerate(tables.levels):
-        first, second, seen = (_observed(side[:, column]) for side in (real, rows, known))
-        outside = _outside(second, seen, None if levels is None else tables.n_known[column])
+    for column, is_category in enumerate(encoding.tables.is_category):
+        first, second, seen = (_observed(side[:, column]) for side in (real, rows, train))
         if len(first) == 0 or len(second) == 0:
             distance, transport = float(len(first) != len(second)), None
-        elif levels is None:
-            distance, transport = kolmogorov_smirnov(first, second), _wasserstein(first, second, encoding.scale[column])
+        elif is_category:
+            n_levels = len(encoding.tables.levels[column])
+            shares = [np.bincount(side.astype(np.intp), minlength=n_levels) / len(side) for side in (first, second)]
+            distance = transport = float(np.abs(shares[0] - shares[1]).sum() / 2)
         else:
-            distance = transport = total_variation(first, second, len(levels))
+            distance = float(ks_2samp(first, second, method="asymp").statistic)
+            transport = float(wasserstein_distance(first, second) / encoding.scale[column])
         missing = abs(len(first) / len(real) - len(second) / len(rows))
+        outside = _outside(second, seen, is_category)
         found.append({"distance": distance, "wasserstein": transport, "missing": missing, "outside": outside})
     return found
 
 
-def kolmogorov_smirnov(first: FloatArray, second: FloatArray) -> float:
-    """Largest difference of two empirical distribution functions."""
-    values = np.concatenate([first, second])
-    shares = [np.searchsorted(np.sort(side), values, side="right") / len(side) for side in (first, second)]
-    return float(np.abs(shares[0] - shares[1]).max())
-
-
-def total_variation(first: FloatArray, second: FloatArray, n_levels: int) -> float:
-    """Half the sum of the differences of the shares of levels, which come as positions."""
-    shares = [np.bincount(side.astype(np.intp), minlength=n_levels) / len(side) for side in (first, second)]
-    return float(np.abs(shares[0] - shares[1]).sum() / 2)
-
-
 def statistics(real: FloatArray, synthetic: FloatArray, tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
-    """What describes a column, beside each other for both sides; of observed cells, in the column's own units.
+    """Statistics of each column, of both sides; of observed entries, in the column's own units.
 
     Numbers have mean, std and quantiles, categories the number of their levels and the share of the real rows' most
-    frequent one; columns with a missing cell anywhere have the share of them.
+    frequent one; columns with a missing entry anywhere have the share of them.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for column, (name, levels) in enumerate(zip(tables.names, tables.levels, strict=True)):
+    for column, (name, is_category) in enumerate(zip(tables.names, tables.is_category, strict=True)):
         sides = {"real": real[:, column], "synthetic": synthetic[:, column]}
-        describe = _describe_numbers if levels is None else _describe_levels
+        describe = _describe_levels if is_category else _describe_numbers
         described = {side: describe(_observed(values)) for side, values in sides.items()}
         missing = {side: float(np.isnan(values).mean()) for side, values in sides.items()}
-        found[name] = {
-            statistic: {side: described[side][statistic] for side in sides} for statistic in described["real"]
-        }
-        if any(missing.values()) or levels is not None:
+        found[name] = {key: {side: described[side][key] for side in sides} for key in described["real"]}
+        if any(missing.values()) or is_category:
             found[name]["missing"] = missing
     return found
 
 
 def _describe_numbers(values: FloatArray) -> dict[str, float]:
     if len(values) == 0:
-        return dict.fromkeys(["mean", "std", "min", "25%", "50%", "75%", "max"], float("nan"))
-    quantiles = np.quantile(values, [0.0, 0.25, 0.5, 0.75, 1.0]).tolist()
-    return {"mean": float(values.mean()), "std": float(values.std())} | dict(
-        zip(["min", "25%", "50%", "75%", "max"], quantiles, strict=True)
-    )
+        return dict.fromkeys(["mean", "std", *QUANTILES], float("nan"))
+    quantiles = zip(QUANTILES, np.quantile(values, [*QUANTILES.values()]).tolist(), strict=True)
+    return {"mean": float(values.mean()), "std": float(values.std()), **dict(quantiles)}
 
 
 def _describe_levels(positions: FloatArray) -> dict[str, float]:
-    return {
-        "levels": float(len(np.unique(positions))),
-        "top_share": float((positions == 0).mean()) if len(positions) else float("nan"),
-    }
+    top = float((positions == 0).mean()) if len(positions) else float("nan")
+    return {"levels": float(len(np.unique(positions))), "top_share": top}
 
 
 def _observed(values: FloatArray) -> FloatArray:
-    observed: FloatArray = values[~np.isnan(values)]
-    return observed
+    return values[~np.isnan(values)]
 
 
-def _outside(values: FloatArray, seen: FloatArray, n_known: int | None) -> float:
-    """Share of values outside the range of those seen, or, for categories, beyond the first `n_known` levels."""
-    if len(values) == 0:
-        return 0.0
-    if n_known is not None:
-        return float((values >= n_known).mean())
-    if len(seen) == 0:
-        return 1.0
+def _outside(values: FloatArray, seen: FloatArray, is_category: bool) -> float:
+    """Share of values that are not among those seen, or, for numbers, not in their range."""
+    if len(values) == 0 or len(seen) == 0:
+        return float(len(values) > 0)
+    if is_category:
+        return float((~np.isin(values, seen)).mean())
     return float(((values < seen.min()) | (values > seen.max())).mean())
-
-
-def _wasserstein(first: FloatArray, second: FloatArray, scale: float) -> float:
-    from scipy.stats import wasserstein_distance
-
-    return float(wasserstein_distance(first, second) / scale)

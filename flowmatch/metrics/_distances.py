@@ -16,7 +16,7 @@ def distance_blocks(X: FloatArray, Y: FloatArray) -> Iterator[tuple[slice, Float
     """Yield (rows of X as a slice, their distances to every row of Y).
 
     From differences, not from the expansion |x|^2 - 2xy + |y|^2: equal rows are at distance 0 exactly, and d(x, y)
-    is d(y, x) to the last bit. Neighbour counts and copies need that.
+    is d(y, x) to the last bit. Neighbor counts and copies need that.
     """
     from scipy.spatial.distance import cdist
 
@@ -26,6 +26,6 @@ def distance_blocks(X: FloatArray, Y: FloatArray) -> Iterator[tuple[slice, Float
         yield rows, cdist(X[rows], Y)
 
 
-def neighbour_distance(X: FloatArray, k: int) -> FloatArray:
+def neighbor_distance(X: FloatArray, k: int) -> FloatArray:
     """Distance of each row of X to its k-th nearest other row, (n,). Position 0 is the row itself."""
     return np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in distance_blocks(X, X)])

@@ -24,9 +24,9 @@ def has_classes(column: FloatArray, is_category: bool) -> bool:
 def downstream_scores(
     train: FloatArray, test: FloatArray, encoding: Encoding, target: int, classes: bool, seed: int
 ) -> dict[str, float]:
-    """Scores on `test` rows of models fitted to `train` rows, both (n, d) cells of the encoding's tables.
+    """Scores on `test` rows of models fitted to `train` rows, both (n, d) entries of the encoding's tables.
 
-    Two models, scikit-learn's histogram gradient boosting on the cells as they are and logistic or ridge regression
+    Two models, scikit-learn's histogram gradient boosting on the entries as they are and logistic or ridge regression
     on the encoded ones; for classes macro-F1 and balanced accuracy, for numbers R2. Rows without a target are left
     out. Train on synthetic, test on real: Esteban et al. (2017), who name it TSTR.
 
@@ -35,41 +35,27 @@ def downstream_scores(
     dict of str to float
         "macro_f1_trees", "balanced_accuracy_trees" or "r2_trees", and the same for "linear".
     """
-    fit_rows, test_rows = (rows[~np.isnan(rows[:, target])] for rows in (train, test))
-    y_train, y_test = fit_rows[:, target], test_rows[:, target]
-    scores: dict[str, float] = {}
-    features = (np.arange(train.shape[1]) != target) & ~np.isnan(fit_rows).all(axis=0)
-    for name, (model, read) in _models(encoding, target, features, classes, seed).items():
-        if len(np.unique(y_train)) < 2:  # a generator that collapsed
-            predicted = np.full(len(y_test), y_train[0] if len(y_train) else np.nan)
-        else:
-            predicted = model.fit(read(fit_rows), y_train).predict(read(test_rows))
-        scores |= {f"{measure}_{name}": value for measure, value in _scores(y_test, predicted, classes).items()}
-    return scores
-
-
-def _models(
-    encoding: Encoding, target: int, features: NDArray[np.bool_], classes: bool, seed: int
-) -> dict[str, tuple[Any, Any]]:
-    """A model and the function that turns rows into its features, by name; trees refuse columns without any cell."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    tables = encoding.tables
-
-    def cells(rows: FloatArray) -> FloatArray:
-        return tables.coarse(rows)[:, features]
-
-    def encoded(rows: FloatArray) -> FloatArray:
-        return encoding(rows, leave_out=target)
-
-    options: dict[str, Any] = {"categorical_features": tables.is_category[features], "random_state": seed}
-    if classes:
-        return {
-            "trees": (HistGradientBoostingClassifier(**options), cells),
-            "linear": (LogisticRegression(max_iter=1000), encoded),
-        }
-    return {"trees": (HistGradientBoostingRegressor(**options), cells), "linear": (Ridge(), encoded)}
+    train, test = (rows[~np.isnan(rows[:, target])] for rows in (train, test))
+    y_train, y_test = train[:, target], test[:, target]
+    features = (np.arange(train.shape[1]) != target) & ~np.isnan(train).all(axis=0)  # trees refuse empty columns
+    boosting = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    trees = boosting(categorical_features=encoding.tables.is_category[features], random_state=seed)
+    linear = LogisticRegression(max_iter=1000) if classes else Ridge()
+    inputs = {
+        "trees": [encoding.tables.coarse(rows)[:, features] for rows in (train, test)],
+        "linear": [encoding(rows, leave_out=target) for rows in (train, test)],
+    }
+    scores: dict[str, float] = {}
+    for (name, (X_train, X_test)), model in zip(inputs.items(), (trees, linear), strict=True):
+        if len(np.unique(y_train)) < 2:  # a generator that collapsed
+            predicted = np.full(len(y_test), y_train[0] if len(y_train) else np.nan)
+        else:
+            predicted = model.fit(X_train, y_train).predict(X_test)
+        scores |= {f"{measure}_{name}": value for measure, value in _scores(y_test, predicted, classes).items()}
+    return scores
 
 
 def _scores(y_true: FloatArray, predicted: NDArray[Any], classes: bool) -> dict[str, float]:
@@ -79,8 +65,7 @@ def _scores(y_true: FloatArray, predicted: NDArray[Any], classes: bool) -> dict[
         return dict.fromkeys(("macro_f1", "balanced_accuracy") if classes else ("r2",), float("nan"))
     if not classes:
         return {"r2": float(r2_score(y_true, predicted))}
-    labels = np.unique(y_true)
-    averaged: dict[str, Any] = {"labels": labels, "average": "macro", "zero_division": 0.0}
+    averaged: dict[str, Any] = {"labels": np.unique(y_true), "average": "macro", "zero_division": 0.0}
     return {
         "macro_f1": float(f1_score(y_true, predicted, **averaged)),
         "balanced_accuracy": float(recall_score(y_true, predicted, **averaged)),

@@ -1,4 +1,4 @@
-"""What every forecast measure does first: truth and ensemble as numbers whose shapes fit, in blocks."""
+"""What every forecast measure does first: truth and ensemble as floats whose shapes fit, in blocks."""
 
 from __future__ import annotations
 
@@ -6,62 +6,36 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from flowmatch.metrics._samples import FloatArray, Samples, to_numpy
+from flowmatch.metrics._samples import FloatArray, Samples, as_floats
 
 BLOCK_ENTRIES = 2**23
-"""Numbers of an ensemble held in float64 at a time: 64 MB."""
+"""Values of an ensemble held in float64 at a time: 64 MB."""
 FAIR = " for a fair score, which compares members with each other"
 """Why a score needs two members."""
 Values: TypeAlias = float | FloatArray
-"""One number, or one a lead time."""
-Numbers: TypeAlias = NDArray[Any]
+"""One value, or one a lead time."""
+Floats: TypeAlias = NDArray[Any]
+"""Floats in the precision they came in: ensembles are large."""
 
 
-def as_numbers(X: Samples, name: str) -> Numbers:
-    """X as a finite, non-empty array of floats, in the precision it came in: ensembles are large.
-
-    Raises
-    ------
-    ValueError
-        If X is not numeric, has no dimension, is empty, or holds NaN or infinity.
-    """
-    if isinstance(X, torch.Tensor) and X.dtype in (torch.float32, torch.float64):
-        X = X.detach().cpu().numpy()
-    plain = isinstance(X, np.ndarray) and X.dtype in (np.float32, np.float64)
-    array: Numbers = np.asarray(X) if plain else to_numpy(X, name)
-    if array.ndim == 0 or array.size == 0:
-        raise ValueError(f"{name} has shape {array.shape}; expected at least one row with at least one number.")
-    finite = np.isfinite(array)
-    if not finite.all():
-        first = tuple(int(i) for i in np.argwhere(~finite)[0])
-        raise ValueError(
-            f"{name} holds NaN or infinity in {(~finite).sum()} of its {array.size} numbers, first at {first}. "
-            f"Measures need finite numbers: leave out those rows, or the lead times from there on."
-        )
-    return array
-
-
-def as_forecast(y_true: Samples, samples: Samples, *, min_members: int = 1, why: str = "") -> tuple[Numbers, Numbers]:
-    """Truth (n, ...) and ensemble (n_samples, n, ...) as numbers.
+def as_forecast(y_true: Samples, samples: Samples, *, min_members: int = 1, why: str = "") -> tuple[Floats, Floats]:
+    """Truth (n, ...) and ensemble (n_samples, n, ...) as floats.
 
     Raises
     ------
     ValueError
-        As `as_numbers` does; also if the shapes do not fit, or there are fewer members than `min_members`.
+        As `as_floats` does; also if the shapes do not fit, or there are fewer members than `min_members`.
     """
-    truth, members = as_numbers(y_true, "y_true"), as_numbers(samples, "samples")
+    truth, members = as_floats(y_true, "y_true"), as_floats(samples, "samples")
     if members.shape[1:] != truth.shape:
         hint = ""
         if members.shape == truth.shape:
             hint = " One member alone is samples[None]."
-        elif members.ndim == truth.ndim + 1:
-            places = [
-                axis for axis in range(1, members.ndim) if np.delete(members.shape, axis).tolist() == [*truth.shape]
-            ]
-            hint = f" Members come first: pass np.moveaxis(samples, {places[0]}, 0)." if places else ""
+        for axis in range(1, members.ndim):
+            if np.delete(members.shape, axis).tolist() == [*truth.shape]:
+                hint = f" Members come first: pass np.moveaxis(samples, {axis}, 0)."
         raise ValueError(
             f"samples has shape {members.shape} and y_true {truth.shape}; expected samples of shape "
             f"(n_samples, {', '.join(map(str, truth.shape))}).{hint}"
@@ -70,7 +44,25 @@ def as_forecast(y_true: Samples, samples: Samples, *, min_members: int = 1, why:
     return truth, members
 
 
-def check_members(name: str, members: Numbers, low: int, why: str = "") -> None:
+def as_members(X: Samples, name: str, truth: Floats) -> Floats:
+    """A forecast as an ensemble, of one member if it has the shape of the truth.
+
+    Raises
+    ------
+    ValueError
+        As `as_floats` does; also if the shapes do not fit.
+    """
+    members = as_floats(X, name)
+    if members.shape == truth.shape:
+        return members[None]
+    if members.shape[1:] != truth.shape:
+        raise ValueError(
+            f"{name} has shape {members.shape} and y_true {truth.shape}; expected the same, or members before it."
+        )
+    return members
+
+
+def check_members(name: str, members: Floats, low: int, why: str = "") -> None:
     """Raise a ValueError if there are fewer members than `low`."""
     if len(members) < low:
         raise ValueError(f"{name} has {len(members)} member(s); expected at least {low}{why}.")
@@ -82,16 +74,16 @@ def as_point_forecast(y_true: Samples, y_pred: Samples) -> tuple[FloatArray, Flo
     Raises
     ------
     ValueError
-        As `as_numbers` does; also if the shapes differ.
+        As `as_floats` does; also if the shapes differ.
     """
-    truth, predicted = as_numbers(y_true, "y_true"), as_numbers(y_pred, "y_pred")
+    truth, predicted = as_floats(y_true, "y_true"), as_floats(y_pred, "y_pred")
     if truth.shape != predicted.shape:
         hint = " The mean of an ensemble is samples.mean(axis=0)." if predicted.shape[1:] == truth.shape else ""
         raise ValueError(f"y_pred has shape {predicted.shape} and y_true {truth.shape}; expected the same.{hint}")
     return truth.astype(np.float64, copy=False), predicted.astype(np.float64, copy=False)
 
 
-def by_lead(array: Numbers, per_lead: bool, *, n_before: int = 0) -> Numbers:
+def by_lead(array: Floats, per_lead: bool, *, n_before: int = 0) -> Floats:
     """(n, ...) as (n, n_leads, d): axis 1 of the truth is the lead time, or there is a single one.
 
     `n_before` axes come before the rows, such as that of the members.
@@ -105,28 +97,22 @@ def by_lead(array: Numbers, per_lead: bool, *, n_before: int = 0) -> Numbers:
     return array.reshape(*array.shape[: n_before + 1], n_leads, -1)
 
 
-def blocks(*arrays: Numbers) -> Iterator[list[FloatArray]]:
-    """Some rows at a time of an array (n, ...) and of ensembles (n_samples, n, ...), in float64, free to overwrite."""
-    truth_like, *ensembles = arrays
-    n = len(truth_like)
-    n_rows = max(1, BLOCK_ENTRIES * n // max(array.size for array in arrays))
+def blocks(*ensembles: Floats) -> Iterator[list[FloatArray]]:
+    """Some rows at a time of ensembles (n_samples, n, ...) for the same rows, in float64, free to overwrite."""
+    n = ensembles[0].shape[1]
+    n_rows = max(1, BLOCK_ENTRIES * n // max(ensemble.size for ensemble in ensembles))
     for start in range(0, n, n_rows):
-        rows = slice(start, start + n_rows)
-        yield [np.array(truth_like[rows], dtype=np.float64)] + [
-            np.array(ensemble[:, rows], dtype=np.float64) for ensemble in ensembles
-        ]
+        yield [np.array(ensemble[:, start : start + n_rows], dtype=np.float64) for ensemble in ensembles]
 
 
-def mean_score(
-    score: Callable[[FloatArray, FloatArray], FloatArray], truth: Numbers, members: Numbers, per_lead: bool
-) -> Values:
-    """Mean of ``score(truth, members)`` over rows and whatever else comes after the lead time.
+def mean_score(score: Callable[..., FloatArray], per_lead: bool, *ensembles: Floats) -> Values:
+    """Mean of ``score(*ensembles)`` over rows and whatever else comes after the lead time.
 
-    The score is given float64 blocks of shapes (b, n_leads, d) and (n_samples, b, n_leads, d) and returns
-    (b, n_leads, ...).
+    The score is given float64 blocks of shape (n_samples, b, n_leads, d) and returns (b, n_leads, ...). A truth is
+    an ensemble of one member.
     """
     total, count = np.zeros(1), 0
-    for block in blocks(by_lead(truth, per_lead), by_lead(members, per_lead, n_before=1)):
+    for block in blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in ensembles)):
         scores = score(*block)
         total = total + scores.reshape(*scores.shape[:2], -1).sum(axis=(0, 2))
         count += scores.size // scores.shape[1]

@@ -1,4 +1,4 @@
-"""What every measure does first: two float64 tables with the same columns, or an error that says why not."""
+"""Input of every measure: finite floats, and two samples with the same columns, or an error that says why not."""
 
 from __future__ import annotations
 
@@ -10,38 +10,52 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Samples: TypeAlias = ArrayLike | torch.Tensor
-"""Array-like, tensor or DataFrame of numbers, (n, d) or (n, ...)."""
+"""Numeric array-like, tensor or DataFrame, (n, d) or (n, ...)."""
 RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
 
 
-def as_samples(X: Samples, name: str = "X") -> FloatArray:
-    """Return X as a finite float64 array (n, d); trailing dimensions are flattened.
+def as_floats(X: Samples, name: str) -> NDArray[Any]:
+    """X as a finite, non-empty array, float32 or float64 if it came so, else float64.
 
     Raises
     ------
     ValueError
-        If X is not numeric, has fewer than two dimensions, is empty, or holds NaN or infinity.
+        If X is not numeric, has no dimension, is empty, or holds NaN or infinity.
     """
-    array = to_numpy(X, name)
+    array = _to_numpy(X, name)
+    if array.ndim == 0 or array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected at least one row and one column, not an empty array."
+        )
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0].tolist())
+        raise ValueError(
+            f"{name} holds NaN or infinity in {(~finite).sum()} of its {array.size} values, first at {first}. "
+            f"Measures need finite values: impute them or leave out those rows, or the lead times from there on."
+        )
+    return array
+
+
+def as_samples(X: Samples, name: str = "X") -> FloatArray:
+    """X as a finite float64 array (n, d); trailing dimensions are flattened.
+
+    Raises
+    ------
+    ValueError
+        As `as_floats` does; also if X has fewer than two dimensions.
+    """
+    array = as_floats(X, name)
     if array.ndim < 2:
         raise ValueError(
             f"{name} has {array.ndim} dimension(s) {array.shape}. Samples are (n, d) or (n, ...): "
             f"one column is {name}.reshape(-1, 1), one row {name}.reshape(1, -1)."
         )
-    if array.size == 0:
-        raise ValueError(f"{name} is empty: its shape is {array.shape}. Samples need at least one row and one column.")
-    flat = array.reshape(len(array), -1)
-    finite = np.isfinite(flat)
-    if not finite.all():
-        raise ValueError(
-            f"{name} holds NaN or infinity in {(~finite.all(axis=1)).sum()} of its {len(flat)} rows. "
-            f"Measures need finite numbers: impute or drop those rows first."
-        )
-    return flat
+    return array.reshape(len(array), -1).astype(np.float64, copy=False)
 
 
 def as_pair(X: Samples, Y: Samples, names: tuple[str, str] = ("X", "Y")) -> tuple[FloatArray, FloatArray]:
-    """Return X and Y as finite float64 arrays (n, d) and (m, d).
+    """X and Y as finite float64 arrays (n, d) and (m, d).
 
     Raises
     ------
@@ -54,53 +68,31 @@ def as_pair(X: Samples, Y: Samples, names: tuple[str, str] = ("X", "Y")) -> tupl
 
 
 def check_same_columns(X: Any, Y: Any, n_first: int, n_second: int, names: tuple[str, str]) -> None:
-    """Raise a ValueError unless X and Y, of so many numbers a row, have the same columns."""
+    """Raise a ValueError unless X and Y, of so many values a row, have the same columns.
+
+    Two DataFrames named by strings must have the same names in the same order; others are compared by position.
+    """
+    shapes = [tuple(sample.shape) if hasattr(sample, "shape") else np.shape(sample) for sample in (X, Y)]
     if n_first != n_second:
         raise ValueError(
             f"{names[0]} has {n_first} columns and {names[1]} has {n_second} "
-            f"(shapes {_shape(X)} and {_shape(Y)}). Both need the same columns."
+            f"(shapes {shapes[0]} and {shapes[1]}). Both need the same columns."
         )
-    if len(_shape(X)) > 2 and len(_shape(Y)) > 2 and _shape(X)[1:] != _shape(Y)[1:]:
+    if min(map(len, shapes)) > 2 and shapes[0][1:] != shapes[1][1:]:
         raise ValueError(
-            f"{names[0]} is {_shape(X)} and {names[1]} is {_shape(Y)}: as many numbers a row, but laid out "
+            f"{names[0]} is {shapes[0]} and {names[1]} is {shapes[1]}: as many values a row, but laid out "
             f"differently. Both need the same shape after the first dimension."
         )
-    _check_same_names(X, Y, names)
-
-
-def column_names(X: Samples) -> list[str] | None:
-    """Column names of a DataFrame (as strings); None for anything else."""
-    return [str(column) for column in X.columns] if is_frame(X) else None  # type: ignore[union-attr]
-
-
-def numpy_generator(random_state: RandomState) -> np.random.Generator:
-    """Return a generator of its own for a seed, a Generator, a RandomState or None (fresh entropy).
-
-    NumPy's global state is neither read nor advanced, not even for None.
-    """
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31))
-    return np.random.default_rng(random_state)
-
-
-def to_numpy(X: Any, name: str) -> FloatArray:
-    """Return X as a float64 array of any shape, or raise a ValueError that says what is not a real number."""
-    if isinstance(X, torch.Tensor):
-        if X.is_complex():
-            raise ValueError(f"{name} is complex ({X.dtype}). Measures need real numbers: torch.view_as_real({name}).")
-        return np.asarray(X.detach().cpu().double())
-    try:
-        array = X.to_numpy() if is_frame(X) else np.asarray(X)
-        if array.dtype.kind not in "biufO":
-            raise TypeError(array.dtype)
-        return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        where = f", in its columns {_text_columns(X)}" if is_frame(X) else ""
+    if not all(is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
+        return
+    first, second = list(X.columns), list(Y.columns)
+    if first != second and sorted(first) == sorted(second):
         raise ValueError(
-            f"{name} holds something else than real numbers{where} ({error}). "
-            f"Encode categories and dates as numbers, and impute missing values, before measuring; "
-            f"flowmatch.metrics.report takes them as they are."
-        ) from error
+            f"{names[0]} and {names[1]} have the same columns in another order, {first} and {second}: "
+            f"pass {names[1]}[{names[0]}.columns]."
+        )
+    if first != second:
+        raise ValueError(f"{names[0]} has columns {first} and {names[1]} has {second}. Both need the same columns.")
 
 
 def is_frame(X: Any) -> bool:
@@ -108,8 +100,23 @@ def is_frame(X: Any) -> bool:
     return hasattr(X, "columns") and hasattr(X, "to_numpy")
 
 
-def _shape(X: Any) -> tuple[int, ...]:
-    return tuple(X.shape) if hasattr(X, "shape") else np.shape(X)
+def _to_numpy(X: Any, name: str) -> NDArray[Any]:
+    """X as an array of floats, or a ValueError that says what is not a real number."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = X.float() if X.is_floating_point() and X.element_size() < 4 else X  # NumPy has no bfloat16
+    try:
+        array = X.to_numpy() if is_frame(X) else np.asarray(X)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(array.dtype)
+        return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        where = f", in its columns {_text_columns(X)}" if is_frame(X) else ""
+        raise ValueError(
+            f"{name} holds something else than real numbers{where} ({error}). "
+            f"Encode categories and dates as numbers, and impute missing values, before measuring; "
+            f"flowmatch.metrics.report takes them as they are."
+        ) from error
 
 
 def _text_columns(frame: Any) -> list[str]:
@@ -121,18 +128,3 @@ def _text_columns(frame: Any) -> list[str]:
         except (TypeError, ValueError):
             names.append(str(column))
     return names
-
-
-def _check_same_names(X: Any, Y: Any, names: tuple[str, str]) -> None:
-    """Two DataFrames named by strings must have the same names in the same order; others are compared by position."""
-    if not all(is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
-        return
-    first, second = list(X.columns), list(Y.columns)
-    if first == second:
-        return
-    if sorted(first) == sorted(second):
-        raise ValueError(
-            f"{names[0]} and {names[1]} have the same columns in another order, {first} and {second}: "
-            f"pass {names[1]}[{names[0]}.columns]."
-        )
-    raise ValueError(f"{names[0]} has columns {first} and {names[1]} has {second}. Both need the same columns.")

@@ -1,4 +1,4 @@
-"""Plain-text tables of a `SampleReport`."""
+"""Reports as plain text: aligned tables."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ NAME_WIDTH = 24
 Columns = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> str:
+    """Rows of texts in columns, those at the positions `left` aligned to the left and all others to the right."""
+    columns = []
+    for position, texts in enumerate(zip(*rows, strict=True)):
+        width = max(map(len, texts))
+        columns.append([text.ljust(width) if position in left else text.rjust(width) for text in texts])
+    return "\n".join("   ".join(row).rstrip() for row in zip(*columns, strict=True))
+
+
 def report_text(
     measures: Mapping[str, Mapping[str, float]],
     columns: Columns,
@@ -42,87 +51,63 @@ def report_text(
     pairs: Sequence[Mapping[str, Any]],
 ) -> str:
     """All tables of a report: measures, columns of numbers, of categories, and where the differences are largest."""
-    shown = dict(list(columns.items())[:MAX_COLUMNS])
-    kinds = (
-        {name: column for name, column in shown.items() if ("levels" in column) == category}
-        for category in (False, True)
-    )
+    tables = [_measures_table(measures)]
+    shown = list(columns.items())[:MAX_COLUMNS]
     dates = {name for name, row in differences.items() if row["kind"] == "date"}
-    tables = [measures_table(measures), *(columns_table(kind, dates) for kind in kinds if kind)]
+    for is_category in (False, True):
+        of_kind = {name: column for name, column in shown if ("levels" in column) == is_category}
+        tables += [_columns_table(of_kind, dates)] if of_kind else []
     if len(columns) > len(shown):
         tables[-1] += f"\n... and {len(columns) - len(shown)} more columns, in to_frame('columns') and to_dict()"
-    if differences:
-        tables.append(differences_table(differences))
-    if pairs:
-        tables.append(pairs_table(pairs))
+    tables += [_differences_table(differences)] if differences else []
+    tables += [_pairs_table(pairs)] if pairs else []
     return "\n\n".join(tables)
 
 
-def measures_table(measures: Mapping[str, Mapping[str, float]]) -> str:
+def _measures_table(measures: Mapping[str, Mapping[str, float]]) -> str:
     """One line a measure: its value, its floor, and which way is better."""
-    width = max(20, *(len(name) + 2 for name in measures))
-    lines = [f"{'measure':<{width}}{'synthetic':>11}{'floor':>11}   better"]
+    rows = [["measure", "synthetic", "floor", "better"]]
     for name, row in measures.items():
-        better = BETTER.get(name, TRAINED_ON_REAL)
-        lines.append(f"{name:<{width}}{row['synthetic']:>11.4f}{row['floor']:>11.4f}   {better}")
-    return "\n".join(lines)
+        rows.append([name, f"{row['synthetic']:.4f}", f"{row['floor']:.4f}", BETTER.get(name, TRAINED_ON_REAL)])
+    return aligned(rows, left=(0, 3))
 
 
-def columns_table(columns: Columns, dates: Collection[str] = ()) -> str:
+def _columns_table(columns: Columns, dates: Collection[str]) -> str:
     """Two lines a column, real above synthetic; the values of `dates` are days since 1970."""
     statistics = list(dict.fromkeys(statistic for column in columns.values() for statistic in column))
-    width = min(NAME_WIDTH, max(len("column"), *map(len, columns)))
-    lines = [f"{'column':<{width}}  {'':<9}" + "".join(f"{statistic:>11}" for statistic in statistics)]
+    none = {"real": 0.0, "synthetic": 0.0}  # the missing entries of a column without them
+    rows = [["column", "", *statistics]]
     for name, column in columns.items():
         for side, label in (("real", _shorten(name)), ("synthetic", "")):
-            values = "".join(
-                _cell(column.get(statistic, _NONE)[side], name in dates and statistic not in _NO_DATES)
-                for statistic in statistics
-            )
-            lines.append(f"{label:<{width}}  {side:<9}{values}")
-    return "\n".join(lines)
+            values = {statistic: column.get(statistic, none)[side] for statistic in statistics}
+            is_date = {statistic: name in dates and statistic not in ("std", "missing") for statistic in statistics}
+            rows.append([label, side, *(_value_text(value, is_date[key]) for key, value in values.items())])
+    return aligned(rows, left=(0, 1))
 
 
-def differences_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
+def _differences_table(differences: Mapping[str, Mapping[str, Any]]) -> str:
     """The columns that are farthest from the real ones."""
-    worst = sorted(differences, key=lambda name: -differences[name]["distance"])[:MAX_WORST]
-    width = min(NAME_WIDTH, max(len("farthest columns"), *map(len, worst)))
-    lines = [f"{'farthest columns':<{width}}{'distance':>12}{'floor':>9}{'missing':>9}{'outside':>9}   measured by"]
-    for name in worst:
+    rows = [["farthest columns", "distance", "floor", "missing", "outside", "measured by"]]
+    for name in sorted(differences, key=lambda name: -differences[name]["distance"])[:MAX_WORST]:
         row = differences[name]
         by = "total variation" if row["kind"] == "category" else "Kolmogorov-Smirnov"
-        lines.append(
-            f"{_shorten(name):<{width}}{row['distance']:>12.4f}{row['distance_floor']:>9.4f}{row['missing']:>9.4f}"
-            f"{row['outside']:>9.4f}   {by}"
-        )
-    return "\n".join(lines)
+        values = [f"{row[key]:.4f}" for key in ("distance", "distance_floor", "missing", "outside")]
+        rows.append([_shorten(name), *values, by])
+    return aligned(rows, left=(0, 5))
 
 
-def pairs_table(pairs: Sequence[Mapping[str, Any]]) -> str:
+def _pairs_table(pairs: Sequence[Mapping[str, Any]]) -> str:
     """The pairs whose association is farthest from the real one."""
-    worst = sorted(pairs, key=lambda pair: -abs(pair["difference"]))[:MAX_WORST]
-    names = [f"{_shorten(pair['first'])}, {_shorten(pair['second'])}" for pair in worst]
-    width = max(len("farthest pairs"), *map(len, names))
-    lines = [f"{'farthest pairs':<{width}}{'real':>9}{'synthetic':>11}{'difference':>12}{'floor':>9}   measured by"]
-    for name, pair in zip(names, worst, strict=True):
-        lines.append(
-            f"{name:<{width}}{pair['real']:>9.4f}{pair['synthetic']:>11.4f}{abs(pair['difference']):>12.4f}"
-            f"{abs(pair['floor']):>9.4f}   {pair['measure']}"
-        )
-    return "\n".join(lines)
+    rows = [["farthest pairs", "real", "synthetic", "difference", "floor", "measured by"]]
+    for pair in sorted(pairs, key=lambda pair: -abs(pair["difference"]))[:MAX_WORST]:
+        name = f"{_shorten(pair['first'])}, {_shorten(pair['second'])}"
+        values = (pair["real"], pair["synthetic"], abs(pair["difference"]), abs(pair["floor"]))
+        rows.append([name, *(f"{value:.4f}" for value in values), pair["measure"]])
+    return aligned(rows, left=(0, 5))
 
 
-_NONE = {"real": 0.0, "synthetic": 0.0}
-"""What a column without missing cells has of them."""
-
-
-_NO_DATES = ("std", "missing")
-
-
-def _cell(value: float, is_date: bool) -> str:
-    if is_date and np.isfinite(value):
-        return f" {np.datetime64(math.floor(value), 'D')!s:>10}"
-    return f"{value:>11.4g}"
+def _value_text(value: float, is_date: bool) -> str:
+    return str(np.datetime64(math.floor(value), "D")) if is_date and np.isfinite(value) else f"{value:.4g}"
 
 
 def _shorten(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
 
@@ -20,19 +19,19 @@ def associations(rows: FloatArray, tables: Tables) -> FloatArray:
 
     Numbers enter by their ranks, so that neither units nor outliers nor a monotone transformation matter.
 
-    * number and number: Spearman's rank correlation, in [-1, 1] (Spearman, 1904);
-    * category and number: the correlation ratio of the ranks, the square root of the share of their variance that
+    * two numbers: Spearman's rank correlation, in [-1, 1] (Spearman, 1904);
+    * a category and a number: the correlation ratio of the ranks, the square root of the share of their variance that
       lies between categories, in [0, 1] (Pearson, 1905; its square times n - 1 is the statistic of Kruskal and
       Wallis, 1952);
-    * category and category: Cramer's V = sqrt(chi2 / n / (min(r, c) - 1)), in [0, 1] (Cramer, 1946, p. 282).
+    * two categories: Cramer's V = sqrt(chi2 / n / (min(r, c) - 1)), in [0, 1] (Cramer, 1946, p. 282).
 
-    Over the rows where both cells are observed; 0 where one of the two columns does not vary there.
+    Over the rows where both entries are observed; 0 where one of the two columns does not vary there.
     """
     coarse = tables.coarse(rows)
     number, category = np.flatnonzero(~tables.is_category), np.flatnonzero(tables.is_category)
     found = np.eye(len(tables.names))
     if len(number):
-        ranks = _centred_ranks(coarse[:, number])
+        ranks = _centered_ranks(coarse[:, number])
         found[np.ix_(number, number)] = _correlations(ranks)
         for column in category:
             found[column, number] = found[number, column] = _correlation_ratios(coarse[:, column], ranks)
@@ -42,34 +41,16 @@ def associations(rows: FloatArray, tables: Tables) -> FloatArray:
     return found
 
 
-def pair_rows(real: FloatArray, synthetic: FloatArray, floor: FloatArray, tables: Tables) -> list[dict[str, Any]]:
-    """Matrices of associations (d, d) as one dict a pair, in the order of the columns."""
-    kinds = {(False, False): "spearman", (True, True): "cramers_v"}
-    category = tables.is_category.tolist()
-    return [
-        {
-            "first": tables.names[i],
-            "second": tables.names[j],
-            "measure": kinds.get((category[i], category[j]), "correlation_ratio"),
-            "real": float(real[i, j]),
-            "synthetic": float(synthetic[i, j]),
-            "difference": float(synthetic[i, j] - real[i, j]),
-            "floor": float(floor[i, j] - real[i, j]),
-        }
-        for i, j in itertools.combinations(range(len(category)), 2)
-    ]
-
-
-def _centred_ranks(X: FloatArray) -> FloatArray:
-    """Ranks of the observed cells within their columns, ties averaged, about their mean; NaN stays."""
+def _centered_ranks(X: FloatArray) -> FloatArray:
+    """Ranks of the observed entries within their columns, ties averaged, about their mean; NaN stays."""
     from scipy.stats import rankdata
 
     ranks = np.full(X.shape, np.nan)
     for column, values in enumerate(X.T):
         observed = ~np.isnan(values)
         if observed.any():
-            place = rankdata(values[observed])
-            ranks[observed, column] = (place - place.mean()) / len(place)
+            rank = rankdata(values[observed])
+            ranks[observed, column] = (rank - rank.mean()) / len(rank)
     return ranks
 
 
@@ -102,16 +83,15 @@ def _correlation_ratios(positions: FloatArray, ranks: FloatArray) -> FloatArray:
 
 
 def _cramers_v(first: FloatArray, second: FloatArray) -> float:
+    """Cramer's V of two columns of positions (n,), 0 where one of them does not vary."""
+    from scipy.stats.contingency import association
+
     known = ~(np.isnan(first) | np.isnan(second))
     width = MAX_LEVELS + 1
-    cells = first[known].astype(np.intp) * width + second[known].astype(np.intp)
-    observed = np.bincount(cells, minlength=width**2).reshape(width, width) / max(int(known.sum()), 1)
-    observed = observed[observed.any(axis=1)][:, observed.any(axis=0)]
-    if min(observed.shape) < 2:
-        return 0.0
-    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0))
-    chi2_over_n = float((observed**2 / expected).sum() - 1.0)
-    return float(np.sqrt(np.clip(chi2_over_n / (min(observed.shape) - 1), 0.0, 1.0)))
+    pairs = first[known].astype(np.intp) * width + second[known].astype(np.intp)
+    counts = np.bincount(pairs, minlength=width**2).reshape(width, width)
+    counts = counts[counts.any(axis=1)][:, counts.any(axis=0)]
+    return float(association(counts, "cramer")) if min(counts.shape) > 1 else 0.0
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.randomness import seed_from
 from flowmatch.metrics._ensembles import Values, as_forecast, blocks, by_lead, mean_score, out
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, numpy_generator
-
-_ROUND_OFF = 1e-9
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples
 
 
 class SpreadSkill(NamedTuple):
-    """Spread of an ensemble and error of its mean, which should be equal."""
+    """Spread of an ensemble and error of its mean, which should be equal; see `spread_skill`."""
 
     spread: Values
     """Standard deviation of the members about their mean, times sqrt((M + 1) / M)."""
@@ -23,7 +22,7 @@ class SpreadSkill(NamedTuple):
 
     @property
     def ratio(self) -> Values:
-        """Spread over error: 1 if they match, less if the ensemble is too sure of itself."""
+        """Spread over error: 1 if they match, less if the ensemble is too narrow."""
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.divide(self.spread, self.error)
         return ratio if ratio.ndim else float(ratio)
@@ -32,12 +31,12 @@ class SpreadSkill(NamedTuple):
 def interval_coverage(y_true: Samples, samples: Samples, coverage: float = 0.9, *, per_lead: bool = False) -> Values:
     """Share of true values inside the central interval of the ensemble.
 
-    The interval's ends are the order statistics of the M members at ranks (M + 1) p and (M + 1) (1 - p), where
-    p = (1 - coverage) / 2. A truth drawn from the members' own law is as likely to fall into any of the M + 1 gaps
+    The interval's ends are the order statistics of the M members at ranks (M + 1) p and (M + 1) (1 - p), where p = (1 -
+    coverage) / 2. A truth drawn from the members' own distribution is as likely to fall into any of the M + 1 gaps
     between them, so that this interval holds it with probability `coverage` exactly if the ranks are whole numbers: for
     90 %, the smallest and the largest of 19 members, the 5th and the 95th of 99. Between whole ranks the ends are
-    interpolated, which is nearly so (.90 to .91 for 20 to 38 members of a normal law). `numpy.quantile` as it is takes
-    narrower intervals: those of 19 such members cover .81.
+    interpolated, which is nearly so (.90 to .91 for 20 to 38 members of a normal distribution). `numpy.quantile` as it
+    is takes narrower intervals: those of 19 such members cover .81.
 
     Parameters
     ----------
@@ -53,12 +52,12 @@ def interval_coverage(y_true: Samples, samples: Samples, coverage: float = 0.9, 
     Returns
     -------
     float or ndarray of shape (n_steps,)
-        About `coverage` if the spread is right, less if the ensemble is too sure of itself. Ends belong to it.
+        About `coverage` if the spread is right, less if the ensemble is too narrow. Ends belong to the interval.
 
     Raises
     ------
     ValueError
-        If the coverage is not in (0, 1), or needs more members; if the shapes do not fit, or numbers are not finite.
+        If the coverage is not in (0, 1), or needs more members; if the shapes do not fit, or values are not finite.
 
     Examples
     --------
@@ -72,24 +71,21 @@ def interval_coverage(y_true: Samples, samples: Samples, coverage: float = 0.9, 
     check_number("coverage", coverage, 0.0, 1.0, open_low=True)
     truth, members = as_forecast(y_true, samples)
     m = len(members)
-    rank = (m + 1) * (1 - coverage) / 2
-    rank = round(rank) if abs(rank - round(rank)) < _ROUND_OFF else rank
+    rank = round((m + 1) * (1 - coverage) / 2, 9)  # whole ranks shall be whole in spite of round-off
     if rank < 1:
+        n_needed = int(np.ceil(round(2 / (1 - coverage), 9))) - 1
         raise ValueError(
-            f"coverage={coverage:g} needs {int(np.ceil(2 / (1 - coverage) - _ROUND_OFF)) - 1} members or more, samples "
-            f"has {m}, whose smallest and largest cover {max(0, m - 1) / (m + 1):.3g} at most."
+            f"coverage={coverage:g} needs {n_needed} members or more, samples has {m}, whose smallest and largest "
+            f"cover {(m - 1) / (m + 1):.3g} at most."
         )
-    below = int(rank)
-    share = rank - below
-    ends = sorted({below - 1, below, m - 1 - below, m - below})
+    k, share = int(rank), rank % 1
 
     def inside(y: FloatArray, X: FloatArray) -> FloatArray:
-        X.partition(ends, axis=0)
-        low = X[below - 1] if share == 0 else (1 - share) * X[below - 1] + share * X[below]
-        high = X[m - below] if share == 0 else (1 - share) * X[m - below] + share * X[m - 1 - below]
-        return ((low <= y) & (y <= high)).astype(np.float64)
+        X.partition([k - 1, k, m - 1 - k, m - k], axis=0)
+        low, high = (1 - share) * X[k - 1] + share * X[k], (1 - share) * X[m - k] + share * X[m - 1 - k]
+        return ((low <= y[0]) & (y[0] <= high)).astype(np.float64)
 
-    return mean_score(inside, truth, members, per_lead)
+    return mean_score(inside, per_lead, truth[None], members)
 
 
 def pit_histogram(
@@ -113,12 +109,12 @@ def pit_histogram(
     samples : array-like or tensor of shape (n_samples, n, ...)
         The ensemble, members first.
     n_bins : int, default=10
-        Of equal width. Within its gap between two members the truth's place is drawn at random, so that any number of
-        bins is flat for a calibrated ensemble; with a divisor of n_samples + 1 nothing hangs on chance, save for ties.
+        Of equal width. Within its gap between two members the truth's rank is drawn at random, so that any number of
+        bins is flat for a calibrated ensemble; with a divisor of n_samples + 1 nothing is random, save for ties.
     per_lead : bool, default=False
         Whether axis 1 of y_true is the lead time and each has a histogram of its own.
     random_state : int, Generator, RandomState or None, default=0
-        Seeds the places within gaps, and the ranks among members that equal the truth.
+        Seeds the ranks within gaps, and among members that equal the truth.
 
     Returns
     -------
@@ -128,7 +124,7 @@ def pit_histogram(
     Raises
     ------
     ValueError
-        If the shapes do not fit, numbers are not finite, or `n_bins` is not a positive integer.
+        If the shapes do not fit, values are not finite, or `n_bins` is not a positive integer.
 
     Examples
     --------
@@ -141,13 +137,13 @@ def pit_histogram(
     """
     check_count("n_bins", n_bins)
     truth, members = as_forecast(y_true, samples)
-    rng, m = numpy_generator(random_state), len(members)
+    rng, m = np.random.default_rng(seed_from(random_state)), len(members)
     counts: FloatArray = np.zeros(1)
-    for y, X in blocks(by_lead(truth, per_lead), by_lead(members, per_lead, n_before=1)):
+    for y, X in blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in (truth[None], members))):
         smaller, equal = (y > X).sum(axis=0), (y == X).sum(axis=0)
-        place = (smaller + (equal + 1) * rng.random(y.shape)) / (m + 1)
-        bins = np.minimum((place * n_bins).astype(int), n_bins - 1)
-        n_leads = y.shape[1]
+        rank = (smaller + (equal + 1) * rng.random(smaller.shape)) / (m + 1)
+        bins = np.minimum((rank * n_bins).astype(int), n_bins - 1)
+        n_leads = bins.shape[1]
         joint = bins + n_bins * np.arange(n_leads)[:, None]
         counts = counts + np.bincount(joint.ravel(), minlength=n_leads * n_bins).reshape(n_leads, n_bins)
     shares: FloatArray = counts / counts.sum(axis=1, keepdims=True)
@@ -159,8 +155,8 @@ def spread_skill(y_true: Samples, samples: Samples, *, per_lead: bool = False) -
 
     .. math:: E (\bar X - y)^2 = \frac{M + 1}{M} E s^2
 
-    for a truth y drawn from the law of the M members, with mean :math:`\bar X` and variance :math:`s^2` (divided by
-    M - 1): the mean of few members has an error of its own (Fortin et al., 2014).
+    for a truth y drawn from the distribution of the M members, with mean :math:`\bar X` and variance :math:`s^2`
+    (divided by M - 1): the mean of few members has an error of its own (Fortin et al., 2014).
 
     Parameters
     ----------
@@ -180,7 +176,7 @@ def spread_skill(y_true: Samples, samples: Samples, *, per_lead: bool = False) -
     Raises
     ------
     ValueError
-        If the shapes do not fit, numbers are not finite, or there is one member.
+        If the shapes do not fit, values are not finite, or there is one member.
 
     Examples
     --------
@@ -193,7 +189,6 @@ def spread_skill(y_true: Samples, samples: Samples, *, per_lead: bool = False) -
     """
     truth, members = as_forecast(y_true, samples, min_members=2, why=" to have a spread")
     m = len(members)
-    variance = mean_score(lambda y, X: X.var(axis=0, ddof=1), truth, members, per_lead)
-    error = mean_score(lambda y, X: (X.mean(axis=0) - y) ** 2, truth, members, per_lead)
-    spread, rmse = np.sqrt(np.atleast_1d(variance) * (m + 1) / m), np.sqrt(np.atleast_1d(error))
-    return SpreadSkill(out(spread, per_lead), out(rmse, per_lead))
+    variance = mean_score(lambda y, X: X.var(axis=0, ddof=1), per_lead, truth[None], members)
+    error = mean_score(lambda y, X: (X.mean(axis=0) - y[0]) ** 2, per_lead, truth[None], members)
+    return SpreadSkill(*(out(np.sqrt(np.atleast_1d(value)), per_lead) for value in (variance * (m + 1) / m, error)))

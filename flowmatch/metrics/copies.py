@@ -1,7 +1,8 @@
-"""Copy check: does the generator hand out its training rows."""
+"""Copies of training rows: how near synthetic rows come to them, and which rows equal one."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from flowmatch.metrics._distances import distance_blocks
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 TIE = 1e-9
-"""Relative difference below which distances are equal: standardised integers are equally spaced up to rounding."""
+"""Relative difference below which distances are equal: standardized integers are equally spaced up to rounding."""
 
 
 class CopyCheck(NamedTuple):
@@ -26,7 +27,7 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
     """Check whether synthetic rows are nearer to the training rows than fresh rows are.
 
     `share` is the share of synthetic rows that are nearer to their nearest training row than that row is to its own
-    nearest training neighbour; ties count half. `holdout_share` is the same for held-out rows of the real law, the
+    nearest training neighbour; ties count half. `holdout_share` is the same for held-out real rows, the
     share that an honest generator would have. `gap` = max(0, share - holdout_share): about 0 for fresh rows, up to
     1 - holdout_share for copies. It is a distance-to-closest-record test, made scale-free by the training rows' own
     spacing.
@@ -35,7 +36,7 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
     ----------
     train : array-like, tensor or DataFrame of shape (n, d) or (n, ...)
         The rows that the generator was fitted on, all of them: copies of rows that are left out go unseen. Columns
-        weigh by their scale: standardise them if their units differ.
+        weigh by their scale: standardize them if their units differ.
     synthetic : array-like, tensor or DataFrame of shape (m, d) or (m, ...)
         Generated rows.
     holdout : array-like, tensor or DataFrame of shape (h, d) or (h, ...), default=None
@@ -53,10 +54,10 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
 
     Notes
     -----
-    Read the gap, not the share: that of fresh rows depends on the law and the dimension (for a normal law 0.67 in one
-    dimension, 0.38 in ten, 0.15 in a hundred), and repeated training rows pull it to one half or below. Its standard
-    error is about sqrt(share (1 - share) / m). Where several distinct training rows are equally near, their verdicts
-    are averaged, so that the order of rows does not matter.
+    Read the gap, not the share: that of fresh rows depends on the distribution and the dimension (for a normal
+    one 0.67 in one dimension, 0.38 in ten, 0.15 in a hundred), and repeated training rows pull it to one half or below.
+    Its standard error is about sqrt(share (1 - share) / m). Where several distinct training rows are equally near,
+    their verdicts are averaged, so that the order of rows does not matter.
 
     A low gap is no proof of privacy: it sees rows too near to the training set, not what can be inferred about one.
 
@@ -81,23 +82,58 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
     return CopyCheck(share, holdout_share, max(0.0, share - holdout_share))
 
 
+def nearest_distances(rows: FloatArray, train: FloatArray, *, leave_out: bool = False) -> dict[str, float]:
+    """Quantiles of the rows' distances to their closest training row (distance to closest record).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, k)
+        Rows to measure.
+    train : ndarray of shape (m, k)
+        Training rows.
+    leave_out : bool, default=False
+        Whether `rows` are training rows, each of which is measured against the others: what a fresh row would show
+        against a training set of one row less.
+
+    Returns
+    -------
+    dict of str to float
+        "nearest_p05", the 5 % quantile, and "nearest_median".
+
+    References
+    ----------
+    Zhao et al. (2021), "CTAB-GAN: Effective table data synthesizing", who report the 5 % quantile.
+    """
+    k = int(leave_out)  # position 0 is the row itself
+    distances = np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in distance_blocks(rows, train)])
+    low, median = np.quantile(distances, [0.05, 0.5]).tolist()
+    return {"nearest_p05": low, "nearest_median": median}
+
+
+def duplicate_share(rows: FloatArray, train: FloatArray, *, leave_out: bool = False) -> float:
+    """Share of rows that equal a training row in every entry; two missing entries are equal.
+
+    Of training rows (`leave_out`), the share that equal another one.
+    """
+    rows, train = (np.nan_to_num(side, nan=np.inf) for side in (rows, train))
+    counts = Counter(row.tobytes() for row in train)
+    return float(np.mean([counts[row.tobytes()] > leave_out for row in rows]))
+
+
 def _nearer_share(rows: FloatArray, distinct: FloatArray, counts: NDArray[np.int64]) -> float:
-    row, neighbour, distance = _nearest(rows, distinct)
-    asked, position = np.unique(neighbour, return_inverse=True)
-    spacing = _spacing(asked, distinct, counts)[position]
-    verdict = np.where(np.isclose(distance, spacing, rtol=TIE, atol=0), 0.5, distance < spacing)
-    return float((np.bincount(row, verdict) / np.bincount(row)).mean())
+    """Share of rows nearer to their nearest training row than that is to its nearest other one.
 
-
-def _nearest(rows: FloatArray, distinct: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
-    """Pairs (row, index of a nearest training row, distance): one a row, more where several are equally near."""
-    pairs = []
-    for part, distances in distance_blocks(rows, distinct):
-        nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + TIE)
-        row, neighbour = np.nonzero(nearest)
-        pairs.append((row + part.start, neighbour, distances[nearest]))
-    rows_, neighbours, distances_ = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    return rows_, neighbours, distances_
+    The training rows are `distinct`, and come `counts` times.
+    """
+    verdicts = []
+    for _, distances in distance_blocks(rows, distinct):
+        nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + TIE)  # more than one where equally near
+        row, neighbor = np.nonzero(nearest)
+        asked, position = np.unique(neighbor, return_inverse=True)
+        distance, spacing = distances[nearest], _spacing(asked, distinct, counts)[position]
+        verdict = np.where(np.isclose(distance, spacing, rtol=TIE, atol=0), 0.5, distance < spacing)
+        verdicts.append(np.bincount(row, verdict) / np.bincount(row))
+    return float(np.concatenate(verdicts).mean())
 
 
 def _spacing(asked: NDArray[np.int64], distinct: FloatArray, counts: NDArray[np.int64]) -> FloatArray:
@@ -105,5 +141,4 @@ def _spacing(asked: NDArray[np.int64], distinct: FloatArray, counts: NDArray[np.
     if len(distinct) == 1:
         return np.zeros(len(asked))
     others = [np.partition(block, 1, axis=1)[:, 1] for _, block in distance_blocks(distinct[asked], distinct)]
-    spacing: FloatArray = np.where(counts[asked] > 1, 0.0, np.concatenate(others))
-    return spacing
+    return np.where(counts[asked] > 1, 0.0, np.concatenate(others))

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from flowmatch.core.checks import check_count
-from flowmatch.metrics._distances import distance_blocks, neighbour_distance
-from flowmatch.metrics._samples import FloatArray, Samples, as_pair
+from flowmatch.metrics._distances import distance_blocks, neighbor_distance
+from flowmatch.metrics._samples import Samples, as_pair
 
 
 class PRDC(NamedTuple):
@@ -27,7 +27,7 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
 
     * precision: share of synthetic rows inside some real row's ball (fidelity; Kynkaanniemi et al., 2019, eq. 1-2);
     * recall: share of real rows inside some synthetic row's ball (diversity; the same with the roles swapped);
-    * density: mean number of real balls that a synthetic row lies in, over k (fidelity, less at the mercy of one
+    * density: mean number of real balls that a synthetic row lies in, over k (fidelity, less sensitive to one
       outlier's wide ball, may pass 1; Naeem et al., 2020, section 3.1);
     * coverage: share of real balls that hold a synthetic row (diversity; Naeem et al., 2020, section 3.2).
 
@@ -36,7 +36,7 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
     Parameters
     ----------
     X : array-like, tensor or DataFrame of shape (n, d) or (n, ...)
-        Real rows. Columns weigh by their scale: standardise them if their units differ.
+        Real rows. Columns weigh by their scale: standardize them if their units differ.
     Y : array-like, tensor or DataFrame of shape (m, d) or (m, ...)
         Synthetic rows.
     n_neighbors : int, default=5
@@ -54,9 +54,10 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
 
     Notes
     -----
-    A ball is open, as in Naeem et al.'s code, but always holds its own centre, so that tables with repeated rows are
-    measured too: identical samples without repeated rows score 1, 1, 1, 1. For two samples of equal size from one law
-    density is 1 on average and coverage about 1 - 2^(-k). All four depend on n and m: compare at equal sizes.
+    A ball is open, as in Naeem et al.'s code, but always holds its own center, so that tables with repeated rows
+    are measured too: identical samples without repeated rows score 1, 1, 1, 1. For two samples of equal size from one
+    distribution density is 1 on average and coverage about 1 - 2^(-k). All four depend on n and m: compare at equal
+    sizes.
 
     Examples
     --------
@@ -71,32 +72,18 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
     smallest = min(len(real), len(synthetic))
     why = f": X has {len(real)} rows and Y has {len(synthetic)}, and a ball reaches to another row"
     k = check_count("n_neighbors", n_neighbors, 1, smallest - 1, why)
-    in_real, in_synthetic, covered = _membership(
-        real, synthetic, neighbour_distance(real, k), neighbour_distance(synthetic, k)
-    )
-    return PRDC(
-        precision=float((in_real > 0).mean()),
-        recall=float(in_synthetic.mean()),
-        density=float(in_real.mean() / k),
-        coverage=float(covered.mean()),
-    )
-
-
-def _membership(
-    real: FloatArray, synthetic: FloatArray, real_radius: FloatArray, synthetic_radius: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Count who lies in whose ball.
-
-    Returns (m,) the number of real balls around each synthetic row, (n,) 1 for a real row inside some synthetic ball,
-    and (n,) 1 for a real row whose ball holds a synthetic row.
-    """
-    in_real = np.zeros(len(synthetic))
-    in_synthetic, covered = np.zeros(len(real)), np.zeros(len(real))
+    real_radius, synthetic_radius = neighbor_distance(real, k), neighbor_distance(synthetic, k)
+    n_around = np.zeros(len(synthetic))  # real balls around each synthetic row
+    recalled, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for rows, distances in distance_blocks(synthetic, real):
         same = distances == 0
-        inside_real = (distances < real_radius) | same
-        inside_synthetic = (distances < synthetic_radius[rows, None]) | same
-        in_real[rows] = inside_real.sum(axis=1)
-        covered = np.maximum(covered, inside_real.any(axis=0))
-        in_synthetic = np.maximum(in_synthetic, inside_synthetic.any(axis=0))
-    return in_real, in_synthetic, covered
+        in_real, in_synthetic = (distances < real_radius) | same, (distances < synthetic_radius[rows, None]) | same
+        n_around[rows] = in_real.sum(axis=1)
+        covered |= in_real.any(axis=0)
+        recalled |= in_synthetic.any(axis=0)
+    return PRDC(
+        precision=float((n_around > 0).mean()),
+        recall=float(recalled.mean()),
+        density=float(n_around.mean() / k),
+        coverage=float(covered.mean()),
+    )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_number
-from flowmatch.metrics._ensembles import Numbers, Values, as_forecast, as_numbers
+from flowmatch.metrics._ensembles import Values, as_forecast, as_members
 from flowmatch.metrics._samples import FloatArray, Samples
+from flowmatch.metrics._text import aligned
 from flowmatch.metrics.calibration import interval_coverage, spread_skill
-from flowmatch.metrics.energy_scores import energy_score
+from flowmatch.metrics.energy import energy_score
 from flowmatch.metrics.forecasts import crps, nrmse, skill_score
 from flowmatch.metrics.spectra import correlation_time, high_wavenumber_ratio, pattern_correlation, spectrum_error
 
@@ -64,28 +66,17 @@ class ForecastReport:
         """Lay the report out as a table, with some of the lead times."""
         n = len(self.lead_times)
         shown = sorted({round(i) - 1 for i in np.geomspace(1, n, _LEADS_SHOWN)}) if n else []
-        lines = [
-            f"Ensembles of {self.n_samples} members for {self.n_rows} rows.",
-            f"{'measure':<22}{'all':>9}"
-            + "".join(f"{f'lead {self.lead_times[i]:g}':>11}" for i in shown)
-            + "   better",
-        ]
+        rows = [["measure", "all", *(f"lead {self.lead_times[i]:g}" for i in shown), "better"]]
         for name, value in self.measures.items():
-            values = [f"{self.leads[name][i]:>11.4f}" if name in self.leads else " " * 11 for i in shown]
-            better = _BETTER[name].format(coverage=self.coverage)
-            lines.append(f"{name:<22}{value:>9.4f}" + "".join(values) + f"   {better}")
-        return "\n".join(lines)
+            values = [f"{self.leads[name][i]:.4f}" if name in self.leads else "" for i in shown]
+            rows.append([name, f"{value:.4f}", *values, _BETTER[name].format(coverage=self.coverage)])
+        head = f"Ensembles of {self.n_samples} members for {self.n_rows} rows.\n"
+        return head + aligned(rows, left=(0, len(shown) + 2))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists and numbers, ready for `json.dump`."""
-        return {
-            "measures": dict(self.measures),
-            "leads": {name: values.tolist() for name, values in self.leads.items()},
-            "lead_times": self.lead_times.tolist(),
-            "n_rows": self.n_rows,
-            "n_samples": self.n_samples,
-            "coverage": self.coverage,
-        }
+        leads = {name: values.tolist() for name, values in self.leads.items()}
+        return asdict(self) | {"leads": leads, "lead_times": self.lead_times.tolist()}
 
     def to_frame(self) -> pd.DataFrame:
         """Return a pandas DataFrame: a column a measure, a row a lead time, or a single one, "all"."""
@@ -134,15 +125,15 @@ def forecast_report(
     Returns
     -------
     ForecastReport
-        Prints as a table; ``measures`` and ``leads``, `to_dict` and `to_frame` give the numbers. "nrmse",
-        "correlation" (of states of two numbers or more) and "correlation_time" are those of the ensemble's mean, and
+        Prints as a table; ``measures`` and ``leads``, `to_dict` and `to_frame` return them. "nrmse",
+        "correlation" (of states of two values or more) and "correlation_time" are those of the ensemble's mean, and
         "spread_skill" is the ratio of spread and error. Over all lead times, "energy_score" and "correlation" are those
         of rollouts as a whole.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, numbers are not finite, there are too few members, or a parameter is out of range.
+        If the shapes do not fit, values are not finite, there are too few members, or a parameter is out of range.
 
     Examples
     --------
@@ -163,41 +154,26 @@ def forecast_report(
     truth, members = as_forecast(y_true, samples, min_members=2, why=" to be an ensemble")
     check_number("interval", interval, 0.0, open_low=True)
     mean = members.mean(axis=0, dtype=np.float64)
-    taken: dict[str, Callable[[bool], Values]] = {
-        "nrmse": lambda each: nrmse(truth, mean, scale, per_lead=each),
-        "crps": lambda each: crps(truth, members, per_lead=each),
-        "energy_score": lambda each: energy_score(truth, members, per_lead=each),
-        "coverage": lambda each: interval_coverage(truth, members, coverage, per_lead=each),
-        "spread_skill": lambda each: spread_skill(truth, members, per_lead=each).ratio,
+    taken: dict[str, Callable[..., Values]] = {
+        "nrmse": partial(nrmse, truth, mean, scale),
+        "crps": partial(crps, truth, members),
+        "energy_score": partial(energy_score, truth, members),
+        "coverage": partial(interval_coverage, truth, members, coverage),
+        "spread_skill": lambda per_lead: spread_skill(truth, members, per_lead=per_lead).ratio,
     }
     if y_reference is not None:
-        reference = _reference(truth, y_reference)
-        taken["crps_skill"] = lambda each: skill_score(
-            crps(truth, members, per_lead=each), crps(truth, reference, fair=len(reference) > 1, per_lead=each)
-        )
-    size = truth.size // (len(truth) * (truth.shape[1] if per_lead and truth.ndim > 1 else 1))
-    if size > 1:
-        taken["correlation"] = lambda each: pattern_correlation(truth, mean, per_lead=each)
+        reference = as_members(y_reference, "y_reference", truth)
+        naive = partial(crps, truth, reference, fair=len(reference) > 1)
+        taken["crps_skill"] = lambda per_lead: skill_score(taken["crps"](per_lead=per_lead), naive(per_lead=per_lead))
+    if truth[0, 0].size > 1 if per_lead else truth[0].size > 1:
+        taken["correlation"] = partial(pattern_correlation, truth, mean)
     if grid_ndim is not None:
-        grid: dict[str, Any] = {"grid_ndim": grid_ndim, "lengths": lengths}
-        taken["spectrum_error"] = lambda each: spectrum_error(truth, members, **grid, per_lead=each)
-        taken["high_wavenumber_ratio"] = lambda each: high_wavenumber_ratio(truth, members, **grid, per_lead=each)
+        taken["spectrum_error"] = partial(spectrum_error, truth, members, grid_ndim, lengths=lengths)
+        taken["high_wavenumber_ratio"] = partial(high_wavenumber_ratio, truth, members, grid_ndim, lengths=lengths)
 
-    measures = {name: float(take(False)) for name, take in taken.items()}
-    leads = {name: np.asarray(take(True)) for name, take in taken.items()} if per_lead else {}
+    measures = {name: float(take(per_lead=False)) for name, take in taken.items()}
+    leads = {name: np.asarray(take(per_lead=True)) for name, take in taken.items()} if per_lead else {}
     if "correlation" in leads:
         measures["correlation_time"] = correlation_time(truth, mean, interval=interval)
     times = interval * np.arange(1, truth.shape[1] + 1) if per_lead else np.empty(0)
     return ForecastReport(measures, leads, times, len(truth), len(members), coverage)
-
-
-def _reference(truth: Numbers, y_reference: Samples) -> Numbers:
-    """The forecast to beat as an ensemble, of a single member if it is single values."""
-    reference = as_numbers(y_reference, "y_reference")
-    reference = reference[None] if reference.ndim == truth.ndim else reference
-    if reference.shape[1:] != truth.shape:
-        raise ValueError(
-            f"y_reference has shape {np.shape(y_reference)} and y_true {truth.shape}; expected the same, or members "
-            f"before it."
-        )
-    return reference

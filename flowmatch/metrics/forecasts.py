@@ -6,17 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_number
-from flowmatch.metrics._ensembles import (
-    FAIR,
-    Values,
-    as_forecast,
-    as_numbers,
-    as_point_forecast,
-    by_lead,
-    mean_score,
-    out,
-)
-from flowmatch.metrics._samples import FloatArray, Samples
+from flowmatch.metrics._ensembles import FAIR, Values, as_forecast, as_point_forecast, by_lead, mean_score, out
+from flowmatch.metrics._samples import FloatArray, Samples, as_floats
 
 
 def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, per_lead: bool = False) -> Values:
@@ -27,7 +18,7 @@ def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, p
     y_true, y_pred : array-like or tensor of shape (n, ...)
         The truth, and one forecast of it, such as an ensemble's mean.
     scale : float or array-like that broadcasts to y_true, default=None
-        What errors are divided by. By default the standard deviation of all numbers in y_true, at every lead time the
+        What errors are divided by. By default the standard deviation of all values of y_true, at every lead time the
         same; give variables of different units scales of their own, such as ``y_train.std(axis=0)``.
     per_lead : bool, default=False
         Whether axis 1 is the lead time and each has a value of its own.
@@ -40,7 +31,7 @@ def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, p
     Raises
     ------
     ValueError
-        If the shapes differ, numbers are not finite, the scale is not positive, or y_true is constant and no scale
+        If the shapes differ, values are not finite, the scale is not positive, or y_true is constant and no scale
         given.
 
     Examples
@@ -59,8 +50,9 @@ def crps(y_true: Samples, samples: Samples, *, fair: bool = True, per_lead: bool
 
     .. math:: \mathrm{CRPS}(F, y) = E|X - y| - \tfrac12 E|X - X'|
 
-    (Gneiting and Raftery, 2007, eq. 21), for each number of the state alone: it sees how well each is forecast, not
-    how they hang together; `energy_score` sees both. For a forecast without spread it is the mean absolute error.
+    (Gneiting and Raftery, 2007, eq. 21), for each variable of the state alone: it sees how well each is forecast, not
+    how they depend on each other; `energy_score` sees both. For a forecast without spread it is the mean absolute
+    error.
 
     Parameters
     ----------
@@ -69,23 +61,28 @@ def crps(y_true: Samples, samples: Samples, *, fair: bool = True, per_lead: bool
     samples : array-like or tensor of shape (n_samples, n, ...)
         The ensemble, members first.
     fair : bool, default=True
-        Whether pairs of a member with itself are left out of the second mean, dividing by M (M - 1) (Ferro, 2014).
-        The score of M members drawn from a law then has that law's own score as its mean, so ensembles of different
-        sizes compare. False divides by M^2: the score of the M values as they are, which is larger, the more so
-        the fewer they are.
+        Whether pairs of a member with itself are left out of the second mean, dividing by M (M - 1) (Ferro, 2014). The
+        score of M members drawn from a distribution then has that distribution's own score as its mean, so that
+        ensembles of different sizes compare. False divides by M^2: the score of the M values as they are, which is
+        larger, the more so the fewer they are.
     per_lead : bool, default=False
         Whether axis 1 of y_true is the lead time and each has a value of its own.
 
     Returns
     -------
     float or ndarray of shape (n_steps,)
-        In the units of y_true. A fair score may be negative on a few rows. Cost O(M log M) a number, by sorting; memory
-        bounded.
+        In the units of y_true. A fair score may be negative on a few rows. Cost O(M log M) for each value of y_true, by
+        sorting; memory bounded.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, numbers are not finite, or there is one member and the score is to be fair.
+        If the shapes do not fit, values are not finite, or there is one member and the score is to be fair.
+
+    See Also
+    --------
+    energy_score : For states as a whole.
+    pinball_loss : For predicted quantiles.
 
     Examples
     --------
@@ -105,13 +102,17 @@ def crps(y_true: Samples, samples: Samples, *, fair: bool = True, per_lead: bool
         half_gini: FloatArray = np.tensordot(weights, X, axes=1)  # sum over i < j of x_(j) - x_(i)
         return distance - half_gini
 
-    return mean_score(score, truth, members, per_lead)
+    return mean_score(score, per_lead, truth[None], members)
 
 
 def pinball_loss(
     y_true: Samples, y_quantiles: Samples, quantiles: float | ArrayLike, *, per_lead: bool = False
 ) -> Values:
-    """Pinball loss of predicted quantiles: scikit-learn's `mean_pinball_loss` for states of any shape.
+    r"""Pinball loss of predicted quantiles: scikit-learn's `mean_pinball_loss` for states of any shape.
+
+    .. math:: L_q(y, x) = \max(q \, (y - x), \, (q - 1) \, (y - x))
+
+    (Koenker and Bassett, 1978), the mean over rows and variables; lower is better.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ def pinball_loss(
     Raises
     ------
     ValueError
-        If a quantile is not in [0, 1], the shapes do not fit, or numbers are not finite.
+        If a quantile is not in [0, 1], the shapes do not fit, or values are not finite.
 
     Examples
     --------
@@ -140,9 +141,7 @@ def pinball_loss(
     >>> pinball_loss([1.0, 2.0], [[0.0, 0.0], [2.0, 3.0]], [0.1, 0.9])
     array([0.15, 0.1 ])
     """
-    from sklearn.metrics import mean_pinball_loss
-
-    truth, predicted = as_numbers(y_true, "y_true"), as_numbers(y_quantiles, "y_quantiles")
+    truth, predicted = as_floats(y_true, "y_true"), as_floats(y_quantiles, "y_quantiles")
     levels = np.asarray(quantiles, dtype=np.float64)
     for level in levels.ravel():
         check_number("quantiles", float(level), 0.0, 1.0, closed_high=True)
@@ -151,17 +150,12 @@ def pinball_loss(
             f"y_quantiles has shape {predicted.shape} for {levels.size} quantile(s) and y_true of shape {truth.shape}; "
             f"expected {levels.shape + truth.shape}."
         )
-    n_leads = by_lead(truth, per_lead).shape[1]
-    flat = truth.reshape(len(truth), -1)
-    losses = [
-        mean_pinball_loss(flat, table.reshape(flat.shape), alpha=float(level), multioutput="raw_values")
-        for level, table in zip(levels.ravel(), predicted.reshape(-1, *truth.shape), strict=True)
-    ]
-    means = np.stack(losses).reshape(len(losses), n_leads, -1).mean(axis=2)
-    values = means if levels.ndim else means[0]
-    if per_lead:
-        return values
-    return values[:, 0] if levels.ndim else float(values[0])
+    errors = np.subtract(truth, predicted.reshape(-1, *truth.shape), dtype=np.float64)
+    q = levels.reshape(-1, *[1] * truth.ndim)
+    losses = by_lead(np.maximum(q * errors, (q - 1) * errors), per_lead, n_before=1).mean(axis=(1, 3))
+    if levels.ndim == 0:
+        return out(losses[0], per_lead)
+    return losses if per_lead else losses[:, 0]
 
 
 def skill_score(score: Values, reference: Values) -> Values:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 from flowmatch.core.checks import check_choice, check_count
+from flowmatch.core.randomness import seed_from
 from flowmatch.metrics._columns import column_differences, statistics
 from flowmatch.metrics._downstream import downstream_scores, has_classes
-from flowmatch.metrics._privacy import duplicate_share, nearest_distances
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, numpy_generator
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples
 from flowmatch.metrics._text import report_text
-from flowmatch.metrics.associations import MAX_COLUMNS, associations, pair_rows
-from flowmatch.metrics.copies import copy_check
+from flowmatch.metrics.associations import MAX_COLUMNS, associations
+from flowmatch.metrics.copies import copy_check, duplicate_share, nearest_distances
 from flowmatch.metrics.energy import energy_distance
 from flowmatch.metrics.fidelity import precision_recall_density_coverage
 from flowmatch.metrics.tables import Encoding, Tables, find_column, read_tables
@@ -33,6 +34,8 @@ MAX_ASSIGNED = 1000
 Measures: TypeAlias = dict[str, tuple[float, float]]
 """Value and floor by name."""
 PARTS = ("measures", "columns", "differences", "pairs")
+MEANS = {"column_distance": "distance", "outside_share": "outside", "missing_difference": "missing"}
+"""Measures that are means over the columns of "differences"."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,17 +77,7 @@ class SampleReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, numbers and strings, ready for `json.dump`."""
-        return {
-            "measures": {name: dict(row) for name, row in self.measures.items()},
-            "columns": {
-                name: {statistic: dict(pair) for statistic, pair in column.items()}
-                for name, column in self.columns.items()
-            },
-            "differences": {name: dict(row) for name, row in self.differences.items()},
-            "pairs": [dict(pair) for pair in self.pairs],
-            "n_compared": self.n_compared,
-            "floor": self.floor,
-        }
+        return asdict(self)
 
     def to_frame(self, part: str = "measures") -> pd.DataFrame:
         """Return a pandas DataFrame of one part of the report.
@@ -229,27 +222,22 @@ def report(
     check_count("max_rows", max_rows, MIN_ROWS)
     samples = {"real": real, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
     tables, target_column = _read(samples, categorical_features, target)
-    encoding = Encoding.of(tables)
-    rng = numpy_generator(random_state)
+    rng = np.random.default_rng(seed_from(random_state))
     sides = _Sides.of(tables.rows, rng)
     n_common = sides.common_size()
     n_compared = min(n_common, max_rows)
-    seed = int(rng.integers(2**31))
+    encoding, seed = Encoding.of(tables), int(rng.integers(2**31))
 
-    found = _distances(sides, encoding, n_compared, seed)
-    found.append(_privacy(sides, encoding, n_compared))
+    measures = _measures(sides, encoding, n_compared, seed)
     differences, pairs = {}, []
     if all(len(np.shape(X)) == 2 for X in samples.values()):
-        differences = _differences(sides, encoding, n_common)
-        pairs = _pairs(sides, tables, n_common)
-        found.append(_means(differences, pairs))
+        differences, pairs = _differences(sides, encoding, n_common), _pairs(sides, tables, n_common)
+        measures |= _means(differences, pairs)
     if target_column is not None:
-        found.append(_downstream(sides, encoding, target_column, n_compared, seed))
+        measures |= _downstream(sides, encoding, target_column, n_compared, seed)
     return SampleReport(
-        measures={
-            name: {"synthetic": value, "floor": floor} for part in found for name, (value, floor) in part.items()
-        },
-        columns=statistics(sides.known, sides.synthetic, tables),
+        measures={name: {"synthetic": value, "floor": floor} for name, (value, floor) in measures.items()},
+        columns=statistics(sides.train, sides.synthetic, tables),
         n_compared=n_compared,
         floor="held-out rows" if sides.held_out else "the other half of the real rows",
         differences=differences,
@@ -261,10 +249,10 @@ def report(
 class _Sides:
     """Three samples in random order, real rows to compare with, synthetic ones, and real ones in their place.
 
-    `known` are all real rows, `reference` those to compare with: all of them, or the half that is not the floor.
+    `train` are all real rows, `reference` those to compare with: all of them, or the half that is not the floor.
     """
 
-    known: FloatArray
+    train: FloatArray
     reference: FloatArray
     synthetic: FloatArray
     floor: FloatArray
@@ -272,13 +260,13 @@ class _Sides:
 
     @classmethod
     def of(cls, rows: Mapping[str, FloatArray], rng: np.random.Generator) -> Self:
-        synthetic = rng.permutation(rows["synthetic"])
-        fresh = rng.permutation(rows["holdout"]) if "holdout" in rows else None
-        known = rng.permutation(rows["real"])
-        if fresh is not None:
-            return cls(known, known, synthetic, fresh, True)
-        half = len(known) // 2
-        return cls(known, known[:half], synthetic, known[half:], False)
+        order = [side for side in ("synthetic", "holdout", "real") if side in rows]
+        shuffled = {side: rng.permutation(rows[side]) for side in order}
+        train = shuffled["real"]
+        if "holdout" in rows:
+            return cls(train, train, shuffled["synthetic"], shuffled["holdout"], True)
+        half = len(train) // 2
+        return cls(train, train[:half], shuffled["synthetic"], train[half:], False)
 
     def common_size(self) -> int:
         """Rows that all three samples have."""
@@ -306,14 +294,24 @@ def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tu
     return tables, len(tables.names) - 1
 
 
-def _distances(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> list[Measures]:
-    """The measures between samples, on `n_rows` of each."""
-    real, synthetic, floor = (encoding(rows[:n_rows]) for rows in (sides.reference, sides.synthetic, sides.floor))
-    values, floors = _measure(real, synthetic, seed), _measure(real, floor, seed)
-    return [{name: (values[name], floors[name]) for name in values}]
+def _measures(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> Measures:
+    """The measures between samples, on `n_rows` of each, and those against all training rows."""
+    train, reference = encoding(sides.train), encoding(sides.reference)
+    synthetic, floor = encoding(sides.synthetic[:n_rows]), encoding(sides.floor[:n_rows])
+    values, floors = (_distances(reference[:n_rows], rows, seed) for rows in (synthetic, floor))
+    values["copy_share"], floors["copy_share"] = copy_check(train, synthetic).share, copy_check(reference, floor).share
+    values["copy_gap"], floors["copy_gap"] = max(0.0, values["copy_share"] - floors["copy_share"]), 0.0
+    values["duplicate_share"] = duplicate_share(sides.synthetic, sides.train)
+    values |= nearest_distances(synthetic, train)
+    if sides.held_out:
+        floors["duplicate_share"] = duplicate_share(sides.floor, sides.train)
+    else:
+        floors["duplicate_share"] = duplicate_share(sides.train, sides.train, leave_out=True)
+    floors |= nearest_distances(floor, train, leave_out=not sides.held_out)
+    return {name: (values[name], floors[name]) for name in values}
 
 
-def _measure(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float]:
+def _distances(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float]:
     """Every measure of `rows` against `real`, by name; both are in random order."""
     return {
         "sliced_wasserstein": sliced_wasserstein(real, rows, random_state=seed),
@@ -324,64 +322,57 @@ def _measure(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float]:
     }
 
 
-def _privacy(sides: _Sides, encoding: Encoding, n_rows: int) -> Measures:
-    """The measures against all training rows."""
-    known, synthetic, floor = encoding(sides.known), encoding(sides.synthetic[:n_rows]), encoding(sides.floor[:n_rows])
-    share = copy_check(known, synthetic).share
-    honest = copy_check(known if sides.held_out else encoding(sides.reference), floor).share
-    nearest, fresh = nearest_distances(synthetic, known), nearest_distances(floor, known, leave_out=not sides.held_out)
-    duplicates = duplicate_share(sides.synthetic, sides.known)
-    repeated = duplicate_share(sides.floor, sides.known, leave_out=not sides.held_out)
-    return {
-        "copy_share": (share, honest),
-        "copy_gap": (max(0.0, share - honest), 0.0),
-        "duplicate_share": (duplicates, repeated),
-    } | {name: (nearest[name], fresh[name]) for name in nearest}
-
-
 def _differences(sides: _Sides, encoding: Encoding, n_rows: int) -> dict[str, dict[str, Any]]:
-    """How far each column is from the real one, each measure beside its floor."""
-    real = sides.reference[:n_rows]
-    values = column_differences(real, sides.synthetic[:n_rows], sides.known, encoding)
+    """Differences of each column from the real one, each measure beside its floor."""
+    real, found = sides.reference[:n_rows], {}
+    values = column_differences(real, sides.synthetic[:n_rows], sides.train, encoding)
     floors = column_differences(real, sides.floor[:n_rows], sides.reference, encoding)
-    found = {}
-    for column, (name, value, floor) in enumerate(zip(encoding.tables.names, values, floors, strict=True)):
-        found[name] = {"kind": encoding.tables.kind(column)}
+    for name, kind, value, floor in zip(encoding.tables.names, encoding.tables.kinds, values, floors, strict=True):
+        found[name] = {"kind": kind}
         for measure in value:
             found[name] |= {measure: value[measure], f"{measure}_floor": floor[measure]}
     return found
 
 
 def _pairs(sides: _Sides, tables: Tables, n_rows: int) -> list[dict[str, Any]]:
-    """The association of each pair of columns."""
+    """The association of each pair of columns, in the order of the columns."""
     if len(tables.names) > MAX_COLUMNS:
         return []
     real, synthetic, floor = (
         associations(rows[:n_rows], tables) for rows in (sides.reference, sides.synthetic, sides.floor)
     )
-    return pair_rows(real, synthetic, floor, tables)
+    measures = ("spearman", "correlation_ratio", "cramers_v")  # of none, one and two categories
+    return [
+        {
+            "first": tables.names[i],
+            "second": tables.names[j],
+            "measure": measures[tables.is_category[[i, j]].sum()],
+            "real": float(real[i, j]),
+            "synthetic": float(synthetic[i, j]),
+            "difference": float(synthetic[i, j] - real[i, j]),
+            "floor": float(floor[i, j] - real[i, j]),
+        }
+        for i, j in itertools.combinations(range(len(tables.names)), 2)
+    ]
 
 
 def _means(differences: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) -> Measures:
-    """What columns and pairs come to on average."""
+    """Means of the differences over columns and pairs."""
 
-    def mean(measure: str) -> tuple[float, float]:
-        values, floors = ([column[name] for column in differences.values()] for name in (measure, f"{measure}_floor"))
-        return float(np.mean(values)), float(np.mean(floors))
+    def mean(rows: Any, measure: str, floor: str) -> tuple[float, float]:
+        value, beside = np.mean([[abs(row[measure]), abs(row[floor])] for row in rows], axis=0).tolist()
+        return value, beside
 
-    found = {"column_distance": mean("distance"), "outside_share": mean("outside")}
-    if any(mean("missing")):
-        found["missing_difference"] = mean("missing")
-    if pairs:
-        gaps = [[abs(pair["difference"]), abs(pair["floor"])] for pair in pairs]
-        difference, floor = np.mean(gaps, axis=0).tolist()
-        found["pair_difference"] = difference, floor
-    return found
+    columns = differences.values()
+    found = {name: mean(columns, part, f"{part}_floor") for name, part in MEANS.items()}
+    if not any(found["missing_difference"]):
+        del found["missing_difference"]
+    return found | ({"pair_difference": mean(pairs, "difference", "floor")} if pairs else {})
 
 
 def _downstream(sides: _Sides, encoding: Encoding, target: int, n_rows: int, seed: int) -> Measures:
     """Scores of models trained on synthetic rows, and on real ones."""
-    classes = has_classes(sides.known[:, target], bool(encoding.tables.is_category[target]))
+    classes = has_classes(sides.train[:, target], bool(encoding.tables.is_category[target]))
     values, floors = (
         downstream_scores(train[:n_rows], sides.floor, encoding, target, classes, seed)
         for train in (sides.synthetic, sides.reference)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.metrics._ensembles import Numbers, Values, as_numbers, as_point_forecast, blocks, by_lead, out
-from flowmatch.metrics._samples import FloatArray, Samples
+from flowmatch.metrics._ensembles import Floats, Values, as_members, as_point_forecast, blocks, by_lead, out
+from flowmatch.metrics._samples import FloatArray, Samples, as_floats
 
 
 def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = False) -> Values:
@@ -19,19 +19,19 @@ def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = Fa
     ----------
     y_true, y_pred : array-like or tensor of shape (n, ...)
         The truth, and one forecast of it, such as a member of an ensemble or its mean. All that comes after the rows,
-        or after the lead times with `per_lead`, is one state, of two numbers at least.
+        or after the lead times with `per_lead`, is one state, of two values at least.
     per_lead : bool, default=False
         Whether axis 1 is the lead time and each has a value of its own.
 
     Returns
     -------
     float or ndarray of shape (n_steps,)
-        In [-1, 1]; a state whose numbers are all equal correlates with nothing, which counts as 0.
+        In [-1, 1]; a constant state correlates with nothing, which counts as 0.
 
     Raises
     ------
     ValueError
-        If the shapes differ, a state is a single number, or numbers are not finite.
+        If the shapes differ, a state is a single value, or values are not finite.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = Fa
     p, q = (by_lead(array, per_lead) for array in as_point_forecast(y_true, y_pred))
     if p.shape[-1] < 2:
         raise ValueError(
-            f"y_true has shape {np.shape(y_true)}, one number a state; a correlation within states needs two or more."
+            f"y_true has shape {np.shape(y_true)}, one value a state; a correlation within states needs two or more."
         )
     varies = (np.ptp(p, axis=-1) > 0) & (np.ptp(q, axis=-1) > 0)  # the residuals of constants are round-off
     p, q = p - p.mean(axis=-1, keepdims=True), q - q.mean(axis=-1, keepdims=True)
@@ -74,7 +74,7 @@ def correlation_time(y_true: Samples, y_pred: Samples, *, threshold: float = 0.8
     Raises
     ------
     ValueError
-        If there are no lead times, the shapes differ, a state is a single number, numbers are not finite, or a
+        If there are no lead times, the shapes differ, a state is a single value, values are not finite, or a
         parameter is out of range.
 
     Examples
@@ -103,7 +103,7 @@ def spectrum(X: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, pe
     grid_ndim : {1, 2, 3}
         How many axes the grid has; they are the last of X.
     lengths : sequence of grid_ndim positive floats, optional
-        Sides of the box. By default the numbers of its cells, as of a grid of square cells.
+        Sides of the box. By default the numbers of grid points along them, as of a grid of equal spacing.
     per_lead : bool, default=False
         Whether axis 1 is the lead time and each has a spectrum of its own.
 
@@ -117,7 +117,7 @@ def spectrum(X: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, pe
     Raises
     ------
     ValueError
-        If X has fewer axes than that, a parameter is out of range, or numbers are not finite.
+        If X has fewer axes than that, a parameter is out of range, or values are not finite.
 
     Examples
     --------
@@ -127,8 +127,8 @@ def spectrum(X: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, pe
     >>> spectrum([1.0 + np.sin(2 * np.pi * 3 * x)], grid_ndim=1).round(6)
     array([1. , 0. , 0. , 0.5, 0. , 0. , 0. , 0. , 0. ])
     """
-    fields = as_numbers(X, "X")
-    return _shell_power("X", fields, grid_ndim, lengths, per_lead)[0]
+    power = _shell_power("X", as_floats(X, "X"), grid_ndim, lengths, per_lead)[0]
+    return power if per_lead else power[0]
 
 
 def spectrum_error(
@@ -151,8 +151,10 @@ def spectrum_error(
     samples : array-like or tensor of shape (n_samples, n, ..., *grid) or (n, ..., *grid)
         The ensemble, of which the power is averaged over the members, or one forecast. An ensemble's mean is smoother
         than its members, and should be.
-    grid_ndim, lengths
-        As in `spectrum`.
+    grid_ndim : {1, 2, 3}
+        How many axes the grid has; they are the last of y_true.
+    lengths : sequence of grid_ndim positive floats, optional
+        Sides of the box, see `spectrum`.
     per_lead : bool, default=False
         Whether axis 1 of y_true is the lead time and each has a value of its own.
 
@@ -165,7 +167,7 @@ def spectrum_error(
     ------
     ValueError
         If the shapes do not fit, the grid has fewer than 3 points along a side, the truth has no power at one of the
-        wavenumbers, a parameter is out of range, or numbers are not finite.
+        wavenumbers, a parameter is out of range, or values are not finite.
 
     Examples
     --------
@@ -196,8 +198,16 @@ def high_wavenumber_ratio(
 
     Parameters
     ----------
-    y_true, samples, grid_ndim, lengths, per_lead
-        As in `spectrum_error`.
+    y_true : array-like or tensor of shape (n, ..., *grid)
+        The truth.
+    samples : array-like or tensor of shape (n_samples, n, ..., *grid) or (n, ..., *grid)
+        The ensemble, or one forecast; see `spectrum_error`.
+    grid_ndim : {1, 2, 3}
+        How many axes the grid has; they are the last of y_true.
+    lengths : sequence of grid_ndim positive floats, optional
+        Sides of the box, see `spectrum`.
+    per_lead : bool, default=False
+        Whether axis 1 of y_true is the lead time and each has a value of its own.
 
     Returns
     -------
@@ -227,27 +237,22 @@ def _both_spectra(
     y_true: Samples, samples: Samples, grid_ndim: int, lengths: ArrayLike | None, per_lead: bool
 ) -> tuple[FloatArray, FloatArray, int]:
     """Spectra of truth and forecast, (n_leads, n_shells) each, and the highest shell that counts."""
-    truth, forecast = as_numbers(y_true, "y_true"), as_numbers(samples, "samples")
-    if forecast.shape == truth.shape:
-        forecast = forecast[None]
-    if forecast.shape[1:] != truth.shape:
-        raise ValueError(
-            f"samples has shape {np.shape(samples)} and y_true {truth.shape}; expected the same, or members before it."
-        )
+    truth = as_floats(y_true, "y_true")
+    members = as_members(samples, "samples", truth)
     true_power, limit = _shell_power("y_true", truth, grid_ndim, lengths, per_lead)
-    power = np.mean([_shell_power("samples", member, grid_ndim, lengths, per_lead)[0] for member in forecast], axis=0)
+    power = np.mean([_shell_power("samples", member, grid_ndim, lengths, per_lead)[0] for member in members], axis=0)
     k_max = int(2 * limit / 3 + 1e-9)
     if k_max < 1:
         raise ValueError(
             f"y_true has a grid of {truth.shape[truth.ndim - grid_ndim :]} points; expected 3 a side at least."
         )
-    return np.atleast_2d(true_power), np.atleast_2d(power), k_max
+    return true_power, power, k_max
 
 
 def _shell_power(
-    name: str, fields: Numbers, grid_ndim: int, lengths: ArrayLike | None, per_lead: bool
+    name: str, fields: Floats, grid_ndim: int, lengths: ArrayLike | None, per_lead: bool
 ) -> tuple[FloatArray, float]:
-    """Power a shell, (n_shells,) or (n_steps, n_shells), and the wavenumber up to which shells are whole."""
+    """Power by shell, (n_leads, n_shells), and the wavenumber up to which shells are whole."""
     check_count("grid_ndim", grid_ndim, 1, 3)
     n_before = 2 if per_lead else 1
     if fields.ndim < grid_ndim + n_before:
@@ -256,33 +261,28 @@ def _shell_power(
             f"{name} has shape {fields.shape}; expected (n, {leads}..., *grid) with a grid of {grid_ndim} axes."
         )
     grid = fields.shape[fields.ndim - grid_ndim :]
-    shells, limit = _shells(grid, _sides(lengths, grid))
-    stacked = fields.reshape(*fields.shape[:1], fields.shape[1] if per_lead else 1, -1, *grid)
+    shells, limit = _shells(grid, lengths)
+    stacked = fields.reshape(1, len(fields), fields.shape[1] if per_lead else 1, -1, *grid)
     total: Any = 0.0
     for (block,) in blocks(stacked):
         modes = np.fft.fftn(block, axes=tuple(range(-grid_ndim, 0)))
-        total = total + (modes.real**2 + modes.imag**2).sum(axis=(0, 2))
-    power = (total / (len(stacked) * stacked.shape[2] * np.prod(grid, dtype=float) ** 2)).reshape(len(total), -1)
-    spectra: FloatArray = np.stack([np.bincount(shells, weights=row) for row in power])
-    return (spectra if per_lead else spectra[0]), limit
+        total = total + (modes.real**2 + modes.imag**2).sum(axis=(0, 1, 3))
+    power = (total / (stacked.shape[1] * stacked.shape[3] * np.prod(grid, dtype=float) ** 2)).reshape(len(total), -1)
+    return np.stack([np.bincount(shells, weights=row) for row in power]), limit
 
 
-def _shells(grid: tuple[int, ...], sides: FloatArray) -> tuple[NDArray[np.intp], float]:
+def _shells(grid: tuple[int, ...], lengths: ArrayLike | None) -> tuple[NDArray[np.intp], float]:
     """The shell of every mode of a grid, flat, and the wavenumber up to which shells are whole.
 
     Wavenumbers count the waves along the longest side.
     """
-    waves = sides.max() / sides
-    axes = [np.fft.fftfreq(n, 1 / n) * wave for n, wave in zip(grid, waves, strict=True)]
-    radius = np.sqrt(sum(k**2 for k in np.meshgrid(*axes, indexing="ij")))
-    return np.rint(radius).astype(int).ravel(), float(min(n / 2 * wave for n, wave in zip(grid, waves, strict=True)))
-
-
-def _sides(lengths: ArrayLike | None, grid: tuple[int, ...]) -> FloatArray:
     sides = np.asarray(grid if lengths is None else lengths, dtype=np.float64)
     if sides.shape != (len(grid),) or not (np.isfinite(sides) & (sides > 0)).all():
         raise ValueError(f"lengths must be {len(grid)} positive numbers, a side of the grid each, got {lengths!r}.")
-    return sides
+    waves = sides.max() / sides
+    axes = [np.fft.fftfreq(n, 1 / n) * wave for n, wave in zip(grid, waves, strict=True)]
+    radius = np.linalg.norm(np.meshgrid(*axes, indexing="ij"), axis=0)
+    return np.rint(radius).astype(int).ravel(), float((np.array(grid) / 2 * waves).min())
 
 
 def _positive(power: FloatArray) -> FloatArray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from flowmatch.metrics._samples import FloatArray, Samples, as_samples
+from flowmatch.metrics._samples import Samples, as_samples
 
 
 def straightness(trajectory: Samples, times: ArrayLike | None = None) -> float:
-    r"""Deviation of paths from straight lines run through at constant speed; 0 only for those.
+    r"""Deviation of paths from straight lines of constant speed; 0 only for those.
 
     .. math:: S(Z) = \int_0^1 E \|(Z_1 - Z_0) - \dot Z_t\|^2 \, dt
 
@@ -25,7 +25,7 @@ def straightness(trajectory: Samples, times: ArrayLike | None = None) -> float:
     Returns
     -------
     float
-        The mean over samples, >= 0, in squared units of the data, summed over a sample's numbers: divide by the mean
+        The mean over samples, >= 0, in squared units of the data, summed over a sample's values: divide by the mean
         of ``|Z_1 - Z_0|^2`` for a share that has no units.
 
     Raises
@@ -57,22 +57,12 @@ def straightness(trajectory: Samples, times: ArrayLike | None = None) -> float:
             f"trajectory has shape {shape}; states are (n_steps + 1, n_samples, *sample_shape), at two times or more."
         )
     states = as_samples(trajectory, "trajectory")
-    durations = _durations(times, len(states))[:, None]
+    found = np.arange(shape[0]) if times is None else np.asarray(times, dtype=np.float64)
+    if found.shape != shape[:1]:
+        raise ValueError(f"times has shape {found.shape} for a trajectory of {shape[0]} states.")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        durations = np.diff(found)[:, None] / (found[-1] - found[0])  # shares of the whole time
+    if not (durations > 0).all():
+        raise ValueError(f"times must be finite and strictly increasing or decreasing, got {found.tolist()}.")
     excess = (states[-1] - states[0]) - np.diff(states, axis=0) / durations
     return float((durations * excess**2).sum() / shape[1])
-
-
-def _durations(times: ArrayLike | None, n_states: int) -> FloatArray:
-    """Shares of the steps in the whole time, (n_states - 1,); they add up to 1."""
-    if times is None:
-        return np.full(n_states - 1, 1 / (n_states - 1))
-    found = np.asarray(times, dtype=np.float64)
-    if found.shape != (n_states,):
-        raise ValueError(f"times has shape {found.shape} for a trajectory of {n_states} states.")
-    if not np.isfinite(found).all() or found[-1] == found[0]:
-        shares = np.zeros(1)
-    else:
-        shares = np.diff(found) / (found[-1] - found[0])
-    if not (shares > 0).all():
-        raise ValueError(f"times must be finite and strictly increasing or decreasing, got {found.tolist()}.")
-    return shares

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import check_count
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
+from flowmatch.core.randomness import seed_from
+from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair
 
 BLOCK_ENTRIES = 2**23
 """Projected values held at a time: 64 MB in float64."""
@@ -32,7 +32,7 @@ def sliced_wasserstein(
     Parameters
     ----------
     X, Y : array-like, tensor or DataFrame of shape (n, d) and (m, d), or (n, ...) and (m, ...)
-        The two samples. Columns weigh by their scale: standardise them if their units differ.
+        The two samples. Columns weigh by their scale: standardize them if their units differ.
     p : float, default=2
         Order, at least 1.
     n_projections : int, default=256
@@ -61,7 +61,7 @@ def sliced_wasserstein(
     """
     first, second = as_pair(X, Y)
     check_count("n_projections", n_projections, 1)
-    directions = numpy_generator(random_state).standard_normal((first.shape[1], n_projections))
+    directions = np.random.default_rng(seed_from(random_state)).standard_normal((first.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     n_batches = math.ceil((len(first) + len(second)) * n_projections / BLOCK_ENTRIES)
     batches = np.array_split(directions, min(n_batches, n_projections), axis=1)
@@ -80,7 +80,7 @@ def wasserstein(
     over couplings pi with row sums 1/n and column sums 1/m (Peyre and Cuturi, 2019, eq. 2.11 and prop. 2.2). Between
     samples of equal sizes an optimal coupling is a permutation, found by assignment; for unequal sizes rows are
     repeated to the least common multiple when that is at most three times the larger size, and else the linear
-    programme is solved (HiGHS).
+    program is solved (HiGHS).
 
     Parameters
     ----------
@@ -104,10 +104,11 @@ def wasserstein(
     Notes
     -----
     Memory is O(nm), time about cubic. On one core: 1000 against 1000 rows within 1 s, 2000 against 2000 in 2 to 9 s;
-    the linear programme costs more, 500 against 333 rows 2 to 6 s, 1000 against 701 rows 15 to 40 s. Take equal sizes
+    the linear program costs more, 500 against 333 rows 2 to 6 s, 1000 against 701 rows 15 to 40 s. Take equal sizes
     where you can, and `sliced_wasserstein` for more rows.
 
-    Between two samples of one law W_p is not 0: it falls only as n^(-1/d). Compare with its floor, as `report` does.
+    Between two samples of one distribution W_p is not 0: it falls only as n^(-1/d). Compare with its floor, as `report`
+    does.
 
     Examples
     --------
@@ -128,7 +129,7 @@ def wasserstein(
 
 
 def _sorted_cost(first: FloatArray, second: FloatArray, p: float) -> FloatArray:
-    """W_p^p between the columns of (n, k) and (m, k): quantiles of one law against the same quantiles of the other.
+    """W_p^p between the columns of (n, k) and (m, k): quantiles of one distribution against those of the other.
 
     An empirical quantile function steps at multiples of 1/n, the other's at multiples of 1/m. Between the merged
     steps, counted in units of 1/(nm) and so exact in integers, both are constant.
@@ -158,23 +159,16 @@ def _transport_cost(cost: FloatArray) -> float:
     tolerances are absolute. Interior point with crossover: an exact vertex, faster here than the simplex method.
     """
     from scipy.optimize import linprog
+    from scipy.sparse import eye, kron, vstack
 
     n, m = cost.shape
     largest = cost.max() or 1.0
-    masses = np.concatenate([np.full(n, m), np.full(m, n)])
-    solution: Any = linprog(cost.ravel() / largest, A_eq=_marginals(n, m), b_eq=masses, method="highs-ipm")
+    marginals = vstack([kron(eye(n), np.ones((1, m))), kron(np.ones((1, n)), eye(m))])  # row sums and column sums
+    masses = np.repeat([m, n], [n, m])
+    solution: Any = linprog(cost.ravel() / largest, A_eq=marginals.tocsr(), b_eq=masses, method="highs-ipm")
     if solution.status != 0:
-        raise RuntimeError(f"the transport programme of {n} by {m} rows was not solved: {solution.message}")
+        raise RuntimeError(f"the transport program of {n} by {m} rows was not solved: {solution.message}")
     return float(solution.fun * largest / (n * m))
-
-
-def _marginals(n: int, m: int) -> Any:
-    """Sparse (n + m, nm) matrix that takes a coupling, row by row, to its row sums and column sums."""
-    from scipy.sparse import csr_array
-
-    entries: NDArray[np.int64] = np.arange(n * m)
-    sums = np.concatenate([entries // m, n + entries % m])
-    return csr_array((np.ones(2 * n * m), (sums, np.tile(entries, 2))), shape=(n + m, n * m))
 
 
 def _check_order(p: float) -> float:

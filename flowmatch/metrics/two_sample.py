@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from flowmatch.core.checks import check_count
-from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair, numpy_generator
+from flowmatch.core.randomness import seed_from
+from flowmatch.metrics._samples import RandomState, Samples, as_pair
 
 
 def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_state: RandomState = 0) -> float:
-    """How well a classifier tells the rows of X from those of Y: a cross-validated AUC.
+    """How well a classifier separates the rows of X from those of Y: a cross-validated AUC.
 
     The larger of a random forest's and a scaled logistic regression's mean AUC over stratified folds; 0.5 means that
-    they cannot tell them apart, 1 that they always can (Lopez-Paz and Oquab, 2017, with the AUC for the accuracy, so
+    they cannot separate them, 1 that they always can (Lopez-Paz and Oquab, 2017, with the AUC for the accuracy, so
     that samples of unequal sizes may be compared).
 
     Parameters
@@ -38,15 +39,15 @@ def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_st
     -----
     Values well below 0.5 are a warning, not a success. When Y holds copies of rows of X, a fold's test rows have their
     twins in the training folds under the other label, and the forest votes for the wrong side: one copy of each row
-    gives about 0.44. (Several copies of a row give each other away and pull the other way.) Hand over rows of X that
+    gives about 0.44. (Several copies of a row give each other away and pull the other way.) Pass rows of X that
     the generator has not seen, and see `copy_check`.
 
     Rows are put in lexicographic order before the folds are drawn. So the result does not depend on the order in
     which they came, and a caller who shuffled them with the same seed cannot tie the folds to that shuffle, which
     can send the AUC to 0.2.
 
-    The larger of two AUCs is a little above 0.5 when the laws are equal: 0.51 +- 0.02 (mean and standard deviation) for
-    500 rows each.
+    The larger of two AUCs is a little above 0.5 when the distributions are equal: 0.51 +- 0.02 (mean and standard
+    deviation) for 500 rows each.
 
     Examples
     --------
@@ -66,8 +67,8 @@ def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_st
     first, second = as_pair(X, Y)
     why = f": X has {len(first)} rows and Y has {len(second)}, and each fold needs one of both"
     check_count("cv", cv, 2, min(len(first), len(second)), why)
-    fold_seed, forest_seed = numpy_generator(random_state).integers(2**31, size=2).tolist()
-    rows = np.concatenate([_in_lexicographic_order(first), _in_lexicographic_order(second)])
+    fold_seed, forest_seed = np.random.default_rng(seed_from(random_state)).integers(2**31, size=2).tolist()
+    rows = np.concatenate([X[np.lexsort(X.T[::-1])] for X in (first, second)])  # in lexicographic order
     labels = np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(cv, shuffle=True, random_state=fold_seed)
     forest = RandomForestClassifier(n_estimators=60, random_state=forest_seed)
@@ -75,7 +76,3 @@ def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_st
     return max(
         float(cross_val_score(model, rows, labels, cv=folds, scoring="roc_auc").mean()) for model in (forest, linear)
     )
-
-
-def _in_lexicographic_order(X: FloatArray) -> FloatArray:
-    return X[np.lexsort(X.T[::-1])]

@@ -139,13 +139,13 @@ class MarginalsDisplay:
         self.shares_: list[NDArray[np.float64]] = []
         for panel, column in zip(self.axes_, self.columns, strict=True):
             cells = [self.tables.rows[side][:, column] for side in ("real", "synthetic")]
-            if self.tables.levels[column] is None:
+            if self.tables.kinds[column] != "category":
                 self.shares_.append(_histograms(panel, cells, bins, colors, labels))
             else:
-                levels = self.tables.levels[column] or []
+                levels = self.tables.levels[column]
                 self.shares_.append(_bars(panel, cells, levels[:max_levels], colors, labels))
             panel.set_title(self._title(column, cells), fontsize="medium")
-            if self.tables.kind(column) == "date":
+            if self.tables.kinds[column] == "date":
                 panel.xaxis_date()  # days since 1970, as matplotlib counts them
                 panel.xaxis.set_major_formatter(dates.ConciseDateFormatter(panel.xaxis.get_major_locator()))
         self.axes_[0].set_ylabel("share of rows")
@@ -156,7 +156,7 @@ class MarginalsDisplay:
     def _title(self, column: int, cells: list[NDArray[np.float64]]) -> str:
         name = self.tables.names[column]
         missing = [float(np.isnan(side).mean()) for side in cells]
-        if self.tables.levels[column] is not None or not any(missing):
+        if self.tables.kinds[column] == "category" or not any(missing):
             return name
         return f"{name}\nmissing {missing[0]:.1%}, {missing[1]:.1%}"
 
