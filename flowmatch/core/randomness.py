@@ -93,9 +93,6 @@ def seeded_initialization(device: torch.device, seed: int) -> contextlib.Abstrac
     return GlobalDraws(device, seed).in_place()
 
 
-isolated_rng = seeded_initialization
-
-
 def _global_state(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
     if device.type == "cuda":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from flowmatch import flow, objectives, training
 from flowmatch.core.batches import rows_per_batch
-from flowmatch.core.randomness import generator_on, isolated_rng
+from flowmatch.core.randomness import generator_on, seeded_initialization
 from flowmatch.core.user_warnings import warn
 from flowmatch.distillation.flow_maps import FoldObjective, LagrangianObjective, SemigroupObjective
 from flowmatch.distillation.reflow import PairLoss
@@ -190,7 +190,7 @@ class _Distiller:
         """A flow map that starts as the teacher's velocity, or as the teacher if that is one already."""
         if self.teacher.is_flow_map:
             return self.teacher.trainable_network()
-        with isolated_rng(self.device, self.settings.seed):
+        with seeded_initialization(self.device, self.settings.seed):
             network = self._flow_map_blueprint.build().to(self.device)
         start_from_velocity(network, self.teacher.network)
         return network
@@ -295,25 +295,24 @@ class _Distiller:
         seeds, settings = self._seeds(stage), self.settings
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
         before = replace(self.result, model=replace(self.result.model, trainable=trainable))
-        with isolated_rng(self.device, seeds[0]):
-            noise = generator_on(self.device, seeds[1])
-            shuffle = generator_on(torch.device(plan.data_device), seeds[2])
-            run = training.TrainingRun(network.train(), plan, noise, shuffle)
-            if prepare is not None:
-                prepare(run)
-            checkpointer = self._checkpointer(stage)
-            if checkpointer is not None:
-                checkpointer.resume(run)
-            shown = replace(before, model=before.after(run).model)
-            watched = None if self.watch is None else self.watch(shown)
-            try:
-                carry_out(run, checkpointer, settings.seed, watched=watched, verbose=settings.verbose)
-            except training.NonFiniteTrainingError as error:
-                raise training.NonFiniteTrainingError(
-                    f"{error}. Try a smaller learning_rate (now {plan.learning_rate:g}) or gradient clipping. The "
-                    "distillation is undone.",
-                    error.step,
-                ) from error
+        noise, dropout = generator_on(self.device, seeds[1]), generator_on(self.device, seeds[0])
+        shuffle = generator_on(torch.device(plan.data_device), seeds[2])
+        run = training.TrainingRun(network.train(), plan, noise, shuffle, dropout)
+        if prepare is not None:
+            prepare(run)
+        checkpointer = self._checkpointer(stage)
+        if checkpointer is not None:
+            checkpointer.resume(run)
+        shown = replace(before, model=before.after(run).model)
+        watched = None if self.watch is None else self.watch(shown)
+        try:
+            carry_out(run, checkpointer, settings.seed, watched=watched, verbose=settings.verbose)
+        except training.NonFiniteTrainingError as error:
+            raise training.NonFiniteTrainingError(
+                f"{error}. Try a smaller learning_rate (now {plan.learning_rate:g}) or gradient clipping. The "
+                "distillation is undone.",
+                error.step,
+            ) from error
         self.result = before.after(run)
 
     def _checkpointer(self, stage: int) -> training.Checkpointer | None:

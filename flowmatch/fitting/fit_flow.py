@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch import objectives, training
-from flowmatch.core.randomness import generator_on, isolated_rng, seed_from
+from flowmatch.core.randomness import generator_on, seed_from, seeded_initialization
 from flowmatch.core.user_warnings import warn
 from flowmatch.fitting.phases import check_phases
 from flowmatch.fitting.results import FitResult, InterruptedFit
@@ -62,31 +62,32 @@ def fit_flow(
         saved = checkpointer.saved_seed()
         seed = seed if saved is None else saved
     # a fit that goes on draws other noise than the one before it
-    seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=5).tolist()
-    with isolated_rng(device, seeds[0]):
-        if start is None:
-            before = FitResult(_untrained(task, settings), parameters=dict(settings.frozen))
-        else:
-            before = _going_on(start, task, device)
-        network = before.model.network if start is None else before.model.trainable_network()
-        scale = before.model.source.scale
-        check_phases(settings, network, scale, task.conditions)
-        if settings.objective.flow_map:
-            size = before.model.condition_size
-            objectives.check_forward_derivative(network, scale, size, "objective='mean_flow'")
-        plan = _plan(task, settings, before.model, seeds, fresh=start is None)
-        noise, shuffle = generator_on(device, seeds[1]), generator_on(task.data.device, seeds[2])
-        run = training.TrainingRun(network, plan, noise, shuffle)
-        if checkpointer is not None:
-            checkpointer.resume(run)
-        watched = None if watch is None else watch(replace(before, model=before.after(run).model))
-        try:
-            carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose)
-        except training.NonFiniteTrainingError as error:
-            explained = _explained(error, task.data, plan.learning_rate, scale)
-            raise InterruptedFit(before.after(run), explained) from error
-        except BaseException as error:
-            raise InterruptedFit(before.after(run), error) from error
+    seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=6).tolist()
+    if start is None:
+        with seeded_initialization(device, seeds[0]):
+            untrained = _untrained(task, settings)
+        before, network = FitResult(untrained, parameters=dict(settings.frozen)), untrained.network
+    else:
+        before = _going_on(start, task, device)
+        network = before.model.trainable_network()
+    scale = before.model.source.scale
+    check_phases(settings, network, scale, task.conditions)
+    if settings.objective.flow_map:
+        size = before.model.condition_size
+        objectives.check_forward_derivative(network, scale, size, "objective='mean_flow'")
+    plan = _plan(task, settings, before.model, seeds, fresh=start is None)
+    noise, dropout = generator_on(device, seeds[1]), generator_on(device, seeds[5])
+    run = training.TrainingRun(network, plan, noise, generator_on(task.data.device, seeds[2]), dropout)
+    if checkpointer is not None:
+        checkpointer.resume(run)
+    watched = None if watch is None else watch(replace(before, model=before.after(run).model))
+    try:
+        carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose)
+    except training.NonFiniteTrainingError as error:
+        explained = _explained(error, task.data, plan.learning_rate, scale)
+        raise InterruptedFit(before.after(run), explained) from error
+    except BaseException as error:
+        raise InterruptedFit(before.after(run), error) from error
     return before.after(run)
 
 
