@@ -4,17 +4,16 @@
 """
 
 # from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.core.version import __version__
 
-# from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 # from flowmatch.detector import FlowAnomalyDetector
 # from flowmatch.distilled import DistilledFlowMap
 # from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
-
-# from flowmatch.resampling import FlowMatchingOverSampler
+from flowmatch.resampling import FlowMatchingOverSampler
 from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 __all__ = [

@@ -17,8 +17,10 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.randomness import seed_from
+from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing.conditions import systematic_sample
 from flowmatch.preprocessing.validation import check_lengths, check_weights
+from flowmatch.resampling import default_generator
 from flowmatch.synthetic.rows import (
     MIN_ODDS,
     SyntheticRows,
@@ -233,7 +235,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
             n_new = np.round(self.ratio * counts)
         wanted = dict(zip(classes, n_new.astype(int), strict=True))
         rows = draw_classes(
-            self.generator,
+            default_generator(len(y)) if self.generator is None else self.generator,
             X,
             y,
             wanted,
@@ -308,5 +310,6 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
             drawn = sparse_targets(y, n_new, random_state, weight)
         else:
             drawn = y[systematic_sample(weight / weight.sum(), n_new, random_state)].astype(np.float64)
-        rows = draw_numbers(self.generator, X, y, drawn, random_state, weight if np.ptp(weight) > 0 else None)
+        generator = FlowMatchingGenerator() if self.generator is None else self.generator
+        rows = draw_numbers(generator, X, y, drawn, random_state, weight if np.ptp(weight) > 0 else None)
         return rows, np.full(n_new, weight[weight > 0].mean())

@@ -12,6 +12,7 @@ from sklearn.utils import InputTags, Tags, TargetTags
 
 from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.randomness import seed_from
+from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.synthetic.class_counts import rows_to_add
 from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
@@ -19,6 +20,16 @@ from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
 TARGETS = ("auto", "classes", "numbers")
 AUTO_RATIO = 0.5
 """New rows a row, for numeric targets."""
+
+
+def default_generator(n_rows: int) -> FlowMatchingGenerator:
+    """What draws rows of classes where no generator is given: measured on six tables of 215 to 1484 rows.
+
+    About 250 passes, less than half of what a generator makes by default: what is trained briefly draws rare rows
+    widely, and a little guidance keeps them out of the other classes.
+    """
+    steps = int(np.clip(250 * n_rows // 256, 300, 1000))
+    return FlowMatchingGenerator(guidance_scale=1.25, masked_share=0.0, max_iter=steps)
 
 
 class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
@@ -37,7 +48,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     ----------
     generator : estimator or None, default=None
         What learns and draws the rows, cloned: anything with ``fit(X, y, sample_weight)`` and
-        ``sample(n, y, random_state)``. None stands for a `FlowMatchingGenerator` that is trained shortly (250 passes,
+        ``sample(n, y, random_state)``. None stands for a `FlowMatchingGenerator` that is trained briefly (250 passes,
         at least 300 and at most 1000 steps) and guided (``guidance_scale=1.25``); for numeric targets, for its
         defaults.
     sampling_strategy : float, str, dict or callable, default="auto"
@@ -49,7 +60,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         New rows that are not so many times likelier under their class than under any other (of the ten most common
         ones), by the generator's ``score_samples``, are drawn anew, up to three times; then the best one stays. None
         keeps all, which finds more of the rare rows, and raises more false alarms. Without effect on numeric targets,
-        and on generators that tell no density.
+        and on generators that compute no density.
     target : {"auto", "classes", "numbers"}, default="auto"
         What y holds. "auto" takes numbers with a fraction for amounts, and everything else for classes, as
         `sklearn.utils.multiclass.type_of_target` does; whole numbers may be either.
@@ -140,7 +151,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         random_state = np.random.RandomState(seed_from(self.random_state))
         if isinstance(self.sampling_strategy_, dict):
             new = draw_classes(
-                self.generator,
+                default_generator(len(target.values)) if self.generator is None else self.generator,
                 table,
                 target.values,
                 self.sampling_strategy_,
@@ -149,7 +160,8 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
             )
         else:
             drawn = sparse_targets(target.values, self.sampling_strategy_, random_state)
-            new = draw_numbers(self.generator, table, target.values, drawn, random_state)
+            generator = FlowMatchingGenerator() if self.generator is None else self.generator
+            new = draw_numbers(generator, table, target.values, drawn, random_state)
         self.generator_ = new.generator
         rows = join(table, new.X)
         labels = target.like(np.concatenate([target.values, new.y]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from flowmatch.core.randomness import seed_from
-from flowmatch.generator import FlowMatchingGenerator
 
 MIN_ODDS = 10.0
 """So many times likelier under its own class than under any other is a row that is kept: measured, as below."""
@@ -21,16 +21,6 @@ MIN_ODDS = 10.0
 _REDRAWS = 3
 _RIVALS = 10
 _DENSITY_STEPS, _EXACT_COLUMNS, _PROBES = 4, 20, 16
-
-
-def default_generator(n_rows: int) -> FlowMatchingGenerator:
-    """What draws rows of classes where no generator is given: measured on six tables of 215 to 1484 rows.
-
-    About 250 passes, less than half of what a generator makes by default: what is trained shortly draws rare rows
-    widely, and a little guidance keeps them out of the other classes.
-    """
-    steps = int(np.clip(250 * n_rows // 256, 300, 1000))
-    return FlowMatchingGenerator(guidance_scale=1.25, masked_share=0.0, max_iter=steps)
 
 
 @dataclass(frozen=True)
@@ -85,7 +75,7 @@ def draw_classes(
     if not wanted:
         return SyntheticRows(None, y[:0], None)
     labels = y if y.dtype.kind in "US" else y.astype(object)  # whole numbers stay labels, however many there are
-    fitted = _fit(default_generator(len(y)) if generator is None else generator, X, labels, sample_weight, random_state)
+    fitted = _fit(generator, X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
     if min_odds is not None and hasattr(fitted, "score_samples"):
@@ -114,9 +104,9 @@ def _clearer(
 
 def _log_odds(fitted: Any, X: Any, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Log of how many times likelier rows are under their class than under any of the ten most common others."""
-    options: dict[str, Any] = {}
-    if isinstance(fitted, FlowMatchingGenerator):  # a comparison need not be as good as a density
-        options = {"n_steps": _DENSITY_STEPS, "n_probes": None if X.shape[1] <= _EXACT_COLUMNS else _PROBES}
+    # a comparison need not be as good as a density
+    n_probes = None if X.shape[1] <= _EXACT_COLUMNS else _PROBES
+    options = _understood(fitted.score_samples, n_steps=_DENSITY_STEPS, n_probes=n_probes)
     own = fitted.score_samples(X, y, **options)
     others = np.full(len(y), -np.inf)
     for label in classes[: _RIVALS + 1]:
@@ -139,7 +129,6 @@ def draw_numbers(
     """Learn rows given a numeric target, and draw one for each of the targets (n,)."""
     if len(drawn) == 0:
         return SyntheticRows(None, y[:0], None)
-    generator = FlowMatchingGenerator() if generator is None else generator
     fitted = _fit(generator, X, y[:, None].astype(np.float64), sample_weight, random_state)
     rows = _sample(fitted, drawn[:, None], random_state)
     return SyntheticRows(rows, (np.round(drawn) if y.dtype.kind in "biu" else drawn).astype(y.dtype), fitted)
@@ -154,9 +143,14 @@ def _fit(generator: Any, X: Any, y: Any, weight: Any, random_state: np.random.Ra
 
 
 def _sample(fitted: Any, y: NDArray[Any], random_state: np.random.RandomState) -> Any:
-    """A row for each target, with missing cells as the real rows have them: else a model would tell them by that."""
-    options = {"missing": "as_trained"} if isinstance(fitted, FlowMatchingGenerator) else {}
+    """A row for each target, with missing entries as the real rows have them: else a model would tell them by that."""
+    options = _understood(fitted.sample, missing="as_trained")
     return fitted.sample(len(y), y=y, random_state=random_state, **options)
+
+
+def _understood(method: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """The options that a method has a parameter for."""
+    return {name: value for name, value in options.items() if name in signature(method).parameters}
 
 
 def _dense(X: Any) -> Any:
