@@ -3,10 +3,12 @@
 ``FlowMatchingGenerator().fit(X).sample(1000)`` learns a distribution and draws from it.
 """
 
-# from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
+import importlib
+from typing import Any
+
+from flowmatch import datasets, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.core.version import __version__
-
 # from flowmatch.detector import FlowAnomalyDetector
 # from flowmatch.distilled import DistilledFlowMap
 # from flowmatch.forecaster import ConditionalForecaster
@@ -38,3 +40,16 @@ __all__ = [
     "preprocessing",
     "training",
 ]
+
+_LATER = ("export", "plotting", "testing")
+"""Rooms that are imported when they are first asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

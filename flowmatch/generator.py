@@ -299,7 +299,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             n_steps=n_steps, solver=solver, guidance_scale=guidance_scale, batch_size=batch_size
         )
         X, y = model.draw_samples(
-            model.RowSampler.seeded(self.model_, integration, int(seeds[1])),
+            model.CodeSampler.seeded(self.model_, integration, int(seeds[1])),
             n_samples,
             y,
             np.random.RandomState(seeds[0]),
@@ -359,7 +359,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         integration = self._integration(
             n_steps=n_steps, solver=solver, guidance_scale=guidance_scale, batch_size=batch_size
         )
-        samplers = [model.RowSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
+        samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
         tables = [model.fill_rows(sampler, X, rows, y) for sampler in samplers]
         return tables[0] if n_imputations == 1 else tables
 

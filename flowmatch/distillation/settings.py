@@ -149,7 +149,7 @@ def resolve_distillation(
         learning_rate=parameters.learning_rate or RATE_OF_TEACHER.get(method, 1.0) * schedule.learning_rate,
         options=fitting.resolve_options(parameters.training),
         # what sampling alone depends on in other fits decides how a student is trained
-        description=f"{fitting.describe(own)} {guidance_scale} {teacher.describe()}",
+        description=f"{fitting.describe_value(own)} {guidance_scale} {teacher.describe()}",
         seed=seed,
         verbose=bool(parameters.verbose),
     )

@@ -8,7 +8,7 @@ from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
 from flowmatch.fitting.settings import (
     ALIASES,
     FitSettings,
-    describe,
+    describe_value,
     resolve_network,
     resolve_options,
     resolve_settings,
@@ -33,7 +33,7 @@ __all__ = [
     "carry_out",
     "chosen",
     "condition_rows_of",
-    "describe",
+    "describe_value",
     "fit_and_assign",
     "fit_flow",
     "read_rows",

@@ -15,7 +15,7 @@ from torch import Tensor
 from flowmatch import objectives, training
 from flowmatch.core.randomness import generator_on, seed_from, seeded_initialization
 from flowmatch.core.user_warnings import warn
-from flowmatch.fitting.phases import check_phases
+from flowmatch.fitting.phases import check_phases_fit
 from flowmatch.fitting.results import FitResult, InterruptedFit
 from flowmatch.fitting.schedule import measured_times
 from flowmatch.fitting.settings import FitSettings, PhaseComponents
@@ -71,7 +71,7 @@ def fit_flow(
         before = _going_on(start, task, device)
         network = before.model.trainable_network()
     scale = before.model.source.scale
-    check_phases(settings, network, scale, task.conditions)
+    check_phases_fit(settings, network, scale, task.conditions)
     if settings.objective.flow_map:
         size = before.model.condition_size
         objectives.check_forward_derivative(network, scale, size, "objective='mean_flow'")

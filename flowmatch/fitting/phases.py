@@ -14,7 +14,7 @@ from flowmatch.core.component import Component
 from flowmatch.fitting.settings import FitSettings
 
 
-def check_phases(
+def check_phases_fit(
     settings: FitSettings,
     network: nn.Module,
     source_scale: Tensor,

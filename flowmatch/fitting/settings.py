@@ -120,7 +120,7 @@ class FitSettings:
             for name, value in sorted(self.options.get_params(deep=False).items())
             if name != "callbacks" and not name.startswith("checkpoint")
         ]
-        return repr([(name, describe(value)) for name, value in [*own, *options]])
+        return repr([(name, describe_value(value)) for name, value in [*own, *options]])
 
 
 def resolve_settings(
@@ -233,16 +233,23 @@ def resolve_transform(transform: Any, sample_shape: tuple[int, ...]) -> preproce
     return copy.copy(resolve_component("preprocessing", transform, preprocessing.ColumnTransform, names))
 
 
-def describe(value: Any) -> Any:
+def describe_value(value: Any) -> Any:
     """A value without memory addresses: functions by name and code, components by their parameters."""
     if isinstance(value, Component):
-        return type(value).__name__, {name: describe(inner) for name, inner in value.get_params(deep=False).items()}
+        return type(value).__name__, {
+            name: describe_value(inner) for name, inner in value.get_params(deep=False).items()
+        }
     if isinstance(value, (tuple, list)):
-        return [describe(inner) for inner in value]
+        return [describe_value(inner) for inner in value]
     if isinstance(value, (str, numbers.Number, type(None))):
         return value.item() if isinstance(value, np.generic) else value
     if isinstance(value, functools.partial):
-        return "partial", describe(value.func), describe(value.args), describe(list(value.keywords.items()))
+        return (
+            "partial",
+            describe_value(value.func),
+            describe_value(value.args),
+            describe_value(list(value.keywords.items())),
+        )
     code = getattr(value, "__code__", None)
     return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
 

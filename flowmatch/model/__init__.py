@@ -31,8 +31,8 @@ from flowmatch.model.integration import (
     sampling_steps,
 )
 from flowmatch.model.rows import (
+    CodeSampler,
     Known,
-    RowSampler,
     Select,
     draw_best_rows,
     draw_rows,
@@ -53,7 +53,7 @@ __all__ = [
     "Known",
     "MissingValueModel",
     "NetworkFactory",
-    "RowSampler",
+    "CodeSampler",
     "SamplingDefaults",
     "Select",
     "Velocity",

@@ -29,7 +29,7 @@ Select = str | Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class RowSampler:
+class CodeSampler:
     """Draws codes by the settings of one call.
 
     Attributes
@@ -45,7 +45,7 @@ class RowSampler:
     generator: torch.Generator
 
     @classmethod
-    def seeded(cls, model: FlowModel, integration: Integration, seed: int) -> RowSampler:
+    def seeded(cls, model: FlowModel, integration: Integration, seed: int) -> CodeSampler:
         """A sampler with a generator of its own."""
         return cls(model, integration, generator_on(model.device, seed))
 
@@ -110,7 +110,7 @@ class Known:
         return Known(repeat(y), repeat(self.entries), repeat(self.holes), self.complete)
 
 
-def draw_rows(sampler: RowSampler, n_samples: int, known: Known) -> Any:
+def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
     """Samples in the user's container."""
     model, encoder = sampler.model, sampler.model.encoder
     condition, parts = condition_pieces(model, known.y, n_samples), []
@@ -129,7 +129,7 @@ def draw_rows(sampler: RowSampler, n_samples: int, known: Known) -> Any:
     return encoder.container.wrap(np.concatenate(parts))
 
 
-def draw_trajectories(sampler: RowSampler, n_samples: int, y: Any) -> Array:
+def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
     """States of whole rows on the way from noise, (n_steps + 1, n_samples, *sample_shape)."""
     model, parts = sampler.model, []
     condition = condition_pieces(model, y, n_samples)
@@ -141,7 +141,7 @@ def draw_trajectories(sampler: RowSampler, n_samples: int, y: Any) -> Array:
 
 
 def draw_best_rows(
-    sampler: RowSampler, n_samples: int, known: Known, n_candidates: int, score: Callable[[Any, Any], Any]
+    sampler: CodeSampler, n_samples: int, known: Known, n_candidates: int, score: Callable[[Any, Any], Any]
 ) -> Any:
     """The best of each sample's candidates by ``score(candidates, conditions)``."""
     known = known.repeated(sampler.model, n_samples, n_candidates)
@@ -167,7 +167,7 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
     return positions
 
 
-def fill_rows(sampler: RowSampler, X: Any, rows: SampleRows, y: Any) -> Any:
+def fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
     """The table X, whose rows are `rows`, with draws in place of missing entries."""
     model, values = sampler.model, rows.array()
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
@@ -184,7 +184,7 @@ def fill_rows(sampler: RowSampler, X: Any, rows: SampleRows, y: Any) -> Any:
 
 
 def draw_samples(
-    sampler: RowSampler,
+    sampler: CodeSampler,
     n_samples: int,
     y: Any,
     random: np.random.RandomState,
@@ -199,7 +199,7 @@ def draw_samples(
 
     Parameters
     ----------
-    sampler : RowSampler
+    sampler : CodeSampler
     n_samples : int
     y : conditions, one for all or one each; None draws them
     random : RandomState
