@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-import numpy as np
-import torch
 from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -14,46 +11,13 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import distillation, fitting, forecasting, model, objectives
+from flowmatch import distillation, fitting, forecasting, model
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.randomness import seed_from
-from flowmatch.core.storable import NOT_STORED, storable
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import CorrectedVelocity
 from flowmatch.persistence import save
-from flowmatch.preprocessing import GridEncoder
-
-
-@storable
-@dataclass(frozen=True, eq=False)
-class FittedStudent:
-    """A student: what an estimator of the teacher's class knows, with a model of few steps.
-
-    Attributes
-    ----------
-    flow : FitResult or FittedForecaster
-    teacher : estimator or None
-        The fitted teacher; None where the student was loaded from a file.
-    """
-
-    flow: fitting.FitResult | forecasting.FittedForecaster
-    teacher: Any = field(default=None, metadata=NOT_STORED)
-
-    @property
-    def result(self) -> fitting.FitResult:
-        """What came of the distillation."""
-        return self.flow if isinstance(self.flow, fitting.FitResult) else self.flow.flow
-
-    def with_result(self, result: fitting.FitResult) -> FittedStudent:
-        """The same with another model."""
-        if isinstance(self.flow, fitting.FitResult):
-            return replace(self, flow=result)
-        return replace(self, flow=replace(self.flow, flow=result))
-
-    def to(self, device: torch.device) -> FittedStudent:
-        """The same on a device."""
-        return replace(self, flow=self.flow.to(device))
 
 
 class _Taught:
@@ -70,7 +34,7 @@ class _Taught:
         return getattr(student.as_teacher(), self.name)
 
 
-def _as_estimator(teacher: Any, fitted: FittedStudent, n_steps: int) -> Any:
+def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, n_steps: int) -> Any:
     """An estimator of the teacher's class that takes a student's steps."""
     parameters = {**teacher.get_params(deep=False), "solver": "auto", "n_steps": n_steps}
     if isinstance(teacher, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
@@ -220,7 +184,7 @@ class DistilledFlowMap(Estimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    fitted_: FittedStudent
+    fitted_: distillation.FittedStudent
     student_, model_, network_ = Fitted("result.model"), Fitted("result.model"), Fitted("result.model.network")
     teacher_, n_iter_, history_ = Fitted("teacher"), Fitted("result.n_iter"), Fitted("result.history")
     n_parameters_ = Fitted("result.model.n_parameters")
@@ -259,9 +223,9 @@ class DistilledFlowMap(Estimator):
             raise ValueError("y and sample_weight belong to rows X, but X is None.")
         seed = seed_from(self.random_state)
         teacher = self._fitted_teacher(X, y, sample_weight)
-        before = FittedStudent(teacher.fitted_, teacher)
+        before = distillation.FittedStudent(teacher.fitted_, teacher)
         if isinstance(teacher, DistilledFlowMap):
-            before, teacher = FittedStudent(teacher.fitted_.flow, teacher), teacher.as_teacher()
+            before, teacher = distillation.FittedStudent(teacher.fitted_.flow, teacher), teacher.as_teacher()
         known, of_teacher = teacher.model_, _settings_of(teacher)
         scale = float(teacher.guidance_scale) if isinstance(teacher, FlowMatchingGenerator) else 1.0
         scale = scale if self.guidance_scale is None else float(self.guidance_scale)
@@ -287,24 +251,11 @@ class DistilledFlowMap(Estimator):
 
     def _data(self, teacher: Any, seed: int, X: Any, y: Any, sample_weight: Any) -> fitting.TrainingData:
         """Codes and conditions of the rows to distil from."""
-        if isinstance(teacher, ConditionalForecaster):
-            if X is None:
-                raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
-            return teacher.training_data(X, y)
-        known = teacher.model_
-        if X is not None:
-            return fitting.training_rows_of(known, fitting.read_rows_like(teacher, X, y, sample_weight))
-        if isinstance(known.conditions, GridEncoder):
-            raise ValueError("this model has grids as conditions and keeps none of them: pass X and y to fit.")
-        affordable = min(distillation.N_PAIRS, distillation.MOST_ELEMENTS // int(np.prod(known.code_shape)))
-        n_samples = max(2, self.n_pairs or affordable)
-        starts_at_noise = self.method == "reflow" or (
-            self.method == "progressive" and self.step_sampler is None and self.n_steps * (self.n_stages or 1) == 1
-        )
-        if starts_at_noise and known.missing is None:
-            return fitting.condition_rows_of(known, n_samples, seed)
-        X, y = teacher.sample(n_samples, random_state=seed, return_y=True)  # what is given must fit together
-        return fitting.training_rows_of(known, fitting.read_rows_like(teacher, X, y, None))
+        if not isinstance(teacher, ConditionalForecaster):
+            return distillation.rows_to_distil_from(self, teacher, seed, X, y, sample_weight)
+        if X is None:
+            raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
+        return teacher.training_data(X, y)
 
     # -- the teacher ------------------------------------------------------------------------------------------------
 
@@ -349,24 +300,10 @@ class DistilledFlowMap(Estimator):
         teacher = clone(estimator)
         if teacher.random_state is None:
             teacher.set_params(random_state=self.random_state)
-        self._check_before_teaching(teacher, X, y)
+        if isinstance(teacher, FlowMatchingGenerator):
+            distillation.check_before_teaching(self, teacher.objective, teacher.condition_dropout, X, y)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         return teacher.fit(X, y, **weight)
-
-    def _check_before_teaching(self, teacher: Any, X: Any, y: Any) -> None:
-        """Raise a ValueError for what would only be found out after the teacher has been fitted."""
-        shape = tuple(getattr(X, "shape", ()))
-        if not isinstance(teacher, FlowMatchingGenerator):
-            return
-        if len(shape) >= 2:
-            distillation.loss_and_sampler(self)[0].check_shape(shape[1:])
-        if self.method == "reflow" and objectives.is_flow_map(teacher.objective):
-            raise ValueError(distillation.NOT_A_VELOCITY)
-        if self.guidance_scale not in (None, 1.0) and (y is None or teacher.condition_dropout == 0):
-            raise ValueError(
-                f"guidance_scale={self.guidance_scale:g} needs a teacher with conditions that also learns to do "
-                "without: fit with y, and condition_dropout > 0."
-            )
 
     # -- what the teacher offers, in few evaluations -----------------------------------------------------------------
 

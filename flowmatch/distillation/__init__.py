@@ -1,5 +1,6 @@
 """Distillation: what a student that takes few steps is asked to match."""
 
+from flowmatch.distillation.fitted import FittedStudent
 from flowmatch.distillation.flow_maps import (
     FlowMapObjective,
     FoldObjective,
@@ -8,11 +9,13 @@ from flowmatch.distillation.flow_maps import (
 )
 from flowmatch.distillation.reflow import PairLoss
 from flowmatch.distillation.rollouts import JITTER, WHOLE, RolloutLoss, Rollouts, rollout_times
+from flowmatch.distillation.rows import rows_to_distil_from
 from flowmatch.distillation.settings import (
     MOST_ELEMENTS,
     N_PAIRS,
     NOT_A_VELOCITY,
     DistillationSettings,
+    check_before_teaching,
     check_parameters,
     check_teacher,
     loss_and_sampler,
@@ -30,6 +33,7 @@ __all__ = [
     "WHOLE",
     "CorrectedVelocity",
     "DistillationSettings",
+    "FittedStudent",
     "FlowMapObjective",
     "FoldObjective",
     "LagrangianObjective",
@@ -38,6 +42,7 @@ __all__ = [
     "Rollouts",
     "SemigroupObjective",
     "TeacherVelocity",
+    "check_before_teaching",
     "check_parameters",
     "check_teacher",
     "distil",
@@ -46,4 +51,5 @@ __all__ = [
     "midpoint_rollout",
     "resolve_distillation",
     "rollout_times",
+    "rows_to_distil_from",
 ]

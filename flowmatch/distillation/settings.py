@@ -106,6 +106,20 @@ def check_teacher(parameters: Any, teacher: model.FlowModel, guidance_scale: flo
     model.check_guidance(teacher, guidance_scale)
 
 
+def check_before_teaching(parameters: Any, objective: Any, condition_dropout: float, X: Any, y: Any) -> None:
+    """Raise a ValueError for what would only be found out after a generator has been fitted as the teacher."""
+    shape = tuple(getattr(X, "shape", ()))
+    if len(shape) >= 2:
+        loss_and_sampler(parameters)[0].check_shape(shape[1:])
+    if parameters.method == "reflow" and objectives.is_flow_map(objective):
+        raise ValueError(NOT_A_VELOCITY)
+    if parameters.guidance_scale not in (None, 1.0) and (y is None or condition_dropout == 0):
+        raise ValueError(
+            f"guidance_scale={parameters.guidance_scale:g} needs a teacher with conditions that also learns to do "
+            "without: fit with y, and condition_dropout > 0."
+        )
+
+
 def resolve_distillation(
     parameters: Any,
     teacher: fitting.FitSettings,
