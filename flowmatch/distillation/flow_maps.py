@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowmatch.core.checks import check_output
 from flowmatch.distillation.rollouts import SHORT
 from flowmatch.distillation.teachers import TeacherVelocity
 from flowmatch.flow import StepSampler, expand_time
@@ -90,7 +91,7 @@ class SemigroupObjective(FlowMapObjective):
         with torch.no_grad():
             first = target(x, t, condition, half)
             second = target(x + expand_time(half, x) * first, t + half, condition, half)
-        return network(x, t, condition, step) - 0.5 * (first + second)
+        return check_output(network, network(x, t, condition, step), x) - 0.5 * (first + second)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class LagrangianObjective(FlowMapObjective):
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         length = expand_time(step, x)
         value, slope = derivative_in_step(network, x, t, step, condition)
+        check_output(network, value, x)
         with torch.no_grad():
             where = value if self.target_network is None else self.target_network(x, t, condition, step)
             velocity = self.velocity(x + length * where, t + step, condition)
@@ -140,7 +142,8 @@ class CorrectedVelocity(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None, step: Tensor) -> Tensor:
         velocity = self.velocity(x, t, condition)
         # not lerp, which wants one dtype: under autocast the networks' may be another than that of `step`
-        return velocity + expand_time(step, x) * (self.corrector(x, t, condition, step) - velocity)
+        corrected = check_output(self.corrector, self.corrector(x, t, condition, step), x)
+        return velocity + expand_time(step, x) * (corrected - velocity)
 
 
 @dataclass(frozen=True)
@@ -163,4 +166,4 @@ class FoldObjective(FlowMapObjective):
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         with torch.no_grad():
             target = self.target_network(x, t, condition, step)
-        return network(x, t, condition, step) - target
+        return check_output(network, network(x, t, condition, step), x) - target
