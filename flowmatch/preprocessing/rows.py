@@ -18,6 +18,8 @@ from flowmatch.preprocessing.containers import Container
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 NUMBERS_AT_ONCE = 2**20
 """Passes over the data hold about so many numbers in memory."""
 
@@ -155,6 +157,17 @@ class SampleRows:
         nothing = low > high
         low[nothing] = high[nothing] = np.nan
         return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
+
+    def first_unfit(self, *, missing: bool = False) -> tuple[tuple[int, ...], float] | None:
+        """Position and value of the first entry that is infinite or too large for float32, or NaN unless `missing`."""
+        extremes = np.abs([self.summary.low, self.summary.high])
+        if not (extremes > FLOAT32_MAX).any() and (missing or not self.summary.n_missing.any()):
+            return None
+        return next(
+            ((start + int(bad[0, 0]), *map(int, bad[0, 1:])), float(chunk[tuple(bad[0])]))
+            for start, chunk in self.chunks()
+            if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & (not missing))))
+        )
 
     def subset(self, numbers: int, seed: int = 0) -> Index:
         """Numbers of a random part of the samples that holds at most about `numbers` numbers, and the extremes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from numbers import Integral
@@ -124,7 +124,7 @@ class TableContainer(Container):
                 fit_column(RawColumn(_as_floats(table[:, j])), f"column {j} of X")
             formats = [NUMBER] * table.shape[1]
         else:
-            labels = _labels(columns, table.shape[1])
+            labels = columns or range(table.shape[1])
             formats = [
                 fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
                 for raw, label, also in zip(take_apart(table), labels, named, strict=True)
@@ -183,6 +183,11 @@ class TableContainer(Container):
         )
 
     @property
+    def _names(self) -> Sequence[Any]:
+        """Names of the columns, or their numbers where they have none."""
+        return self.columns or range(len(self.kinds))
+
+    @property
     def categorical(self) -> NDArray[np.bool_]:
         """Which columns are categories; booleans count, (d,)."""
         return np.array([kind in ("category", "boolean") for kind in self.kinds], dtype=bool)
@@ -216,9 +221,8 @@ class TableContainer(Container):
         if set(self.kinds) == {"number"} and _is_numeric(table):
             return _as_floats(table)
         values = np.empty(table.shape, dtype=np.float64)
-        labels = _labels(self.columns, len(self.kinds))
         for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
-            values[:, j] = read_column(column, raw, f"column {labels[j]!r} of X")
+            values[:, j] = read_column(column, raw, f"column {self._names[j]!r} of X")
         return values
 
     def wrap(self, values: Any) -> Any:
@@ -231,20 +235,17 @@ class TableContainer(Container):
         values = np.asarray(values, dtype=np.float64)
         if self.kind in ("dataframe", "polars"):
             return self._wrap_frame(values)
-        if self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf":
-            return numbers_array(self._written_numbers(values), self)
-        columns = [write_column(column, values[:, j]) for j, column in enumerate(self._formats)]
-        missing = np.isnan(values).any()
-        dtype = np.dtype(object if missing and self.dtypes[0][:1] in "<|>SU" else self.dtypes[0])
-        table = np.empty(values.shape, dtype=dtype)
+        is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
+        if is_numeric and not any(column.is_coded for column in self._formats):
+            return numbers_array(values, self)
+        columns = [write_column(column, entries) for column, entries in zip(self._formats, values.T, strict=True)]
+        if is_numeric:
+            return numbers_array(np.stack(columns, axis=1), self)
+        holds_none = self.dtypes[0][:1] not in "<|>SU"
+        table = np.empty(values.shape, self.dtypes[0] if holds_none or not np.isnan(values).any() else object)
         for j, column in enumerate(columns):
             table[:, j] = column
         return table
-
-    def _written_numbers(self, values: Array) -> Array:
-        if not any(column.is_coded for column in self._formats):
-            return values
-        return np.stack([write_column(column, values[:, j]) for j, column in enumerate(self._formats)], axis=1)
 
     def _wrap_frame(self, values: Array) -> Any:
         columns = []
@@ -272,16 +273,13 @@ class TableContainer(Container):
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        d = len(self.kinds)
-        if self.columns:
-            found = [j for j, name in enumerate(self.columns) if isinstance(column, Hashable) and name == column]
-            if len(found) == 1:
-                return found[0]
-            problem = f"{len(found)} columns are called {column!r}" if found else f"there is no column {column!r}"
-            raise ValueError(f"{problem}; the columns are {_listed(self.columns)}.")
-        if isinstance(column, Integral) and not isinstance(column, bool) and -d <= int(column) < d:
-            return int(column) % d
-        raise ValueError(f"there is no column {column!r}; columns have the numbers 0 to {d - 1}.")
+        found = _positions_of(column, self._names, by_number=not self.columns)
+        if len(found) == 1:
+            return found[0]
+        if not self.columns:
+            raise ValueError(f"there is no column {column!r}; columns have the numbers 0 to {len(self.kinds) - 1}.")
+        problem = f"{len(found)} columns are called {column!r}" if found else f"there is no column {column!r}"
+        raise ValueError(f"{problem}; the columns are {_listed(self.columns)}.")
 
     def cells(self, column_position: int, values: Any) -> Array:
         """Numbers of a value, or a sequence of values, of one column, (n,).
@@ -295,9 +293,7 @@ class TableContainer(Container):
         TypeError
             For a list, dict or another object as one value.
         """
-        name = _labels(self.columns, len(self.kinds))[column_position]
-        column = self._formats[column_position]
-        where = f"given value of column {name!r}"
+        column, where = self._formats[column_position], f"given value of column {self._names[column_position]!r}"
         raw = _raw_cells(values, where)
         if column.dates and column.dates.kind == "datetime":
             raw = _parse_dates(raw, column.dates, where)
@@ -319,9 +315,8 @@ class TableContainer(Container):
 
 def _named_columns(categorical_features: Any, names: tuple[Any, ...], d: int) -> NDArray[np.bool_]:
     """Which columns `categorical_features` names."""
-    chosen = np.zeros(d, dtype=bool)
     if categorical_features is None or (isinstance(categorical_features, str) and categorical_features == "auto"):
-        return chosen
+        return np.zeros(d, dtype=bool)
     expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
     listed = hasattr(categorical_features, "__iter__") and not isinstance(categorical_features, (str, bytes, dict))
     if not listed or getattr(categorical_features, "ndim", 1) != 1:
@@ -331,16 +326,23 @@ def _named_columns(categorical_features: Any, names: tuple[Any, ...], d: int) ->
         if len(entries) != d:
             raise ValueError(f"categorical_features has {len(entries)} booleans, but X has {d} columns; {expected}.")
         return np.array(entries, dtype=bool)
-    numbers_are_names = any(isinstance(name, Integral) for name in names)
+    chosen = np.zeros(d, dtype=bool)
     for entry in entries:
-        if isinstance(entry, Hashable) and entry in names:
-            chosen |= np.array([name == entry for name in names], dtype=bool)
-        elif isinstance(entry, Integral) and not numbers_are_names and -d <= int(entry) < d:
-            chosen[int(entry)] = True
-        else:
+        found = _positions_of(entry, names or range(d), by_number=not any(isinstance(name, Integral) for name in names))
+        if not found:
             there = f"the columns {_listed(names)}" if names else f"columns 0 to {d - 1}, without names"
             raise ValueError(f"categorical_features holds {entry!r}, but X has {there}; {expected}.")
+        chosen[found] = True
     return chosen
+
+
+def _positions_of(column: Any, names: Sequence[Any], *, by_number: bool) -> list[int]:
+    """Positions of the columns of a name; if there are none, and that is wanted, the one of a number."""
+    found = [j for j, name in enumerate(names) if isinstance(column, Hashable) and name == column]
+    is_number = isinstance(column, Integral) and not isinstance(column, bool)
+    if not found and by_number and is_number and -len(names) <= int(column) < len(names):
+        found = [int(column) % len(names)]
+    return found
 
 
 def _raw_cells(values: Any, where: str) -> RawColumn:
@@ -379,10 +381,6 @@ def _parse_dates(raw: RawColumn, grid: DateGrid, where: str) -> RawColumn:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where} is no date: {error}.") from error
     return RawColumn(values)
-
-
-def _labels(columns: tuple[Any, ...], d: int) -> tuple[Any, ...]:
-    return columns or tuple(range(d))
 
 
 def _listed(columns: tuple[Any, ...]) -> str:

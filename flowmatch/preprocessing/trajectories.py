@@ -156,19 +156,15 @@ def _instants_of(part: Any, number: int) -> Any:
 
 def _check_values(trajectories: Trajectories) -> None:
     """Name the first value that is not finite or too large for float32."""
-    frames, limit = trajectories.frames, float(np.finfo(np.float32).max)
-    summary = frames.summary
-    if summary.finite and (np.abs([summary.low, summary.high]) <= limit).all():
+    unfit = trajectories.frames.first_unfit()
+    if unfit is None:
         return
-    for start, chunk in frames.chunks():
-        bad = np.argwhere(~(np.abs(chunk) <= limit))
-        if len(bad):
-            value, place = chunk[tuple(bad[0])], bad[0, 1:].tolist()
-            trajectory, frame = trajectories.at(start + int(bad[0, 0]))
-            names = trajectories.columns
-            where = f"column {names[place[0]]!r}" if names else f"position {tuple(place)} of the state"
-            what = "NaN" if np.isnan(value) else f"{value:g}"
-            raise ValueError(
-                f"X contains {what}: trajectory {trajectory}, frame {frame}, {where}. Only finite values are expected; "
-                "cut the trajectory there, or fill the gap."
-            )
+    (row, *place), value = unfit
+    trajectory, frame = trajectories.at(row)
+    names = trajectories.columns
+    where = f"column {names[place[0]]!r}" if names else f"position {tuple(place)} of the state"
+    what = "NaN" if np.isnan(value) else f"{value:g}"
+    raise ValueError(
+        f"X contains {what}: trajectory {trajectory}, frame {frame}, {where}. Only finite values are expected; cut the "
+        "trajectory there, or fill the gap."
+    )

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+from flowmatch.preprocessing.rows import FLOAT32_MAX
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -284,14 +283,10 @@ def _stack_grids(X: Any) -> Any:
 
 def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> None:
     """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
-    extremes = np.fmax(*np.abs([rows.summary.low, rows.summary.high]))
-    if (np.nan_to_num(extremes, nan=0.0) <= FLOAT32_MAX).all() and (missing or not rows.summary.n_missing.any()):
+    unfit = rows.first_unfit(missing=missing)
+    if unfit is None:
         return
-    index, value = next(
-        ((start + int(bad[0, 0]), *map(int, bad[0, 1:])), chunk[tuple(bad[0])])
-        for start, chunk in rows.chunks()
-        if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & (not missing))))
-    )
+    index, value = unfit
     where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
     if np.isnan(value):
         what = "contains NaN"

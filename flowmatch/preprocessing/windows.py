@@ -122,7 +122,7 @@ class WindowEncoder(ConditionEncoder):
 
     @cached_property
     def _on_device(self) -> dict[Any, tuple[Tensor, ...]]:
-        """Arrays that were copied to a device."""
+        """The base on each device and in each dtype that it was asked for."""
         return {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,7 +193,12 @@ class WindowEncoder(ConditionEncoder):
 
     def base(self, context: Tensor) -> Tensor:
         """Where the targets (B, q, *grid) are expected, on their scale, given contexts (B, m, *grid)."""
-        weights, intercept = self._tensors("weights", "intercept", like=context)
+        key = (context.device, context.dtype)
+        if key not in self._on_device:
+            with torch.inference_mode(False):
+                parts = (self.weights, self.intercept)
+                self._on_device[key] = tuple(torch.as_tensor(part, device=key[0], dtype=key[1]) for part in parts)
+        weights, intercept = self._on_device[key]
         moved = torch.tensordot(context, weights, dims=([1], [0])).movedim(-1, 1)
         return moved + intercept.reshape(-1, *[1] * len(self.grid))
 
@@ -213,16 +218,6 @@ class WindowEncoder(ConditionEncoder):
     def _forecast_columns(self, states: Array) -> Array:
         """The columns that are forecast, of states (B, horizon, C, *grid) that may hold others too."""
         return states[:, :, self.targets] if states.shape[2] > len(self.targets) > 0 else states
-
-    def _tensors(self, *names: str, like: Tensor) -> tuple[Tensor, ...]:
-        """Arrays on the device and in the dtype of `like`, copied there once."""
-        key = (names, like.device, like.dtype)
-        if key not in self._on_device:
-            with torch.inference_mode(False):
-                self._on_device[key] = tuple(
-                    torch.as_tensor(getattr(self, name), device=like.device, dtype=like.dtype) for name in names
-                )
-        return self._on_device[key]
 
     # -- what conditions must offer -----------------------------------------------------------------------------------
 
