@@ -271,7 +271,7 @@ def test_precomputed_scores_are_drawn_on_given_axes_and_saved(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"estimators": {}}, "estimators must map names to fitted estimators, at least one, got an empty mapping"),
+        ({"estimators": {}}, "estimators must map names to fitted estimators, at least one, got {}"),
         ({"estimators": 3}, "estimators must map names to fitted estimators, at least one, got 3"),
         ({"estimators": {"mlp": MLP()}}, r"estimators\['mlp'\] must have a method sample, got MLP"),
         ({"n_evaluations": (1, 0)}, "each of n_evaluations must be an integer >= 1, got 0"),
@@ -381,7 +381,7 @@ def test_panels_fill_rows_or_given_axes():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"estimators": {}}, "estimators must map names to fitted estimators, at least one, got an empty mapping"),
+        ({"estimators": {}}, "estimators must map names to fitted estimators, at least one, got {}"),
         ({"estimators": {"a": None}}, r"estimators\['a'\] must have a method sample, got None"),
         ({"columns": (0, 2)}, "each of columns must be an integer from 0 to 1 for tables of 2 columns, got 2"),
         ({"columns": (-1, 0)}, "each of columns must be an integer from 0 to 1 for tables of 2 columns, got -1"),

@@ -121,7 +121,7 @@ def test_a_grid_is_drawn_on_given_axes_and_saved(tmp_path):
         (RAMP[:, 0], {}, r"X has shape \(6, 2, 3\); images are .* One-channel images are X\[:, None\]"),
         (RAMP[:0], {}, r"X has shape \(0, 1, 2, 3\)"),
         (np.zeros((2, 8, 8, 3)), {}, r"8 channels; .* channels last: pass X.transpose\(0, 3, 1, 2\)"),
-        (np.zeros((2, 2, 8, 8)), {}, r"2 channels; pictures show 1 \(grey\), 3 \(RGB\) or 4 \(RGBA\): choose one"),
+        (np.zeros((2, 2, 8, 8)), {}, r"2 channels; pictures show 1 \(gray\), 3 \(RGB\) or 4 \(RGBA\): choose one"),
         (RAMP, {"channel": 1}, "channel must be an integer from 0 to 0 for samples with 1 channels, got 1"),
         (np.zeros((2, 1, 4, 4, 4)), {"slice_axis": 3}, "slice_axis must be an integer from 0 to 2, got 3"),
         (RAMP, {"n_columns": 0}, "n_columns must be an integer >= 1"),

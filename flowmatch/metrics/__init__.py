@@ -15,12 +15,7 @@ from flowmatch.metrics.copies import CopyCheck, copy_check
 from flowmatch.metrics.energy import energy_distance, energy_score, ensemble_energy_distance
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
 from flowmatch.metrics.forecast_report import ForecastReport, forecast_report
-from flowmatch.metrics.forecasts import (
-    crps,
-    nrmse,
-    pinball_loss,
-    skill_score,
-)
+from flowmatch.metrics.forecasts import crps, nrmse, pinball_loss, skill_score
 from flowmatch.metrics.sample_report import SampleReport, report
 from flowmatch.metrics.spectra import (
     correlation_time,

@@ -89,12 +89,7 @@ def interval_coverage(y_true: Samples, samples: Samples, coverage: float = 0.9, 
 
 
 def pit_histogram(
-    y_true: Samples,
-    samples: Samples,
-    n_bins: int = 10,
-    *,
-    per_lead: bool = False,
-    random_state: RandomState = 0,
+    y_true: Samples, samples: Samples, n_bins: int = 10, *, per_lead: bool = False, random_state: RandomState = 0
 ) -> FloatArray:
     """Histogram of the truth's rank among the members: flat if the ensemble is calibrated.
 

@@ -296,7 +296,8 @@ def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tu
 
 def _measures(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> Measures:
     """The measures between samples, on `n_rows` of each, and those against all training rows."""
-    train, reference = encoding(sides.train), encoding(sides.reference)
+    train = encoding(sides.train)
+    reference = train[: len(sides.reference)]
     synthetic, floor = encoding(sides.synthetic[:n_rows]), encoding(sides.floor[:n_rows])
     values, floors = (_distances(reference[:n_rows], rows, seed) for rows in (synthetic, floor))
     values["copy_share"], floors["copy_share"] = copy_check(train, synthetic).share, copy_check(reference, floor).share

@@ -132,12 +132,7 @@ def spectrum(X: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, pe
 
 
 def spectrum_error(
-    y_true: Samples,
-    samples: Samples,
-    grid_ndim: int,
-    *,
-    lengths: ArrayLike | None = None,
-    per_lead: bool = False,
+    y_true: Samples, samples: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, per_lead: bool = False
 ) -> Values:
     """Mean of |log10| of the forecast's power over the truth's, over the wavenumbers that a grid resolves well.
 
@@ -185,12 +180,7 @@ def spectrum_error(
 
 
 def high_wavenumber_ratio(
-    y_true: Samples,
-    samples: Samples,
-    grid_ndim: int,
-    *,
-    lengths: ArrayLike | None = None,
-    per_lead: bool = False,
+    y_true: Samples, samples: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, per_lead: bool = False
 ) -> Values:
     """Power of the forecast over that of the truth at high wavenumbers.
 

@@ -1,14 +1,15 @@
-"""What the displays share."""
+"""What the displays share: matplotlib, Axes, arrays, and the checks and draws of estimators."""
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
 
 
 def load_pyplot() -> Any:
@@ -20,27 +21,38 @@ def load_pyplot() -> Any:
     return pyplot
 
 
-def as_array(X: Any) -> NDArray[Any]:
-    """Samples in any container as numbers."""
+def as_array(X: Any, dtype: Any = np.float64) -> NDArray[Any]:
+    """Samples in any container as an array; with None in their own type."""
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().float()
-    return np.asarray(X, dtype=np.float64)
+        X = X.detach().cpu()
+        X = X.float() if X.dtype == torch.bfloat16 else X
+    return np.asarray(X, dtype=dtype)
+
+
+def finite_range(*arrays: Floats) -> tuple[float, float]:
+    """The smallest and the largest finite value."""
+    finite = np.concatenate([values[np.isfinite(values)] for values in arrays])
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def one_axes(ax: Any, figsize: tuple[float, float] | None = None) -> Any:
+    """The Axes given, or those of a new figure."""
+    return load_pyplot().subplots(figsize=figsize, layout="constrained")[1] if ax is None else ax
 
 
 def divide_axes(
-    pyplot: Any,
     ax: Any,
     n: int,
     n_columns: int,
     of: str,
     *,
     size: tuple[float, float] = (6.0, 1.6),
-    share_x: bool = True,
-    share_y: bool = True,
+    share: tuple[bool, bool] = (True, True),
 ) -> NDArray[Any]:
     """The n Axes of a display: those given, or a grid in place of the one given, or a figure's.
 
-    `size` is a panel's in inches, in a figure made here; `of` says in errors what the panels show.
+    `size` is a panel's in inches, in a figure made here; `of` says in errors what the panels show; `share` whether
+    they have the same x and y axis.
     """
     n_rows = -(-n // n_columns)
     if isinstance(ax, (list, tuple, np.ndarray)):
@@ -50,10 +62,10 @@ def divide_axes(
         return axes
     if ax is not None and n_rows == n_columns == 1:
         return np.array([ax], dtype=object)
-    shared = {"squeeze": False, "sharex": share_x, "sharey": share_y}
+    shared = {"squeeze": False, "sharex": share[0], "sharey": share[1]}
     if ax is None:
         size = (size[0] * n_columns, size[1] * n_rows + 0.6)
-        _, axes = pyplot.subplots(n_rows, n_columns, figsize=size, layout="constrained", **shared)
+        _, axes = load_pyplot().subplots(n_rows, n_columns, figsize=size, layout="constrained", **shared)
     else:
         if ax.get_subplotspec() is None:
             raise ValueError(f"ax cannot be divided: pass one made by subplots, or an array of Axes, one a {of}.")
@@ -71,20 +83,31 @@ def check_labels(name: str, labels: Sequence[Any] | None, expected: int, of: str
         raise ValueError(f"{name} holds {len(labels)} labels for {expected} {of}.")
 
 
+def check_mapping(name: str, value: Any, to: str) -> None:
+    """Raise a ValueError unless `value` maps names to something."""
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{name} must map names to {to}, at least one, got {value!r}.")
+
+
 def check_estimators(estimators: Any) -> None:
     """Raise a ValueError unless there are estimators by name that can be sampled."""
-    if not isinstance(estimators, Mapping) or not estimators:
-        what = "an empty mapping" if isinstance(estimators, Mapping) else repr(estimators)
-        raise ValueError(f"estimators must map names to fitted estimators, at least one, got {what}.")
+    check_mapping("estimators", estimators, "fitted estimators")
     for name, estimator in estimators.items():
         if not callable(getattr(estimator, "sample", None)):
             raise ValueError(f"estimators[{name!r}] must have a method sample, got {estimator!r}.")
 
 
-def one_seed(random_state: Any) -> int:
-    """One seed for all draws of a display."""
-    if isinstance(random_state, numbers.Integral):
-        return int(random_state)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31 - 1))
-    return int(np.random.default_rng(random_state).integers(2**31 - 1))
+def draw_samples(
+    estimator: Any, y: Any, n_each: int, n_without: int, random_state: Any, params: Mapping[str, Any] | None
+) -> tuple[Any, list[Any] | None]:
+    """Samples, `n_each` of every condition in turn, and the conditions: all labels by default.
+
+    An estimator without labels gives `n_without` samples, and None.
+    """
+    y = getattr(estimator, "classes_", None) if y is None else y
+    params = dict(params or {}, random_state=random_state)
+    if y is None:
+        return estimator.sample(n_without, **params), None
+    conditions = np.asarray(y)
+    samples = estimator.sample(n_each * len(conditions), np.concatenate([conditions] * n_each), **params)
+    return samples, list(conditions)

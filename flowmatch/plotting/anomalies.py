@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
-
-Floats = NDArray[np.float64]
 
 _MADE_FOR = {
     "feature_names": ((1,), "table rows"),
@@ -24,17 +23,19 @@ _MADE_FOR = {
 """Dimensions of a sample that an option is made for."""
 
 
+@dataclass(eq=False, repr=False)
 class AnomalyDisplay:
-    """One row and how much each of its numbers adds to its anomaly score.
+    """One row and how much each of its values adds to its anomaly score.
 
-    Make one with `from_estimator`. A signal is drawn a panel a channel, over a background that is coloured by the
+    Make one with `from_estimator`. A signal is drawn a panel a channel, over a background that is colored by the
     contribution of each instant; a table row as bars, the largest contribution first; an image, or the slice of a
-    field that contributes most, beside the map of its contributions. The title says what the detector makes of the
+    field that contributes most, beside the map of its contributions. The title gives the detector's verdict on the
     row. `score_histogram` shows the scores of many rows and the threshold.
 
     Parameters
     ----------
     sample : ndarray of shape (n_features,) or (n_channels, *grid)
+        The row.
     contributions : ndarray of the same shape
         They add up to the score.
     score : float
@@ -42,6 +43,7 @@ class AnomalyDisplay:
     threshold : float
         Rows that score higher are flagged.
     p_value : float, optional
+        Of the row, for the title.
     index : int, optional
         Number of the row, for the title.
     names : sequence of str, optional
@@ -57,13 +59,15 @@ class AnomalyDisplay:
     axes_ : ndarray of matplotlib Axes
         One a channel of a signal, one for a table row, two for an image or a field.
     figure_ : matplotlib Figure
+        That holds them.
     lines_ : list of matplotlib Line2D
         Waveforms of a signal, one a channel.
     maps_ : list of matplotlib QuadMesh or AxesImage
-        Colours of the contributions: backgrounds of a signal, one a channel, or the map beside an image.
+        Colors of the contributions: backgrounds of a signal, one a channel, or the map beside an image.
     bars_ : matplotlib BarContainer or None
         Contributions of a table row.
     colorbar_ : matplotlib Colorbar or None
+        Scale of the colors.
 
     See Also
     --------
@@ -80,28 +84,16 @@ class AnomalyDisplay:
     >>> AnomalyDisplay.score_histogram(detector, X)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        sample: Floats,
-        contributions: Floats,
-        *,
-        score: float,
-        threshold: float,
-        p_value: float | None = None,
-        index: int | None = None,
-        names: Sequence[Any] | None = None,
-        sampling_rate: float | None = None,
-        channel: int | None = None,
-    ) -> None:
-        self.sample = sample
-        self.contributions = contributions
-        self.score = score
-        self.threshold = threshold
-        self.p_value = p_value
-        self.index = index
-        self.names = names
-        self.sampling_rate = sampling_rate
-        self.channel = channel
+    sample: NDArray[Any]
+    contributions: Floats
+    _: KW_ONLY
+    score: float
+    threshold: float
+    p_value: float | None = None
+    index: int | None = None
+    names: Sequence[Any] | None = None
+    sampling_rate: float | None = None
+    channel: int | None = None
 
     @classmethod
     def from_estimator(
@@ -122,7 +114,9 @@ class AnomalyDisplay:
         Parameters
         ----------
         detector : fitted FlowAnomalyDetector, or an object with its `explain`, `score_samples` and `offset_`
+            Gives the contributions, the score and the threshold.
         X : as in the detector's `explain`
+            Rows, one of which is shown.
         index : int, optional
             Number of the row in X, from 0; by default the one with the highest score.
         sampling_rate : float, optional
@@ -140,7 +134,8 @@ class AnomalyDisplay:
 
         Returns
         -------
-        display : AnomalyDisplay
+        AnomalyDisplay
+            After `plot`.
 
         Raises
         ------
@@ -151,39 +146,44 @@ class AnomalyDisplay:
         """
         if index is None:
             index = int(np.argmin(as_array(detector.score_samples(X))))
-        row = _row(X, index)
+        index = check_count("index", index, 0, len(X) - 1, f" for X with {len(X)} rows")
+        row = X.iloc[[index]] if hasattr(X, "iloc") else X[index : index + 1]
         contributions = as_array(detector.explain(row))[0]
-        names = feature_names if contributions.ndim == 1 else channel_names
         options = {"feature_names": feature_names, "channel_names": channel_names}
         _check_options(contributions.shape, options | {"sampling_rate": sampling_rate, "channel": channel})
-        if contributions.ndim == 1 and names is None:
-            names = _columns(detector, X)
+        is_table = contributions.ndim == 1
+        names = feature_names if is_table else channel_names
         calibrated = getattr(detector, "calibration_", None) is not None
         return cls(
-            _sample_of(row),
+            as_array(row, None if is_table else np.float64)[0],  # entries of a mixed table as they are
             contributions,
             score=-float(detector.score_samples(row)[0]),
             threshold=-float(detector.offset_),
             p_value=float(detector.p_values(row)[0]) if calibrated else None,
             index=index,
-            names=names,
+            names=_column_names(detector, X) if is_table and names is None else names,
             sampling_rate=sampling_rate,
             channel=channel,
         ).plot(ax=ax, **plot_params)
 
     @classmethod
     def score_histogram(cls, detector: Any, X: Any, y: ArrayLike | None = None, **params: Any) -> AnomalyScoreDisplay:
-        """Histogram of the scores of X and the threshold; see `AnomalyScoreDisplay.from_estimator`."""
+        """Histogram of the scores of X, and the threshold.
+
+        Parameters
+        ----------
+        detector, X, y, **params
+            See `AnomalyScoreDisplay.from_estimator`.
+
+        Returns
+        -------
+        AnomalyScoreDisplay
+            After its `plot`.
+        """
         return AnomalyScoreDisplay.from_estimator(detector, X, y, **params)
 
     def plot(
-        self,
-        *,
-        ax: Any = None,
-        max_features: int = 20,
-        cmap: Any = None,
-        colorbar: bool = True,
-        **artist_params: Any,
+        self, *, ax: Any = None, max_features: int = 20, cmap: Any = None, colorbar: bool = True, **artist_params: Any
     ) -> Self:
         """Draw the row and its contributions.
 
@@ -195,110 +195,90 @@ class AnomalyDisplay:
         max_features : int, default=20
             Of a table row, bars at most; one more adds up the other features.
         cmap : str or matplotlib Colormap, optional
-            Colours of contributions; by default "Reds" from 0 on, or "RdBu_r" around 0 if some are negative, as they
+            Colors of contributions; by default "Reds" from 0 on, or "RdBu_r" around 0 if some are negative, as they
             are with densities.
         colorbar : bool, default=True
-            Whether to add the scale of those colours.
+            Whether to add the scale of those colors.
         **artist_params
             Passed to a signal's ``plot``, a table row's ``barh``, or the ``imshow`` of the map.
 
         Returns
         -------
-        self
+        AnomalyDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
         self.lines_: list[Any] = []
         self.maps_: list[Any] = []
         self.bars_, self.colorbar_ = None, None
         if self.contributions.ndim == 1:
-            self._draw_bars(pyplot, ax, check_count("max_features", max_features), artist_params)
+            self._draw_bars(ax, check_count("max_features", max_features), artist_params)
         elif self.contributions.ndim == 2:
-            self._draw_signal(pyplot, ax, cmap, artist_params)
+            self._draw_signal(ax, cmap, artist_params)
         else:
-            self._draw_picture(pyplot, ax, cmap, artist_params)
+            self._draw_picture(ax, cmap, artist_params)
         self.figure_ = self.axes_[0].figure
         if self.maps_ and colorbar:
             self.colorbar_ = self.figure_.colorbar(self.maps_[0], ax=list(self.axes_), label="contribution")
-        self.axes_[0].set_title(self._title())
-        return self
-
-    def _title(self) -> str:
         row = "" if self.index is None else f"row {self.index}: "
         verdict = "anomaly" if self.score > self.threshold else "normal"
         p_value = "" if self.p_value is None else f", p = {self.p_value:.2g}"
-        return f"{row}{verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}{p_value}"
+        self.axes_[0].set_title(f"{row}{verdict}\nscore {self.score:.4g}, threshold {self.threshold:.4g}{p_value}")
+        return self
 
-    def _draw_bars(self, pyplot: Any, ax: Any, max_features: int, params: dict[str, Any]) -> None:
+    def _draw_bars(self, ax: Any, max_features: int, params: dict[str, Any]) -> None:
         """A bar a feature, the largest on top, and one for those that are left out."""
         order = np.argsort(-self.contributions, kind="stable")
         shown, others = order[:max_features], order[max_features:]
         names = [f"x{j}" for j in range(len(order))] if self.names is None else self.names
-        labels = [f"{names[j]} = {_shown(self.sample[j])}" for j in shown]
-        widths, colours = list(self.contributions[shown]), ["C0"] * len(shown)
+        labels = [f"{names[j]} = {_text(self.sample[j])}" for j in shown]
+        widths, colors = list(self.contributions[shown]), ["C0"] * len(shown)
         if len(others):
             labels.append(f"{len(others)} other{'s' if len(others) > 1 else ''}")
             widths.append(self.contributions[others].sum())
-            colours.append("0.7")
-        self.axes_ = divide_axes(pyplot, ax, 1, 1, "row", size=(6.0, 0.28 * len(widths) + 0.5))
-        panel, places = self.axes_[0], np.arange(len(widths))
-        self.bars_ = panel.barh(places, widths, **{"color": colours} | params)
-        panel.set_yticks(places, labels)
+            colors.append("0.7")
+        self.axes_ = divide_axes(ax, 1, 1, "row", size=(6.0, 0.28 * len(widths) + 0.5))
+        panel, positions = self.axes_[0], np.arange(len(widths))
+        self.bars_ = panel.barh(positions, widths, **{"color": colors} | params)
+        panel.set_yticks(positions, labels)
         panel.invert_yaxis()
         panel.set_xlabel("contribution")
 
-    def _draw_signal(self, pyplot: Any, ax: Any, cmap: Any, params: dict[str, Any]) -> None:
-        """The waveform of each channel over its contributions, whose colours compare between the channels."""
+    def _draw_signal(self, ax: Any, cmap: Any, params: dict[str, Any]) -> None:
+        """The waveform of each channel over its contributions, whose colors compare between the channels."""
         n_channels, n_times = self.contributions.shape
         step = 1.0 / (self.sampling_rate or 1.0)
         edges = (np.arange(n_times + 1) - 0.5) * step
-        self.axes_ = divide_axes(pyplot, ax, n_channels, 1, "channel", share_y=False)
+        self.axes_ = divide_axes(ax, n_channels, 1, "channel", share=(True, False))
+        line_params = {"color": "0.1", "linewidth": 1.0} | params
+        band_params = _colors(self.contributions, cmap) | {"zorder": 0, "rasterized": True}
         for j, panel in enumerate(self.axes_):
-            self.lines_ += panel.plot(
-                np.arange(n_times) * step, self.sample[j], **{"color": "0.1", "linewidth": 1.0} | params
-            )
-            low, high = panel.get_ylim()
-            band = self.contributions[None, j]
-            whole_height = {"transform": panel.get_xaxis_transform(), "zorder": 0, "rasterized": True}
-            self.maps_.append(
-                panel.pcolormesh(edges, [0, 1], band, **_colours(self.contributions, cmap), **whole_height)
-            )
-            panel.set(xlim=(edges[0], edges[-1]), ylim=(low, high))
+            self.lines_ += panel.plot(np.arange(n_times) * step, self.sample[j], **line_params)
+            limits = panel.get_ylim()
+            whole_height = panel.get_xaxis_transform()
+            band = panel.pcolormesh(edges, [0, 1], self.contributions[[j]], transform=whole_height, **band_params)
+            self.maps_.append(band)
+            panel.set(xlim=(edges[0], edges[-1]), ylim=limits)
             if self.names is not None:
                 panel.set_ylabel(str(self.names[j]))
         self.axes_[-1].set_xlabel("time [s]" if self.sampling_rate else "time [samples]")
 
-    def _draw_picture(self, pyplot: Any, ax: Any, cmap: Any, params: dict[str, Any]) -> None:
+    def _draw_picture(self, ax: Any, cmap: Any, params: dict[str, Any]) -> None:
         """An image, or the slice of a field (first axis) that contributes most, and the map of its contributions."""
         picture, channel = self.sample, self.channel
         found = self.contributions.sum(axis=0) if channel is None else self.contributions[channel]
         if picture.ndim == 4:
             deepest = int(np.argmax(found.sum(axis=(1, 2))))
             picture, found, channel = picture[:, deepest], found[deepest], channel or 0
-        self.axes_ = divide_axes(pyplot, ax, 2, 2, "picture", size=(3.4, 3.2))
+        self.axes_ = divide_axes(ax, 2, 2, "picture", size=(3.4, 3.2))
         SampleGridDisplay.from_samples(picture[None], channel=channel, ax=self.axes_[0])
-        self.maps_ = [self.axes_[1].imshow(found, **_colours(found, cmap) | {"interpolation": "nearest"} | params)]
+        self.maps_ = [self.axes_[1].imshow(found, **_colors(found, cmap) | {"interpolation": "nearest"} | params)]
         self.axes_[1].set_axis_off()
 
 
-def _sample_of(row: Any) -> NDArray[Any]:
-    """One row as numbers; the cells of a mixed table as they are."""
-    try:
-        return as_array(row)[0]
-    except (TypeError, ValueError):
-        return np.asarray(row, dtype=object)[0]
-
-
-def _shown(cell: Any) -> str:
-    return f"{cell:.4g}" if isinstance(cell, (int, float, np.number)) and not isinstance(cell, bool) else f"{cell}"
-
-
-def _row(X: Any, index: int) -> Any:
-    """One row of X, as an X of one row."""
-    n_rows = X.shape[0] if getattr(X, "shape", ()) else len(X)
-    index = check_count("index", index, 0, n_rows - 1, f" for X with {n_rows} rows")
-    if hasattr(X, "iloc"):
-        return X.iloc[[index]]
-    return X[index : index + 1] if hasattr(X, "shape") else [X[index]]
+def _text(entry: Any) -> str:
+    """An entry of a table, numbers in four digits."""
+    is_number = isinstance(entry, (int, float, np.number)) and not isinstance(entry, bool)
+    return f"{entry:.4g}" if is_number else f"{entry}"
 
 
 def _check_options(shape: tuple[int, ...], options: dict[str, Any]) -> None:
@@ -315,15 +295,14 @@ def _check_options(shape: tuple[int, ...], options: dict[str, Any]) -> None:
         check_count("channel", options["channel"], 0, shape[0] - 1, f" for samples with {shape[0]} channels")
 
 
-def _columns(detector: Any, X: Any) -> list[str] | None:
+def _column_names(detector: Any, X: Any) -> list[str] | None:
     """Names of the columns, those of X or of the data of `fit`, if there are any."""
-    names = getattr(X, "columns", None)
-    names = getattr(detector, "feature_names_in_", None) if names is None else names
+    names = getattr(X, "columns", getattr(detector, "feature_names_in_", None))
     return None if names is None else [str(name) for name in names]
 
 
-def _colours(contributions: Floats, cmap: Any) -> dict[str, Any]:
-    """The scale on which contributions are coloured: from 0 on, or around 0."""
+def _colors(contributions: Floats, cmap: Any) -> dict[str, Any]:
+    """The scale on which contributions are colored: from 0 on, or around 0."""
     low, high = float(contributions.min()), float(contributions.max())
     if low >= 0:
         return {"cmap": cmap or "Reds", "vmin": 0.0, "vmax": high or 1.0}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count
-from flowmatch.plotting._common import as_array, check_labels, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_labels, one_axes
 
-Floats = NDArray[np.float64]
-
-_MOST_GROUPS = 10  # as many colours tell apart
+_MOST_GROUPS = 10  # as many colors tell apart
 _SPAN = 10.0  # ratio of the scores from which their axis is logarithmic
 
 
+@dataclass(eq=False, repr=False)
 class AnomalyScoreDisplay:
     """Histograms of anomaly scores, with the threshold from which rows are flagged.
 
@@ -39,30 +38,37 @@ class AnomalyScoreDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        With the histograms.
     figure_ : matplotlib Figure
+        That holds them.
     edges_ : ndarray of shape (n_bins + 1,)
         Edges of the bins, in equal ratios if all scores are positive and the highest is more than 10 times the
         lowest.
     histograms_ : dict of matplotlib StepPatch
         By label; by None without `groups`.
     reference_histogram_ : matplotlib StepPatch or None
+        Of the reference.
     threshold_line_ : matplotlib Line2D or None
+        At the threshold.
+
+    See Also
+    --------
+    AnomalyDisplay : One row and what makes it an anomaly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch.plotting import AnomalyScoreDisplay
+    >>> scores = np.random.default_rng(0).gamma(2.0, size=200)
+    >>> AnomalyScoreDisplay.from_scores(scores, threshold=5.0, y=scores > 4)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        scores: Floats,
-        threshold: float | None = None,
-        *,
-        groups: NDArray[Any] | None = None,
-        reference: Floats | None = None,
-        reference_weights: Floats | None = None,
-    ) -> None:
-        self.scores = scores
-        self.threshold = threshold
-        self.groups = groups
-        self.reference = reference
-        self.reference_weights = reference_weights
+    scores: Floats
+    threshold: float | None = None
+    _: KW_ONLY
+    groups: NDArray[Any] | None = None
+    reference: Floats | None = None
+    reference_weights: Floats | None = None
 
     @classmethod
     def from_estimator(
@@ -82,17 +88,20 @@ class AnomalyScoreDisplay:
         detector : fitted detector with `score_samples` and `offset_`
             Such as a `FlowAnomalyDetector`, or one of scikit-learn's.
         X : as in the detector's `score_samples`
+            Rows to score.
         y : array-like of shape (n_samples,), optional
             Labels of the rows, at most 10 different ones: a histogram each.
         reference : bool, default=True
             Whether to draw the scores of the rows that the detector held out to find its threshold, if it did.
         ax : matplotlib Axes, optional
+            By default a figure of its own.
         **plot_params
             See `plot`.
 
         Returns
         -------
-        display : AnomalyScoreDisplay
+        AnomalyScoreDisplay
+            After `plot`.
 
         Raises
         ------
@@ -103,15 +112,9 @@ class AnomalyScoreDisplay:
         """
         scores = -as_array(detector.score_samples(X))
         held_out = getattr(detector, "calibration_", None) if reference else None
-        return cls.from_scores(
-            scores,
-            -float(detector.offset_),
-            y,
-            reference=None if held_out is None else held_out.scores,
-            reference_weights=None if held_out is None else held_out.weights,
-            ax=ax,
-            **plot_params,
-        )
+        if held_out is not None:
+            plot_params |= {"reference": held_out.scores, "reference_weights": held_out.weights}
+        return cls.from_scores(scores, -float(detector.offset_), y, ax=ax, **plot_params)
 
     @classmethod
     def from_scores(
@@ -125,26 +128,46 @@ class AnomalyScoreDisplay:
         ax: Any = None,
         **plot_params: Any,
     ) -> Self:
-        """Plot anomaly scores, see the class for the parameters and `plot` for `ax` and the others.
+        """Plot anomaly scores.
+
+        Parameters
+        ----------
+        scores : array-like of shape (n,)
+            Higher is more abnormal.
+        threshold : float, optional
+            Rows that score higher are flagged.
+        y : array-like of shape (n,), optional
+            Labels of the rows, at most 10 different ones: a histogram each.
+        reference, reference_weights
+            See the class.
+        ax : matplotlib Axes, optional
+            By default a figure of its own.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        AnomalyScoreDisplay
+            After `plot`.
 
         Raises
         ------
         ValueError
-            If scores are not finite numbers, or labels or weights have another length than what they belong to.
+            If scores are not finite, or labels or weights have another length than what they belong to.
         """
         found = _checked("scores", scores)
-        known = None if reference is None else _checked("reference", reference)
+        compared = None if reference is None else _checked("reference", reference)
         weights = None if reference_weights is None else _checked("reference_weights", reference_weights)
-        if weights is not None and (known is None or len(weights) != len(known)):
-            n_known = 0 if known is None else len(known)
-            raise ValueError(f"reference_weights holds {len(weights)} weights for {n_known} scores in reference.")
+        n_compared = 0 if compared is None else len(compared)
+        if weights is not None and len(weights) != n_compared:
+            raise ValueError(f"reference_weights holds {len(weights)} weights for {n_compared} scores in reference.")
         groups: Any = None if y is None else np.asarray(y).ravel()
         check_labels("y", groups, len(found), "rows")
-        if groups is not None and len(np.unique(groups)) > _MOST_GROUPS:
-            raise ValueError(f"y holds {len(np.unique(groups))} different labels; at most {_MOST_GROUPS} are shown.")
-        return cls(found, threshold, groups=groups, reference=known, reference_weights=weights).plot(
-            ax=ax, **plot_params
-        )
+        n_groups = 0 if y is None else len(np.unique(groups))
+        if n_groups > _MOST_GROUPS:
+            raise ValueError(f"y holds {n_groups} different labels; at most {_MOST_GROUPS} are shown.")
+        display = cls(found, threshold, groups=groups, reference=compared, reference_weights=weights)
+        return display.plot(ax=ax, **plot_params)
 
     def plot(self, *, ax: Any = None, bins: int = 40, **patch_params: Any) -> Self:
         """Draw the histograms.
@@ -160,40 +183,32 @@ class AnomalyScoreDisplay:
 
         Returns
         -------
-        self
+        AnomalyScoreDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
         self.edges_, logarithmic = self._edges(check_count("bins", bins))
-        if ax is None:
-            _, ax = pyplot.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax = one_axes(ax)
+        self.figure_ = ax.figure
         params = {"fill": True, "alpha": 0.55} | patch_params
-        self.histograms_ = {
-            label: ax.stairs(_shares(scores, self.edges_), self.edges_, label=f"{text} ({len(scores)})", **params)
-            for label, text, scores in self._parts()
-        }
-        self.reference_histogram_ = None
+        self.histograms_ = {}
+        labels, group = np.unique(
+            np.zeros(len(self.scores)) if self.groups is None else self.groups, return_inverse=True
+        )
+        for k, label in enumerate([None] if self.groups is None else labels.tolist()):
+            scores = self.scores[group == k]
+            text = f"{'rows' if label is None else label} ({len(scores)})"
+            self.histograms_[label] = ax.stairs(_shares(scores, self.edges_), self.edges_, label=text, **params)
+        self.reference_histogram_ = self.threshold_line_ = None
         if self.reference is not None:
             shares = _shares(self.reference, self.edges_, self.reference_weights)
-            label = f"held out ({len(self.reference)})"
-            self.reference_histogram_ = ax.stairs(shares, self.edges_, color="0.2", linewidth=1.2, label=label)
-        self.threshold_line_ = None
+            text = f"held out ({len(self.reference)})"
+            self.reference_histogram_ = ax.stairs(shares, self.edges_, color="0.2", linewidth=1.2, label=text)
         if self.threshold is not None:
-            label = f"threshold {self.threshold:.4g}"
-            self.threshold_line_ = ax.axvline(self.threshold, color="C3", linestyle="--", label=label)
-        ax.set_xscale("log" if logarithmic else "linear")
-        ax.set(xlabel="anomaly score", ylabel="share of rows")
+            text = f"threshold {self.threshold:.4g}"
+            self.threshold_line_ = ax.axvline(self.threshold, color="C3", linestyle="--", label=text)
+        ax.set(xlabel="anomaly score", ylabel="share of rows", xscale="log" if logarithmic else "linear")
         ax.legend()
         return self
-
-    def _parts(self) -> Iterator[tuple[Any, str, Floats]]:
-        """Label, its text, and scores of each histogram."""
-        if self.groups is None:
-            yield None, "rows", self.scores
-            return
-        labels, number = np.unique(self.groups, return_inverse=True)
-        for k, label in enumerate(labels.tolist()):
-            yield label, str(label), self.scores[number == k]
 
     def _edges(self, bins: int) -> tuple[Floats, bool]:
         """Edges of the bins, (bins + 1,), and whether they are in equal ratios."""
@@ -205,7 +220,7 @@ class AnomalyScoreDisplay:
 
 
 def _checked(name: str, values: ArrayLike) -> Floats:
-    """Finite numbers, (n,)."""
+    """Finite values, (n,)."""
     found = as_array(values).ravel()
     n_wrong = int(np.sum(~np.isfinite(found)))
     if not found.size or n_wrong:
@@ -216,5 +231,5 @@ def _checked(name: str, values: ArrayLike) -> Floats:
 
 def _shares(scores: Floats, edges: Floats, weights: Floats | None = None) -> Floats:
     """Share of the scores in each bin; they add up to 1."""
-    weights = np.ones(len(scores)) if weights is None else weights
-    return np.histogram(scores, edges, weights=weights)[0] / weights.sum()
+    counts = np.histogram(scores, edges, weights=weights)[0]
+    return counts / (len(scores) if weights is None else weights.sum())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch.core.component import unknown_option
-from flowmatch.plotting._common import load_pyplot
+from flowmatch.plotting._common import one_axes
 
 
+@dataclass(eq=False, repr=False)
 class TrainingCurveDisplay:
     """Losses and learning rate over the steps of training.
 
@@ -22,35 +24,51 @@ class TrainingCurveDisplay:
     history : mapping of str to sequence of float
         A fitted estimator's `history_`.
     names : sequence of str, default=("loss", "validation_loss")
-        Its columns to draw, such as the name of a `flowmatch.training.SampleMonitor`. What has no finite value is
-        left out.
+        Its columns to draw, such as the name of a `flowmatch.training.SampleMonitor`. Columns without a finite value
+        are left out.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
+        With the losses.
     learning_rate_ax_ : matplotlib Axes or None
         Shares the step axis with `ax_`.
     lines_ : dict of matplotlib Line2D
         By column.
     figure_ : matplotlib Figure
+        That holds them.
+
+    Examples
+    --------
+    >>> from flowmatch.plotting import TrainingCurveDisplay
+    >>> history = {"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "learning_rate": [1e-3, 8e-4, 0.0]}
+    >>> TrainingCurveDisplay(history, ["loss"]).plot(log_scale=True)  # doctest: +SKIP
     """
 
-    def __init__(
-        self, history: Mapping[str, Sequence[float]], names: Sequence[str] = ("loss", "validation_loss")
-    ) -> None:
-        self.history = history
-        self.names = names
+    history: Mapping[str, Sequence[float]]
+    names: Sequence[str] = ("loss", "validation_loss")
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator: Any,
-        *,
-        names: Sequence[str] = ("loss", "validation_loss"),
-        ax: Any = None,
-        **plot_params: Any,
+        cls, estimator: Any, *, names: Sequence[str] = ("loss", "validation_loss"), ax: Any = None, **plot_params: Any
     ) -> Self:
-        """Plot the history of a fitted estimator, see the class and `plot` for the parameters.
+        """Plot the history of a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : fitted estimator
+            With a `history_`.
+        names : sequence of str, default=("loss", "validation_loss")
+            Columns of the history.
+        ax : matplotlib Axes, optional
+            By default a figure of its own.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        TrainingCurveDisplay
+            After `plot`.
 
         Raises
         ------
@@ -79,28 +97,27 @@ class TrainingCurveDisplay:
 
         Returns
         -------
-        self
+        TrainingCurveDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
-        if ax is None:
-            _, ax = pyplot.subplots(layout="constrained")
-        self.ax_, self.figure_, self.learning_rate_ax_ = ax, ax.figure, None
+        self.ax_ = one_axes(ax)
+        self.figure_, self.learning_rate_ax_ = self.ax_.figure, None
         self.lines_: dict[str, Any] = {}
         for name in self.names:
-            self._curve(ax, name)
-        ax.set_xlabel("step")
+            self._curve(self.ax_, name)
+        self.ax_.set_xlabel("step")
         if log_scale:
-            ax.set_yscale("log")
+            self.ax_.set_yscale("log")
         if learning_rate:
-            self.learning_rate_ax_ = ax.twinx()
+            self.learning_rate_ax_ = self.ax_.twinx()
             self._curve(self.learning_rate_ax_, "learning_rate", color="0.7", linestyle=":", zorder=0)
             self.learning_rate_ax_.set_ylabel("learning rate")
         if self.lines_:
-            ax.legend(handles=list(self.lines_.values()))
+            self.ax_.legend(handles=list(self.lines_.values()))
         return self
 
     def _curve(self, ax: Any, name: str, **line_params: Any) -> None:
         steps, values = np.asarray(self.history["step"]), np.asarray(self.history[name], dtype=float)
-        known = np.isfinite(values)
-        if known.any():
-            (self.lines_[name],) = ax.plot(steps[known], values[known], label=name.replace("_", " "), **line_params)
+        finite = np.isfinite(values)
+        if finite.any():
+            (self.lines_[name],) = ax.plot(steps[finite], values[finite], label=name.replace("_", " "), **line_params)

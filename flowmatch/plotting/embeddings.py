@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import check_count
 from flowmatch.metrics.tables import Encoding, read_tables
-from flowmatch.plotting._common import load_pyplot
+from flowmatch.plotting._common import Floats, one_axes
 
 
+@dataclass(eq=False, repr=False)
 class EmbeddingDisplay:
     """Real and synthetic rows on the two principal axes of the real ones.
 
@@ -27,9 +28,15 @@ class EmbeddingDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        With the points.
     figure_ : matplotlib Figure
+        That holds them.
     points_ : dict of matplotlib PathCollection
         By label.
+
+    See Also
+    --------
+    MarginalsDisplay : Column by column.
 
     Examples
     --------
@@ -39,12 +46,9 @@ class EmbeddingDisplay:
     >>> EmbeddingDisplay.from_samples(real, synthetic).figure_.savefig("rows.png")  # doctest: +SKIP
     """
 
-    def __init__(
-        self, real: NDArray[np.float64], synthetic: NDArray[np.float64], explained: tuple[float, float]
-    ) -> None:
-        self.real = real
-        self.synthetic = synthetic
-        self.explained = explained
+    real: Floats
+    synthetic: Floats
+    explained: tuple[float, float]
 
     @classmethod
     def from_samples(
@@ -60,7 +64,7 @@ class EmbeddingDisplay:
     ) -> Self:
         """Project the rows of two samples, and plot.
 
-        The space is that of `flowmatch.metrics.report`: standardised numbers, and categories one-hot over sqrt(2). Its
+        The space is that of `flowmatch.metrics.report`: standardized numbers, and categories one-hot over sqrt(2). Its
         principal axes are those of all real rows (scikit-learn's PCA), so that synthetic rows do not turn them.
 
         Parameters
@@ -74,12 +78,14 @@ class EmbeddingDisplay:
         random_state : int, Generator or None, default=0
             Of that choice.
         ax : matplotlib Axes, optional
+            By default a figure of its own.
         **plot_params
             See `plot`.
 
         Returns
         -------
-        display : EmbeddingDisplay
+        EmbeddingDisplay
+            After `plot`.
 
         Raises
         ------
@@ -94,15 +100,13 @@ class EmbeddingDisplay:
         encoded = encoding(tables.rows["real"])
         if min(encoded.shape) < 2:
             raise ValueError(
-                f"real has {encoded.shape[0]} rows of {encoded.shape[1]} numbers after encoding; expected at least 2 "
+                f"real has {encoded.shape[0]} rows of {encoded.shape[1]} columns after encoding; expected at least 2 "
                 f"of both for two principal axes."
             )
         axes = PCA(2, random_state=0).fit(encoded)
-        shown = [
-            axes.transform(encoding(rng.permutation(tables.rows[side])[:max_rows])) for side in ("real", "synthetic")
-        ]
-        share = np.nan_to_num(axes.explained_variance_ratio_)
-        return cls(shown[0], shown[1], (float(share[0]), float(share[1]))).plot(ax=ax, **plot_params)
+        real, synthetic = (axes.transform(encoding(rng.permutation(X)[:max_rows])) for X in tables.rows.values())
+        first, second = np.nan_to_num(axes.explained_variance_ratio_).tolist()
+        return cls(real, synthetic, (first, second)).plot(ax=ax, **plot_params)
 
     def plot(
         self,
@@ -118,26 +122,26 @@ class EmbeddingDisplay:
         ----------
         ax : matplotlib Axes, optional
             By default a figure of its own.
-        colors : (colour, colour), default=("C0", "C1")
+        colors : (color, color), default=("C0", "C1")
+            Of real and of synthetic rows.
         labels : (str, str), default=("real", "synthetic")
+            For the legend.
         **point_params
             Passed to both ``ax.scatter``.
 
         Returns
         -------
-        self
+        EmbeddingDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
-        if ax is None:
-            _, ax = pyplot.subplots(layout="constrained")
+        self.ax_ = one_axes(ax)
         params: dict[str, Any] = {"s": 10, "alpha": 0.5, "linewidths": 0} | point_params
         self.points_ = {
-            label: ax.scatter(rows[:, 0], rows[:, 1], color=color, label=label, **params)
+            label: self.ax_.scatter(*rows.T, color=color, label=label, **params)
             for rows, color, label in zip((self.real, self.synthetic), colors, labels, strict=True)
         }
-        names = ("first", "second")
-        texts = [f"{name} principal axis ({share:.0%})" for name, share in zip(names, self.explained, strict=True)]
-        ax.set(xlabel=texts[0], ylabel=texts[1])
-        ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_.set_xlabel(f"first principal axis ({self.explained[0]:.0%})")
+        self.ax_.set_ylabel(f"second principal axis ({self.explained[1]:.0%})")
+        self.ax_.legend()
+        self.figure_ = self.ax_.figure
         return self

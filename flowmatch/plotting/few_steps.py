@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.randomness import seed_from
 from flowmatch.metrics import sliced_wasserstein
-from flowmatch.plotting._common import as_array, check_estimators, load_pyplot, one_seed
-
-Floats = NDArray[np.float64]
+from flowmatch.plotting._common import Floats, as_array, check_estimators, check_mapping, one_axes
 
 _DISTANCE = "sliced Wasserstein distance"
 _MARKERS = "os^Dv"
 
 
+@dataclass(eq=False, repr=False)
 class QualityDisplay:
     """Quality of samples against the network evaluations that each of them costs, a line an estimator.
 
@@ -38,10 +39,13 @@ class QualityDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        With the lines.
     figure_ : matplotlib Figure
+        That holds them.
     lines_ : dict of matplotlib Line2D
         By name.
     floor_line_ : matplotlib Line2D or None
+        At the floor.
 
     See Also
     --------
@@ -55,18 +59,11 @@ class QualityDisplay:
     >>> QualityDisplay.from_estimators({"teacher": teacher}, X_test)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        scores: Mapping[str, Floats],
-        n_evaluations: Sequence[int],
-        metric_name: str = _DISTANCE,
-        *,
-        floor: float | None = None,
-    ) -> None:
-        self.scores = scores
-        self.n_evaluations = n_evaluations
-        self.metric_name = metric_name
-        self.floor = floor
+    scores: Mapping[str, Floats]
+    n_evaluations: Sequence[int]
+    metric_name: str = _DISTANCE
+    _: KW_ONLY
+    floor: float | None = None
 
     @classmethod
     def from_estimators(
@@ -86,7 +83,7 @@ class QualityDisplay:
     ) -> Self:
         """Draw samples in few and in more steps, compare them with data, and plot.
 
-        A velocity is sampled by Euler steps and a flow map by jumps: both evaluate their network once a step.
+        A velocity is sampled by Euler steps and a flow map by its own: both evaluate their network once a step.
 
         Parameters
         ----------
@@ -111,12 +108,14 @@ class QualityDisplay:
         floor : float, optional
             See the class.
         ax : matplotlib Axes, optional
+            By default a figure of its own.
         **plot_params
             See `plot`.
 
         Returns
         -------
-        display : QualityDisplay
+        QualityDisplay
+            After `plot`.
 
         Raises
         ------
@@ -128,7 +127,7 @@ class QualityDisplay:
         check_estimators(estimators)
         counts = _check_evaluations(n_evaluations)
         n_samples = len(X) if n_samples is None else check_count("n_samples", n_samples)
-        seed = one_seed(random_state)
+        seed = seed_from(random_state)
         if metric is not None and not callable(metric):
             raise ValueError(f"metric must be a callable metric(samples, X) -> float, got {metric!r}.")
 
@@ -139,7 +138,8 @@ class QualityDisplay:
             return float(metric(samples, X))
 
         if metric_name is None:
-            metric_name = _DISTANCE if metric is None else _name_of(metric)
+            name = getattr(metric, "__name__", type(metric).__name__).replace("_", " ")
+            metric_name = _DISTANCE if metric is None else name
         scores = {name: [score(estimator, n) for n in counts] for name, estimator in estimators.items()}
         return cls.from_scores(scores, counts, metric_name, floor=floor, ax=ax, **plot_params)
 
@@ -154,7 +154,23 @@ class QualityDisplay:
         ax: Any = None,
         **plot_params: Any,
     ) -> Self:
-        """Plot scores, see the class for the parameters and `plot` for `ax` and the others; NaN leaves a gap.
+        """Plot scores.
+
+        Parameters
+        ----------
+        scores : mapping of str to array-like of shape (n,)
+            A value for each number of evaluations, by name; NaN leaves a gap.
+        n_evaluations, metric_name, floor
+            See the class.
+        ax : matplotlib Axes, optional
+            By default a figure of its own.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        QualityDisplay
+            After `plot`.
 
         Raises
         ------
@@ -163,8 +179,7 @@ class QualityDisplay:
             from 1.
         """
         counts = _check_evaluations(n_evaluations)
-        if not isinstance(scores, Mapping) or not scores:
-            raise ValueError(f"scores must map names to values, at least one, got {scores!r}.")
+        check_mapping("scores", scores, "values")
         found = {str(name): as_array(values) for name, values in scores.items()}
         for name, values in found.items():
             if values.shape != (len(counts),):
@@ -190,12 +205,11 @@ class QualityDisplay:
 
         Returns
         -------
-        self
+        QualityDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
-        if ax is None:
-            _, ax = pyplot.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
+        self.ax_ = ax = one_axes(ax)
+        self.figure_ = ax.figure
         self.lines_: dict[str, Any] = {}
         for k, (name, values) in enumerate(self.scores.items()):
             params = {"marker": _MARKERS[k % len(_MARKERS)], "label": name} | line_params
@@ -213,6 +227,7 @@ class QualityDisplay:
 
 
 def _check_evaluations(n_evaluations: Any) -> list[int]:
+    """Numbers of evaluations as increasing integers from 1."""
     values = np.asarray(n_evaluations, dtype=object).ravel().tolist()
     counts = [check_count("each of n_evaluations", value) for value in values]
     if not counts or sorted(set(counts)) != counts:
@@ -225,7 +240,3 @@ def _one_evaluation_a_step(estimator: Any) -> dict[str, Any]:
     if "solver" not in inspect.signature(estimator.sample).parameters:
         return {}
     return {"solver": "flow_map" if getattr(estimator, "_predicts_jumps", False) else "euler"}
-
-
-def _name_of(metric: Any) -> str:
-    return str(getattr(metric, "__name__", type(metric).__name__)).replace("_", " ")

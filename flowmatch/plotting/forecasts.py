@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes, load_pyplot
 from flowmatch.plotting._forecast_inputs import checked_times, chosen_steps, row_of
 from flowmatch.plotting._forecast_panels import (
     STATES,
-    colours_of,
+    colors_of,
     draw_colorbars,
     draw_fan,
     draw_pictures,
@@ -25,9 +26,10 @@ from flowmatch.plotting._forecast_panels import (
     profile_frames,
 )
 
-Floats = NDArray[np.float64]
+PANELS = (*STATES, "spread", "error")
 
 
+@dataclass(eq=False, repr=False)
 class ForecastDisplay:
     """A forecast of one trajectory by an ensemble, beside what came true.
 
@@ -77,24 +79,14 @@ class ForecastDisplay:
     >>> display.animate("walk.gif")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        samples: Floats,
-        y_true: Floats | None = None,
-        *,
-        history: Floats | None = None,
-        times: NDArray[Any] | None = None,
-        names: Sequence[Any] | None = None,
-        channel: int = 0,
-        slice_axis: int = 0,
-    ) -> None:
-        self.samples = samples
-        self.y_true = y_true
-        self.history = history
-        self.times = times
-        self.names = names
-        self.channel = channel
-        self.slice_axis = slice_axis
+    samples: Floats
+    y_true: Floats | None = None
+    _: KW_ONLY
+    history: Floats | None = None
+    times: NDArray[Any] | None = None
+    names: Sequence[Any] | None = None
+    channel: int = 0
+    slice_axis: int = 0
 
     @classmethod
     def from_samples(
@@ -265,26 +257,14 @@ class ForecastDisplay:
         ValueError
             If a parameter is out of range.
         """
-        pyplot = load_pyplot()
         self.lines_: dict[str, list[Any]] = {}
         self.bands_: list[list[Any]] = []
         self.images_: dict[str, list[Any]] = {}
         self.colorbars_: list[Any] = []
         if self.samples.ndim <= 3:
-            self._draw_fans(pyplot, ax, coverages, artist_params)
+            self._draw_fans(ax, coverages, artist_params)
         else:
-            samples, truth = self._fields()
-            shown = panels_of(samples, truth, self._member(member))
-            colours = colours_of(shown, cmap, spread_cmap, error_cmap)
-            if samples.ndim == 3:
-                self._check_no_steps(steps)
-                drawn = draw_space_time(pyplot, ax, shown, colours, self._times()[0], artist_params)
-                drawn[0][-1].set_xlabel("lead time" if self.times is None else "time")
-            else:
-                labels = self._time_labels()
-                columns = [(step, labels[step]) for step in chosen_steps(steps, samples.shape[1])]
-                drawn = draw_pictures(pyplot, ax, shown, colours, columns, artist_params)
-            self.axes_, self.images_ = drawn
+            self._draw_fields(ax, steps, member, (cmap, spread_cmap, error_cmap), artist_params)
             if colorbar:
                 self.colorbars_ = draw_colorbars(self.axes_, self.images_)
         self.figure_ = self.axes_.flat[0].figure
@@ -346,10 +326,11 @@ class ForecastDisplay:
 
         with pyplot.ioff():
             if self.samples.ndim <= 3:
-                figure, move_to = self._fan_animation(artist_params)
+                shown = replace(self).plot(**artist_params)
+                figure, move_to = shown.figure_, fan_frames(shown.axes_, self._times()[0])
             else:
-                colours = (cmap, spread_cmap, error_cmap)
-                figure, move_to = self._field_animation(pyplot, panels, self._member(member), colours, artist_params)
+                cmaps = (cmap, spread_cmap, error_cmap)
+                figure, move_to = self._field_animation(pyplot, panels, member, cmaps, artist_params)
         try:
             labels = self._time_labels()
             title = figure.suptitle(labels[-1])
@@ -366,56 +347,62 @@ class ForecastDisplay:
             pyplot.close(figure)
         return target
 
-    def _fan_animation(self, params: dict[str, Any]) -> tuple[Any, Any]:
-        shown = ForecastDisplay(
-            self.samples, self.y_true, history=self.history, times=self.times, names=self.names
-        ).plot(**params)
-        truths = [[line] for line in shown.lines_["truth"]] or [[] for _ in shown.bands_]
-        drawn = [
-            [median, *bands, *truth]
-            for median, bands, truth in zip(shown.lines_["median"], shown.bands_, truths, strict=True)
-        ]
-        return shown.figure_, fan_frames(shown.axes_, drawn, self._times()[0])
-
     def _field_animation(
-        self, pyplot: Any, panels: Sequence[str], member: int, colours: tuple[Any, Any, Any], params: dict[str, Any]
-    ) -> tuple[Any, Any]:
+        self, pyplot: Any, panels: Sequence[str], member: int, cmaps: tuple[Any, Any, Any], params: dict[str, Any]
+    ) -> tuple[Any, Callable[[int], None]]:
+        """A figure of fields at the first lead time, and what moves it to another."""
         samples, truth = self._fields()
         if samples.ndim == 3:
             figure, ax = pyplot.subplots(figsize=(6.0, 3.2), layout="constrained")
             return figure, profile_frames(ax, samples, truth, params)
-        known = ("truth", "mean", "member", "spread", "error")
-        if not panels or any(name not in known for name in panels):
-            raise ValueError(f"panels must be some of {', '.join(map(repr, known))}, got {panels!r}.")
-        available = panels_of(samples, truth, member)
+        if not panels or any(name not in PANELS for name in panels):
+            raise ValueError(f"panels must be some of {', '.join(map(repr, PANELS))}, got {panels!r}.")
+        available = panels_of(samples, truth, self._member(member))
         shown = {name: available[name] for name in panels if name in available}
         if not shown:
             raise ValueError(f"panels={panels!r} leaves nothing to show: there are {', '.join(map(repr, available))}.")
-        figure, axes = pyplot.subplots(
-            1, len(shown), figsize=(2.6 * len(shown), 3.0), layout="constrained", squeeze=False
-        )
-        return figure, picture_frames(axes[0], shown, colours_of(available, *colours), params)
+        size = (2.6 * len(shown), 3.0)
+        figure, axes = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
+        return figure, picture_frames(axes[0], shown, colors_of(available, *cmaps), params)
 
-    def _draw_fans(self, pyplot: Any, ax: Any, coverages: Sequence[float], params: dict[str, Any]) -> None:
+    def _draw_fans(self, ax: Any, coverages: Sequence[float], params: dict[str, Any]) -> None:
+        """A fan a variable."""
         for coverage in coverages:
             check_number("coverages", coverage, 0.0, 1.0, open_low=True)
         samples = self.samples.reshape(*self.samples.shape[:2], -1)
-        n_variables = samples.shape[2]
+        truth, history = (
+            None if values is None else values.reshape(len(values), -1) for values in (self.y_true, self.history)
+        )
         times, past_times = self._times()
-        truth = None if self.y_true is None else self.y_true.reshape(-1, n_variables)
-        history = None if self.history is None else self.history.reshape(-1, n_variables)
-        self.axes_ = divide_axes(pyplot, ax, n_variables, 1, "variable", size=(6.0, 2.0), share_y=False)
+        self.axes_ = divide_axes(ax, samples.shape[2], 1, "variable", size=(6.0, 2.0), share=(True, False))
         self.lines_ = {"median": [], "truth": [], "history": []}
         for j, panel in enumerate(self.axes_):
             past = None if history is None else (past_times, history[:, j])
             true_values = None if truth is None else truth[:, j]
-            median, bands, *others = draw_fan(panel, times, samples[:, :, j], true_values, past, coverages, params)
+            lines, bands = draw_fan(panel, times, samples[:, :, j], true_values, past, coverages, params)
             self.bands_.append(bands)
-            for name, line in zip(self.lines_, (median, *others), strict=True):
-                self.lines_[name] += [] if line is None else [line]
+            for name, line in lines.items():
+                self.lines_[name].append(line)
             if self.names is not None:
                 panel.set_ylabel(str(self.names[j]))
         self.axes_[0].legend(fontsize="small")
+        self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
+
+    def _draw_fields(
+        self, ax: Any, steps: Sequence[int] | None, member: int, cmaps: tuple[Any, Any, Any], params: dict[str, Any]
+    ) -> None:
+        """Panels of fields over space and time, or as pictures."""
+        samples, truth = self._fields()
+        shown = panels_of(samples, truth, self._member(member))
+        colors = colors_of(shown, *cmaps)
+        if samples.ndim == 4:
+            labels = self._time_labels()
+            columns = [(step, labels[step]) for step in chosen_steps(steps, samples.shape[1])]
+            self.axes_, self.images_ = draw_pictures(ax, shown, colors, columns, params)
+            return
+        if steps is not None:
+            raise ValueError(f"steps is for fields in 2 and 3 dimensions; a sample has shape {self.samples.shape[1:]}.")
+        self.axes_, self.images_ = draw_space_time(ax, shown, colors, self._times()[0], params)
         self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
 
     def _fields(self) -> tuple[Floats, Floats | None]:
@@ -428,10 +415,6 @@ class ForecastDisplay:
             samples = samples.take(middle, axis=axis)
             truth = None if truth is None else truth.take(middle, axis=axis)
         return samples, truth
-
-    def _check_no_steps(self, steps: Any) -> None:
-        if steps is not None:
-            raise ValueError(f"steps is for fields in 2 and 3 dimensions; a sample has shape {self.samples.shape[1:]}.")
 
     def _member(self, member: int) -> int:
         n = len(self.samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,11 +12,12 @@ from numpy.typing import ArrayLike
 from flowmatch.core.checks import check_number
 from flowmatch.metrics.associations import associations
 from flowmatch.metrics.tables import read_tables
-from flowmatch.plotting._common import as_array, check_labels, load_pyplot
+from flowmatch.plotting._common import as_array, check_labels, one_axes
 
 _FAINT = 0.2
 
 
+@dataclass(eq=False, repr=False)
 class PairDifferenceDisplay:
     """A heat map: by how much the association of two columns is larger in synthetic rows than in real ones.
 
@@ -34,9 +36,17 @@ class PairDifferenceDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        With the heat map.
     figure_ : matplotlib Figure
+        That holds it.
     image_ : matplotlib AxesImage
+        The heat map.
     colorbar_ : matplotlib Colorbar
+        Its scale.
+
+    See Also
+    --------
+    MarginalsDisplay : The columns themselves.
 
     Examples
     --------
@@ -46,9 +56,8 @@ class PairDifferenceDisplay:
     >>> PairDifferenceDisplay.from_samples(real, synthetic).figure_.savefig("pairs.png")  # doctest: +SKIP
     """
 
-    def __init__(self, difference: ArrayLike, names: Sequence[str]) -> None:
-        self.difference = difference
-        self.names = names
+    difference: ArrayLike
+    names: Sequence[str]
 
     @classmethod
     def from_samples(
@@ -63,12 +72,14 @@ class PairDifferenceDisplay:
         categorical_features : "auto", None or array-like of str, int or bool, default="auto"
             See `flowmatch.metrics.report`.
         ax : matplotlib Axes, optional
+            By default a figure of its own.
         **plot_params
             See `plot`.
 
         Returns
         -------
-        display : PairDifferenceDisplay
+        PairDifferenceDisplay
+            After `plot`.
 
         Raises
         ------
@@ -76,12 +87,26 @@ class PairDifferenceDisplay:
             If the samples have different columns.
         """
         tables = read_tables({"real": real, "synthetic": synthetic}, categorical_features)
-        first, second = (associations(tables.rows[side], tables) for side in ("real", "synthetic"))
+        first, second = (associations(rows, tables) for rows in tables.rows.values())
         return cls(second - first, tables.names).plot(ax=ax, **plot_params)
 
     @classmethod
     def from_report(cls, report: Any, *, ax: Any = None, **plot_params: Any) -> Self:
-        """Plot the pairs of a `flowmatch.metrics.SampleReport`; see `plot` for the parameters.
+        """Plot the pairs of a report.
+
+        Parameters
+        ----------
+        report : SampleReport
+            See `flowmatch.metrics.report`.
+        ax : matplotlib Axes, optional
+            By default a figure of its own.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        PairDifferenceDisplay
+            After `plot`.
 
         Raises
         ------
@@ -105,30 +130,35 @@ class PairDifferenceDisplay:
         ax : matplotlib Axes, optional
             By default a figure of its own.
         limit : float, optional
-            Difference of the strongest colours; by default the largest there is, but at least 0.2, so that chance
+            Difference of the strongest colors; by default the largest there is, but at least 0.2, so that chance
             looks faint.
         cmap : str or matplotlib Colormap, default="RdBu_r"
+            Colors from -limit to limit.
         **image_params
             Passed to ``ax.imshow``.
 
         Returns
         -------
-        self
+        PairDifferenceDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If the difference is not a square matrix, the names do not fit it, or the limit is not positive.
         """
-        pyplot = load_pyplot()
         difference = as_array(self.difference)
         if difference.ndim != 2 or difference.shape[0] != difference.shape[1]:
             raise ValueError(f"difference has shape {difference.shape}; expected a square matrix, a column each.")
         check_labels("names", self.names, len(difference), "columns")
-        if limit is None:
-            limit = max(_FAINT, float(np.abs(difference).max()))
+        limit = max(_FAINT, float(np.abs(difference).max())) if limit is None else limit
         check_number("limit", limit, 0.0, open_low=True)
-        if ax is None:
-            side = 2.5 + 0.3 * min(len(difference), 40)
-            _, ax = pyplot.subplots(figsize=(side + 2.0, side), layout="constrained")
-        self.image_ = ax.imshow(difference, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | image_params)
-        ax.set_xticks(np.arange(len(self.names)), self.names, rotation=45, ha="right")
-        ax.set_yticks(np.arange(len(self.names)), self.names)
-        self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label="association, synthetic - real")
-        self.ax_, self.figure_ = ax, ax.figure
+        side = 2.5 + 0.3 * min(len(difference), 40)
+        self.ax_ = one_axes(ax, (side + 2.0, side))
+        self.image_ = self.ax_.imshow(difference, **{"cmap": cmap, "vmin": -limit, "vmax": limit} | image_params)
+        positions = np.arange(len(difference))
+        self.ax_.set_xticks(positions, self.names, rotation=45, ha="right")
+        self.ax_.set_yticks(positions, self.names)
+        self.figure_ = self.ax_.figure
+        self.colorbar_ = self.figure_.colorbar(self.image_, ax=self.ax_, label="association, synthetic - real")
         return self

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count
-from flowmatch.plotting._common import as_array, check_labels, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_labels, draw_samples, finite_range, one_axes
 
-_COLOURS = (1, 3, 4)
+_COLORS = (1, 3, 4)
 _COLUMNS = 8
 _MARGIN = 0.9  # inches around a grid, for its labels
 
 
+@dataclass(eq=False, repr=False)
 class SampleGridDisplay:
     """A grid of pictures: images, or slices of fields.
 
@@ -24,8 +26,8 @@ class SampleGridDisplay:
 
     Parameters
     ----------
-    pictures : ndarray of shape (n, height, width, n_colours)
-        In reading order, with 1 (grey), 3 (RGB) or 4 (RGBA) colours.
+    pictures : ndarray of shape (n, height, width, n_colors)
+        In reading order, with 1 (gray), 3 (RGB) or 4 (RGBA) colors.
     n_columns : int
         Pictures in a row.
     row_labels, column_labels : sequence, optional
@@ -36,8 +38,13 @@ class SampleGridDisplay:
     ax_ : matplotlib Axes
         The axes of the whole grid.
     figure_ : matplotlib Figure
+        That holds it.
     image_ : matplotlib AxesImage
         The grid is one image.
+
+    See Also
+    --------
+    SignalGridDisplay : Signals.
 
     Examples
     --------
@@ -48,18 +55,11 @@ class SampleGridDisplay:
     >>> display.figure_.savefig("grid.png")  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        pictures: NDArray[Any],
-        *,
-        n_columns: int,
-        row_labels: Sequence[Any] | None = None,
-        column_labels: Sequence[Any] | None = None,
-    ) -> None:
-        self.pictures = pictures
-        self.n_columns = n_columns
-        self.row_labels = row_labels
-        self.column_labels = column_labels
+    pictures: Floats
+    _: KW_ONLY
+    n_columns: int
+    row_labels: Sequence[Any] | None = None
+    column_labels: Sequence[Any] | None = None
 
     @classmethod
     def from_samples(
@@ -85,16 +85,18 @@ class SampleGridDisplay:
         row_labels, column_labels : sequence, optional
             One a row, one a column.
         channel : int, optional
-            Show one channel in grey. By default images show all (1, 3 or 4 of them), fields their first.
+            Show one channel in gray. By default images show all (1, 3 or 4 of them), fields their first.
         slice_axis : {0, 1, 2}, default=0
             For fields, the axis (depth, height, width) that is cut in the middle.
         ax : matplotlib Axes, optional
+            By default a figure of its own.
         **plot_params
             See `plot`.
 
         Returns
         -------
-        display : SampleGridDisplay
+        SampleGridDisplay
+            After `plot`.
 
         Raises
         ------
@@ -102,10 +104,15 @@ class SampleGridDisplay:
             If the samples have another shape or the labels another number.
         """
         pictures = _pictures(as_array(X), channel, slice_axis)
-        n_columns = _columns(len(pictures), n_columns, row_labels, column_labels)
-        return cls(pictures, n_columns=n_columns, row_labels=row_labels, column_labels=column_labels).plot(
-            ax=ax, **plot_params
-        )
+        if n_columns is None and column_labels is not None:
+            n_columns = max(1, len(column_labels))
+        elif n_columns is None:
+            n_columns = -(-len(pictures) // len(row_labels)) if row_labels else math.ceil(math.sqrt(len(pictures)))
+        check_count("n_columns", n_columns)
+        check_labels("column_labels", column_labels, n_columns, "columns")
+        check_labels("row_labels", row_labels, -(-len(pictures) // n_columns), "rows")
+        display = cls(pictures, n_columns=n_columns, row_labels=row_labels, column_labels=column_labels)
+        return display.plot(ax=ax, **plot_params)
 
     @classmethod
     def from_estimator(
@@ -123,6 +130,7 @@ class SampleGridDisplay:
         Parameters
         ----------
         estimator : fitted generator of images or fields
+            Such as a `FlowMatchingGenerator`.
         y : array-like of shape (n_columns,) or (n_columns, k), optional
             Conditions of the columns; all labels by default. An estimator without labels fills 8 columns.
         n_rows : int, default=4
@@ -136,18 +144,20 @@ class SampleGridDisplay:
 
         Returns
         -------
-        display : SampleGridDisplay
+        SampleGridDisplay
+            After `plot`.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not images or fields, or a parameter is out of range.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
         """
         check_count("n_rows", n_rows)
-        y = getattr(estimator, "classes_", None) if y is None else y
-        params = dict(sample_params or {}, random_state=random_state)
-        if y is None:
-            return cls.from_samples(
-                estimator.sample(n_rows * _COLUMNS, **params), **{"n_columns": _COLUMNS, **display_params}
-            )
-        conditions = np.asarray(y)
-        X = estimator.sample(n_rows * len(conditions), np.concatenate([conditions] * n_rows), **params)
-        return cls.from_samples(X, **{"column_labels": list(conditions), **display_params})
+        X, labels = draw_samples(estimator, y, n_rows, n_rows * _COLUMNS, random_state, sample_params)
+        columns = {"n_columns": _COLUMNS} if labels is None else {"column_labels": labels}
+        return cls.from_samples(X, **columns | display_params)
 
     def plot(
         self,
@@ -165,41 +175,39 @@ class SampleGridDisplay:
         ax : matplotlib Axes, optional
             By default a figure of its own.
         value_range : (float, float), optional
-            Values shown as black and white (or as no and full colour); by default the smallest and the largest.
+            Values shown as black and white (or as no and full color); by default the smallest and the largest.
         gap : int, default=1
             Pixels between two pictures.
         cmap : str or matplotlib Colormap, default="gray"
-            Colours of pictures with one channel.
+            Colors of pictures with one channel.
         **image_params
             Passed to ``ax.imshow``.
 
         Returns
         -------
-        self
+        SampleGridDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
         check_count("gap", gap, low=0)
-        _, height, width, _ = self.pictures.shape
-        n_rows = -(-len(self.pictures) // self.n_columns)
-        if ax is None:
-            inch = max(0.5, min(1.0, 12 / self.n_columns))
-            size = (self.n_columns * inch + _MARGIN, n_rows * inch * height / width + _MARGIN)
-            _, ax = pyplot.subplots(figsize=size, layout="constrained")
-        low, high = value_range or _range(self.pictures)
+        n, height, width, _ = self.pictures.shape
+        inch = max(0.5, min(1.0, 12 / self.n_columns))
+        n_rows = -(-n // self.n_columns)
+        self.ax_ = one_axes(ax, (self.n_columns * inch + _MARGIN, n_rows * inch * height / width + _MARGIN))
+        low, high = value_range or finite_range(self.pictures)
         shown = (self.pictures - low) / max(high - low, np.finfo(float).tiny)
-        mosaic = _mosaic(shown.clip(0, 1), self.n_columns, gap)
-        self.image_ = ax.imshow(
-            mosaic, **{"cmap": cmap, "vmin": 0, "vmax": 1, "interpolation": "nearest"} | image_params
-        )
-        _label_cells(ax.yaxis, self.row_labels, height, gap)
-        _label_cells(ax.xaxis, self.column_labels, width, gap)
-        ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
-        ax.spines[:].set_visible(False)
-        self.ax_, self.figure_ = ax, ax.figure
+        params = {"cmap": cmap, "vmin": 0, "vmax": 1, "interpolation": "nearest"} | image_params
+        self.image_ = self.ax_.imshow(_mosaic(shown.clip(0, 1), self.n_columns, gap), **params)
+        labeled = ((self.ax_.yaxis, self.row_labels, height), (self.ax_.xaxis, self.column_labels, width))
+        for axis, labels, size in labeled:  # one tick in the middle of each row or column
+            texts = [str(label) for label in ([] if labels is None else labels)]
+            axis.set_ticks(np.arange(len(texts)) * (size + gap) + (size - 1) / 2, texts)
+        self.ax_.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+        self.ax_.spines[:].set_visible(False)
+        self.figure_ = self.ax_.figure
         return self
 
 
-def _pictures(X: NDArray[Any], channel: int | None, slice_axis: int) -> NDArray[Any]:
+def _pictures(X: Floats, channel: int | None, slice_axis: int) -> Floats:
     """Images (n, C, H, W) or middle slices of fields (n, C, D, H, W) as pictures (n, H, W, 1 | 3 | 4)."""
     if X.ndim not in (4, 5) or 0 in X.shape:
         hint = " One-channel images are X[:, None]; signals have a SignalGridDisplay." if X.ndim == 3 else ""
@@ -214,47 +222,23 @@ def _pictures(X: NDArray[Any], channel: int | None, slice_axis: int) -> NDArray[
     if channel is not None:
         check_count("channel", channel, 0, X.shape[1] - 1, f" for samples with {X.shape[1]} channels")
         X = X[:, [channel]]
-    if X.shape[1] not in _COLOURS:
-        last = X.shape[-1] in _COLOURS
+    if X.shape[1] not in _COLORS:
+        last = X.shape[-1] in _COLORS
         hint = "this looks like channels last: pass X.transpose(0, 3, 1, 2)" if last else "choose one with channel=0"
-        raise ValueError(f"X has {X.shape[1]} channels; pictures show 1 (grey), 3 (RGB) or 4 (RGBA): {hint}.")
+        raise ValueError(f"X has {X.shape[1]} channels; pictures show 1 (gray), 3 (RGB) or 4 (RGBA): {hint}.")
     return X.transpose(0, 2, 3, 1)
 
 
-def _columns(n: int, n_columns: int | None, row_labels: Any, column_labels: Any) -> int:
-    """Pictures in a row, from what is given; the labels must fit."""
-    if n_columns is None:
-        if column_labels is not None:
-            n_columns = max(1, len(column_labels))
-        else:
-            n_columns = math.ceil(math.sqrt(n)) if not row_labels else -(-n // len(row_labels))
-    check_count("n_columns", n_columns)
-    check_labels("column_labels", column_labels, n_columns, "columns")
-    check_labels("row_labels", row_labels, -(-n // n_columns), "rows")
-    return n_columns
-
-
-def _range(values: NDArray[Any]) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-
-
-def _mosaic(pictures: NDArray[Any], n_columns: int, gap: int) -> NDArray[Any]:
+def _mosaic(pictures: Floats, n_columns: int, gap: int) -> Floats:
     """Pictures (n, H, W, c) as one picture, nothing (NaN, or no opacity) in between."""
-    n, height, width, n_colours = pictures.shape
+    n, height, width, n_colors = pictures.shape
     n_rows = -(-n // n_columns)
-    cells = np.full((n_rows * n_columns, height + gap, width + gap, n_colours), np.nan)
-    cells[:n, :height, :width] = pictures
-    cells = cells.reshape(n_rows, n_columns, *cells.shape[1:]).swapaxes(1, 2)
-    mosaic = cells.reshape(n_rows * (height + gap), n_columns * (width + gap), n_colours)
+    tiles = np.full((n_rows * n_columns, height + gap, width + gap, n_colors), np.nan)
+    tiles[:n, :height, :width] = pictures
+    tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:]).swapaxes(1, 2)
+    mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap), n_colors)
     mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
-    if n_colours == 1:
+    if n_colors == 1:
         return mosaic[:, :, 0]
-    opacity = np.isfinite(mosaic).all(axis=2, keepdims=True) * (mosaic[:, :, 3:] if n_colours == 4 else 1.0)
+    opacity = np.isfinite(mosaic).all(axis=2, keepdims=True) * (mosaic[:, :, 3:] if n_colors == 4 else 1.0)
     return np.nan_to_num(np.concatenate([mosaic[:, :, :3], opacity], axis=2))
-
-
-def _label_cells(axis: Any, labels: Sequence[Any] | None, size: int, gap: int) -> None:
-    """One tick in the middle of each row or column."""
-    texts = [] if labels is None else [str(label) for label in labels]
-    axis.set_ticks(np.arange(len(texts)) * (size + gap) + (size - 1) / 2, texts)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import as_array, check_labels, divide_axes, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes, draw_samples
 
 
+@dataclass(eq=False, repr=False)
 class SignalGridDisplay:
     """A panel a signal, a line a channel.
 
@@ -20,6 +22,7 @@ class SignalGridDisplay:
     Parameters
     ----------
     signals : ndarray of shape (n, n_channels, n_times)
+        To draw.
     sampling_rate : float, optional
         In hertz, for a time axis in seconds; without it the axis counts the values.
     labels : sequence of length n, optional
@@ -30,22 +33,29 @@ class SignalGridDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n,)
+        One a signal.
     lines_ : ndarray of matplotlib Line2D, shape (n, n_channels)
+        One a channel.
     figure_ : matplotlib Figure
+        That holds them.
+
+    See Also
+    --------
+    SampleGridDisplay : Images and fields.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch.plotting import SignalGridDisplay
+    >>> X = np.random.default_rng(0).normal(size=(3, 2, 100)).cumsum(axis=-1)
+    >>> SignalGridDisplay.from_samples(X, sampling_rate=50.0, channel_names=["drive", "fan"])  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        signals: NDArray[Any],
-        *,
-        sampling_rate: float | None = None,
-        labels: Sequence[Any] | None = None,
-        channel_names: Sequence[str] | None = None,
-    ) -> None:
-        self.signals = signals
-        self.sampling_rate = sampling_rate
-        self.labels = labels
-        self.channel_names = channel_names
+    signals: Floats
+    _: KW_ONLY
+    sampling_rate: float | None = None
+    labels: Sequence[Any] | None = None
+    channel_names: Sequence[str] | None = None
 
     @classmethod
     def from_samples(
@@ -58,7 +68,23 @@ class SignalGridDisplay:
         ax: Any = None,
         **plot_params: Any,
     ) -> Self:
-        """Plot signals, see the class for the parameters and `plot` for `ax` and the others.
+        """Plot signals.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_channels, n_times)
+            Signals.
+        sampling_rate, labels, channel_names
+            See the class.
+        ax : matplotlib Axes or array of n Axes, optional
+            See `plot`.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        SignalGridDisplay
+            After `plot`.
 
         Raises
         ------
@@ -73,9 +99,8 @@ class SignalGridDisplay:
             check_number("sampling_rate", sampling_rate, 0.0, open_low=True)
         check_labels("labels", labels, len(signals), "signals")
         check_labels("channel_names", channel_names, signals.shape[1], "channels")
-        return cls(signals, sampling_rate=sampling_rate, labels=labels, channel_names=channel_names).plot(
-            ax=ax, **plot_params
-        )
+        display = cls(signals, sampling_rate=sampling_rate, labels=labels, channel_names=channel_names)
+        return display.plot(ax=ax, **plot_params)
 
     @classmethod
     def from_estimator(
@@ -93,11 +118,13 @@ class SignalGridDisplay:
         Parameters
         ----------
         estimator : fitted generator of signals
+            Such as a `FlowMatchingGenerator`.
         y : array-like of shape (n_samples,) or (n_samples, k), optional
-            A condition a panel, which is its label too; all labels by default, one panel each. `n_samples` is for
-            estimators without labels.
+            A condition a panel, which is its label too; all labels by default, one panel each.
         n_samples : int, default=4
+            Of estimators without labels.
         random_state : int, RandomState or None, default=None
+            Seed of the samples.
         sample_params : mapping, optional
             More arguments of the estimator's `sample`.
         **display_params
@@ -105,16 +132,19 @@ class SignalGridDisplay:
 
         Returns
         -------
-        display : SignalGridDisplay
+        SignalGridDisplay
+            After `plot`.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not signals, or a parameter is out of range.
+        sklearn.exceptions.NotFittedError
+            If the estimator is not fitted.
         """
         check_count("n_samples", n_samples)
-        y = getattr(estimator, "classes_", None) if y is None else y
-        params = dict(sample_params or {}, random_state=random_state)
-        if y is None:
-            return cls.from_samples(estimator.sample(n_samples, **params), **display_params)
-        conditions = np.asarray(y)
-        X = estimator.sample(len(conditions), conditions, **params)
-        return cls.from_samples(X, **{"labels": list(conditions), **display_params})
+        X, labels = draw_samples(estimator, y, 1, n_samples, random_state, sample_params)
+        return cls.from_samples(X, **{"labels": labels} | display_params)
 
     def plot(self, *, ax: Any = None, n_columns: int = 1, **line_params: Any) -> Self:
         """Draw the panels.
@@ -130,11 +160,11 @@ class SignalGridDisplay:
 
         Returns
         -------
-        self
+        SignalGridDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
         n, n_channels, n_times = self.signals.shape
-        self.axes_ = divide_axes(pyplot, ax, n, check_count("n_columns", n_columns), "signal")
+        self.axes_ = divide_axes(ax, n, check_count("n_columns", n_columns), "signal")
         times = np.arange(n_times) / (self.sampling_rate or 1.0)
         self.lines_ = np.empty((n, n_channels), dtype=object)
         for i, (panel, signal) in enumerate(zip(self.axes_, self.signals, strict=True)):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count
+from flowmatch.core.randomness import seed_from
 from flowmatch.metrics import straightness
-from flowmatch.plotting._common import as_array, check_estimators, check_labels, divide_axes, load_pyplot, one_seed
-
-Floats = NDArray[np.float64]
+from flowmatch.plotting._common import Floats, as_array, check_estimators, check_labels, check_mapping, divide_axes
 
 
+@dataclass(eq=False, repr=False)
 class TrajectoryDisplay:
     """Paths of samples from noise to data in two columns of a table, a panel an estimator.
 
-    Make one with `from_estimators`, or with `from_trajectories` from paths at hand. A title tells the straightness of
-    the paths in all columns, see `flowmatch.metrics.straightness`: 0 for straight lines at constant speed.
+    Make one with `from_estimators`, or with `from_trajectories` from paths at hand. A title shows the straightness of
+    the paths in all columns, see `flowmatch.metrics.straightness`: 0 for straight lines of constant speed.
 
     Parameters
     ----------
@@ -33,8 +34,11 @@ class TrajectoryDisplay:
     Attributes
     ----------
     axes_ : ndarray of matplotlib Axes, shape (n_estimators,)
+        One an estimator.
     figure_ : matplotlib Figure
+        That holds them.
     lines_ : ndarray of matplotlib Line2D, shape (n_estimators, n_samples)
+        The paths.
     starts_, ends_ : list of matplotlib Line2D
         Markers of the first and the last states, a panel each.
     straightness_ : dict of float
@@ -58,16 +62,10 @@ class TrajectoryDisplay:
     >>> TrajectoryDisplay.from_estimators({"teacher": teacher})  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        trajectories: Mapping[str, Floats],
-        columns: Sequence[int] = (0, 1),
-        *,
-        column_names: Sequence[Any] | None = None,
-    ) -> None:
-        self.trajectories = trajectories
-        self.columns = columns
-        self.column_names = column_names
+    trajectories: Mapping[str, Floats]
+    columns: Sequence[int] = (0, 1)
+    _: KW_ONLY
+    column_names: Sequence[Any] | None = None
 
     @classmethod
     def from_estimators(
@@ -109,7 +107,8 @@ class TrajectoryDisplay:
 
         Returns
         -------
-        display : TrajectoryDisplay
+        TrajectoryDisplay
+            After `plot`.
 
         Raises
         ------
@@ -121,16 +120,16 @@ class TrajectoryDisplay:
         check_estimators(estimators)
         check_count("n_samples", n_samples)
         check_count("n_steps", n_steps)
-        seed = one_seed(random_state)
+        seed = seed_from(random_state)
         trajectories = {
             name: estimator.sample(n_samples, y, seed, n_steps=n_steps, return_trajectory=True)
             for name, estimator in estimators.items()
         }
-        known = getattr(next(iter(estimators.values())), "feature_names_in_", None)
-        first = _check_columns(columns, trajectories)
-        if column_names is None and known is not None:
-            column_names = [known[column] for column in first]
-        return cls.from_trajectories(trajectories, columns, column_names=column_names, ax=ax, **plot_params)
+        names = getattr(next(iter(estimators.values())), "feature_names_in_", None)
+        pair = _check_columns(columns, trajectories)
+        if column_names is None and names is not None:
+            column_names = [names[column] for column in pair]
+        return cls.from_trajectories(trajectories, pair, column_names=column_names, ax=ax, **plot_params)
 
     @classmethod
     def from_trajectories(
@@ -142,15 +141,30 @@ class TrajectoryDisplay:
         ax: Any = None,
         **plot_params: Any,
     ) -> Self:
-        """Plot paths, see the class for the parameters and `plot` for `ax` and the others.
+        """Plot paths.
+
+        Parameters
+        ----------
+        trajectories : mapping of str to array-like of shape (n_steps + 1, n_samples, n_features)
+            States at even times, by name.
+        columns, column_names
+            See the class.
+        ax : matplotlib Axes or array of Axes, optional
+            See `plot`.
+        **plot_params
+            See `plot`.
+
+        Returns
+        -------
+        TrajectoryDisplay
+            After `plot`.
 
         Raises
         ------
         ValueError
             If there are no trajectories, one has another shape, or the columns are not two that all have.
         """
-        if not isinstance(trajectories, Mapping) or not trajectories:
-            raise ValueError(f"trajectories must map names to paths, at least one, got {trajectories!r}.")
+        check_mapping("trajectories", trajectories, "paths")
         found = {str(name): as_array(states) for name, states in trajectories.items()}
         pair = _check_columns(columns, found)
         check_labels("column_names", column_names, 2, "columns")
@@ -170,17 +184,15 @@ class TrajectoryDisplay:
 
         Returns
         -------
-        self
+        TrajectoryDisplay
+            The display itself.
         """
-        pyplot = load_pyplot()
         n = len(self.trajectories)
         n_columns = -(-n // -(-n // 3)) if n_columns is None else min(n, check_count("n_columns", n_columns))
-        self.axes_ = divide_axes(pyplot, ax, n, n_columns, "estimator", size=(3.6, 3.6))
+        self.axes_ = divide_axes(ax, n, n_columns, "estimator", size=(3.6, 3.6))
         self.figure_ = self.axes_[0].figure
         self.straightness_ = {name: straightness(states) for name, states in self.trajectories.items()}
-        lines: list[list[Any]] = []
-        self.starts_: list[Any] = []
-        self.ends_: list[Any] = []
+        lines, self.starts_, self.ends_ = [], [], []
         params = {"color": "0.6", "linewidth": 0.6, "alpha": 0.7} | line_params
         dots = {"linestyle": "none", "marker": "o", "markersize": 3.0}
         for panel, (name, states) in zip(self.axes_, self.trajectories.items(), strict=True):
@@ -200,13 +212,12 @@ class TrajectoryDisplay:
 
     def _label(self, n_columns: int) -> None:
         """Axis labels at the rim."""
-        names = self.column_names
-        labels = [f"x{column}" for column in self.columns] if names is None else [str(name) for name in names]
+        labels = [f"x{column}" for column in self.columns] if self.column_names is None else self.column_names
         for panel in self.axes_[-n_columns:]:
-            panel.set_xlabel(labels[0])
-            panel.tick_params(labelbottom=True)  # above an empty place of the last row too
+            panel.set_xlabel(str(labels[0]))
+            panel.tick_params(labelbottom=True)  # above an empty position of the last row too
         for panel in self.axes_[::n_columns]:
-            panel.set_ylabel(labels[1])
+            panel.set_ylabel(str(labels[1]))
 
 
 def _check_columns(columns: Any, trajectories: Mapping[str, Any]) -> tuple[int, int]:
