@@ -152,7 +152,7 @@ def test_ten_thousand_categories_work_where_they_are_named():
     with pytest.warns(UserWarning, match="key"):
         model = generator(max_iter=2, categorical_features=["key"]).fit(keys)
     assert set(model.sample(50, random_state=0)["key"]) <= set(keys["key"])
-    assert model._encoder.code_shape == (14 + 1,)
+    assert model.model_.code_shape == (14 + 1,)
 
 
 # -- given columns ---------------------------------------------------------------------------------------------------------
@@ -599,7 +599,7 @@ def test_going_on_with_other_categories_is_refused():
 def test_on_bent_paths_given_rows_start_from_standard_noise(path, tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 3))
     model = generator(max_iter=2, path=path).fit(X)
-    assert model._factors is None
+    assert model.model_.missing.guess is None
     model.save(tmp_path / "model.safetensors")
     drawn = flowmatch.load(tmp_path / "model.safetensors").sample(4, given={0: X[0, 0]}, random_state=0)
     np.testing.assert_array_equal(drawn, model.sample(4, given={0: X[0, 0]}, random_state=0))

@@ -199,7 +199,7 @@ def test_a_phase_with_a_function_is_left_out_of_the_file(tmp_path):
     import flowmatch
 
     model = quick([Phase(1.0, loss_weight=torch.ones_like)], max_iter=2).fit(X)
-    with pytest.warns(UserWarning, match="phases=.* cannot be written to a file: set it again before another fit"):
+    with pytest.warns(UserWarning, match="loss_weight=.* cannot be written to a file: set it again before another fit"):
         model.save(tmp_path / "model")
     assert flowmatch.load(tmp_path / "model").training.phases == ()
 

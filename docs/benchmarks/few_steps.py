@@ -22,6 +22,7 @@ from sklearn.svm import SVC
 
 from flowmatch import DistilledFlowMap, FlowMatchingGenerator
 from flowmatch.metrics import sliced_wasserstein
+from flowmatch.model import Integration, carry, condition_pieces
 
 METHODS = ("progressive", "reflow", "lagrangian", "semigroup")
 STEPS = (1, 2, 4, 8)
@@ -204,8 +205,8 @@ def wall():
         calls = {
             "teacher, call": lambda m=model, n=n_samples: m.sample(n, random_state=0),
             "student, call": lambda m=student, n=n_samples: m.sample(n, random_state=0),
-            "teacher, steps": steps_of(model, n_samples, 10),
-            "student, steps": steps_of(student.student_, n_samples, 1),
+            "teacher, steps": steps_of(model.model_, n_samples, 10),
+            "student, steps": steps_of(student.model_, n_samples, 1),
         }
         seconds = {key: [] for key in calls}
         for _ in range(7):
@@ -221,11 +222,11 @@ def wall():
 
 def steps_of(model, n_samples, n_steps):
     """The steps without noise, conditions and decoding."""
-    noise = torch.randn(n_samples, *model._encoder.code_shape)
-    y = None if model._conditions is None else np.arange(n_samples) % 10
-    condition = model._condition_pieces(y, n_samples)(slice(0, n_samples))
-    solver = "flow_map" if model._predicts_jumps else "midpoint"
-    return lambda: model._integrate(noise, condition, n_steps=n_steps, solver=solver)
+    noise = torch.randn(n_samples, *model.code_shape)
+    y = None if model.conditions is None else np.arange(n_samples) % 10
+    condition = condition_pieces(model, y, n_samples)(slice(0, n_samples))
+    integration = Integration("flow_map" if model.is_flow_map else "midpoint", n_steps)
+    return lambda: carry(model, noise, condition, integration)
 
 
 if __name__ == "__main__":

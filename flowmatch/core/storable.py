@@ -61,7 +61,7 @@ def fields_to_store(value: Any) -> dict[str, Any]:
     return {field.name: state[field.name] for field in _stored_fields(type(value)) if field.name in state}
 
 
-def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
+def rebuild(cls: type[T], values: Mapping[str, Any], **unstored: Any) -> T:
     """Undo `fields_to_store`.
 
     Parameters
@@ -70,6 +70,8 @@ def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
         A storable class.
     values : mapping
         Its fields by name; those that have a default may be left out, and those that fitting adds all together.
+    **unstored
+        Fields that stay out of files, by name.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
     ValueError
         If a field is missing, unknown or of another type than declared, or if fields do not fit each other.
     """
-    stored = {field.name: field for field in fields(cls)}  # type: ignore[arg-type]
+    stored = {field.name: field for field in _stored_fields(cls)}
     fitted = {name for name, field in stored.items() if not field.init}
     needed = {name for name, field in stored.items() if field.init and not _has_default(field)}
     needed |= fitted if fitted & set(values) else set()
@@ -91,7 +93,7 @@ def rebuild(cls: type[T], values: Mapping[str, Any]) -> T:
     for name, value in values.items():
         require(name in stored and is_a(value, hints[name]), name)
     try:
-        built = cls(**{name: value for name, value in values.items() if name not in fitted})
+        built = cls(**{name: value for name, value in values.items() if name not in fitted}, **unstored)
         for name in fitted & set(values):
             object.__setattr__(built, name, values[name])
         check = getattr(built, "check", None)
