@@ -99,7 +99,8 @@ def assert_equal(one, other):
 
 
 def test_every_fitted_class_of_the_room_is_stored():
-    assert {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)} == set(FITTED)
+    known = {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)}
+    assert known - {"ColumnTransform", "AffineTransform", "MixedColumns"} == set(FITTED)
 
 
 @pytest.mark.parametrize("name", FITTED)
