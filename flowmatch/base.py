@@ -14,7 +14,7 @@ from flowmatch import training
 from flowmatch.core.component import Component, split_nested
 from flowmatch.core.devices import available_device
 from flowmatch.core.documentation import with_shared_parameters
-from flowmatch.core.storable import ESTIMATORS
+from flowmatch.core.storable import ESTIMATORS, register
 from flowmatch.fitting import ALIASES
 from flowmatch.persistence import save
 
@@ -61,7 +61,7 @@ class Estimator(BaseEstimator):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        ESTIMATORS.setdefault(cls.__name__, cls)
+        register(ESTIMATORS, cls)
         cls.__doc__ = with_shared_parameters(cls.__doc__)
 
     def check_parameters(self) -> None:

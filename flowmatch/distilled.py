@@ -385,7 +385,7 @@ class DistilledFlowMap(Estimator):
 
     @available_if(_teacher_has("export"))
     def export(
-        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
+        self, path: Any, *, format: str | None = None, n_steps: int | None = None, quantize: str | None = None
     ) -> None:
         """Write a sampler that runs without flowmatch; see `FlowMatchingGenerator.export`.
 

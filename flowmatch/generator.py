@@ -364,7 +364,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return tables[0] if n_imputations == 1 else tables
 
     def export(
-        self, path: Any, *, format: str = "torch_export", n_steps: int | None = None, quantize: str | None = None
+        self, path: Any, *, format: str | None = None, n_steps: int | None = None, quantize: str | None = None
     ) -> None:
         """Write a sampler to a file that runs without flowmatch; see `flowmatch.export.export`.
 

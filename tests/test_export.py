@@ -13,8 +13,8 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 import flowmatch
-from flowmatch import FlowMatchingGenerator, preprocessing
-from flowmatch.export import describe_sampler, export, files, sampler_of
+from flowmatch import FlowMatchingGenerator, model, preprocessing
+from flowmatch.export import describe_sampler, files, sampler_of
 from flowmatch.export.conditions import condition_input
 from flowmatch.export.decoding import Decoder
 from flowmatch.metrics import energy_distance
@@ -64,16 +64,25 @@ def shaken(generator):
 
 
 def noise_for(generator, n=7):
-    return torch.randn(n, *generator._encoder.code_shape, generator=torch.Generator().manual_seed(1))
+    return torch.randn(n, *generator.model_.code_shape, generator=torch.Generator().manual_seed(1))
+
+
+def integration_of(generator, **call):
+    """How the estimator draws samples."""
+    own = generator.solver, generator.n_steps, generator.guidance_scale
+    return model.sampling_steps(generator.model_, own, **call)
+
+
+def sampler(generator, **call):
+    return sampler_of(generator.model_, integration_of(generator, **call))
 
 
 def sampled(generator, noise, y=None):
     """What the estimator makes of the noise."""
-    condition = generator._condition_pieces(y, len(noise))(slice(0, len(noise)))
-    n_steps, solver = generator._steps_and_solver(None, None)
-    scale = 1.0 if generator._predicts_jumps else generator.guidance_scale
-    codes = generator._integrate(noise, condition, n_steps=n_steps, solver=solver, guidance_scale=scale)
-    return restored(generator._encoder, codes)
+    condition = model.condition_pieces(generator.model_, y, len(noise))(slice(0, len(noise)))
+    return restored(
+        generator.model_.encoder, model.carry(generator.model_, noise, condition, integration_of(generator))
+    )
 
 
 def restored(encoder, codes):
@@ -185,7 +194,7 @@ def test_a_transform_of_the_users_own_is_refused_by_name(tmp_path):
             return 0.5 * Z
 
     with pytest.raises(ValueError, match="Halved, whose way back"):
-        export(fitted(SIGNALS[:, 0], preprocessing=Halved()), tmp_path / "x.pt2")
+        fitted(SIGNALS[:, 0], preprocessing=Halved()).export(tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
 
 
@@ -231,7 +240,7 @@ def test_a_class_number_out_of_range_is_refused():
 def test_a_sampler_makes_of_noise_what_the_estimator_makes(solver, scale, n_steps):
     generator = fitted(TABLE, LABELS, solver=solver, guidance_scale=scale, n_steps=n_steps, path="vp")
     noise, classes = noise_for(generator, 200), torch.arange(200) % 3
-    found = sampler_of(generator)(noise, classes)
+    found = sampler(generator)(noise, classes)
     assert_equal_up_to_float32(found, sampled(generator, noise, np.array(NAMES)[classes]), rare=0.01)
 
 
@@ -241,14 +250,14 @@ def test_flow_maps_are_followed_by_their_jumps_or_their_velocity(solver, n_steps
         TABLE, LABELS, objective="mean_flow", guidance_scale=3.0, solver=solver, n_steps=n_steps, batch_size=64
     )
     noise, classes = noise_for(generator, 200), torch.arange(200) % 3
-    found = sampler_of(generator)(noise, classes)
+    found = sampler(generator)(noise, classes)
     assert_equal_up_to_float32(found, sampled(generator, noise, np.array(NAMES)[classes]), rare=0.01)
 
 
 def test_steps_are_those_asked_for():
     generator = fitted(TABLE)
     noise = noise_for(generator, 200)
-    found = sampler_of(generator, n_steps=4)(noise)
+    found = sampler(generator, n_steps=4)(noise)
     assert_equal_up_to_float32(found, sampled(generator.set_params(n_steps=4), noise), rare=0.01)
 
 
@@ -275,7 +284,7 @@ def test_a_program_runs_without_flowmatch(tmp_path):
     generator = fitted(TABLE, LABELS, guidance_scale=2.0, solver="euler")
     noise, classes = noise_for(generator, 100), torch.arange(100) % 3
     before = {name: value.clone() for name, value in generator.network_.state_dict().items()}
-    export(generator, tmp_path / "sampler.pt2")
+    generator.export(tmp_path / "sampler.pt2")
     for name, value in generator.network_.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     assert [path.name for path in tmp_path.iterdir()] == ["sampler.pt2"]
@@ -297,7 +306,7 @@ def test_a_program_runs_without_flowmatch(tmp_path):
 
 def test_a_sampler_tells_how_to_draw_its_noise():
     generator = fitted(SIGNALS[:, 0, :3], source="matched", preprocessing="none", objective="mean_flow", solver="auto")
-    told = describe_sampler(generator, sampler_of(generator))
+    told = describe_sampler(generator.model_, sampler(generator))
     np.testing.assert_allclose(told["inputs"][0]["scale"], SIGNALS[:, 0, :3].std(0), rtol=1e-5)
     assert (told["inputs"][0]["distribution"], told["solver"]) == ("MatchedSource()", "flow_map")
 
@@ -330,7 +339,7 @@ def rings(onnxruntime, tmp_path_factory):
     generator = FlowMatchingGenerator(WIDE, max_iter=60, **parameters).fit(RINGS, RADII)
     path = tmp_path_factory.mktemp("rings") / "sampler.onnx"
     logging.disable(logging.WARNING)
-    export(generator, path, format="onnx")
+    generator.export(path)
     return generator, path
 
 
@@ -379,8 +388,8 @@ def test_int8_weights_halve_the_file_and_keep_the_law(onnxruntime, rings, tmp_pa
 @pytest.mark.slow
 def test_int8_holds_for_weights_that_several_steps_share(onnxruntime, tmp_path):
     generator = FlowMatchingGenerator(WIDE, max_iter=150, solver="euler", n_steps=3, random_state=0).fit(RINGS, RADII)
-    export(generator, tmp_path / "float.onnx", format="onnx")
-    export(generator, tmp_path / "int8.onnx", format="onnx", quantize="int8")
+    generator.export(tmp_path / "float.onnx")
+    generator.export(tmp_path / "int8.onnx", quantize="int8")
     small, large = ((tmp_path / name).stat().st_size for name in ("int8.onnx", "float.onnx"))
     assert small < 0.5 * large
     radii = RADII.astype(np.float32)
@@ -390,7 +399,7 @@ def test_int8_holds_for_weights_that_several_steps_share(onnxruntime, tmp_path):
 def test_missing_packages_are_named_with_the_remedy(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r'onnxscript: pip install "flowmatch\[onnx\]"'):
-        export(fitted(TABLE), tmp_path / "x.onnx", format="onnx")
+        fitted(TABLE).export(tmp_path / "x.onnx")
 
 
 # -- errors -------------------------------------------------------------------------------------------------------
@@ -400,7 +409,9 @@ def test_missing_packages_are_named_with_the_remedy(monkeypatch, tmp_path):
     ("arguments", "message"),
     [
         ({"format": "pickle"}, "unknown format 'pickle'"),
-        ({"quantize": "int4", "format": "onnx"}, "unknown quantize 'int4'"),
+        ({"quantize": "int4", "path": "x.onnx"}, "unknown quantize 'int4'"),
+        ({"format": "onnx"}, "format='onnx', but the name 'x.pt2' ends as one of format='torch_export'"),
+        ({"format": "torch_export", "path": "x.ONNX"}, "format='torch_export', but the name 'x.ONNX' ends as one of"),
         ({"quantize": "int8"}, "quantize='int8' needs format='onnx'"),
         ({"n_steps": 0}, "n_steps must be an integer >= 1, got 0"),
         ({"path": "missing/x.pt2"}, "there is no folder"),
@@ -412,16 +423,32 @@ def test_bad_arguments_are_named_before_anything_is_written(arguments, message, 
     generator = fitted(TABLE).set_params(solver=arguments.pop("solver", "euler"))
     path = tmp_path / arguments.pop("path", "x.pt2")
     with pytest.raises(ValueError, match=message):
-        export(generator, path, **arguments)
+        generator.export(path, **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_name_of_the_file_says_the_format(tmp_path, monkeypatch):
+    for format in ("program", "onnx"):
+        monkeypatch.setattr(files, f"_{format}_file", lambda *_, format=format: format.encode())
+    monkeypatch.setattr(files, "_capture", lambda *arguments: None)
+    generator = fitted(TABLE)
+    for name, options, expected in (
+        ("a.pt2", {}, b"program"),
+        ("b", {}, b"program"),
+        ("c.onnx", {}, b"onnx"),
+        ("d.Onnx", {"format": "onnx"}, b"onnx"),
+        ("e.model", {"format": "onnx"}, b"onnx"),
+    ):
+        generator.export(tmp_path / name, **options)
+        assert (tmp_path / name).read_bytes() == expected
 
 
 def test_an_unfitted_estimator_is_refused(tmp_path):
     with pytest.raises(NotFittedError):
-        export(FlowMatchingGenerator(), tmp_path / "x.pt2")
+        FlowMatchingGenerator().export(tmp_path / "x.pt2")
 
 
-@pytest.mark.parametrize("place", ["_program_file", "os.replace"])
+@pytest.mark.parametrize("place", ["flowmatch.export.files._program_file", "os.replace"])
 def test_a_failed_export_leaves_the_older_file_as_it_was(place, tmp_path, monkeypatch):
     path = tmp_path / "x.pt2"
     path.write_bytes(b"older")
@@ -431,9 +458,9 @@ def test_a_failed_export_leaves_the_older_file_as_it_was(place, tmp_path, monkey
 
     monkeypatch.setattr(files, "_capture", lambda *arguments: None)
     monkeypatch.setattr(files, "_program_file", lambda *arguments: b"newer")
-    monkeypatch.setattr(f"flowmatch.export.files.{place}", fail)
+    monkeypatch.setattr(place, fail)
     with pytest.raises((OSError, ValueError), match="no room"):
-        export(fitted(TABLE), path)
+        fitted(TABLE).export(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt2"]
     assert path.read_bytes() == b"older"
 
@@ -462,10 +489,10 @@ SMALL_TRANSFORMER = {"width": 8, "depth": 1, "n_heads": 2, "patch_size": 4}
 )
 def test_every_network_can_be_exported(X, y, stated, network, format, tmp_path, request):
     generator = fitted(X, y, network=network, solver="euler")
-    noise, path = noise_for(generator, 20), tmp_path / "sampler.pt2"
+    noise, path = noise_for(generator, 20), tmp_path / ("sampler.onnx" if format == "onnx" else "sampler.pt2")
     n = slice(0, len(noise))
     expected = sampled(generator, noise, None if y is None else y[n])
-    export(generator, path, format=format)
+    generator.export(path, format=format)
     condition = None if stated is None else stated[n]
     if format == "onnx":
         found = run(request.getfixturevalue("onnxruntime"), path, noise, condition)

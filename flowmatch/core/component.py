@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from sklearn import get_config
 
-from flowmatch.core.storable import STORABLE
+from flowmatch.core.storable import STORABLE, register
 
 
 class Component:
@@ -27,7 +27,7 @@ class Component:
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        STORABLE.setdefault(cls.__name__, cls)  # a file may name it
+        register(STORABLE, cls)  # a file may name it
         if "__repr__" not in vars(cls):
             cls.__repr__ = Component.__repr__  # type: ignore[method-assign]  # else `dataclass` writes one of its own
 

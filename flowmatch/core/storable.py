@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,6 +19,18 @@ ESTIMATORS: dict[str, type] = {}
 
 NOT_STORED = {"stored": False}
 """Metadata of a field that stays out of files; it comes back as its default."""
+
+MISFITS = (TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, RuntimeError, MemoryError)
+"""What code raises when it is given values that it was not written for."""
+
+
+def register(registry: dict[str, type], cls: type) -> bool:
+    """Enter a class by its name, and say whether it is there now; the first of several of one name stays."""
+    known = registry.get(cls.__name__, cls)
+    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        return False
+    registry[cls.__name__] = cls  # also when a cell of a notebook is run again
+    return True
 
 
 def storable(cls: type[T]) -> type[T]:
@@ -48,10 +60,8 @@ def storable(cls: type[T]) -> type[T]:
     """
     if not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is no dataclass: put @storable above @dataclass.")
-    known = STORABLE.get(cls.__name__, cls)
-    if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):  # a cell may be run again
-        raise ValueError(f"a storable class {cls.__name__!r} exists already, in {known.__module__}.")
-    STORABLE[cls.__name__] = cls
+    if not register(STORABLE, cls):
+        raise ValueError(f"a storable class {cls.__name__!r} exists already, in {STORABLE[cls.__name__].__module__}.")
     return cls
 
 
@@ -61,7 +71,11 @@ def fields_to_store(value: Any) -> dict[str, Any]:
     return {field.name: state[field.name] for field in _stored_fields(type(value)) if field.name in state}
 
 
+<<<<<<< HEAD
 def rebuild(cls: type[T], values: Mapping[str, Any], **unstored: Any) -> T:
+=======
+def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
+>>>>>>> files
     """Undo `fields_to_store`.
 
     Parameters
@@ -70,8 +84,13 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **unstored: Any) -> T:
         A storable class.
     values : mapping
         Its fields by name; those that have a default may be left out, and those that fitting adds all together.
+<<<<<<< HEAD
     **unstored
         Fields that stay out of files, by name.
+=======
+    **made
+        Fields that are not stored.
+>>>>>>> files
 
     Returns
     -------
@@ -83,27 +102,62 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **unstored: Any) -> T:
     ValueError
         If a field is missing, unknown or of another type than declared, or if fields do not fit each other.
     """
+<<<<<<< HEAD
     stored = {field.name: field for field in _stored_fields(cls)}
     fitted = {name for name, field in stored.items() if not field.init}
     needed = {name for name, field in stored.items() if field.init and not _has_default(field)}
+=======
+    stored = _stored_fields(cls)
+    fitted = {field.name for field in stored if not field.init}
+    needed = {field.name for field in stored if field.init and not _has_default(field)}
+>>>>>>> files
     needed |= fitted if fitted & set(values) else set()
-    hints = get_type_hints(cls)
     for name in sorted(needed - set(values)):
         raise ValueError(f"its {name} is missing.")
-    for name, value in values.items():
-        require(name in stored and is_a(value, hints[name]), name)
+    values = as_declared(cls, values)
     try:
+<<<<<<< HEAD
         built = cls(**{name: value for name, value in values.items() if name not in fitted}, **unstored)
+=======
+        built = cls(**{name: value for name, value in values.items() if name not in fitted}, **made)
+>>>>>>> files
         for name in fitted & set(values):
             object.__setattr__(built, name, values[name])
         check = getattr(built, "check", None)
         if check is not None:
             check()
-    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+    except MISFITS as error:
         raise ValueError(
             f"the fields of its {cls.__name__} do not fit together ({type(error).__name__}: {error})."
         ) from error
     return built
+
+
+def as_declared(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a storable class, checked; a list is a tuple where that is what the class declares.
+
+    Raises
+    ------
+    ValueError
+        That names a field which is not stored, or a value that is neither of the declared type nor the default.
+    """
+    stored, hints, found = {field.name: field for field in _stored_fields(cls)}, declared_types(cls), {}
+    for name, value in values.items():
+        require(name in stored, name)
+        hint = hints.get(name, Any)
+        if isinstance(value, list) and not is_a(value, hint):
+            value = tuple(value)
+        require(value is stored[name].default or is_a(value, hint), name)
+        found[name] = value
+    return found
+
+
+def declared_types(cls: type) -> dict[str, Any]:
+    """The types that a class declares for its attributes; none where their names mean nothing at run time."""
+    try:
+        return get_type_hints(cls)
+    except (NameError, *MISFITS):
+        return {}
 
 
 def require(condition: Any, what: str) -> None:
@@ -113,6 +167,7 @@ def require(condition: Any, what: str) -> None:
 
 
 def _stored_fields(cls: Any) -> list[Field[Any]]:
+    """Fields that a file holds."""
     return [field for field in fields(cls) if field.metadata.get("stored", True)]
 
 
@@ -121,24 +176,33 @@ def _has_default(field: Field[Any]) -> bool:
 
 
 def is_a(value: Any, hint: Any) -> bool:
-    """Whether a value is of a declared type, arrays of the declared dtype."""
+    """Whether a value is of a declared type, arrays of the declared dtype; what Python cannot tell passes."""
     origin, parts = get_origin(hint), get_args(hint)
+    if isinstance(value, np.generic):
+        value = value.item()
     if hint is Any:
         return True
     if origin in (Union, UnionType):
         return any(is_a(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
     if origin is tuple:
         each = parts[:1] * len(value) if parts[1:] == (...,) and isinstance(value, tuple) else parts
         return isinstance(value, tuple) and len(value) == len(each) and all(map(is_a, value, each))
-    if origin in (dict, list):
-        inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        hints = [parts[0]] * len(value) + [parts[-1]] * len(value) if origin is dict else [parts[0]] * len(value)
-        return isinstance(value, origin) and all(map(is_a, inner, hints))
+    if origin in (dict, Mapping):
+        return (
+            isinstance(value, origin)
+            and all(map(is_a, value, parts[:1] * len(value)))
+            and all(is_a(entry, parts[1]) for entry in value.values())
+        )
+    if origin in (list, Sequence):
+        return isinstance(value, origin) and all(is_a(entry, parts[0]) for entry in value)
     if origin is np.ndarray:
-        (dtype,) = get_args(parts[1])
-        return isinstance(value, np.ndarray) and (dtype is Any or value.dtype == dtype)
-    if origin is not None:  # such as Sequence[Phase]
-        return isinstance(value, origin)
+        dtype = next(iter(get_args(parts[1])), Any)
+        return isinstance(value, np.ndarray) and (dtype is Any or np.issubdtype(value.dtype, dtype))
     if hint in (int, float, bool, str):  # True is an integer for Python, and no count
         return type(value) is hint or (hint is float and type(value) is int)
-    return isinstance(value, hint)
+    try:
+        return isinstance(value, origin or hint)
+    except TypeError:
+        return True

@@ -14,10 +14,13 @@ from typing import Any
 import torch
 
 from flowmatch.core.checks import check_choice
+from flowmatch.core.files import replace_file
 from flowmatch.export.sampler import Sampler, describe_sampler, sampler_of
 from flowmatch.model import FlowModel, Integration
 
-FORMATS = ("torch_export", "onnx")
+FORMATS = {"torch_export": ".pt2", "onnx": ".onnx"}
+"""What names of files end in."""
+
 QUANTIZATIONS = ("int8",)
 
 METADATA_KEY = "flowmatch"
@@ -31,7 +34,7 @@ def export(
     path: str | os.PathLike[str],
     integration: Integration,
     *,
-    format: str = "torch_export",
+    format: str | None = None,
     quantize: str | None = None,
 ) -> None:
     """Write a sampler to a file that runs without flowmatch.
@@ -63,9 +66,10 @@ def export(
     integration : Integration
         Solver, steps and guidance. Every step is written out: exporting takes seconds for each evaluation of the
         network, and flow maps of few steps make the smallest files.
-    format : {"torch_export", "onnx"}, default="torch_export"
+    format : {"torch_export", "onnx"} or None, default=None
         "torch_export" writes a program for ``torch.export.load``, which wants names that end in ``.pt2``; "onnx" a
-        model for onnxruntime and others, which needs the packages of ``flowmatch[onnx]``.
+        model for onnxruntime and others, which needs the packages of ``flowmatch[onnx]``. None takes "onnx" for names
+        that end in ``.onnx``, and "torch_export" for all others.
     quantize : {None, "int8"}, default=None
         "int8" stores the weights of matrix products in 8 bits (ONNX only), a quarter of their size; convolutions stay
         as they are. What these products read is rounded to 256 values between the extremes of the batch, so a row's
@@ -74,8 +78,8 @@ def export(
     Raises
     ------
     ValueError
-        For bad parameters, a solver that is adaptive, a folder that does not exist, or a path that cannot be written;
-        nothing is written then.
+        For bad parameters, a `format` that the path's ending contradicts, an adaptive solver, a folder that does not
+        exist, or a path that cannot be written; nothing is written then.
     ImportError
         If a package that the format needs is missing.
 
@@ -90,7 +94,7 @@ def export(
     torch.Size([5, 2])
     """
     path = _check_target(path)
-    check_choice("format", format, FORMATS)
+    format = _format_of(path, format)
     if quantize is not None:
         check_choice("quantize", quantize, QUANTIZATIONS)
         if format != "onnx":
@@ -101,7 +105,7 @@ def export(
     text = json.dumps({**describe_sampler(model, sampler), "quantize": quantize}, default=str)
     program = _capture(sampler, model.code_shape)
     content = _program_file(program, text) if format == "torch_export" else _onnx_file(program, text, quantize)
-    _replace(path, content)
+    replace_file(path, content)
 
 
 def _check_target(path: str | os.PathLike[str]) -> Path:
@@ -111,6 +115,17 @@ def _check_target(path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise ValueError(f"path is {str(path)!r}, which is a folder; expected the name of a file.")
     return path
+
+
+def _format_of(path: Path, format: str | None) -> str:
+    """The format that is asked for, or that the path's ending says."""
+    of_suffix = next((name for name, suffix in FORMATS.items() if suffix == path.suffix.lower()), None)
+    if format is None:
+        return of_suffix or "torch_export"
+    check_choice("format", format, tuple(FORMATS))
+    if of_suffix not in (None, format):
+        raise ValueError(f"format={format!r}, but the name {path.name!r} ends as one of format={of_suffix!r} does.")
+    return format
 
 
 def _require_onnx() -> None:
@@ -208,14 +223,3 @@ def _transpose_weights(model: Any) -> None:
     del model.graph.initializer[:]
     model.graph.initializer.extend([*kept, *turned.values()])
     del model.graph.value_info[:]  # inferred anew
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            temporary = Path(folder) / path.name
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-    except OSError as error:
-        raise ValueError(f"cannot write to {str(path)!r}: {error.strerror or error}.") from error
