@@ -12,7 +12,7 @@ from flowmatch.core.version import __version__
 
 # from flowmatch.detector import FlowAnomalyDetector
 # from flowmatch.distilled import DistilledFlowMap
-# from flowmatch.forecaster import ConditionalForecaster
+from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP
 from flowmatch.persistence import load

@@ -1,4 +1,6 @@
-"""Forecasters whose transition law is known exactly, without training one."""
+"""Forecasters whose transition distribution is known exactly, without training one."""
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,12 +28,12 @@ class GaussianTransition(nn.Module):
     """The exact velocity of a forecaster of fields whose next states are normal, given the last ones.
 
     `rule` takes states (B, n_lags, C, *grid) in the data's units to means (B, horizon * C, *grid); `std` is in those
-    units, too. With a standard deviation of None the law is as wide as that of the codes.
+    units, too. With a standard deviation of None the distribution is as wide as that of the codes.
     """
 
     def __init__(self, forecaster, rule, std=None):
         super().__init__()
-        self.rule, self.encoder, self.residuals = rule, forecaster._conditions, forecaster._encoder.transform
+        self.rule, self.encoder, self.residuals = rule, forecaster.model_.conditions, forecaster.preprocessing_
         self.place = nn.Parameter(torch.zeros(1))
         self.columns = (-1, *[1] * len(self.encoder.grid))
         units = self._array(self.residuals.scale_) * self._array(
@@ -53,8 +55,10 @@ class GaussianTransition(nn.Module):
 
 
 def follow_rule(forecaster, rule, std=None):
-    """Put the exact velocity of a law in place of a fitted forecaster's network."""
-    forecaster.network_ = GaussianTransition(forecaster, rule, std)
+    """Put the exact velocity of a distribution in place of a fitted forecaster's network."""
+    fitted = forecaster.fitted_
+    model = replace(fitted.model, network=GaussianTransition(forecaster, rule, std))
+    forecaster.fitted_ = replace(fitted, flow=replace(fitted.flow, model=model))
     return forecaster
 
 

@@ -368,7 +368,7 @@ class Patching(ConditionalForecaster):
 class Oblivious(ConditionalForecaster):
     def __getstate__(self):
         state = super().__getstate__()
-        return {**state, "n_samples": 5} if "network_" in state else state
+        return {**state, "n_samples": 5} if "fitted_" in state else state
 
 
 class Sociable(ConditionalForecaster):

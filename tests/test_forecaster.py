@@ -15,13 +15,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flowmatch import DistilledFlowMap, TrainingOptions, metrics
-from flowmatch.forecasting.ensembles import ensemble_of
+from flowmatch.forecasting import Ensemble
 from flowmatch.forecasting.window_data import WindowRows
+from flowmatch.model import Integration
 from flowmatch.networks import MLP
 
 RNG = np.random.default_rng(0)
 SERIES = RNG.normal(size=(6, 15, 2)).cumsum(axis=1)
 FIELDS = 3.0 + RNG.normal(size=(4, 10, 2, 8))
+MIDPOINT = Integration("midpoint", 2)
 X_TABLE, Y_TABLE = RNG.normal(size=(60, 3)), RNG.normal(size=(60, 2))
 
 
@@ -129,15 +131,17 @@ def test_draws_behind_predictions_are_even(n_samples):
     X = 2.0 + np.random.default_rng(0).normal(size=(3, 1, 4))
     np.testing.assert_allclose(forecaster.predict(X), 0.8 * X + 0.3, atol=1e-5)
     table = tiny().fit(X_TABLE, Y_TABLE).set_params(source="matched")  # frozen: the fitted source counts
-    noise = ensemble_of(table)._pairs(n_samples, torch.Generator().manual_seed(0)).sort(dim=0).values
+    noise = (
+        Ensemble(table.fitted_, MIDPOINT).paired_noise(n_samples, torch.Generator().manual_seed(0)).sort(dim=0).values
+    )
     expected = norm.ppf(np.arange(1, n_samples + 1) / (n_samples + 1))
     np.testing.assert_allclose(noise, np.broadcast_to(expected[:, None], noise.shape), atol=1e-5)
 
 
 def test_draws_behind_predictions_of_fields_spread_as_far_as_the_normal_law(fields):
     """Numbers of smooth fields add up the noise of many points, so its variance must be 1."""
-    ensemble = ensemble_of(fields)
-    noise = torch.stack([ensemble._pairs(20, torch.Generator().manual_seed(seed)) for seed in range(40)])
+    ensemble = Ensemble(fields.fitted_, MIDPOINT)
+    noise = torch.stack([ensemble.paired_noise(20, torch.Generator().manual_seed(seed)) for seed in range(40)])
     assert float(noise.square().mean()) == pytest.approx(1.0, abs=4 * np.sqrt(2 / (noise.numel() / 2)))
 
 
@@ -145,7 +149,7 @@ def test_draws_behind_predictions_of_fields_spread_as_far_as_the_normal_law(fiel
 def test_solvers_keep_as_much_spread_as_is_known_of_them(solver, n_steps, kept):
     """Residuals as wide as the source: each solver multiplies the noise by a known factor."""
     forecaster = follow_rule(autoregressive(), lambda lags: 0.8 * lags[:, 0] + 0.3)
-    units = float(forecaster._encoder.transform.scale_[0] * forecaster._conditions.target_scale[0])
+    units = float(forecaster.preprocessing_.scale_[0] * forecaster.model_.conditions.target_scale[0])
     contexts = np.full((1, 1, 4), 2.0)
     drawn = forecaster.sample(contexts, 5000, random_state=0, solver=solver, n_steps=n_steps)
     assert np.std(drawn / units, ddof=1) == pytest.approx(kept, abs=4 * kept / np.sqrt(2 * drawn.size))
@@ -430,4 +434,4 @@ def test_a_student_is_distilled_from_other_trajectories_than_its_teacher(series)
 
 def test_networks_are_chosen_by_the_kind_of_data():
     assert "UNet" in type(tiny(network="auto", max_iter=1).fit(FIELDS[:2]).network_).__name__
-    assert isinstance(tiny(network="auto").fit(SERIES)._network_factory(), MLP)
+    assert isinstance(tiny(network="auto").fit(SERIES).model_.blueprint.factory, MLP)

@@ -107,6 +107,13 @@ def test_global_generators_stay_as_they_are_and_do_not_matter(kind):
     assert torch.equal(train(kind), first)
 
 
+def test_rows_that_are_held_out_are_drawn_without_the_global_generators():
+    before = torch.get_rng_state()
+    options = TrainingOptions(early_stopping=True, validation_fraction=0.3)
+    FlowMatchingGenerator(MLP(width=8, depth=1), max_iter=2, training=options, random_state=0, device="cpu").fit(X)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_only_steps_that_draw_globally_make_others_wait(kind):
     run = training_run(kind)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from exact_forecasts import tiny, tiny_fields
 
-from flowmatch.forecasting import window_data
+from flowmatch.forecasting import training_rows_of, window_data, windows_like_fit
 from flowmatch.forecasting.layout import layout_of_trajectories
 from flowmatch.forecasting.training import unseen_predictions
 from flowmatch.forecasting.window_data import NoisyContexts
@@ -42,7 +42,7 @@ def by_hand(X, n_lags, horizon):
 
 def rows_of(forecaster, X):
     """Rows to train on, as `fit` makes them."""
-    return forecaster._data_of(X, None, None)
+    return training_rows_of(forecaster.fitted_, windows_like_fit(forecaster, X, None))
 
 
 # -- windows --------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_columns_land_where_they_should():
     frames = [pd.DataFrame(np.random.default_rng(k).normal(size=(12, 4)), columns=names) for k in range(2)]
     parameters = {"n_lags": 2, "horizon": 3, "known_columns": "price", "exogenous_columns": ["wind"], "target": "state"}
     forecaster = tiny(**parameters).fit(frames)
-    encoder, windows = forecaster._conditions, forecaster._read_windows(frames, None, fresh=False)
+    encoder, windows = forecaster.model_.conditions, windows_like_fit(forecaster, frames, None)
     every = np.arange(len(windows))
     states = [((frame - encoder.mean) / encoder.scale).to_numpy() for frame in frames]
     contexts, targets, _ = by_hand(states, 2, 3)
@@ -91,8 +91,8 @@ def test_columns_land_where_they_should():
     np.testing.assert_allclose(encoder.mean, np.concatenate(frames).mean(axis=0))
     np.testing.assert_allclose(encoder.scale, np.concatenate(frames).std(axis=0))
     by_number = tiny(**{**parameters, "known_columns": 1, "exogenous_columns": -2}).fit([f.to_numpy() for f in frames])
-    assert by_number._layout.targets == forecaster._layout.targets == (0, 3)
-    assert by_number._layout.known == forecaster._layout.known == (1,)
+    assert by_number.fitted_.layout.targets == forecaster.fitted_.layout.targets == (0, 3)
+    assert by_number.fitted_.layout.known == forecaster.fitted_.layout.known == (1,)
 
 
 # -- rows to train on -------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_states_that_stay_on_disk_or_are_too_many_give_the_same_rows(tmp_path, m
 def test_pairs_of_fields_keep_targets_of_their_own():
     contexts, targets = np.random.default_rng(0).normal(size=(9, 2, 4)), np.random.default_rng(0).normal(size=(9, 1, 4))
     forecaster = tiny_fields().fit(contexts, targets)
-    data = forecaster._data_of(contexts, targets, None)
+    data = training_rows_of(forecaster.fitted_, windows_like_fit(forecaster, contexts, targets))
     codes, condition = data.draw(torch.arange(9))
     scaled = (contexts - contexts.mean((0, 2), keepdims=True)) / contexts.std((0, 2), keepdims=True)
     np.testing.assert_allclose(condition, scaled.reshape(9, -1), atol=1e-5)
@@ -151,16 +151,16 @@ def test_pairs_of_fields_keep_targets_of_their_own():
 
 def test_noise_on_the_context_leaves_the_true_next_state_the_target():
     forecaster = tiny_fields(n_lags=2, horizon=2).fit(FIELDS)
-    encoder, transform = forecaster._conditions, forecaster._encoder.transform
+    encoder, transform = forecaster.model_.conditions, forecaster.preprocessing_
     plain = rows_of(forecaster, FIELDS)
-    noisy = NoisyContexts(plain, encoder, forecaster._encoder, 0.7)
+    noisy = NoisyContexts(plain, encoder, forecaster.model_.encoder, 0.7)
     assert len(noisy) == len(plain)
     assert noisy.weight is None
     rows = torch.arange(len(plain))
     codes, condition = noisy.draw(rows, torch.Generator().manual_seed(0))
     clean = plain.draw(rows)[1]
     assert float((condition - clean).std()) == pytest.approx(0.7, rel=0.1)
-    left = forecaster._encoder.decode(codes.double().numpy())
+    left = forecaster.model_.encoder.decode(codes.double().numpy())
     context = condition.unflatten(1, (encoder.n_columns, 4))
     reached = encoder.base(context).numpy() + left
     truth = encoder.target_states(by_hand(FIELDS, 2, 2)[1]).flatten(1, 2)
@@ -279,8 +279,8 @@ def test_instants_to_come_follow_the_spacing(freq):
     forecaster = tiny(n_lags=2, calendar=["year"]).fit(frame[:600])
     for last, step in ((599, 0), (599, 5), (601, 17)):
         expected = calendar_features(index[[last + 1 + step]], ("year",))
-        np.testing.assert_allclose(forecaster._layout.calendar_ahead([index[last]], step), expected, atol=1e-9)
-    windows = forecaster._read_windows(frame[:5], None, fresh=False)
+        np.testing.assert_allclose(forecaster.fitted_.layout.calendar_ahead([index[last]], step), expected, atol=1e-9)
+    windows = windows_like_fit(forecaster, frame[:5], None)
     np.testing.assert_allclose(windows.calendar, calendar_features(index[2:5], ("year",)))
 
 
@@ -329,7 +329,7 @@ def test_fits_look_at_the_border_unless_they_are_told():
         np.random.default_rng(0).normal(size=(2, 4, 1, 8, 8))
     )
     assert unet.boundary_ == ("periodic", "wall")
-    assert unet._network_factory().boundary == ("periodic", "zeros")
+    assert unet.model_.blueprint.factory.boundary == ("periodic", "zeros")
 
 
 def test_the_errors_of_a_long_series_among_short_ones_come_from_regressions_that_know_the_rest_of_it():
@@ -338,4 +338,4 @@ def test_the_errors_of_a_long_series_among_short_ones_come_from_regressions_that
     states = [rng.normal(size=(length, 10)) for length in (400, 8, 8, 8, 8)]
     series = [np.cumsum(part, axis=0) for part in states]
     forecaster = tiny(target="residual").fit(series)
-    assert forecaster._encoder.transform.scale_.max() < 1.3  # the walk's steps have 1; without the rest of it, 14
+    assert forecaster.preprocessing_.scale_.max() < 1.3  # the walk's steps have 1; without the rest of it, 14

@@ -276,7 +276,8 @@ def _explained(
 ) -> training.NonFiniteTrainingError:
     """The error with what may have caused it."""
     some = max(1, 2**20 // scale.numel())
-    drawn = data.draw(torch.arange(min(len(data), some), device=data.device))[0]
+    rows = torch.arange(min(len(data), some), device=data.device)
+    drawn = data.draw(rows, generator_on(scale.device, 0))[0]
     return training.NonFiniteTrainingError(
         f"{error}. The encoded inputs ranged from {float(drawn.min()):.4g} to {float(drawn.max()):.4g}. "
         f"Try a smaller learning_rate (now {learning_rate:g}), gradient clipping, precision='float32', or "

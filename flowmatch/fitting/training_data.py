@@ -98,7 +98,7 @@ class TrainingData(ABC):
         """The mean loss on a fixed bank of rows, noise and times: two calls differ by the weights alone."""
         batch_loss = self.loss_of(objective)
         every_row = torch.arange(len(self), device=self.device)
-        size = self.draw(every_row[:1])[0].numel()
+        size = self.draw(every_row[:1], generator_on(device, seed))[0].numel()
         n_triples = min(_BANK, max(256, _BANK_ELEMENTS // size))
         rows = every_row.repeat(max(1, n_triples // len(every_row)))[:n_triples]
         pieces = rows.split(max(1, _PIECE_ELEMENTS // size))

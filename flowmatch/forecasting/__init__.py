@@ -1,1 +1,26 @@
-"""Forecasts: windows of series, fields and tables as conditions of a flow, and ensembles drawn from it."""
+"""Forecasts of next states: windows of trajectories, tables as contexts, ensembles."""
+
+from flowmatch.forecasting.ensembles import Ensemble
+from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters
+from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
+from flowmatch.forecasting.tables import TableReader
+from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_rows_of
+
+__all__ = [
+    "Ensemble",
+    "FittedForecaster",
+    "Layout",
+    "Reading",
+    "TableReader",
+    "announce_forecaster",
+    "check_coverage",
+    "check_forecast_parameters",
+    "contexts_like_fit",
+    "forecast_task",
+    "forecast_task_from",
+    "read_windows",
+    "training_rows_of",
+    "windows_like_fit",
+]

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import (
+    CYCLES,
     SampleRows,
     Trajectories,
     Windows,
@@ -25,6 +27,7 @@ Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 
+@storable
 @dataclass(frozen=True)
 class Layout:
     """What states look like, and which of their columns are what.
@@ -58,6 +61,12 @@ class Layout:
     cycles: tuple[str, ...] = ()
     spacing: str | float = 0.0
     is_table: bool = False
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored layout do not fit each other."""
+        require(min(*self.state_shape, *self.forecast_shape, self.n_lags, self.horizon) > 0, "layout")
+        require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
+        require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
 
     @property
     def grid(self) -> tuple[int, ...]:

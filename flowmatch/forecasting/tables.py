@@ -1,4 +1,4 @@
-"""How a forecaster reads tables and series of mixed columns and missing cells: as numbers, up front."""
+"""How a forecaster reads tables and series of mixed columns and missing entries: as numbers, up front."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from flowmatch.core.storable import require, storable
 from flowmatch.forecasting.layout import column_positions
 from flowmatch.preprocessing import TableContainer, TableNumbers
 from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
@@ -18,6 +19,7 @@ from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
 Array = NDArray[np.float64]
 
 
+@storable
 @dataclass(frozen=True, eq=False)
 class TableReader:
     """What a forecaster makes of the columns of its tables or series.
@@ -33,6 +35,10 @@ class TableReader:
     numbers: TableNumbers
     exogenous: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored reader do not fit each other."""
+        require(all(0 <= j < self.n_columns for j in (*self.exogenous, *self.known)), "table")
 
     @property
     def columns(self) -> tuple[Any, ...]:
@@ -55,21 +61,22 @@ class TableReader:
         numbers = TableNumbers.fit(container, container.read(X))
         return cls(numbers) if numbers.is_mixed else None
 
-    def rows(self, forecaster: Any, X: Any, *, reset: bool) -> Array:
-        """Numbers (n, m) for the rows of a table, whose names scikit-learn checks."""
-        names = getattr(forecaster, "feature_names_in_", None)
+    def rows(self, estimator: Any, X: Any, *, reset: bool) -> Array:
+        """Numbers (n, m) for the rows of a table, whose names scikit-learn checks, and with `reset` learns."""
+        names = getattr(estimator, "feature_names_in_", None)
         values = as_numbers(self.numbers.container, X, reset=reset, expected=names)
-        cells = validate_data(forecaster, values, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
-        if not (np.abs(np.nan_to_num(cells)) <= FLOAT32_MAX).all():
-            row, j = np.argwhere(np.abs(np.nan_to_num(cells)) > FLOAT32_MAX)[0]
+        entries = validate_data(estimator, values, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
+        too_large = np.abs(np.nan_to_num(entries)) > FLOAT32_MAX
+        if too_large.any():
+            row, j = np.argwhere(too_large)[0]
             name = self.columns[j] if self.columns else j
             raise ValueError(f"Input X contains a value too large for dtype('float32'): column {name!r}, row {row}.")
-        return self.numbers.numbers(cells)
+        return self.numbers.numbers(entries)
 
     # -- series -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def of_series(cls, X: Any, forecaster: Any) -> TableReader | None:
+    def of_series(cls, X: Any, parameters: Any) -> TableReader | None:
         """The reader of series in DataFrames, if they are more than whole numbers.
 
         Raises
@@ -85,8 +92,8 @@ class TableReader:
         if any(list(frame.columns) != list(frames[0].columns) for frame in frames):
             return None  # what reads series next says which differs
         columns, d = tuple(frames[0].columns), frames[0].shape[1]
-        exogenous = column_positions(forecaster.exogenous_columns, "exogenous_columns", columns, d)
-        known = column_positions(forecaster.known_columns, "known_columns", columns, d)
+        exogenous = column_positions(parameters.exogenous_columns, "exogenous_columns", columns, d)
+        known = column_positions(parameters.known_columns, "known_columns", columns, d)
         for j in sorted(set(range(d)) - {*exogenous, *known}):
             for number, frame in enumerate(frames):
                 if getattr(dtype := frame.dtypes.iloc[j], "kind", "O") not in "biuf":
@@ -99,11 +106,13 @@ class TableReader:
         reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
         return reader if reader.numbers.is_mixed else None
 
-    def parameters(self, forecaster: Any) -> SimpleNamespace:
-        """The forecaster's parameters, with the columns of numbers where they name columns of the table."""
-        own = {name: getattr(forecaster, name) for name in ("n_lags", "horizon", "calendar")}
+    def parameters(self, own: Any) -> SimpleNamespace:
+        """A forecaster's own parameters, with the columns of numbers where they name columns of the table."""
+        others = {name: getattr(own, name) for name in ("n_lags", "horizon", "calendar")}
         positions = self.numbers.positions
-        return SimpleNamespace(**own, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known))
+        return SimpleNamespace(
+            **others, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known)
+        )
 
     def series(self, X: Any) -> list[Any]:
         """Series as DataFrames of numbers with the same index.
@@ -119,7 +128,7 @@ class TableReader:
         if frames is None:
             raise ValueError(
                 f"the model was fitted to DataFrames with the columns {list(self.columns)}, some of which are "
-                "categories or missed cells: pass DataFrames here too."
+                "categories or missed entries: pass DataFrames here too."
             )
         for frame in frames:
             if tuple(frame.columns) != self.columns:
@@ -145,13 +154,13 @@ class TableReader:
                 if lacking:
                     raise ValueError(f"future {number} lacks the columns {lacking}, which are known ahead.")
             return _stacked([self._ahead([part[name] for name in names]) for part in parts])
-        cells = np.asarray(parts, dtype=object)
-        if cells.ndim != 3 or cells.shape[2] != len(names):
+        entries = np.asarray(parts, dtype=object)
+        if entries.ndim != 3 or entries.shape[2] != len(names):
             return future
-        return np.stack([self._ahead(list(part.T)) for part in cells])
+        return np.stack([self._ahead(list(part.T)) for part in entries])
 
-    def _ahead(self, cells: Sequence[Any]) -> Array:
-        read = [self.numbers.container.cells(j, column) for j, column in zip(self.known, cells, strict=True)]
+    def _ahead(self, columns: Sequence[Any]) -> Array:
+        read = [self.numbers.container.cells(j, column) for j, column in zip(self.known, columns, strict=True)]
         return self.numbers.numbers(np.stack(read, axis=1), self.known)
 
 
@@ -164,7 +173,7 @@ def _frames_of(X: Any) -> list[Any] | None:
 
 
 def _is_plain(frame: Any) -> bool:
-    """Whether a DataFrame holds numbers alone, and no cell is missing."""
+    """Whether a DataFrame holds numbers alone, and no entry is missing."""
     numeric = all(getattr(dtype, "kind", "O") in "biuf" for dtype in frame.dtypes)
     return numeric and not bool(frame.isna().to_numpy().any())
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import Ridge, RidgeCV
 
-from flowmatch import preprocessing
-from flowmatch.fitting.training_data import TrainingData
+from flowmatch.fitting import TrainingData
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.window_data import FieldWindows, WindowRows
 from flowmatch.preprocessing import (
+    FITTED_ELEMENTS,
     Container,
     QuantileNormal,
     SampleEncoder,
@@ -18,6 +21,8 @@ from flowmatch.preprocessing import (
     TrainingCodes,
     WindowEncoder,
     Windows,
+    column_scale,
+    persistence,
 )
 
 Array = NDArray[np.float64]
@@ -36,7 +41,7 @@ _ALPHAS = np.logspace(-2, 5, 15)
 
 def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     """An encoder with the scales of the training states and a base of nothing."""
-    mean, scale = preprocessing.column_scale(windows.frames, preprocessing.FITTED_ELEMENTS)
+    mean, scale = column_scale(windows.frames, FITTED_ELEMENTS)
     targets = np.array(layout.targets, dtype=np.intp)
     assert windows.targets is not None
     if not layout.grid:  # values as they are, so that zeros and steps come back to the last bit
@@ -45,7 +50,7 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     elif len(targets):
         target_mean, target_scale = mean[targets], scale[targets]
     else:
-        target_mean, target_scale = preprocessing.column_scale(windows.targets, preprocessing.FITTED_ELEMENTS)
+        target_mean, target_scale = column_scale(windows.targets, FITTED_ELEMENTS)
     encoder = WindowEncoder(
         Container("numpy", (windows.targets.dtype,)),
         mean,
@@ -62,15 +67,16 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
         windows.calendar.shape[1],
         max(1, len(windows) // (layout.n_lags + layout.horizon - 1)),
     )
-    encoder.weights = np.zeros((encoder.n_columns, encoder.target_shape[0]))
-    encoder.intercept = np.zeros(encoder.target_shape[0])
-    return encoder
+    n_targets = encoder.target_shape[0]
+    return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
 
 
-def fit_base(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[SampleEncoder, Array | None]:
-    """Set the base, and give the scale of what it leaves; of tables and series also the residuals to train on."""
+def fit_base(
+    encoder: WindowEncoder, windows: Windows, target: str
+) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
+    """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals."""
     if len(encoder.grid):
-        return fit_fields(encoder, windows, target), None
+        return *fit_fields(encoder, windows, target), None
     return fit_table(encoder, windows, target)
 
 
@@ -87,18 +93,18 @@ def training_rows(
     return table_rows(encoder, residuals, windows, left, device)
 
 
-def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> SampleEncoder:
-    """Set the base of fields, and give the scale of what it leaves."""
+def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[WindowEncoder, SampleEncoder]:
+    """The encoder of fields with its base, the last state or nothing, and the scale of what that leaves."""
     if target != "state" and len(encoder.targets):
-        encoder.weights = preprocessing.persistence(encoder)
+        encoder = replace(encoder, weights=persistence(encoder))
     numbers = int(np.prod(encoder.target_shape))
-    n_rows = min(len(windows), max(2, preprocessing.FITTED_ELEMENTS // numbers))
+    n_rows = min(len(windows), max(2, FITTED_ELEMENTS // numbers))
     some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
-    return SampleEncoder.fit(residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None)
+    return encoder, SampleEncoder.fit(residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None)
 
 
-def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[SampleEncoder, Array]:
-    """Set the base of tables and series, and give the scale of what it leaves and the residuals (n, q) to train on.
+def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[WindowEncoder, SampleEncoder, Array]:
+    """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
     The base is a ridge regression, its penalty by leave-one-out, or nothing. With
     ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
@@ -110,8 +116,6 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Sa
     """
     contexts, targets = _whole(encoder, windows)
     if target != "state":
-        from sklearn.linear_model import Ridge
-
         penalty = _penalty_of(contexts, targets)
         whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
         weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
@@ -120,15 +124,14 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Sa
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         linear = np.tile((share < WELL_PREDICTED) | (target == "residual"), encoder.horizon)
-        encoder.weights, encoder.intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
+        kept_weights, kept_intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
+        encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
         targets = np.where(linear, left, targets)
-    return SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(), None), targets
+    return encoder, SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(), None), targets
 
 
 def _penalty_of(contexts: Array, targets: Array) -> float:
     """The penalty of a ridge regression, in units of one row, by leave-one-out (`sklearn.linear_model.RidgeCV`)."""
-    from sklearn.linear_model import RidgeCV
-
     some = np.random.RandomState(0).permutation(len(contexts))[:_ROWS_FOR_PENALTY]
     return float(RidgeCV(_ALPHAS).fit(contexts[some], targets[some]).alpha_) / len(some)
 
@@ -137,7 +140,6 @@ def unseen_predictions(
     contexts: Array, targets: Array, penalty: float, groups: NDArray[np.intp], overlap: int
 ) -> Array:
     """Predictions (n, q) of ridge regressions with a penalty a row, fitted without the row's fold."""
-    from sklearn.linear_model import Ridge
 
     def predict(kept: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
         fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
@@ -191,7 +193,7 @@ def field_rows(
 
 
 def _whole(encoder: WindowEncoder, windows: Windows) -> tuple[Array, Array]:
-    """All contexts (n, m), standardised, and targets (n, q)."""
+    """All contexts (n, m), standardized, and targets (n, q)."""
     every = np.arange(len(windows))
     contexts = encoder.read_contexts(windows, every).double().numpy()
     return contexts, encoder.truth(windows, every).reshape(len(every), -1)

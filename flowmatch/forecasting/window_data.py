@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowmatch.fitting.training_data import TrainingData
-from flowmatch.preprocessing import SampleEncoder, TrainingCodes, WindowEncoder, Windows
+from flowmatch.fitting import TrainingData
+from flowmatch.preprocessing import SampleEncoder, Standardize, TrainingCodes, WindowEncoder, Windows
 
 KEPT_ELEMENTS = 2**26
-"""Most numbers of states that are kept on the device; more are read and scaled when they are drawn."""
+"""Most elements of states that are kept on the device; more are read and scaled when they are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,11 @@ class FieldWindows(GroupedData):
     residuals : tuple of Tensor
         Mean and scale (q,) of what the base leaves.
     kept : Tensor or None
-        All standardised states on the device; None where there are too many, which are read when they are drawn.
+        All standardized states on the device; None where there are too many, which are read when they are drawn.
     kept_targets : Tensor or None
         Those of targets, if they are others.
     rows : Tensor
-        Numbers of the windows, on the CPU unless states are kept.
+        Positions of the windows, on the CPU unless states are kept.
     index, target_index : Tensor of int, shape (n, n_lags) and (n, horizon)
         The frames of all windows.
     """
@@ -122,8 +122,8 @@ class FieldWindows(GroupedData):
         frames, targets = windows.frames, windows.targets
         assert targets is not None
         assert windows.target_index is not None
-        numbers = frames.size + (0 if targets is frames else targets.size)
-        keep = frames.in_memory and targets.in_memory and numbers <= KEPT_ELEMENTS
+        size = frames.size + (0 if targets is frames else targets.size)
+        keep = frames.in_memory and targets.in_memory and size <= KEPT_ELEMENTS
         place = device if keep else torch.device("cpu")
         kept = kept_targets = None
         if keep:
@@ -163,15 +163,9 @@ class FieldWindows(GroupedData):
         return replace(self, groups=self.groups[rows], rows=self.rows[rows])
 
     def tensors(self) -> dict[str, Tensor | None]:
-        states = (
-            (self.windows.frames,)
-            if self.windows.targets is self.windows.frames
-            else (
-                self.windows.frames,
-                self.windows.targets,
-            )
-        )
-        digests = [torch.tensor(list(part.digest())) for part in states if part is not None]
+        frames, targets = self.windows.frames, self.windows.targets
+        states = [frames] if targets is None or targets is frames else [frames, targets]
+        digests = [torch.tensor(list(part.digest())) for part in states]
         return {"states": torch.cat(digests), "rows": self.rows, "index": self.index, "target_index": self.target_index}
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,9 +182,9 @@ class FieldWindows(GroupedData):
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of states that are read now."""
-        numbers, device = rows.numpy(), self.residuals[0].device
-        context = self.encoder.read_contexts(self.windows, numbers)
-        targets = self.encoder.target_states(self.windows.states_ahead(numbers))
+        every, device = rows.numpy(), self.residuals[0].device
+        context = self.encoder.read_contexts(self.windows, every)
+        targets = self.encoder.target_states(self.windows.states_ahead(every))
         return context.to(device), targets.to(device)
 
 
@@ -207,7 +201,7 @@ class NoisyContexts(TrainingData):
     data : TrainingData
     encoder : WindowEncoder
     residuals : SampleEncoder
-        From what the base leaves to codes, standardised.
+        From what the base leaves to codes, standardized.
     noise : float
         Standard deviation, in units of the states' own.
     """
@@ -238,7 +232,8 @@ class NoisyContexts(TrainingData):
         if self.residuals.is_table:
             return codes, context + noise
         shift = encoder.base(noise) - encoder.base(torch.zeros_like(noise[:1]))
-        scale = torch.as_tensor(self.residuals.transform.get_state()["scale_"], dtype=shift.dtype, device=shift.device)
+        assert isinstance(self.residuals.transform, Standardize)
+        scale = torch.as_tensor(self.residuals.transform.scale_, dtype=shift.dtype, device=shift.device)
         return codes - shift / scale.reshape(-1, *[1] * len(encoder.grid)), context + noise.flatten(1)
 
     def take(self, rows: Tensor) -> NoisyContexts:

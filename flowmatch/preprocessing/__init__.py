@@ -1,6 +1,6 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
-from flowmatch.preprocessing.calendar import CYCLES, calendar_features, find_cycles, spacing_of
+from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
 from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
@@ -29,6 +29,7 @@ from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale
 __all__ = [
     "CYCLES",
     "FITTED_ELEMENTS",
+    "HARMONICS",
     "TRANSFORMS",
     "CategoryCodes",
     "ColumnTransform",

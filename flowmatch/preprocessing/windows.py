@@ -1,6 +1,6 @@
 """Windows of states: what a forecaster is told, and what it is asked for, on the scale that a flow works on.
 
-States are standardised column by column. A window's context holds `n_lags` states, the columns that are known ahead
+States are standardized column by column. A window's context holds `n_lags` states, the columns that are known ahead
 for the instants to come, and the calendar; its target the next `horizon` states. A linear map of the context, the base,
 says where the target is expected; the flow learns what is left.
 """
@@ -29,7 +29,7 @@ Index = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Windows:
-    """Contexts, and targets if there are any, as numbers of the frames that they are made of.
+    """Contexts, and targets if there are any, by the frames that they are made of.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Windows:
 
 
 @storable
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class WindowEncoder(ConditionEncoder):
     """Contexts as vectors, and targets as what the base leaves of them.
 
@@ -156,15 +156,15 @@ class WindowEncoder(ConditionEncoder):
     # -- from data ----------------------------------------------------------------------------------------------------
 
     def states(self, states: Array) -> Tensor:
-        """Standardised states (..., n_columns, *grid), float32 on the CPU."""
+        """Standardized states (..., n_columns, *grid), float32 on the CPU."""
         return _as_codes(states, self.mean, self.scale, len(self.grid))
 
     def target_states(self, states: Array) -> Tensor:
-        """Standardised targets (B, horizon, n_targets, *grid) of states that hold them and perhaps other columns."""
+        """Standardized targets (B, horizon, n_targets, *grid) of states that hold them and perhaps other columns."""
         return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
 
     def known_ahead(self, states: Array) -> Tensor | None:
-        """Standardised columns (B, horizon, n_known, *grid) that are known ahead, of the states to come."""
+        """Standardized columns (B, horizon, n_known, *grid) that are known ahead, of the states to come."""
         if not len(self.known):
             return None
         return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))

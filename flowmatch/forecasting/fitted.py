@@ -1,0 +1,106 @@
+"""What a forecaster has learned: a flow, and how states are read and given back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.core.storable import require, storable
+from flowmatch.fitting import FitResult
+from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.parameters import BOUNDARIES
+from flowmatch.forecasting.tables import TableReader
+from flowmatch.model import FlowModel, feature_names
+from flowmatch.preprocessing import HARMONICS, WindowEncoder
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class FittedForecaster:
+    """A flow of what the base leaves of the next states, given contexts.
+
+    Attributes
+    ----------
+    flow : FitResult
+        Its model's conditions are a `flowmatch.preprocessing.WindowEncoder`.
+    layout : Layout
+        What states look like.
+    reader : TableReader or None
+        How tables and series are read that hold more than whole columns of numbers.
+    columns : tuple
+        Names of X's columns, if they came in DataFrames.
+    boundary : tuple of {"periodic", "wall"}
+        What lies beyond the edge of a field, for each axis.
+    """
+
+    flow: FitResult
+    layout: Layout
+    reader: TableReader | None
+    columns: tuple[Any, ...]
+    boundary: tuple[str, ...]
+
+    @property
+    def model(self) -> FlowModel:
+        """The fitted flow."""
+        return self.flow.model
+
+    @property
+    def window_encoder(self) -> WindowEncoder:
+        """From windows to vectors of conditions, and to what is expected of their targets."""
+        assert isinstance(self.model.conditions, WindowEncoder)
+        return self.model.conditions
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of one state of a context, as users pass it."""
+        return self.layout.state_shape if self.reader is None else (self.reader.n_columns,)
+
+    @property
+    def n_features(self) -> int:
+        """Columns (channels) of a state."""
+        return self.state_shape[0]
+
+    @property
+    def feature_names(self) -> NDArray[np.object_]:
+        """Names of the columns, as scikit-learn keeps them; an AttributeError if there are none."""
+        return feature_names(self.columns)
+
+    def in_own_dtype(self, forecasts: NDArray[np.float64]) -> NDArray[Any]:
+        """Forecasts in single precision if the training data came in it."""
+        single = self.window_encoder.container.dtypes[0] in ("float32", "float16", "bfloat16")
+        return forecasts.astype(np.float32) if single else forecasts
+
+    def check_rollout(self, n_steps: int) -> None:
+        """Raise a ValueError if states cannot be carried on for so many steps."""
+        layout = self.layout
+        if n_steps > layout.horizon and not self.window_encoder.is_autonomous:
+            raise ValueError(
+                f"a rollout of {n_steps} steps needs every column of the states to come, but only "
+                f"{len(layout.targets)} of {layout.state_shape[0]} are forecast and {len(layout.known)} known ahead. "
+                f"Name the others in known_columns and pass them as future, or fit with horizon={n_steps}."
+            )
+
+    def to(self, device: torch.device) -> FittedForecaster:
+        """The same on a device."""
+        return replace(self, flow=self.flow.to(device))
+
+    def check(self) -> None:
+        """Raise a ValueError if the parts of a stored forecaster do not fit each other."""
+        layout, reader, encoder = self.layout, self.reader, self.model.conditions
+        require(isinstance(encoder, WindowEncoder), "kind of conditions")
+        assert isinstance(encoder, WindowEncoder)
+        require(reader is None or layout.state_shape == (len(reader.numbers.names),), "layout")
+        require(encoder.target_shape == self.model.sample_shape, "layout")
+        require((len(encoder.mean), *encoder.grid.tolist()) == layout.state_shape, "layout")
+        require((encoder.n_lags, encoder.horizon) == (layout.n_lags, layout.horizon), "layout")
+        require(tuple(encoder.targets.tolist()) == layout.targets, "layout")
+        require(tuple(encoder.known.tolist()) == layout.known, "layout")
+        require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
+        require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
+        require(len(self.columns) in (0, self.n_features), "columns")
+        require(len(self.boundary) == len(layout.grid) and set(self.boundary) <= set(BOUNDARIES[1:]), "boundary")

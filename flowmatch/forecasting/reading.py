@@ -1,0 +1,194 @@
+"""A forecaster's data as windows: what a first fit learns of their layout, and data like those of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_X_y, validate_data
+
+from flowmatch.fitting import FitResult
+from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.parameters import boundaries_of
+from flowmatch.forecasting.tables import TableReader
+from flowmatch.preprocessing import SampleRows, Windows, read_trajectories
+from flowmatch.preprocessing.validation import check_samples
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The data of a first fit, and what was learned of how to read them.
+
+    Attributes
+    ----------
+    windows : Windows
+    layout : Layout
+    reader : TableReader or None
+    columns : tuple
+    boundary : tuple of str
+        As in `FittedForecaster`.
+    """
+
+    windows: Windows
+    layout: Layout
+    reader: TableReader | None
+    columns: tuple[Any, ...]
+    boundary: tuple[str, ...]
+
+    def fitted(self, flow: FitResult) -> FittedForecaster:
+        """What a forecaster has learned once its flow is fitted."""
+        return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary)
+
+
+def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
+    """Windows of trajectories, or of pairs of contexts and targets.
+
+    Parameters
+    ----------
+    estimator : ConditionalForecaster
+        Unfitted; scikit-learn leaves the names of a table's columns there.
+    X, y
+        As in `ConditionalForecaster.fit`.
+
+    Returns
+    -------
+    Reading
+
+    Raises
+    ------
+    ValueError
+        For data that are no finite real numbers or of unequal shapes, and parameters that do not suit them.
+    """
+    windows, layout, reader, columns = _read_series(estimator, X) if y is None else _read_pairs(estimator, X, y)
+    return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows))
+
+
+def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
+    """Windows like those that a forecaster was fitted to.
+
+    Parameters
+    ----------
+    estimator : fitted ConditionalForecaster
+    X, y
+        As in `ConditionalForecaster.fit`.
+
+    Returns
+    -------
+    Windows
+
+    Raises
+    ------
+    ValueError
+        For states, columns or instants that are not like those of the fit.
+    """
+    fitted: FittedForecaster = estimator.fitted_
+    if y is not None:
+        flat = _is_flat(X) and _is_flat(y)
+        pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y)
+        return fitted.layout.windows_of_pairs(*pairs)
+    return fitted.layout.windows_of(read_trajectories(X if fitted.reader is None else fitted.reader.series(X)))
+
+
+def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+    """Contexts alone, and their last instants, as `Layout.windows_of_contexts` gives them.
+
+    Parameters
+    ----------
+    estimator : fitted ConditionalForecaster
+    X, future
+        As in `ConditionalForecaster.predict`.
+    n_steps : int
+        States to come that `future` has to tell of.
+    """
+    fitted: FittedForecaster = estimator.fitted_
+    layout, reader = fitted.layout, fitted.reader
+    if layout.is_table and reader is not None:
+        X = reader.rows(estimator, X, reset=False)
+    elif layout.is_table:
+        X = validate_data(estimator, X, reset=False, dtype=np.float64)
+    elif reader is not None:
+        X, future = reader.series(X), reader.future(future)
+    return layout.windows_of_contexts(X, future, n_steps)
+
+
+def _read_series(estimator: Any, X: Any) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:
+    """Trajectories of a first fit, from which windows are cut."""
+    reader = TableReader.of_series(X, estimator)
+    trajectories = read_trajectories(X if reader is None else reader.series(X))
+    layout = layout_of_trajectories(trajectories, estimator if reader is None else reader.parameters(estimator))
+    columns = trajectories.columns if reader is None else reader.columns
+    return layout.windows_of(trajectories), layout, reader, columns
+
+
+def _read_pairs(estimator: Any, X: Any, y: Any) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:
+    """Contexts and targets of a first fit, row by row."""
+    if not (estimator.exogenous_columns is estimator.known_columns is None):
+        raise ValueError(
+            "exogenous_columns and known_columns are for trajectories: call fit(X); in pairs, X may hold other columns "
+            "than y as it is."
+        )
+    if estimator.calendar not in (None, "auto"):
+        raise ValueError(f"calendar={estimator.calendar!r} is for series: call fit(X) with DataFrames, without y.")
+    reader, columns = None, ()
+    if _is_flat(X) and _is_flat(y):
+        reader = TableReader.of_pairs(X)
+        pairs = _read_table(estimator, reader, X, y, reset=True)
+        columns = tuple(getattr(estimator, "feature_names_in_", ()))
+    else:
+        pairs = _read_states(X, y)
+    layout = layout_of_pairs(pairs[0].shape, pairs[1].shape, int(estimator.n_lags), int(estimator.horizon))
+    if reader is not None:  # its columns of numbers are no states
+        layout = replace(layout, targets=())
+    return layout.windows_of_pairs(*pairs), layout, reader, columns
+
+
+def _read_table(
+    estimator: Any, reader: TableReader | None, X: Any, y: Any, *, reset: bool
+) -> tuple[SampleRows, SampleRows]:
+    """Rows of a table and their targets, as scikit-learn checks them."""
+    _check_whole(y)
+    checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+    if reader is None:
+        table, target = validate_data(estimator, X, y, reset=reset, **checks)
+    else:
+        table, target = check_X_y(reader.rows(estimator, X, reset=reset), y, estimator=estimator, **checks)
+    return SampleRows(table), SampleRows(np.asarray(target, dtype=np.float64))
+
+
+def _read_states(X: Any, y: Any) -> tuple[SampleRows, SampleRows]:
+    """Contexts and targets that are windows or fields."""
+    contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=2)
+    alone = _is_flat(y) and len(np.shape(y)) == 1  # one variable, one step ahead
+    try:
+        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=2)
+    except ValueError as error:
+        raise ValueError(str(error).replace("X", "y", 1)) from error
+    if len(contexts) != len(targets):
+        raise ValueError(f"X has {len(contexts)} contexts, but y has {len(targets)} targets: inconsistent lengths.")
+    return contexts, SampleRows(targets.array()[:, 0]) if alone else targets
+
+
+def _check_whole(y: Any) -> None:
+    """Raise a ValueError for the first target of a table that is missing."""
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError):  # scikit-learn says what it is
+        return
+    missing = np.argwhere(np.isnan(values))
+    if len(missing):
+        names = getattr(y, "columns", None)
+        column = "" if values.ndim < 2 else f", column {missing[0, 1] if names is None else names[missing[0, 1]]!r}"
+        raise ValueError(
+            f"Input y contains NaN: row {missing[0, 0]}{column}. Entries of X may be missing, but what is to be "
+            "forecast must be known: leave such rows out."
+        )
+
+
+def _is_flat(values: Any) -> bool:
+    """Whether values are a table or a column, which scikit-learn checks, rather than windows or fields."""
+    if hasattr(values, "shape"):
+        return len(values.shape) <= 2
+    return not (isinstance(values, (list, tuple)) and len(values) and len(getattr(values[0], "shape", ())) > 1)
