@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+from torch import Tensor
+
 from flowmatch.core.component import unknown_option
 
 
@@ -27,6 +29,20 @@ def check_number(
         span = f"{'(' if open_low else '['}{low:g}, {high:g}{']' if closed_high else ')'}"
         raise ValueError(f"{name} must be a number in {span}, got {value!r}.")
     return float(value)
+
+
+def check_output(network: Any, output: Any, like: Tensor) -> Tensor:
+    """What a network returned, if it has the shape of what it will be compared with, (B, *sample_shape).
+
+    A velocity of shape (B, 1) for two columns would be compared with both of them, by broadcasting.
+    """
+    if not isinstance(output, Tensor) or output.shape != like.shape:
+        name = getattr(network, "__name__", type(network).__name__)
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"the network {name} returned {got} for a batch of shape {tuple(like.shape)}; expected that shape, too."
+        )
+    return output
 
 
 def check_choice(name: str, value: Any, known: Any) -> str:

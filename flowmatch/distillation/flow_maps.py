@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowmatch.core.checks import check_output
 from flowmatch.distillation.rollouts import SHORT
 from flowmatch.flow import StepSampler, expand_time
 from flowmatch.objectives import L2Loss, ResidualLoss, VelocityObjective, derivative_in_step
@@ -89,7 +90,7 @@ class SemigroupObjective(FlowMapObjective):
         with torch.no_grad():
             first = target(x, t, condition, half)
             second = target(x + expand_time(half, x) * first, t + half, condition, half)
-        return network(x, t, condition, step) - 0.5 * (first + second)
+        return check_output(network, network(x, t, condition, step), x) - 0.5 * (first + second)
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,7 @@ class LagrangianObjective(FlowMapObjective):
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         length = expand_time(step, x)
         value, slope = derivative_in_step(network, x, t, step, condition)
+        check_output(network, value, x)
         with torch.no_grad():
             where = value if self.target_network is None else self.target_network(x, t, condition, step)
             velocity = self.velocity(x + length * where, t + step, condition)
@@ -139,4 +141,4 @@ class FoldObjective(FlowMapObjective):
     def residual(self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None) -> Tensor:
         with torch.no_grad():
             target = self.target_network(x, t, condition, step)
-        return network(x, t, condition, step) - target
+        return check_output(network, network(x, t, condition, step), x) - target

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flowmatch.core.checks import check_output
 from flowmatch.distillation.teachers import midpoint_velocity
 from flowmatch.flow import expand_time
 from flowmatch.objectives import ResidualLoss
@@ -173,7 +174,7 @@ class RolloutLoss:
             part = torch.copysign(part, step[first])
             wanted = torch.cat([midpoint_velocity(self.velocity, x[first], t[first], part, known), wanted[rest]])
             step = torch.cat([part, step[rest]])
-        return self.loss(network(x, t, condition, step) - wanted, t)
+        return self.loss(check_output(network, network(x, t, condition, step), wanted) - wanted, t)
 
     def _mean_substep(self, rows: Tensor) -> Tensor:
         """Mean length of a substep of the given rows, (B,), on the finest grid, that of the first stage."""

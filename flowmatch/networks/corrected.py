@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from flowmatch.core.checks import check_output
 from flowmatch.flow.guidance import guided_velocity
 from flowmatch.flow.paths import expand_time
 
@@ -52,4 +53,5 @@ class CorrectedVelocity(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None, step: Tensor) -> Tensor:
         velocity = self.velocity(x, t, condition)
         # not lerp, which wants one dtype: under autocast the networks' may be another than that of `step`
-        return velocity + expand_time(step, x) * (self.corrector(x, t, condition, step) - velocity)
+        corrected = check_output(self.corrector, self.corrector(x, t, condition, step), x)
+        return velocity + expand_time(step, x) * (corrected - velocity)

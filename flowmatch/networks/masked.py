@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowmatch.core.checks import check_output
 from flowmatch.core.entries import BLOCKS, generated
 
 
@@ -12,8 +13,8 @@ class MaskedNetwork(nn.Module):
     """A network that generates some cells of a row, given others.
 
     Its condition is a vector of the labels or numbers that the row has as conditions, and may end in the row's cells
-    (`flowmatch.core.entries`); without them the whole row is generated. What is given or absent enters the inner network as
-    zeros and stays as it is: the output there is zero.
+    (`flowmatch.core.entries`); without them the whole row is generated. What is given or absent enters the inner
+    network as zeros and stays as it is: the output there is zero.
 
     Parameters
     ----------
@@ -41,4 +42,4 @@ class MaskedNetwork(nn.Module):
                 f"the row's cells, but got {condition.shape[1]}."
             )
         shown = generated(condition, self.n_codes)
-        return shown * self.network(shown * x, t, condition, *step)
+        return shown * check_output(self.network, self.network(shown * x, t, condition, *step), x)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.checks import check_choice, check_number, check_output
 from flowmatch.core.component import Component, resolve_component
 from flowmatch.core.entries import without_labels
 from flowmatch.flow import STEP_SAMPLERS, BetaSteps, StepSampler, expand_time
@@ -133,7 +133,8 @@ class MeanFlowObjective(VelocityObjective):
         still, moving = slice(0, n_still), slice(n_still, None)
         known = None if condition is None else condition[moving]
         target = self.target(network, x[moving], t[moving], step[moving], known, velocity[moving])
-        residual = network(x, t, condition, step) - torch.cat([velocity[still], target])
+        predicted = check_output(network, network(x, t, condition, step), x)
+        residual = predicted - torch.cat([velocity[still], target])
         loss = self.weigh(residual, t)
         error = residual[moving].square().flatten(1).mean(1)
         weight = self._jump_weight(t[moving], error, self.path)
@@ -145,7 +146,7 @@ class MeanFlowObjective(VelocityObjective):
         """The right-hand side of the MeanFlow identity, without gradient, (B, *sample_shape)."""
         with torch.no_grad():
             if self.settings.velocity == "learned":
-                velocity = network(x, t, condition, torch.zeros_like(t))
+                velocity = check_output(network, network(x, t, condition, torch.zeros_like(t)), x)
             # the end of the interval stays where it is, so the increment shrinks as t grows
             direction = (velocity, torch.ones_like(t), -torch.ones_like(t))
             _, slope = derivative_along(network, x, t, step, condition, direction)
@@ -155,7 +156,8 @@ class MeanFlowObjective(VelocityObjective):
         """Loss of the velocity ``U(x, t, 0)`` alone, shape (B,): what the warm-up minimises."""
         x = self.path.interpolate(x0, x1, t)
         velocity = self._guided(network, self.path.velocity(x0, x1, t), x, t, condition)
-        return self.weigh(network(x, t, condition, torch.zeros_like(t)) - velocity, t)
+        predicted = check_output(network, network(x, t, condition, torch.zeros_like(t)), x)
+        return self.weigh(predicted - velocity, t)
 
     def _guided(self, network: Any, velocity: Tensor, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         if condition is None or self.guidance_scale == 1.0:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from flowmatch.core.checks import check_output
 from flowmatch.core.entries import BLOCKS, generated, start_from, without_labels
 from flowmatch.flow import Coupling, Path, Source, TimeSampler
 from flowmatch.objectives.losses import L2Loss, ResidualLoss
@@ -35,9 +36,9 @@ class VelocityObjective:
     crop : float
         Train on random windows of this share of every grid axis.
     is_masked : bool
-        Whether conditions end in the cells of a table's row that are given or absent (`flowmatch.core.entries`). Noise is
-        zero there, as the data and the network's output are, so that they add nothing to the loss; conditions are
-        dropped without them.
+        Whether conditions end in the entries of a table's row that are given or absent (`flowmatch.core.entries`).
+        Noise is zero there, as the data and the network's output are, so that they add nothing to the loss; conditions
+        are dropped without them.
     """
 
     path: Path
@@ -108,7 +109,8 @@ class VelocityObjective:
     ) -> Tensor:
         """Weighted loss of each sample for given noise and times, shape (B,)."""
         target = self.path.velocity(x0, x1, t)
-        return self.weigh(network(self.path.interpolate(x0, x1, t), t, condition) - target, t)
+        velocity = check_output(network, network(self.path.interpolate(x0, x1, t), t, condition), target)
+        return self.weigh(velocity - target, t)
 
     def weigh(self, residual: Tensor, t: Tensor) -> Tensor:
         """Weighted loss of each sample's residual, shape (B,)."""

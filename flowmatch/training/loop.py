@@ -128,7 +128,7 @@ class TrainingRun:
         self.network, self.plan, self.noise, self.dropout = network, plan, noise, dropout
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.forward: Any = _in_precision(torch.compile(network) if options.compile else network, self.device, options)
+        self.forward: Any = _forward(network, self.device, options)
         self.average = AveragedWeights(network, options.ema_decay, options.ema_warmup)
         checkpoint_activations(network, options.activation_checkpointing)
         draw_dropout_from(dropout, network)
@@ -393,15 +393,17 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-def _in_precision(network: Any, device: torch.device, options: TrainingOptions) -> Any:
-    """The network under autocast; what surrounds it (couplings, losses) keeps full precision."""
-    if options.precision == "float32":
+def _forward(network: nn.Module, device: torch.device, options: TrainingOptions) -> Any:
+    """The network, compiled and under autocast if asked for; couplings and losses around it keep full precision."""
+    if options.precision == "float32" and not options.compile:
         return network
+    compiled = torch.compile(network) if options.compile else network
 
     def forward(*arguments: Any, **named: Any) -> Tensor:
         with autocast(device, options.precision):
-            return network(*arguments, **named)
+            return compiled(*arguments, **named)
 
+    forward.__name__ = type(network).__name__  # for messages
     return forward
 
 
