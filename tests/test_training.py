@@ -1,3 +1,4 @@
+import contextlib
 import math
 import subprocess
 import sys
@@ -230,6 +231,36 @@ def test_divergence_keeps_good_weights_on_the_estimator_and_tells_what_to_try():
         estimator.fit(X)
     assert np.isfinite(estimator.sample(5)).all()
     assert estimator.history_["step"] == [2, 4, 6]
+
+
+def test_a_bar_says_what_is_trained(capsys):
+    train(
+        linear_problem(max_iter=20, options=TrainingOptions(report_period=5)), verbose=True, description="flow 2 of 5"
+    )
+    shown = capsys.readouterr().err
+    assert "flow 2 of 5: 100%" in shown
+    assert "20/20" in shown
+    assert "loss=" in shown
+    train(linear_problem(max_iter=2))
+    assert capsys.readouterr().err == ""
+
+
+def test_notebooks_get_a_bar_of_their_own(monkeypatch):
+    made = []
+    auto = pytest.importorskip("tqdm.auto")
+    monkeypatch.setattr(auto, "tqdm", lambda **settings: made.append(settings) or contextlib.nullcontext(Bar()))
+    train(linear_problem(max_iter=4), verbose=True, description="teacher")
+    assert made == [{"total": 4, "initial": 0, "desc": "teacher", "unit": "step"}]
+
+
+class Bar:
+    n = 0
+
+    def update(self, n):
+        self.n += n
+
+    def set_postfix(self, **shown):
+        pass
 
 
 # -- validation ---------------------------------------------------------------------------------------------------

@@ -307,6 +307,7 @@ def train(
     on_report: Callable[[dict[str, float]], bool] | None = None,
     on_step: Callable[[TrainingRun], None] | None = None,
     verbose: bool = False,
+    description: str | None = None,
 ) -> nn.Module:
     """Carry a run to its end and return the averaged network.
 
@@ -317,8 +318,10 @@ def train(
         Called with each new entry of the history; training stops when it returns True.
     on_step : callable, optional
         Called with the run after every step (checkpoints).
-    verbose : bool
+    verbose : bool, default=False
         Show a tqdm bar with loss and learning rate.
+    description : str, optional
+        What is trained, such as "flow 2 of 5": stands before the bar.
 
     Raises
     ------
@@ -328,15 +331,14 @@ def train(
     period = run.plan.report_period
     started = time.perf_counter() - run.seconds
     run.network.train()
-    with _progress_bar(run, verbose) as bar:
+    with _progress(run, verbose, description) as show:
         while not run.finished:
             run.advance()
             stop = False
             if run.step % period == 0 or run.step == run.plan.max_iter:
                 run.seconds = time.perf_counter() - started
                 entry = run.report()
-                bar.update(run.step - bar.n)
-                bar.set_postfix(loss=f"{entry['loss']:.4g}", rate=f"{entry['learning_rate']:.2g}")
+                show(entry)
                 stop = on_report is not None and on_report(entry)
                 run.record(entry)
             if on_step is not None:
@@ -407,7 +409,18 @@ def _forward(network: nn.Module, device: torch.device, options: TrainingOptions)
     return forward
 
 
-def _progress_bar(run: TrainingRun, verbose: bool) -> Any:
-    from tqdm import tqdm
+@contextlib.contextmanager
+def _progress(run: TrainingRun, verbose: bool, description: str | None) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A function that shows an entry of the history, on a bar of the terminal's or the notebook's."""
+    if not verbose:
+        yield lambda entry: None
+        return
+    from tqdm.auto import tqdm
 
-    return tqdm(total=run.plan.max_iter, initial=run.step, disable=not verbose, unit="step")
+    with tqdm(total=run.plan.max_iter, initial=run.step, desc=description, unit="step") as bar:
+
+        def show(entry: dict[str, float]) -> None:
+            bar.set_postfix(loss=f"{entry['loss']:.4g}", rate=f"{entry['learning_rate']:.2g}", refresh=False)
+            bar.update(run.step - bar.n)
+
+        yield show
