@@ -7,19 +7,17 @@ from torch import nn
 
 from flowmatch import ConditionalForecaster, DistilledFlowMap, FlowMatchingGenerator, TrainingOptions
 from flowmatch.distillation import (
-    CorrectedVelocity,
     FoldObjective,
     LagrangianObjective,
     PairLoss,
     RolloutLoss,
     Rollouts,
     SemigroupObjective,
-    TeacherVelocity,
     midpoint_rollout,
     rollout_times,
 )
 from flowmatch.flow import IndependentCoupling, LinearPath, NormalSource, UniformSteps, UniformTimes
-from flowmatch.networks import MaskedNetwork
+from flowmatch.networks import CorrectedVelocity, MaskedNetwork, TeacherVelocity
 from flowmatch.objectives import (
     InstantVelocityObjective,
     L2Loss,

@@ -71,11 +71,7 @@ def fields_to_store(value: Any) -> dict[str, Any]:
     return {field.name: state[field.name] for field in _stored_fields(type(value)) if field.name in state}
 
 
-<<<<<<< HEAD
-def rebuild(cls: type[T], values: Mapping[str, Any], **unstored: Any) -> T:
-=======
 def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
->>>>>>> files
     """Undo `fields_to_store`.
 
     Parameters
@@ -84,13 +80,8 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
         A storable class.
     values : mapping
         Its fields by name; those that have a default may be left out, and those that fitting adds all together.
-<<<<<<< HEAD
-    **unstored
-        Fields that stay out of files, by name.
-=======
     **made
         Fields that are not stored.
->>>>>>> files
 
     Returns
     -------
@@ -102,25 +93,15 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
     ValueError
         If a field is missing, unknown or of another type than declared, or if fields do not fit each other.
     """
-<<<<<<< HEAD
-    stored = {field.name: field for field in _stored_fields(cls)}
-    fitted = {name for name, field in stored.items() if not field.init}
-    needed = {name for name, field in stored.items() if field.init and not _has_default(field)}
-=======
     stored = _stored_fields(cls)
     fitted = {field.name for field in stored if not field.init}
     needed = {field.name for field in stored if field.init and not _has_default(field)}
->>>>>>> files
     needed |= fitted if fitted & set(values) else set()
     for name in sorted(needed - set(values)):
         raise ValueError(f"its {name} is missing.")
     values = as_declared(cls, values)
     try:
-<<<<<<< HEAD
-        built = cls(**{name: value for name, value in values.items() if name not in fitted}, **unstored)
-=======
         built = cls(**{name: value for name, value in values.items() if name not in fitted}, **made)
->>>>>>> files
         for name in fitted & set(values):
             object.__setattr__(built, name, values[name])
         check = getattr(built, "check", None)

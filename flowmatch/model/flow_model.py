@@ -266,12 +266,7 @@ class FlowModel:
             network = blueprint.build()
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
         network.load_state_dict(weights)
-<<<<<<< HEAD
-        network = network.eval().requires_grad_(False)
-        return rebuild(cls, values, network=network, trainable=trainable)
-=======
         return rebuild(cls, values, network=network.eval().requires_grad_(False), trainable=trainable)
->>>>>>> files
 
     def check(self) -> None:
         """Raise a ValueError if the parts of a stored model do not fit each other."""
