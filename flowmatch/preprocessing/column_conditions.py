@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import conditions
-from flowmatch.preprocessing.conditions import Array, ConditionEncoder, row_shares
+from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.scaling import Array, row_shares
 
 
 class ColumnEncoder(ConditionEncoder):

@@ -159,11 +159,6 @@ def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState)
     return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
 
 
-def row_shares(n_rows: int, weight: Array | None) -> Array:
-    """Weights of the rows with sum 1, (n_rows,)."""
-    return np.full(n_rows, 1 / n_rows) if weight is None else weight / weight.sum()
-
-
 def check_shares(shares: Array, n: int, what: str = "shares") -> None:
     """Raise a ValueError unless these are weights of `n` things, some of them positive."""
     require(shares.shape == (n,) and (shares >= 0).all() and 0 < shares.sum() < np.inf, what)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.conditions import check_shares, row_shares, systematic_sample
+from flowmatch.preprocessing.conditions import check_shares, systematic_sample
+from flowmatch.preprocessing.scaling import row_shares
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
