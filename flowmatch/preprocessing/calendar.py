@@ -16,12 +16,17 @@ _SECONDS = {"year": 365.2425 * 86400, "week": 7 * 86400, "day": 86400}
 
 
 def find_cycles(times: tuple[Any, ...]) -> tuple[str, ...]:
-    """The cycles that series of such instants show: sampled at least three times a cycle, for at least two of them.
+    """Find the cycles that series of such instants show.
 
     Parameters
     ----------
     times : tuple of DatetimeIndex or None
         None among them means no calendar.
+
+    Returns
+    -------
+    tuple of {"year", "week", "day"}
+        Cycles that are sampled at least three times each, for at least two of them.
     """
     if not times or any(index is None for index in times):
         return ()
@@ -31,16 +36,19 @@ def find_cycles(times: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def calendar_features(instants: Any, cycles: tuple[str, ...]) -> Array:
-    """Sines and cosines of the phases of instants.
+    """Compute sines and cosines of the phases of instants.
 
     Parameters
     ----------
-    instants : DatetimeIndex of n instants
+    instants : DatetimeIndex
+        Of n instants.
     cycles : tuple of {"year", "week", "day"}
+        Whose phases.
 
     Returns
     -------
     ndarray of shape (n, 4 * len(cycles))
+        The first two harmonics of each cycle.
     """
     day = (instants.hour * 3600 + instants.minute * 60 + instants.second) / 86400
     phases = {
@@ -58,9 +66,19 @@ def calendar_features(instants: Any, cycles: tuple[str, ...]) -> Array:
 
 
 def spacing_of(times: tuple[Any, ...]) -> Any:
-    """The step from one instant to the next: a pandas offset, such as a month, or the median time between them.
+    """Find the step from one instant to the next.
 
     Where instants are missing, such as holidays among business days, it is the offset of most short parts.
+
+    Parameters
+    ----------
+    times : tuple of DatetimeIndex
+        Of all series.
+
+    Returns
+    -------
+    pandas offset or Timedelta
+        An offset, such as a month, or the median time between instants.
     """
     import pandas as pd
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -15,6 +14,8 @@ from torch import Tensor
 from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
 
+Mask = NDArray[np.bool_]
+
 NOISE = 0.3
 """Standard deviation of the noise around a category's point; points are at least 2 apart."""
 
@@ -25,7 +26,7 @@ MOST_ONE_HOT = 64
 @storable
 @dataclass(frozen=True)
 class CategoryCodes(ColumnTransform):
-    """Positions of categories to points, and back.
+    """Map positions of categories to points, and back.
 
     Two categories are the points -1 and 1 of a line. Up to 64 have an axis each, with 1 on their own and -1 on the
     others, so that no two are nearer to each other than any other two. More share axes: the binary digits of their
@@ -41,6 +42,11 @@ class CategoryCodes(ColumnTransform):
     ----------
     n_levels : tuple of int
         Categories of each column.
+
+    Attributes
+    ----------
+    shares_ : ndarray of shape (sum of n_levels,)
+        How often each category occurs in training, one column after the other.
     """
 
     n_levels: tuple[int, ...] = ()
@@ -58,42 +64,51 @@ class CategoryCodes(ColumnTransform):
             np.bincount(column.astype(np.intp), weights=share, minlength=n)
             for n, (column, share) in zip(self.n_levels, observed_columns(X, weight), strict=True)
         ]
-        return self._set_fitted(shares_=np.concatenate(shares))
+        return self.set_state({"shares_": np.concatenate(shares)})
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Numbers in the code of each column."""
+        """Number of elements in the code of each column."""
         return tuple(points_of(n).shape[1] for n in self.n_levels)
 
+    @property
+    def column_shares(self) -> list[Array]:
+        """How often each category of each column occurs in training."""
+        return np.split(self.shares_, np.cumsum(self.n_levels)[:-1])
+
     def transform(self, X: Array) -> Array:
-        """Points (n, sum of widths) of positions (n, k)."""
-        parts = [_looked_up(points_of(n), column) for n, column in zip(self.n_levels, X.T, strict=True)]
+        parts = [points_at(n, column) for n, column in zip(self.n_levels, X.T, strict=True)]
         return np.concatenate(parts, axis=1)
 
     def inverse_transform(self, Z: Array) -> Array:
-        """Positions (n, k) of the nearest points to codes (n, sum of widths)."""
         X = np.empty((len(Z), len(self.n_levels)))
-        for j, codes, shares in self._columns(Z):
-            points = points_of(self.n_levels[j])
-            nearness = codes @ points.T - 0.5 * (points**2).sum(axis=1)
+        codes = np.split(Z, np.cumsum(self.widths)[:-1], axis=1)
+        for j, (n, part, shares) in enumerate(zip(self.n_levels, codes, self.column_shares, strict=True)):
+            points = points_of(n)
+            nearness = part @ points.T - 0.5 * (points**2).sum(axis=1)
             nearness[:, shares == 0] = -np.inf
-            X[:, j] = np.where(np.isnan(codes).any(axis=1), np.nan, nearness.argmax(axis=1))
+            X[:, j] = np.where(np.isnan(part).any(axis=1), np.nan, nearness.argmax(axis=1))
         return X
 
     def log_slope(self, X: Array) -> Array:
-        """What turns the log-density of codes into the log-probability of categories, (n, k)."""
+        """Compute what turns the log-density of codes into the log-probability of categories.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, k)
+            Positions.
+
+        Returns
+        -------
+        ndarray of shape (n, k)
+            To be added to log-densities.
+        """
         constant = np.array(self.widths) * 0.5 * math.log(2 * math.pi * NOISE**2)
         return np.broadcast_to(constant, X.shape)
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn(low.shape, generator=generator, device=low.device, dtype=low.dtype)
         return torch.add(low, noise, alpha=NOISE)
-
-    def _columns(self, Z: Array) -> Iterator[tuple[int, Array, Array]]:
-        """Codes and shares of each column."""
-        ends, borders = np.cumsum(self.widths), np.cumsum(self.n_levels)
-        for j, (width, n) in enumerate(zip(self.widths, self.n_levels, strict=True)):
-            yield j, Z[:, ends[j] - width : ends[j]], self.shares_[borders[j] - n : borders[j]]
 
 
 @dataclass(frozen=True)
@@ -105,13 +120,16 @@ class MixedColumns(ColumnTransform):
     Parameters
     ----------
     numbers : ColumnTransform
+        The map of the numbers.
     categories : CategoryCodes
+        The map of the categories.
     is_category : ndarray of bool, shape (k,)
+        Which columns are categories; at least one is.
     """
 
     numbers: ColumnTransform
     categories: CategoryCodes
-    is_category: NDArray[np.bool_]
+    is_category: Mask
 
     @property
     def columns_of_codes(self) -> NDArray[np.intp]:
@@ -120,55 +138,54 @@ class MixedColumns(ColumnTransform):
         widths[self.is_category] = self.categories.widths
         return np.repeat(np.arange(len(widths)), widths)
 
+    @property
+    def _in_category(self) -> Mask:
+        """Which codes are those of categories."""
+        return self.is_category[self.columns_of_codes]
+
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         raise TypeError("the parts of MixedColumns are fitted on their own.")
 
     def transform(self, X: Array) -> Array:
-        Z = np.empty((len(X), len(self.columns_of_codes)))
-        for columns, codes, transform in self._parts():
-            Z[:, codes] = transform.transform(X[:, columns])
-        return Z
+        return self._both("transform", X, self.is_category, self._in_category)
 
     def inverse_transform(self, Z: Array) -> Array:
-        return self._undo("inverse_transform", Z)
+        return self._both("inverse_transform", Z, self._in_category, self.is_category)
 
     def restore(self, Z: Array) -> Array:
-        return self._undo("restore", Z)
+        return self._both("restore", Z, self._in_category, self.is_category)
 
     def log_slope(self, X: Array) -> Array:
-        slopes = np.empty_like(X)
-        for columns, _, transform in self._parts():
-            slopes[:, columns] = transform.log_slope(X[:, columns])
-        return slopes
+        return self._both("log_slope", X, self.is_category, self.is_category)
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
-        low = np.empty((len(X), len(self.columns_of_codes)))
-        high = np.empty_like(low)
-        for columns, codes, transform in self._parts():
-            bottom, top = transform.training_bounds(X[:, columns])
-            low[:, codes], high[:, codes] = bottom, bottom if top is None else top
+        coded, numeric = self._in_category, ~self.is_category
+        low = np.empty((len(X), len(coded)))
+        low[:, coded] = self.categories.transform(X[:, self.is_category])
+        high = low.copy()
+        if numeric.any():
+            bottom, top = self.numbers.training_bounds(X[:, numeric])
+            low[:, ~coded], high[:, ~coded] = bottom, bottom if top is None else top
         return low, high
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
         assert high is not None
-        drawn = torch.empty_like(low)
-        for _, codes, transform in self._parts():
-            chosen = torch.as_tensor(codes, device=low.device)
-            drawn[:, chosen] = transform.draw_codes(low[:, chosen], high[:, chosen], generator)
+        drawn, coded = torch.empty_like(low), self._in_category
+        for which, transform in ((~coded, self.numbers), (coded, self.categories)):
+            if which.any():
+                chosen = torch.as_tensor(np.flatnonzero(which), device=low.device)
+                drawn[:, chosen] = transform.draw_codes(low[:, chosen], high[:, chosen], generator)
         return drawn
 
-    def _parts(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], ColumnTransform]]:
-        """Columns, codes and map of the numbers, if there are any, and of the categories."""
-        of_category = self.is_category[self.columns_of_codes]
-        if not self.is_category.all():
-            yield np.flatnonzero(~self.is_category), np.flatnonzero(~of_category), self.numbers
-        yield np.flatnonzero(self.is_category), np.flatnonzero(of_category), self.categories
-
-    def _undo(self, method: str, Z: Array) -> Array:
-        X = np.empty((len(Z), len(self.is_category)))
-        for columns, codes, transform in self._parts():
-            X[:, columns] = getattr(transform, method)(Z[:, codes])
-        return X
+    def _both(self, method: str, A: Array, inputs: Mask, outputs: Mask) -> Array:
+        """What the two maps make of their parts of `A`; the masks say which of its columns, and which of those that
+        come out, are categories'.
+        """
+        out = np.empty((len(A), len(outputs)))
+        if not inputs.all():
+            out[:, ~outputs] = getattr(self.numbers, method)(A[:, ~inputs])
+        out[:, outputs] = getattr(self.categories, method)(A[:, inputs])
+        return out
 
 
 def points_of(n_levels: int) -> Array:
@@ -181,7 +198,7 @@ def points_of(n_levels: int) -> Array:
     return np.where(digits & 1, 1.0, -1.0)
 
 
-def _looked_up(points: Array, positions: Array) -> Array:
-    """Points at positions, NaN at NaN."""
+def points_at(n_levels: int, positions: Array) -> Array:
+    """The points (n, width) of categories at positions (n,), NaN at NaN."""
     missing = np.isnan(positions)
-    return np.where(missing[:, None], np.nan, points[np.where(missing, 0, positions).astype(np.intp)])
+    return np.where(missing[:, None], np.nan, points_of(n_levels)[np.where(missing, 0, positions).astype(np.intp)])

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import conditions
-from flowmatch.preprocessing.conditions import Array, ConditionEncoder, row_shares
+from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.scaling import Array, row_shares
 
 
 class ColumnEncoder(ConditionEncoder):
     """Columns of numbers standardized, columns of labels one-hot, and a 1 that tells a vector from "no condition".
 
-    Attributes
+    Parameters
     ----------
     container : Container
         What the conditions came in.
@@ -55,16 +56,13 @@ class ColumnEncoder(ConditionEncoder):
         return sum(max(1, len(labels)) for labels in self._labels) + 1
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
-        """The same map, drawing conditions as they occur in other data."""
         return replace(self, rows=self._positions(y, len(y)), shares=row_shares(len(y), weight))  # type: ignore
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
-        """Conditions (n_samples, ...) of one condition for all samples, or one for each."""
         rows = self._positions(y, n_samples)
         return self._given_back(np.broadcast_to(rows, (n_samples, rows.shape[1])).copy())
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
-        """Vectors (n_samples, size) of one condition for all samples, or one for each."""
         scaled = (self._positions(y, n_samples) - self.mean) / self.scale
         columns = [
             np.eye(len(labels))[column.astype(np.intp)] if len(labels) else column
@@ -74,7 +72,6 @@ class ColumnEncoder(ConditionEncoder):
         return np.broadcast_to(vectors, (n_samples, vectors.shape[1])).copy()
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        """Conditions as they occur in the training data, each as often as its share, to within one."""
         drawn = conditions.systematic_sample(self.shares, n_samples, rng)
         return self._given_back(self.rows[rng.permutation(drawn)])
 
@@ -114,10 +111,14 @@ class ColumnEncoder(ConditionEncoder):
 class NumberEncoder(ColumnEncoder):
     """Standardized numbers, and a 1 that tells them from "no condition".
 
-    Attributes
+    Parameters
     ----------
-    container, mean, scale, rows, shares
-        As in `ColumnEncoder`.
+    container : Container
+        What the conditions came in.
+    mean, scale : ndarray of shape (k,)
+        Of the columns.
+    rows, shares : ndarray of shape (n, k) and (n,)
+        The training conditions and their weights: kept for `draw` to repeat them.
     one_dimensional : bool
         Whether the conditions came as (n,).
     """
@@ -131,7 +132,22 @@ class NumberEncoder(ColumnEncoder):
 
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> NumberEncoder:
-        """Learn mean and scale of `y` (n,) or (n, k)."""
+        """Learn mean and scale.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,) or (n, k)
+            Conditions.
+        container : Container
+            What they came in.
+        weight : ndarray of shape (n,) or None
+            Weights of their rows.
+
+        Returns
+        -------
+        NumberEncoder
+            Fitted to the conditions.
+        """
         rows = y.reshape(len(y), -1).astype(np.float64)
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
@@ -156,12 +172,16 @@ class NumberEncoder(ColumnEncoder):
 class MixedEncoder(ColumnEncoder):
     """Label columns as one-hot vectors beside standardized numbers, and a 1 that tells them from "no condition".
 
-    Attributes
+    Parameters
     ----------
-    container, mean, scale, rows, shares
-        As in `ColumnEncoder`.
+    container : Container
+        What the conditions came in.
     classes : tuple of ndarray
         Labels of each column; empty for columns of numbers.
+    mean, scale : ndarray of shape (k,)
+        Of the columns of numbers; 0 and 1 for labels.
+    rows, shares : ndarray of shape (n, k) and (n,)
+        The training conditions, labels as positions in `classes`, and their weights: kept for `draw` to repeat them.
     """
 
     container: Container
@@ -173,7 +193,22 @@ class MixedEncoder(ColumnEncoder):
 
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> MixedEncoder:
-        """Learn labels, mean and scale of `y` (n, k); real numbers that are not categories count as numbers."""
+        """Learn labels, mean and scale.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n, k)
+            Conditions; real numbers that are not categories count as numbers.
+        container : Container
+            What they came in.
+        weight : ndarray of shape (n,) or None
+            Weights of their rows.
+
+        Returns
+        -------
+        MixedEncoder
+            Fitted to the conditions.
+        """
         classes = tuple(
             np.empty(0)
             if is_numeric(column) and container.dtypes[j % len(container.dtypes)] != "category"

@@ -18,11 +18,25 @@ _MANY_VALUES = 20
 
 
 def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tuple[int, ...] = ()) -> ConditionEncoder:
-    """Choose and fit an encoder for conditions `y` with row weights, for samples of `sample_shape`.
+    """Choose an encoder for conditions and fit it.
 
     One-dimensional `y` are labels, unless they are floating point numbers with a fraction, or numbers of which more
     than 20 and more than a tenth of the rows are distinct. Columns of two-dimensional `y` are numbers, or labels where
     they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of the samples.
+
+    Parameters
+    ----------
+    y : array-like
+        Conditions.
+    weight : ndarray of shape (n,) or None
+        Weights of their rows.
+    sample_shape : tuple of int, default=()
+        Of the samples that they belong to.
+
+    Returns
+    -------
+    ConditionEncoder
+        Fitted to the conditions.
 
     Raises
     ------
@@ -56,7 +70,18 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tup
 
 
 def plain_conditions(y: Any) -> Any:
-    """Conditions as a numpy array; grids stay what they are."""
+    """Turn conditions into an array; grids stay what they are.
+
+    Parameters
+    ----------
+    y : array-like
+        Conditions.
+
+    Returns
+    -------
+    ndarray, or what `y` is
+        Conditions.
+    """
     if len(getattr(y, "shape", ())) > 2:
         return y
     if isinstance(y, torch.Tensor):

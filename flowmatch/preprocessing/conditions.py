@@ -22,23 +22,52 @@ Array = NDArray[np.float64]
 class Conditions:
     """Vectors of the training rows' conditions.
 
-    Attributes
+    Parameters
     ----------
     vectors : Tensor of shape (n, k)
+        One for each row.
     """
 
     vectors: Tensor
 
     def draw(self, rows: Tensor) -> Tensor:
-        """Vectors (B, k) of the given rows (B,)."""
+        """Look up the vectors of some rows.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (B,)
+            Numbers of the rows.
+
+        Returns
+        -------
+        Tensor of shape (B, k)
+            Their vectors.
+        """
         return self.vectors[rows.to(self.vectors.device)]
 
     def take(self, rows: Tensor) -> Conditions:
-        """A subset of the rows."""
+        """Take a subset of the rows.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (B,)
+            Numbers of the rows.
+
+        Returns
+        -------
+        Conditions
+            Those of the subset.
+        """
         return Conditions(self.draw(rows))
 
     def tensors(self) -> dict[str, Tensor | None]:
-        """What identifies the conditions, for fingerprints."""
+        """Return what identifies the conditions, for fingerprints.
+
+        Returns
+        -------
+        dict of Tensor
+            By name.
+        """
         return {"condition": self.vectors}
 
 
@@ -59,26 +88,104 @@ class ConditionEncoder(ABC):
 
     @abstractmethod
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
-        """Conditions (n_samples, ...) of one condition for all samples, or one for each."""
+        """Repeat one condition for all samples.
+
+        Parameters
+        ----------
+        y : array-like
+            One condition for all samples, or one for each.
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, ...)
+            A condition for each sample.
+        """
 
     @abstractmethod
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
-        """Vectors (n_samples, size) of one condition for all samples, or one for each."""
+        """Turn conditions into vectors.
+
+        Parameters
+        ----------
+        y : array-like
+            One condition for all samples, or one for each.
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, size)
+            A vector for each sample.
+        """
 
     @abstractmethod
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        """Conditions as they occur in the training data, each as often as its share, to within one."""
+        """Draw conditions as they occur in the training data, each as often as its share, to within one.
+
+        Parameters
+        ----------
+        n_samples : int
+            Number of conditions.
+        rng : RandomState
+            Where random numbers come from.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, ...)
+            Conditions.
+        """
 
     def with_shares_of(self, y: Any, weight: Array | None) -> ConditionEncoder:
-        """The same map, drawing conditions as they occur in other data."""
+        """Return the same map, drawing conditions as they occur in other data.
+
+        Parameters
+        ----------
+        y : array-like of shape (n, ...)
+            Conditions.
+        weight : ndarray of shape (n,) or None
+            Weights of their rows.
+
+        Returns
+        -------
+        ConditionEncoder
+            The encoder itself where it keeps no conditions.
+        """
         return self
 
     def training_vectors(self, y: Any, device: torch.device) -> Conditions:
-        """The conditions of the training rows, to be drawn from."""
+        """Turn the conditions of the training rows into vectors to be drawn from.
+
+        Parameters
+        ----------
+        y : array-like of shape (n, ...)
+            Conditions.
+        device : torch.device
+            Where the vectors are kept.
+
+        Returns
+        -------
+        Conditions
+            Of all rows.
+        """
         return Conditions(torch.as_tensor(self.encode(y, len(y)), device=device))
 
     def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
-        """The vectors of `encode`, a piece at a time."""
+        """Turn conditions into vectors, a piece at a time.
+
+        Parameters
+        ----------
+        y : array-like
+            One condition for all samples, or one for each.
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        callable
+            Takes a slice of the samples and gives their vectors.
+        """
         return self.encode(y, n_samples).__getitem__
 
 
@@ -87,11 +194,12 @@ class ConditionEncoder(ABC):
 class LabelEncoder(ConditionEncoder):
     """Labels as one-hot vectors.
 
-    Attributes
+    Parameters
     ----------
     container : Container
         What the labels came in.
     classes : ndarray of shape (n_classes,)
+        Labels, in order.
     shares : ndarray of shape (n_classes,)
         Weighted shares of the classes in the training data.
     counts : ndarray of shape (n_classes,)
@@ -105,7 +213,22 @@ class LabelEncoder(ConditionEncoder):
 
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> LabelEncoder:
-        """Learn the classes of `y` (n,) and how often each occurs."""
+        """Learn the classes and how often each occurs.
+
+        Parameters
+        ----------
+        y : ndarray of shape (n,)
+            Labels.
+        container : Container
+            What they came in.
+        weight : ndarray of shape (n,) or None
+            Weights of their rows.
+
+        Returns
+        -------
+        LabelEncoder
+            Fitted to the labels.
+        """
         classes, codes = find_classes(y)
         total = np.bincount(codes, weights=weight, minlength=len(classes))
         return cls(container, classes, total / total.sum(), np.bincount(codes, minlength=len(classes)))
@@ -121,7 +244,19 @@ class LabelEncoder(ConditionEncoder):
         return len(self.classes)
 
     def codes(self, y: Any, n_samples: int) -> NDArray[np.intp]:
-        """Positions in `classes`, (n_samples,).
+        """Find the positions of labels in `classes`.
+
+        Parameters
+        ----------
+        y : array-like
+            One label for all samples, or one for each.
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Positions.
 
         Raises
         ------
@@ -136,20 +271,16 @@ class LabelEncoder(ConditionEncoder):
         return np.broadcast_to(positions_of(labels, self.classes), (n_samples,))
 
     def with_shares_of(self, y: Any, weight: Array | None) -> LabelEncoder:
-        """The same map, drawing labels as they occur in other data."""
         total = np.bincount(self.codes(y, len(y)), weights=weight, minlength=self.size)
         return replace(self, shares=total / total.sum())
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
-        """Labels (n_samples,) of one label for all samples, or one for each."""
         return self.classes[self.codes(y, n_samples)]
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
-        """Vectors (n_samples, size) of one label for all samples, or one for each."""
         return np.eye(self.size, dtype=np.float32)[self.codes(y, n_samples)]
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        """Labels as they occur in the training data, each as often as its share, to within one."""
         return self.classes[rng.permutation(systematic_sample(self.shares, n_samples, rng))]
 
 
@@ -157,11 +288,6 @@ def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState)
     """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
     points = (np.arange(n_samples) + rng.uniform()) / n_samples
     return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
-
-
-def row_shares(n_rows: int, weight: Array | None) -> Array:
-    """Weights of the rows with sum 1, (n_rows,)."""
-    return np.full(n_rows, 1 / n_rows) if weight is None else weight / weight.sum()
 
 
 def check_shares(shares: Array, n: int, what: str = "shares") -> None:

@@ -1,4 +1,4 @@
-"""The normal law nearest to a table's codes, and what it makes of cells that are not known."""
+"""The normal distribution nearest to a table's codes, and what it makes of entries that are not known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_CODES = 500
 _SHRINKAGE = 0.05
 _STEPS = 10
 _MOST_REFINED = 40
-"""Codes beyond this make expectation maximisation slow."""
+"""Codes beyond this make expectation maximization slow."""
 
 _ELEMENTS_AT_ONCE = 2**22
 _SMALLEST = 1e-3
@@ -33,17 +33,20 @@ _SMALLEST = 1e-3
 @storable
 @dataclass(frozen=True, eq=False)
 class FactorModel:
-    """A normal law of codes with covariance ``U U' + diag(noise)``.
+    """A normal distribution of codes with covariance ``U U' + diag(noise)``.
 
     Conditional means and variances under it cost one small matrix a row, whatever the number of codes, by the
-    Woodbury identity. They say where the flow starts when cells are given: at the best linear guess, not at 0. The
+    Woodbury identity. They say where the flow starts when entries are given: at the best linear guess, not at 0. The
     flow learns what is not linear.
 
-    Attributes
+    Parameters
     ----------
-    mean, noise : Tensor of shape (d,)
+    mean : Tensor of shape (d,)
+        Means of the codes.
     loadings : Tensor of shape (d, r)
         U; r is at most 32.
+    noise : Tensor of shape (d,)
+        Variances that the factors leave.
     """
 
     mean: Tensor
@@ -52,12 +55,22 @@ class FactorModel:
 
     @classmethod
     def fit(cls, codes: Array) -> Self:
-        """Fit to codes (n, d) with NaN where they are missing, of which at most 2000 rows are looked at.
+        """Fit to codes, of which at most 2000 rows are looked at.
 
-        With missing codes the covariance of all pairs that are there, refined by ten steps of expectation maximisation
+        With missing codes the covariance of all pairs that are there, refined by ten steps of expectation maximization
         (Little and Rubin, 2002, section 11.2) up to 40 codes; means stay those of the codes that are there. It is
         shrunk towards independence, by a twentieth of a row for each code. More than 500 codes have their 32 leading
         directions alone, found from rows with the mean in place of what is missing.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (n, d)
+            NaN where they are missing.
+
+        Returns
+        -------
+        FactorModel
+            In float32 on the CPU.
         """
         if len(codes) > _MOST_ROWS:
             codes = codes[np.random.RandomState(0).permutation(len(codes))[:_MOST_ROWS]]
@@ -86,19 +99,36 @@ class FactorModel:
         require((self.noise > 0).all(), "factors")
 
     def to(self, device: torch.device) -> FactorModel:
-        """The same on a device."""
+        """Copy the model to a device.
+
+        Parameters
+        ----------
+        device : torch.device
+            Where to.
+
+        Returns
+        -------
+        FactorModel
+            The same one, there.
+        """
         return FactorModel(self.mean.to(device), self.loadings.to(device), self.noise.to(device))
 
     def guess(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of each code given some of its row, (B, d) each.
-
-        Standard noise, zeros, in rows of which nothing is given.
+        """Predict each code from those of its row that are given.
 
         Parameters
         ----------
         codes : Tensor of shape (B, d)
             Anything where they are not given.
-        given : Tensor of zeros and ones, of shape (B, d)
+        given : Tensor of shape (B, d)
+            Ones where codes are given, zeros elsewhere.
+
+        Returns
+        -------
+        mean : Tensor of shape (B, d)
+            Zeros in rows of which nothing is given.
+        log_scale : Tensor of shape (B, d)
+            Logarithms of standard deviations; zeros in such rows, that is standard noise.
         """
         if codes.device.type == "meta":  # where no row can be picked
             return self._guess(codes, given)
@@ -122,7 +152,7 @@ class FactorModel:
 
 
 def _leading(codes: Array) -> Array:
-    """Loadings (d, r) of centred codes (n, d), shrunk as their covariance would be."""
+    """Loadings (d, r) of centered codes (n, d), shrunk as their covariance would be."""
     kept = min(_MOST_FACTORS, *codes.shape)
     _, values, vectors = randomized_svd(np.nan_to_num(codes), kept, random_state=0)
     loadings: Array = vectors.T * values / np.sqrt(len(codes) + _SHRINKAGE * codes.shape[1])
@@ -130,7 +160,7 @@ def _leading(codes: Array) -> Array:
 
 
 def _covariance(codes: Tensor, variance: Tensor) -> Tensor:
-    """Covariance of centred codes (n, d), shrunk a little towards their variances."""
+    """Covariance of centered codes (n, d), shrunk a little towards their variances."""
     n_rows, n_codes = codes.shape
     prior, weight = torch.diag(variance.clamp(min=_SMALLEST)), _SHRINKAGE * n_codes
     missing = codes.isnan()

@@ -22,7 +22,15 @@ from flowmatch.preprocessing.scaling import Standardize
 
 @dataclass(frozen=True)
 class StoredConditions(Conditions):
-    """Vectors that end in a grid, which is drawn like the training codes of samples."""
+    """Vectors that end in a grid, which is drawn like the training codes of samples.
+
+    Parameters
+    ----------
+    vectors : Tensor of shape (n, k)
+        Where they begin.
+    grids : TrainingCodes or StoredCodes
+        Where they end.
+    """
 
     grids: TrainingCodes | StoredCodes
 
@@ -40,9 +48,16 @@ class StoredConditions(Conditions):
 @storable
 @dataclass(frozen=True, eq=False)
 class GridEncoder(ConditionEncoder):
-    """A 1 that tells it from "no condition", and the grid, standardised per channel and flattened.
+    """A 1 that tells it from "no condition", and the grid, standardized per channel and flattened.
 
     Training conditions are not kept, so `draw` refuses.
+
+    Parameters
+    ----------
+    container : Container
+        What the grids came in.
+    grids : SampleEncoder
+        Their scale.
     """
 
     container: Container
@@ -50,7 +65,22 @@ class GridEncoder(ConditionEncoder):
 
     @classmethod
     def fit(cls, y: Any, container: Container, weight: NDArray[np.float64] | None) -> GridEncoder:
-        """Learn the scale of `y` (n, channels, *grid)."""
+        """Learn the scale of the channels.
+
+        Parameters
+        ----------
+        y : array-like of shape (n, channels, *grid)
+            Conditions.
+        container : Container
+            What they came in.
+        weight : ndarray of shape (n,) or None
+            Weights of their rows.
+
+        Returns
+        -------
+        GridEncoder
+            Fitted to the conditions.
+        """
         return cls(container, SampleEncoder.fit(_checked(y), container, Standardize(), weight))
 
     def check(self) -> None:
@@ -59,7 +89,6 @@ class GridEncoder(ConditionEncoder):
 
     @property
     def context_channels(self) -> int:
-        """Channels of the grid."""
         return self.grids.sample_shape[0]
 
     @property

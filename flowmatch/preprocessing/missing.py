@@ -1,4 +1,4 @@
-"""Which cells of a table's rows are missing together, and how often."""
+"""Which entries of a table's rows are missing together, and how often."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.conditions import check_shares, row_shares, systematic_sample
+from flowmatch.preprocessing.categories import Mask
+from flowmatch.preprocessing.conditions import check_shares, systematic_sample
+from flowmatch.preprocessing.scaling import Array, row_shares
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-_NEIGHBOURS = 10
+_NEIGHBORS = 10
 
 
 @storable
 @dataclass(frozen=True, eq=False)
 class MissingPatterns:
-    """The patterns of missing cells in the training rows, with the rows' conditions and weights.
+    """The patterns of missing entries in the training rows, with the rows' conditions and weights.
 
     Patterns are drawn as they occur there, so that columns which miss values together go on doing so. Where rows have
     conditions, a row's pattern is that of a training row of the same condition, or of one of the ten nearest.
 
-    Attributes
+    Parameters
     ----------
     patterns : ndarray of bool, shape (n_patterns, d)
-        Which cells are missing.
+        Which entries are missing.
     rows : ndarray of int, shape (n,)
         Pattern of each training row.
     shares : ndarray of shape (n,)
@@ -45,15 +44,28 @@ class MissingPatterns:
 
     @classmethod
     def fit(cls, missing: Mask, vectors: NDArray[np.float32] | None, weight: Array | None) -> Self | None:
-        """Learn the patterns of rows (n, d); None where no cell is missing."""
+        """Learn the patterns of rows.
+
+        Parameters
+        ----------
+        missing : ndarray of bool, shape (n, d)
+            Which entries are missing.
+        vectors : ndarray of float32, shape (n, k), or None
+            Vectors of the rows' conditions.
+        weight : ndarray of shape (n,) or None
+            Weights of the rows.
+
+        Returns
+        -------
+        MissingPatterns or None
+            None where nothing is missing.
+        """
         if not missing.any():
             return None
         packed = np.ascontiguousarray(np.packbits(missing, axis=1))  # compared as bytes
         _, first, rows = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-        patterns = missing[first]
-        shares = row_shares(len(rows), weight)
-        known = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
-        return cls(patterns, rows.reshape(-1).astype(np.int64), shares, known)
+        vectors = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
+        return cls(missing[first], rows.reshape(-1).astype(np.int64), row_shares(len(rows), weight), vectors)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of stored patterns do not fit each other."""
@@ -66,9 +78,23 @@ class MissingPatterns:
     def draw(
         self, n_samples: int, vectors: NDArray[np.float32] | None, present: Mask, rng: np.random.RandomState
     ) -> Mask:
-        """Patterns (n_samples, d) for rows of which the columns `present` (d,) are there.
+        """Draw patterns for rows of which some columns are there.
 
-        Of the training rows those count that have these columns; if there are none, no cell is missing.
+        Parameters
+        ----------
+        n_samples : int
+            Number of patterns.
+        vectors : ndarray of float32, shape (n_samples, k), or None
+            Vectors of the rows' conditions.
+        present : ndarray of bool, shape (d,)
+            Columns that are there.
+        rng : RandomState
+            Where random numbers come from.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_samples, d)
+            Which entries are missing: those of training rows that have these columns; none if there are no such rows.
         """
         whole: Mask = ~np.any(self.patterns[:, present], axis=1)
         fits = whole[self.rows] & (self.shares > 0)
@@ -87,7 +113,7 @@ def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.Ra
     distinct, asked = np.unique(wanted, axis=0, return_inverse=True)
     values, groups = np.unique(known, axis=0, return_inverse=True)
     asked, groups = asked.reshape(-1), groups.reshape(-1)
-    distances, near = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(values))).fit(values).kneighbors(distinct)
+    distances, near = NearestNeighbors(n_neighbors=min(_NEIGHBORS, len(values))).fit(values).kneighbors(distinct)
     # a group of rows with one vector: the same one, or one of the nearest by their weights
     weights = np.where((distances[:, :1] > 0) | (np.arange(near.shape[1]) == 0), np.bincount(groups, shares)[near], 0.0)
     ranks = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[asked]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Self
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
+from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
-from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
+from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
@@ -33,15 +33,13 @@ class QuantileNormal(ColumnTransform):
 
     The invertible map, which codes and densities go through, is linear between about ``2 k^(1/3)`` of a column's k
     values, at even scores: a value that fills the ranks from F(x-) to F(x) has the normal score of their middle. More
-    knots would follow the sample and not the law, and make densities jagged. Beyond the data the map goes on with the
-    slope of the standardised column.
+    knots would follow the sample and not the distribution, and make densities jagged. Beyond the data the map goes on
+    with the slope of the standardized column.
 
     In training a value stands for its whole cell of ranks [F(x-), F(x)]: each batch draws a fresh uniform rank from
-    it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favouring
-    any value, every column is exactly normal, and rows with neighbouring ranks overlap, which keeps a network from
-    memorising them.
-
-    Missing values (NaN) are left out and stay NaN.
+    it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favoring
+    any value, every column is exactly normal, and rows with neighboring ranks overlap, which keeps a network from
+    memorizing them.
 
     Generated values go back through the inverse distribution function, and onto the column's grid: its levels if they
     repeat often, else its number of decimals (up to 6) if it has one; never beyond the observed range.
@@ -50,6 +48,23 @@ class QuantileNormal(ColumnTransform):
     ----------
     max_knots : int, default=2000
         Most distinct values kept per column; longer columns are kept at evenly spaced ranks.
+
+    Attributes
+    ----------
+    values_, low_, high_ : ndarray
+        Distinct values of all columns, one column after the other, and the ranks F(x-) and F(x) of each.
+    bounds_ : ndarray of shape (k + 1,)
+        Where the values of each column begin and end.
+    scale_ : ndarray of shape (k,)
+        Standard deviations.
+    decimals_ : ndarray of shape (k,)
+        Number of decimals of each column's values; -1 for more than 6.
+    few_values_ : ndarray of bool, shape (k,)
+        Whether values repeat often.
+    edge_ : ndarray of shape ()
+        Distance of drawn ranks from 0 and 1.
+    smooth_ : ndarray of bool
+        Which of the values are knots of the invertible map.
     """
 
     max_knots: int = 2000
@@ -67,11 +82,11 @@ class QuantileNormal(ColumnTransform):
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
         if set(fields_to_store(self)) == {"max_knots"}:
             return
-        k, n_knots = len(self.scale_), len(self.values_)
-        require(self.bounds_.shape == (k + 1,) and self.bounds_[0] == 0 and self.bounds_[-1] == n_knots, "bounds_")
+        k, n_values = len(self.scale_), len(self.values_)
+        require(self.bounds_.shape == (k + 1,) and self.bounds_[0] == 0 and self.bounds_[-1] == n_values, "bounds_")
         require((np.diff(self.bounds_) > 0).all(), "bounds_")
         for name in ("values_", "low_", "high_", "smooth_"):
-            require(getattr(self, name).shape == (n_knots,), name)
+            require(getattr(self, name).shape == (n_values,), name)
         within = np.delete(np.diff(self.values_), self.bounds_[1:-1] - 1)  # from one value of a column to the next
         require((within > 0).all() and np.isfinite(self.values_).all(), "values_")
         require(((self.low_ >= 0) & (self.low_ <= self.high_) & (self.high_ <= 1)).all(), "low_")
@@ -80,58 +95,54 @@ class QuantileNormal(ColumnTransform):
         require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        if isinstance(self.max_knots, bool) or not isinstance(self.max_knots, Integral) or self.max_knots < 2:
-            raise ValueError(f"max_knots must be an integer >= 2, got {self.max_knots!r}.")
-        n = len(X)
+        check_count("max_knots", self.max_knots, low=2)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
-        weight = np.full(n, 1.0 / n) if weight is None else weight / weight.sum()
-        columns = list(observed_columns(X, weight))
-        knots = [_cells(column, share, self.max_knots) for column, share in columns]
-        scale = np.array([_deviation(column, share) for column, share in columns])
-        return self._set_fitted(
-            values_=np.concatenate([values for values, _, _ in knots]),
-            low_=np.concatenate([low for _, low, _ in knots]),
-            high_=np.concatenate([high for _, _, high in knots]),
-            bounds_=np.cumsum([0, *(len(values) for values, _, _ in knots)]),
-            scale_=np.where(scale > 0, scale, 1.0),
-            decimals_=np.array([_decimals(c, t) for (c, _), t in zip(columns, tolerances, strict=True)]),
-            few_values_=np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
-            edge_=np.array(max(0.1 / n, 2.0**-24)),  # float32 tells no rank nearer to 1
-            smooth_=np.concatenate([_evenly_scored(low, high) for _, low, high in knots]),
+        columns = list(observed_columns(X, row_shares(len(X), weight)))
+        values, lows, highs = zip(*(_cells(*column, self.max_knots) for column in columns), strict=True)
+        scale = np.array([deviation(*column) for column in columns])
+        return self.set_state(
+            {
+                "values_": np.concatenate(values),
+                "low_": np.concatenate(lows),
+                "high_": np.concatenate(highs),
+                "bounds_": np.cumsum([0, *map(len, values)]),
+                "scale_": np.where(scale > 0, scale, 1.0),
+                "decimals_": np.array([_decimals(c, t) for (c, _), t in zip(columns, tolerances, strict=True)]),
+                "few_values_": np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
+                "edge_": np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
+                "smooth_": np.concatenate(list(map(_evenly_scored, lows, highs))),
+            }
         )
 
     def transform(self, X: Array) -> Array:
-        def scores(j: int, x: Array) -> Array:
-            values, images = self._smooth_map(j)
-            return _interpolate(x, values, images, 1.0 / self.scale_[j])
+        def scores_of(j: int, x: Array) -> Array:
+            return _interpolate(x, *self._smooth_map(j), 1.0 / self.scale_[j])
 
-        return _columnwise(scores, X)
+        return _columnwise(scores_of, X)
 
     def inverse_transform(self, Z: Array) -> Array:
-        def values(j: int, z: Array) -> Array:
-            images, scores = self._smooth_map(j)
-            return _interpolate(z, scores, images, self.scale_[j])
+        def values_of(j: int, z: Array) -> Array:
+            return _interpolate(z, *self._smooth_map(j)[::-1], self.scale_[j])
 
-        return _columnwise(values, Z)
+        return _columnwise(values_of, Z)
 
     def log_slope(self, X: Array) -> Array:
-        def slopes(j: int, x: Array) -> Array:
+        def slopes_at(j: int, x: Array) -> Array:
             values, scores = self._smooth_map(j)
             outer = 1.0 / self.scale_[j]
-            # an instant between two cells belongs to the one on its right, the largest value to the one on its left
+            # a value between two cells belongs to the one on its right, the largest value to the one on its left
             position = np.searchsorted(values, x, side="right")
             position[x == values[-1]] -= 1
             return np.concatenate([[outer], np.diff(scores) / np.diff(values), [outer]])[position]
 
-        return np.log(_columnwise(slopes, X))
+        return np.log(_columnwise(slopes_at, X))
 
     def restore(self, Z: Array) -> Array:
         return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         low = _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[:2]), X)
-        high = _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[::2]), X)
-        return low, high
+        return low, _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[::2]), X)
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
         assert high is not None
@@ -173,11 +184,6 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _deviation(column: Array, share: Array) -> float:
-    """Standard deviation of a column, 0 for equal values."""
-    return float(np.sqrt(share @ (column - share @ column) ** 2)) if np.ptp(column) > 0 else 0.0
-
-
 def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
     """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
     values, inverse = np.unique(column, return_inverse=True)
@@ -204,11 +210,8 @@ def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
     scores = ndtri(0.5 * (low + high))
     wanted = np.linspace(scores[0], scores[-1], n_knots)
     right = np.searchsorted(scores, wanted).clip(1, len(scores) - 1)
-    nearest = np.where(wanted - scores[right - 1] < scores[right] - wanted, right - 1, right)
-    chosen = np.zeros(len(low), dtype=bool)
-    chosen[nearest] = True
-    chosen[[0, -1]] = True
-    return chosen
+    closest = np.where(wanted - scores[right - 1] < scores[right] - wanted, right - 1, right)
+    return np.isin(np.arange(len(low)), [0, *closest, len(low) - 1])
 
 
 def _quantile(ranks: Array, values: Array, low: Array, high: Array) -> Array:

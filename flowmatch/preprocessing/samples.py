@@ -168,7 +168,7 @@ class SampleEncoder:
             shares[int(self.constants[column])] = 1.0
             return shares
         number = int((self.is_category & self.varying)[:column].sum())
-        return np.split(self.categories.shares_, np.cumsum(self.categories.n_levels)[:-1])[number]
+        return self.categories.column_shares[number]
 
     @property
     def code_columns(self) -> NDArray[np.intp]:

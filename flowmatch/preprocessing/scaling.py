@@ -21,59 +21,156 @@ Array = NDArray[np.float64]
 class ColumnTransform(Component):
     """An increasing map of each column, fitted to data.
 
-    Arrays are (n, k) in float64; for grids a row is one grid point and a column one channel. Fitted attributes end in
-    an underscore and are numpy arrays, which is all that `flowmatch.save` needs to know.
+    Arrays are (n, k) in float64; for grids a row is one grid point and a column one channel. Missing entries (NaN) stay
+    NaN in all methods. What fitting adds are fields with ``init=False``, whose names end in an underscore; a subclass
+    that is to be saved declares them and is registered with `flowmatch.core.storable.storable`.
     """
 
     @abstractmethod
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        """Learn the map. `weight` (n,) has mean 1; `tolerance` (k,) is the relative rounding error of each column.
+        """Learn the map.
 
-        Missing values (NaN) tell nothing; here as in the other methods they stay what they are.
+        Parameters
+        ----------
+        X : ndarray of shape (n, k)
+            Data; missing entries are left out.
+        weight : ndarray of shape (n,) or None, default=None
+            Weights of the rows, with mean 1.
+        tolerance : float or ndarray of shape (k,), default=0.0
+            Relative rounding error of each column.
+
+        Returns
+        -------
+        ColumnTransform
+            The transform itself.
         """
 
     @abstractmethod
     def transform(self, X: Array) -> Array:
-        """Data to latent scale, deterministic."""
+        """Map data to the latent scale, deterministically.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, k)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n, k)
+            Codes.
+        """
 
     @abstractmethod
     def inverse_transform(self, Z: Array) -> Array:
-        """The exact inverse of `transform`."""
+        """Undo `transform` exactly.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, k)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, k)
+            Data.
+        """
 
     @abstractmethod
     def log_slope(self, X: Array) -> Array:
-        """Log dz/dx of every entry, (n, k); their sum over a row is the log-Jacobian."""
+        """Compute log dz/dx of every entry; their sum over a row is the log-Jacobian.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, k)
+            Data.
+
+        Returns
+        -------
+        ndarray of shape (n, k)
+            Logarithms of the slopes.
+        """
 
     def restore(self, Z: Array) -> Array:
-        """Latent to data scale for generated rows, on the values that the data can take."""
+        """Map generated codes to the values that the data can take; by default as `inverse_transform` does.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, k)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, k)
+            Data.
+        """
         return self.inverse_transform(Z)
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
-        """What training draws from: codes, or lower and upper bounds of a cell of equally good codes."""
+        """Find what training draws from: codes, or bounds of a cell of equally good codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, k)
+            Data.
+
+        Returns
+        -------
+        low : ndarray of shape (n, k)
+            Codes, or lower bounds.
+        high : ndarray of shape (n, k) or None
+            Upper bounds; None where codes are fixed.
+        """
         return self.transform(X), None
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """Codes of a batch, one drawn from each cell."""
+        """Draw codes of a batch, one from each cell.
+
+        Parameters
+        ----------
+        low, high : Tensor of shape (B, k)
+            What `training_bounds` gave.
+        generator : torch.Generator or None
+            Where random numbers come from; None for the global generator.
+
+        Returns
+        -------
+        Tensor of shape (B, k)
+            Codes.
+        """
         return low
 
     def get_state(self) -> dict[str, Any]:
-        """Fitted attributes by name."""
+        """Return what fitting added.
+
+        Returns
+        -------
+        dict
+            Fitted attributes by name.
+        """
         return {name: value for name, value in vars(self).items() if name.endswith("_")}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Undo `get_state`."""
+    def set_state(self, state: dict[str, Any]) -> Self:
+        """Undo `get_state`.
+
+        Parameters
+        ----------
+        state : dict
+            Fitted attributes by name.
+
+        Returns
+        -------
+        ColumnTransform
+            The transform itself.
+        """
         for name, value in state.items():
             object.__setattr__(self, name, value)
-
-    def _set_fitted(self, **attributes: Array) -> Self:
-        self.set_state(attributes)
         return self
 
 
 @storable
 @dataclass(frozen=True)
 class Identity(ColumnTransform):
-    """Leaves the data as they are. For data that are already standardised, or with ``source="matched"``."""
+    """Leave the data as they are: for data that are already standardized, or with ``source="matched"``."""
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         return self
@@ -90,7 +187,7 @@ class Identity(ColumnTransform):
 
 @dataclass(frozen=True)
 class AffineTransform(ColumnTransform):
-    """``z = (x - centre) / scale``; subclasses choose centre and scale."""
+    """``z = (x - centre) / scale``; subclasses choose center and scale."""
 
     centre_: Array = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)
@@ -114,19 +211,18 @@ class AffineTransform(ColumnTransform):
 @storable
 @dataclass(frozen=True)
 class Standardize(AffineTransform):
-    """Zero mean and unit variance, column by column; constant columns are only centred."""
+    """Zero mean and unit variance, column by column; constant columns are only centered."""
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
-        share = np.full(len(X), 1 / len(X)) if weight is None else weight / weight.sum()
+        share = row_shares(len(X), weight)
         if not np.isnan(X).any():  # grids have millions of rows
             mean = share @ X
             scale = np.where(np.ptp(X, axis=0) > 0, np.sqrt(share @ (X - mean) ** 2), 0.0)
         else:
             columns = list(observed_columns(X, share))
             mean = np.array([part @ column for column, part in columns])
-            spread = [np.sqrt(part @ (column - part @ column) ** 2) for column, part in columns]
-            scale = np.where([np.ptp(column) > 0 for column, _ in columns], spread, 0.0)
-        return self._set_fitted(centre_=mean, scale_=np.where(scale > 0, scale, 1.0))
+            scale = np.array([deviation(column, part) for column, part in columns])
+        return self.set_state({"centre_": mean, "scale_": np.where(scale > 0, scale, 1.0)})
 
 
 @storable
@@ -136,7 +232,8 @@ class MinMax(AffineTransform):
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         low, high = np.fmin.reduce(X), np.fmax.reduce(X)
-        return self._set_fitted(centre_=0.5 * (low + high), scale_=np.where(high > low, 0.5 * (high - low), 1.0))
+        scale = np.where(high > low, 0.5 * (high - low), 1.0)
+        return self.set_state({"centre_": 0.5 * (low + high), "scale_": scale})
 
     def restore(self, Z: Array) -> Array:
         return self.inverse_transform(np.clip(Z, -1.0, 1.0))
@@ -158,8 +255,7 @@ class Log1pStandardize(AffineTransform):
                 f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {lowest[column]:g}. "
                 "Use 'standardize' or 'quantile'."
             )
-        fitted = Standardize().fit(np.log1p(X), weight)
-        return self._set_fitted(centre_=fitted.centre_, scale_=fitted.scale_)
+        return self.set_state(Standardize().fit(np.log1p(X), weight).get_state())
 
     def transform(self, X: Array) -> Array:
         if np.fmin.reduce(X, axis=None, initial=0.0) < 0:
@@ -176,6 +272,11 @@ class Log1pStandardize(AffineTransform):
         return np.maximum(self.inverse_transform(Z), 0.0)
 
 
+def row_shares(n_rows: int, weight: Array | None) -> Array:
+    """Weights of the rows with sum 1, (n_rows,)."""
+    return np.full(n_rows, 1 / n_rows) if weight is None else weight / weight.sum()
+
+
 def observed_columns(X: Array, weight: Array) -> Iterator[tuple[Array, Array]]:
     """Each column's values without the missing ones, and their weights with sum 1."""
     for column in X.T:
@@ -185,3 +286,8 @@ def observed_columns(X: Array, weight: Array) -> Iterator[tuple[Array, Array]]:
         else:
             share = weight[seen]
             yield column[seen], share / share.sum() if share.sum() > 0 else np.full(seen.sum(), 1 / seen.sum())
+
+
+def deviation(column: Array, share: Array) -> float:
+    """Standard deviation of a column, 0 for equal values."""
+    return float(np.sqrt(share @ (column - share @ column) ** 2)) if np.ptp(column) > 0 else 0.0

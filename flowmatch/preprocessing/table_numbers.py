@@ -10,30 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.categories import points_of
+from flowmatch.preprocessing.categories import Mask, points_at, points_of
+from flowmatch.preprocessing.scaling import Array
 from flowmatch.preprocessing.tables import TableContainer
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 @storable
 @dataclass(frozen=True, eq=False)
 class TableNumbers:
-    """Numbers that stand for the cells of a table, some columns of them for each of the table's.
+    """Columns of numbers that stand for the columns of a table, one or several for each.
 
     Numbers, booleans and dates are one column; a category has the coordinates of its point (`CategoryCodes`). A missing
-    cell is the column's mean, or the middle between the points, and where training missed cells a further column says
-    so with a 1.
+    entry is the column's mean, or the middle between the points, and where entries were missing in training a further
+    column says so with a 1.
 
-    Attributes
+    Parameters
     ----------
     container : TableContainer
         What the table came in.
     means : ndarray of shape (d,)
-        Of the training cells; 0 for categories.
+        Of the entries in training; 0 for categories.
     holed : ndarray of bool, shape (d,)
-        Which columns missed cells in training.
+        Which columns had missing entries in training.
     """
 
     container: TableContainer
@@ -42,7 +40,20 @@ class TableNumbers:
 
     @classmethod
     def fit(cls, container: TableContainer, values: Array) -> TableNumbers:
-        """Learn from the cells (n, d) that the container reads."""
+        """Learn what stands for missing entries.
+
+        Parameters
+        ----------
+        container : TableContainer
+            What the table came in.
+        values : ndarray of shape (n, d)
+            What it reads.
+
+        Returns
+        -------
+        TableNumbers
+            Fitted to the values.
+        """
         missing = np.isnan(values)
         present = np.maximum((~missing).sum(axis=0), 1)
         means = np.where(missing, 0.0, values).sum(axis=0) / present
@@ -56,27 +67,23 @@ class TableNumbers:
     @property
     def widths(self) -> NDArray[np.intp]:
         """Columns of numbers for each column of the table, (d,)."""
-        points = _has_points(self.container)
-        sizes = [points_of(len(levels)).shape[1] if p else 1 for levels, p in zip(self._levels, points, strict=True)]
+        container = self.container
+        sizes = [points_of(container.n_levels(j)).shape[1] if p else 1 for j, p in enumerate(_has_points(container))]
         return np.array(sizes, dtype=np.intp) + self.holed
 
     @property
     def names(self) -> tuple[Any, ...]:
         """Names of the columns of numbers; those of plain columns are their own."""
         found: list[Any] = []
-        labels = self.container.columns or tuple(range(len(self.container.kinds)))
-        for name, width, levels, points, holed in zip(
-            labels, self.widths, self._levels, _has_points(self.container), self.holed, strict=True
-        ):
-            size = width - holed
-            if points:
-                digits = [f"digit {i}" for i in range(size)]
-                found += [
-                    f"{name}={v}" for v in (levels[-1:] if size == 1 else levels if size == len(levels) else digits)
-                ]
+        for j, (label, size) in enumerate(zip(self.container.labels, self.widths - self.holed, strict=True)):
+            levels = self.container.levels[j].tolist()
+            if not _has_points(self.container)[j]:
+                found.append(label)
+            elif size in (1, len(levels)):
+                found += [f"{label}={level}" for level in (levels[1:] or [None] if size == 1 else levels)]
             else:
-                found.append(name)
-            found += [f"{name} is missing"] * bool(holed)
+                found += [f"{label}=digit {i}" for i in range(size)]
+            found += [f"{label} is missing"] * bool(self.holed[j])
         return tuple(found)
 
     @property
@@ -85,31 +92,49 @@ class TableNumbers:
         return bool(self.holed.any()) or not set(self.container.kinds) <= {"number", "boolean"}
 
     def positions(self, columns: Sequence[int]) -> list[int]:
-        """Positions of the columns of numbers that stand for the given columns, in their order."""
+        """Find the columns of numbers that stand for given columns.
+
+        Parameters
+        ----------
+        columns : sequence of int
+            Positions in the table.
+
+        Returns
+        -------
+        list of int
+            Positions among the columns of numbers, in the order of `columns`.
+        """
         ends = np.cumsum(self.widths)
         return [int(i) for j in columns for i in range(ends[j] - self.widths[j], ends[j])]
 
     def numbers(self, values: Array, columns: Sequence[int] | None = None, whole: Sequence[int] = ()) -> Array:
-        """Columns of numbers (n, m) for cells (n, k) of the given columns, by default all.
+        """Replace the entries of a table by their numbers.
 
-        Those of `whole` are passed on as they are, NaN or not.
+        Parameters
+        ----------
+        values : ndarray of shape (n, k)
+            What the container reads, or a part of its columns.
+        columns : sequence of int or None, default=None
+            Which columns those are; None for all.
+        whole : sequence of int, default=()
+            Columns whose missing entries stay NaN.
+
+        Returns
+        -------
+        ndarray of shape (n, m)
+            Numbers.
         """
         chosen = range(len(self.container.kinds)) if columns is None else columns
-        points, parts = _has_points(self.container), []
-        for j, cells in zip(chosen, values.T, strict=True):
-            missing = np.isnan(cells)
-            if points[j]:
-                found = points_of(len(self._levels[j]))[np.where(missing, 0, cells).astype(np.intp)]
-                found[missing] = 0.0
+        has_points, parts = _has_points(self.container), [np.empty((len(values), 0))]
+        for j, column in zip(chosen, values.T, strict=True):
+            missing = np.isnan(column)
+            if has_points[j]:
+                parts.append(np.nan_to_num(points_at(self.container.n_levels(j), column)))
             else:
-                found = np.where(missing & (j not in whole), self.means[j], cells)[:, None]
-            parts.append(np.column_stack([found, missing]) if self.holed[j] else found)
-        return np.concatenate(parts, axis=1) if parts else np.empty((len(values), 0))
-
-    @property
-    def _levels(self) -> tuple[Any, ...]:
-        """Values of each category; one with a single value has a line to itself."""
-        return tuple(list(levels) if len(levels) > 1 else [*levels, None] for levels in self.container.levels)
+                parts.append(np.where(missing & (j not in whole), self.means[j], column)[:, None])
+            if self.holed[j]:
+                parts.append(missing[:, None])
+        return np.concatenate(parts, axis=1)
 
 
 def _has_points(container: TableContainer) -> Mask:

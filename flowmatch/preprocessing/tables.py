@@ -183,7 +183,7 @@ class TableContainer(Container):
         )
 
     @property
-    def _names(self) -> Sequence[Any]:
+    def labels(self) -> Sequence[Any]:
         """Names of the columns, or their numbers where they have none."""
         return self.columns or range(len(self.kinds))
 
@@ -222,7 +222,7 @@ class TableContainer(Container):
             return _as_floats(table)
         values = np.empty(table.shape, dtype=np.float64)
         for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
-            values[:, j] = read_column(column, raw, f"column {self._names[j]!r} of X")
+            values[:, j] = read_column(column, raw, f"column {self.labels[j]!r} of X")
         return values
 
     def wrap(self, values: Any) -> Any:
@@ -273,7 +273,7 @@ class TableContainer(Container):
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        found = _positions_of(column, self._names, by_number=not self.columns)
+        found = _positions_of(column, self.labels, by_number=not self.columns)
         if len(found) == 1:
             return found[0]
         if not self.columns:
@@ -293,7 +293,7 @@ class TableContainer(Container):
         TypeError
             For a list, dict or another object as one value.
         """
-        column, where = self._formats[column_position], f"given value of column {self._names[column_position]!r}"
+        column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
         raw = _raw_cells(values, where)
         if column.dates and column.dates.kind == "datetime":
             raw = _parse_dates(raw, column.dates, where)

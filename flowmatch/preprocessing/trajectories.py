@@ -19,9 +19,10 @@ Index = NDArray[np.intp]
 class Trajectories:
     """States of all trajectories, one after the other.
 
-    Attributes
+    Parameters
     ----------
     frames : SampleRows of shape (n_frames, *state)
+        The states.
     starts, lengths : ndarray of int, shape (n_trajectories,)
         The first frame of each trajectory, and how many it has.
     columns : tuple
@@ -45,13 +46,36 @@ class Trajectories:
         return self.frames.sample_shape
 
     def at(self, frame: int) -> tuple[int, int]:
-        """The trajectory that a frame belongs to, and its number in there."""
+        """Find the trajectory that a frame belongs to.
+
+        Parameters
+        ----------
+        frame : int
+            Number of the frame.
+
+        Returns
+        -------
+        trajectory : int
+            Number of the trajectory.
+        position : int
+            Number of the frame in there.
+        """
         trajectory = int(np.searchsorted(self.starts, frame, side="right")) - 1
         return trajectory, int(frame - self.starts[trajectory])
 
 
 def read_trajectories(X: Any) -> Trajectories:
-    """Trajectories of a list of arrays or DataFrames, of an array (n, T, *state), or of one series (T, d).
+    """Read trajectories and check them.
+
+    Parameters
+    ----------
+    X : list of array or DataFrame, ndarray of shape (n, T, *state), or one series (T, d)
+        As users have them.
+
+    Returns
+    -------
+    Trajectories
+        Laid end to end.
 
     Raises
     ------

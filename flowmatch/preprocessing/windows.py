@@ -31,7 +31,7 @@ Index = NDArray[np.intp]
 class Windows:
     """Contexts, and targets if there are any, by the frames that they are made of.
 
-    Attributes
+    Parameters
     ----------
     frames : SampleRows of shape (n_frames, *state)
         Where contexts are read.
@@ -40,11 +40,12 @@ class Windows:
     targets : SampleRows or None
         Where targets, and columns that are known ahead, are read; may be `frames` itself.
     target_index : ndarray of int, shape (n, horizon), or None
+        The frames of each target.
     calendar : ndarray of shape (n, n_features)
         The calendar at the first instant of each target.
     groups : ndarray of int, shape (n,)
         The trajectory that each window is cut from, in order.
-    ahead : ndarray of shape (n, n_steps, n_known, *grid) or None
+    ahead : ndarray of shape (n, n_steps, n_known, *grid) or None, default=None
         Columns that are known ahead, where there are no targets to read them from.
     """
 
@@ -60,11 +61,33 @@ class Windows:
         return len(self.index)
 
     def contexts(self, rows: Index) -> Array:
-        """States (B, n_lags, *state) of the given windows."""
+        """Read the states of contexts.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (B,)
+            Numbers of the windows.
+
+        Returns
+        -------
+        ndarray of shape (B, n_lags, *state)
+            In the data's units.
+        """
         return _read(self.frames, self.index[rows])
 
     def states_ahead(self, rows: Index) -> Array:
-        """States (B, horizon, *state) that follow them."""
+        """Read the states that follow contexts.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (B,)
+            Numbers of the windows.
+
+        Returns
+        -------
+        ndarray of shape (B, horizon, *state)
+            In the data's units.
+        """
         assert self.targets is not None
         assert self.target_index is not None
         return _read(self.targets, self.target_index[rows])
@@ -75,8 +98,10 @@ class Windows:
 class WindowEncoder(ConditionEncoder):
     """Contexts as vectors, and targets as what the base leaves of them.
 
-    Attributes
+    Parameters
     ----------
+    container : Container
+        What the targets came in.
     mean, scale : ndarray of shape (n_columns,)
         Of the state's columns (channels) in contexts.
     target_mean, target_scale : ndarray of shape (n_targets,)
@@ -88,8 +113,11 @@ class WindowEncoder(ConditionEncoder):
         The base: from the m columns of a context to the q = horizon * n_targets of a target, point by point of a grid.
     grid : ndarray of int
         Points along each axis; empty for tables and series.
-    n_lags, horizon, n_calendar : int
-    n_windows : int
+    n_lags, horizon : int
+        States of a context, and of a target.
+    n_calendar : int, default=0
+        Features of the calendar.
+    n_windows : int, default=1
         Windows that were trained on, as far as they share no states.
     """
 
@@ -156,21 +184,67 @@ class WindowEncoder(ConditionEncoder):
     # -- from data ----------------------------------------------------------------------------------------------------
 
     def states(self, states: Array) -> Tensor:
-        """Standardized states (..., n_columns, *grid), float32 on the CPU."""
+        """Standardize states.
+
+        Parameters
+        ----------
+        states : ndarray of shape (..., n_columns, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        Tensor of shape (..., n_columns, *grid)
+            In float32 on the CPU.
+        """
         return _as_codes(states, self.mean, self.scale, len(self.grid))
 
     def target_states(self, states: Array) -> Tensor:
-        """Standardized targets (B, horizon, n_targets, *grid) of states that hold them and perhaps other columns."""
+        """Standardize targets.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, horizon, C, *grid)
+            States that hold the targets and perhaps other columns.
+
+        Returns
+        -------
+        Tensor of shape (B, horizon, n_targets, *grid)
+            In float32 on the CPU.
+        """
         return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
 
     def known_ahead(self, states: Array) -> Tensor | None:
-        """Standardized columns (B, horizon, n_known, *grid) that are known ahead, of the states to come."""
+        """Standardize the columns that are known ahead.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, horizon, n_known, *grid)
+            These columns of the states to come.
+
+        Returns
+        -------
+        Tensor of shape (B, horizon, n_known, *grid) or None
+            In float32 on the CPU; None if there are no such columns.
+        """
         if not len(self.known):
             return None
         return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))
 
     def read_contexts(self, windows: Windows, rows: Index) -> Tensor:
-        """Contexts (B, n_columns, *grid) of windows, float32 on the CPU."""
+        """Read and standardize the contexts of windows.
+
+        Parameters
+        ----------
+        windows : Windows
+            All windows.
+        rows : ndarray of int, shape (B,)
+            Numbers of those that are read.
+
+        Returns
+        -------
+        Tensor of shape (B, n_columns, *grid)
+            In float32 on the CPU.
+        """
         known = None
         if len(self.known):
             ahead = windows.ahead
@@ -181,7 +255,22 @@ class WindowEncoder(ConditionEncoder):
         )
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
-        """One context (B, n_columns, *grid) of lags (B, n_lags, C, *grid), known columns and the calendar."""
+        """Put contexts together.
+
+        Parameters
+        ----------
+        lags : Tensor of shape (B, n_lags, C, *grid)
+            States.
+        known : Tensor of shape (B, horizon, n_known, *grid) or None
+            Columns that are known ahead.
+        calendar : Tensor of shape (B, n_calendar) or None
+            The calendar.
+
+        Returns
+        -------
+        Tensor of shape (B, n_columns, *grid)
+            Contexts.
+        """
         parts = [lags.flatten(1, 2)]
         if known is not None:
             parts.append(known.flatten(1, 2))
@@ -192,7 +281,18 @@ class WindowEncoder(ConditionEncoder):
     # -- the base -----------------------------------------------------------------------------------------------------
 
     def base(self, context: Tensor) -> Tensor:
-        """Where the targets (B, q, *grid) are expected, on their scale, given contexts (B, m, *grid)."""
+        """Predict targets, on their scale, by the linear map.
+
+        Parameters
+        ----------
+        context : Tensor of shape (B, m, *grid)
+            Contexts.
+
+        Returns
+        -------
+        Tensor of shape (B, q, *grid)
+            Where the targets are expected.
+        """
         key = (context.device, context.dtype)
         if key not in self._on_device:
             with torch.inference_mode(False):
@@ -203,16 +303,51 @@ class WindowEncoder(ConditionEncoder):
         return moved + intercept.reshape(-1, *[1] * len(self.grid))
 
     def restore(self, targets: Array) -> Array:
-        """Forecasts (..., n_targets, *grid) in the data's units, of those on the scale of targets."""
+        """Bring forecasts back to the data's units.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (..., n_targets, *grid)
+            On the scale of targets.
+
+        Returns
+        -------
+        ndarray of shape (..., n_targets, *grid)
+            In the data's units.
+        """
         shape = (-1, *[1] * len(self.grid))
         return targets * self.target_scale.reshape(shape) + self.target_mean.reshape(shape)
 
     def carried_on(self, forecasts: Array) -> Tensor:
-        """Forecasts (..., n_targets, *grid) in the data's units, as the states of contexts, float32 on the CPU."""
+        """Standardize forecasts as the states of contexts.
+
+        Parameters
+        ----------
+        forecasts : ndarray of shape (..., n_targets, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        Tensor of shape (..., n_targets, *grid)
+            In float32 on the CPU.
+        """
         return _as_codes(forecasts, self.mean[self.targets], self.scale[self.targets], len(self.grid))
 
     def truth(self, windows: Windows, rows: Index | None = None) -> Array:
-        """The targets (B, horizon, n_targets, *grid) of windows, or of the given ones, in the data's units."""
+        """Read the targets of windows.
+
+        Parameters
+        ----------
+        windows : Windows
+            All windows.
+        rows : ndarray of int, shape (B,), or None, default=None
+            Numbers of those that are read; None for all.
+
+        Returns
+        -------
+        ndarray of shape (B, horizon, n_targets, *grid)
+            In the data's units.
+        """
         return self._forecast_columns(windows.states_ahead(np.arange(len(windows)) if rows is None else rows))
 
     def _forecast_columns(self, states: Array) -> Array:
@@ -225,7 +360,6 @@ class WindowEncoder(ConditionEncoder):
         return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
-        """Vectors (n_samples, size) of windows."""
         return self.pieces(y, n_samples)(slice(0, n_samples))
 
     def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
@@ -239,9 +373,21 @@ class WindowEncoder(ConditionEncoder):
 
 
 def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:
-    """Mean and standard deviation of every column (channel), from a random part of so many numbers.
+    """Estimate mean and standard deviation of every column (channel).
 
-    A column that is constant has the deviation 1.
+    Parameters
+    ----------
+    frames : SampleRows
+        States.
+    numbers : int
+        Elements of the random part that is looked at.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_columns,)
+        Means.
+    scale : ndarray of shape (n_columns,)
+        Standard deviations; 1 for constant columns.
     """
     values = frames.read(frames.subset(numbers))
     axes = (0, *range(2, values.ndim))
@@ -251,7 +397,18 @@ def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:
 
 
 def persistence(encoder: WindowEncoder) -> Array:
-    """Base weights (m, q) that take the last state for all states to come."""
+    """Make the base that takes the last state for all states to come.
+
+    Parameters
+    ----------
+    encoder : WindowEncoder
+        Whose base it is to be.
+
+    Returns
+    -------
+    ndarray of shape (m, q)
+        Its weights; the intercept is 0.
+    """
     n_columns, n_targets = len(encoder.mean), len(encoder.target_mean)
     weights = np.zeros((encoder.n_columns, encoder.horizon * n_targets))
     last = (encoder.n_lags - 1) * n_columns + encoder.targets
@@ -261,11 +418,21 @@ def persistence(encoder: WindowEncoder) -> Array:
 
 
 def find_boundaries(states: Array) -> tuple[str, ...]:
-    """Which axes of fields (n, C, *grid) look periodic: "periodic" or "wall" for each.
+    """Tell which axes of fields look periodic.
 
-    Across a periodic border values differ as much as between any neighbours. An axis is taken for one if, in every
-    channel, the mean squared difference between its two ends is 0.3 to 2 times that of neighbours all over the grid and
+    Across a periodic border values differ as much as between any neighbors. An axis is taken for one if, in every
+    channel, the mean squared difference between its two ends is 0.3 to 2 times that of neighbors all over the grid and
     of those beside the border; blank borders say nothing, so they count as walls.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, C, *grid)
+        Fields.
+
+    Returns
+    -------
+    tuple of {"periodic", "wall"}
+        One for each axis of the grid.
     """
     found = []
     for axis in range(2, states.ndim):
