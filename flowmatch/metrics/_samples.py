@@ -111,20 +111,13 @@ def _to_numpy(X: Any, name: str) -> NDArray[Any]:
             raise TypeError(array.dtype)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        where = f", in its columns {_text_columns(X)}" if is_frame(X) else ""
+        where = ""
+        if is_frame(X):
+            where = (
+                f", in its columns {[str(name) for name in X.columns if np.asarray(X[name]).dtype.kind not in 'biuf']}"
+            )
         raise ValueError(
             f"{name} holds something else than real numbers{where} ({error}). "
             f"Encode categories and dates as numbers, and impute missing values, before measuring; "
             f"flowmatch.metrics.report takes them as they are."
         ) from error
-
-
-def _text_columns(frame: Any) -> list[str]:
-    """Names of the columns that float64 cannot hold."""
-    names = []
-    for column in frame.columns:
-        try:
-            frame[column].to_numpy().astype(np.float64)
-        except (TypeError, ValueError):
-            names.append(str(column))
-    return names

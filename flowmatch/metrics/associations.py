@@ -69,16 +69,14 @@ def _correlation_ratios(positions: FloatArray, ranks: FloatArray) -> FloatArray:
     """The correlation ratio of one column of categories (n,) with columns of ranks (n, p), (p,)."""
     from scipy.sparse import csr_array
 
-    known = np.flatnonzero(~np.isnan(positions))
-    members = csr_array(
-        (np.ones(len(known)), (positions[known].astype(np.intp), np.arange(len(known)))),
-        shape=(MAX_LEVELS + 1, len(known)),
-    )
-    seen, filled = (~np.isnan(ranks[known])).astype(np.float64), np.nan_to_num(ranks[known])
-    counts, sums = members @ seen, members @ filled
+    n_levels = MAX_LEVELS + 1
+    levels = np.nan_to_num(positions, nan=n_levels).astype(np.intp)
+    members = csr_array((np.ones(len(levels)), levels, np.arange(len(levels) + 1)), shape=(len(levels), n_levels + 1))
+    seen, filled = (~np.isnan(ranks)).astype(np.float64), np.nan_to_num(ranks)
+    counts, sums = (members.T @ seen)[:n_levels], (members.T @ filled)[:n_levels]
     common = sums.sum(axis=0) ** 2 / np.maximum(counts.sum(axis=0), 1.0)
     between = (sums**2 / np.maximum(counts, 1.0)).sum(axis=0) - common
-    total = (filled**2).sum(axis=0) - common
+    total = (filled**2)[levels < n_levels].sum(axis=0) - common
     return np.sqrt(_ratio(between.clip(0.0), total))
 
 

@@ -125,7 +125,10 @@ def read_tables(
     category = _categories(categorical_features, names, columns[first])
     if y is not None:
         for (side, sample), values in zip(columns.items(), y, strict=True):
-            sample.append(_target_column(values, side, len(sample[0].values)))
+            sample.append(_column(values))
+            expected, found = sample[0].values.shape, sample[-1].values.shape
+            if found != expected:
+                raise ValueError(f"target for {side} has shape {found}; expected {expected}, one value for each row.")
         names, category = [*names, _name_of_target(y, names)], [*category, columns[first][-1].category]
     kinds, levels, rows = [], [], []
     for j, (name, is_category) in enumerate(zip(names, category, strict=True)):
@@ -170,50 +173,38 @@ def _columns(X: Any, name: str) -> list[_Column]:
     if is_frame(X):
         if 0 in X.shape:
             raise ValueError(f"{name} is empty: its shape is {X.shape}. Samples need at least one row and one column.")
-        return [_series_column(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]) for j in range(X.shape[1])]
+        return [_column(X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]) for j in range(X.shape[1])]
     array = X if isinstance(X, torch.Tensor) else np.asarray(X)
-    if not isinstance(array, torch.Tensor) and array.dtype.kind in "USOMmf" and array.ndim == 2 and array.size:
-        if array.dtype.kind in "US" and not isinstance(X, np.ndarray):
-            array = np.asarray(X, dtype=object)  # a list of lists: numbers among text became text
-        return [_array_column(values) for values in array.T]
-    return [_array_column(values) for values in as_samples(array, name).T]
+    if isinstance(array, torch.Tensor) or array.dtype.kind not in "USOMmf" or array.ndim != 2 or not array.size:
+        array = as_samples(array, name)
+    elif array.dtype.kind in "US" and not isinstance(X, np.ndarray):
+        array = np.asarray(X, dtype=object)  # a list of lists: numbers among text became text
+    return [_column(values) for values in array.T]
 
 
-def _series_column(series: Any) -> _Column:
-    """A column of a DataFrame, of pandas by its own methods."""
-    if not hasattr(series, "isna"):
-        return _array_column(series.to_numpy())
-    categories = str(series.dtype) == "category"
-    kind = "O" if categories else getattr(series.dtype, "kind", "O")
-    if kind in "Mm":
-        values = series.to_numpy(dtype=f"{kind}8[ns]")
-    elif kind in "iuf":
-        values = series.to_numpy(dtype=np.float64, na_value=np.nan)
-    else:
-        values = series.to_numpy(dtype=object)
-    column = _array_column(values, series.isna().to_numpy(dtype=bool))
-    return column._replace(category=column.category or categories)
-
-
-def _array_column(values: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> _Column:
-    """A column of a plain array; objects are booleans, numbers or dates if all of them are, and else text."""
-    missing = _missing(values) if missing is None else missing
-    if values.dtype.kind != "O":
-        return _Column(values, missing, values.dtype.kind in "USb")
-    observed = values[~missing].tolist()
-    if not observed:
-        return _Column(np.full(len(values), np.nan), missing, True)
-    types = set(map(type, observed))
-    if all(issubclass(kind, (numbers.Number, np.bool_)) for kind in types):
-        plain = np.array(observed)
-        plain = plain.astype(np.float64) if plain.dtype.kind == "O" else plain
-    elif all(issubclass(kind, (datetime.date, np.datetime64)) for kind in types):
-        plain = np.array(observed, dtype="datetime64[us]")
-    else:
-        plain = np.array([str(value) for value in observed])
-    filled = np.zeros(len(values), dtype=plain.dtype)
-    filled[~missing] = plain
-    return _Column(filled, missing, plain.dtype.kind in "USb")
+def _column(values: Any) -> _Column:
+    """A column in any container; objects are booleans, numbers or dates if all of them are, and else text."""
+    is_category = str(getattr(values, "dtype", "")) == "category"
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+    elif hasattr(values, "isna") and getattr(values.dtype, "kind", "O") == "M":
+        values = values.to_numpy(dtype="M8[ns]")  # of pandas, with a time zone maybe
+    array = np.asarray(values)
+    missing = _missing(array)
+    if array.dtype.kind == "O":
+        observed = array[~missing].tolist()
+        types = set(map(type, observed))
+        if all(issubclass(kind, (numbers.Number, np.bool_)) for kind in types):
+            plain = np.array(observed)
+            plain = plain.astype(np.float64) if plain.dtype.kind == "O" else plain
+        elif all(issubclass(kind, (datetime.date, np.datetime64)) for kind in types):
+            plain = np.array(observed, dtype="datetime64[us]")
+        else:
+            plain = np.array([str(value) for value in observed])
+        is_category = is_category or not observed
+        array = np.zeros(len(array), dtype=plain.dtype)
+        array[~missing] = plain
+    return _Column(array, missing, is_category or array.dtype.kind in "USb")
 
 
 def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -299,14 +290,3 @@ def _name_of_target(y: Sequence[Any], names: list[str]) -> str:
     while name in names:
         name += "_"
     return name
-
-
-def _target_column(y: Any, side: str, n_rows: int) -> _Column:
-    if isinstance(y, torch.Tensor):
-        y = y.detach().cpu().numpy()
-    column = _series_column(y) if hasattr(y, "isna") or hasattr(y, "is_null") else _array_column(np.asarray(y))
-    if column.values.shape != (n_rows,):
-        raise ValueError(
-            f"target for {side} has shape {column.values.shape}; expected ({n_rows},), one value for each of its rows."
-        )
-    return column

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.plotting._common import Floats, divide_axes, finite_range
+from flowmatch.plotting._common import Floats, divide_axes, finite_range, one_axes
 
 STATES = ("truth", "mean", "member")
 """Panels that share one scale of colors."""
+PANELS = (*STATES, "spread", "error")
 _ALPHAS = (0.2, 0.4)
 _PIXELS = {"interpolation": "nearest", "origin": "lower"}
+Panels: TypeAlias = dict[str, tuple[Floats, dict[str, Any]]]
+"""What panels show, (n_steps, [height,] width), and its colors, by name."""
+Images: TypeAlias = dict[str, list[Any]]
+"""Artists of each panel."""
+Frames: TypeAlias = tuple[Any, Callable[[int], None]]
+"""A figure at the first lead time, and a function that moves it to another one."""
 
 
 def draw_fan(
@@ -49,70 +56,60 @@ def draw_fan(
     return lines, bands
 
 
-def panels_of(samples: Floats, truth: Floats | None, member: int) -> dict[str, Floats]:
-    """What is shown of an ensemble (n_samples, ...), by name; a single member has no mean and no spread."""
-    mean = samples.mean(axis=0)
-    shown = {} if truth is None else {"truth": truth}
-    if len(samples) > 1:
-        shown["mean"] = mean
-    shown["member"] = samples[member]
-    if len(samples) > 1:
-        shown["spread"] = samples.std(axis=0, ddof=1)
-    if truth is not None:
-        shown["error"] = mean - truth
-    return shown
+def panels_of(samples: Floats, truth: Floats | None, member: int, cmaps: Sequence[Any]) -> Panels:
+    """What is shown of an ensemble (n_samples, ...); a single member has no mean and no spread.
 
-
-def colors_of(shown: dict[str, Floats], cmap: Any, spread_cmap: Any, error_cmap: Any) -> dict[str, dict[str, Any]]:
-    """Colors of every panel: one scale for all states, from 0 on for the spread, around 0 for the error."""
-    low, high = finite_range(*(values for name, values in shown.items() if name in STATES))
-    colors = {name: {"cmap": cmap, "vmin": low, "vmax": high} for name in STATES}
+    `cmaps` are those of states, which share a scale, of the spread, from 0 on, and of the error, around 0.
+    """
+    many, mean = len(samples) > 1, samples.mean(axis=0)
+    spread = samples.std(axis=0, ddof=1) if many else None
+    found = (truth, mean if many else None, samples[member], spread, None if truth is None else mean - truth)
+    shown = {name: values for name, values in zip(PANELS, found, strict=True) if values is not None}
+    limits = dict.fromkeys(STATES, finite_range(*(shown[name] for name in STATES if name in shown)))
     if "spread" in shown:
-        colors["spread"] = {"cmap": spread_cmap, "vmin": 0.0, "vmax": finite_range(shown["spread"])[1] or 1.0}
+        limits["spread"] = 0.0, finite_range(shown["spread"])[1] or 1.0
     if "error" in shown:
         largest = max(map(abs, finite_range(shown["error"]))) or 1.0
-        colors["error"] = {"cmap": error_cmap, "vmin": -largest, "vmax": largest}
-    return colors
+        limits["error"] = -largest, largest
+    state, spread_cmap, error_cmap = cmaps
+    cmap_of = dict.fromkeys(STATES, state) | {"spread": spread_cmap, "error": error_cmap}
+    colors = {name: {"cmap": cmap_of[name], "vmin": low, "vmax": high} for name, (low, high) in limits.items()}
+    return {name: (values, colors[name]) for name, values in shown.items()}
 
 
-def draw_space_time(
-    ax: Any, shown: dict[str, Floats], colors: dict[str, dict[str, Any]], times: NDArray[Any], params: dict[str, Any]
-) -> tuple[Any, dict[str, list[Any]]]:
+def draw_space_time(ax: Any, shown: Panels, times: NDArray[Any], params: dict[str, Any]) -> tuple[Any, Images]:
     """Axes (n_panels,), and the mesh of each panel (n_steps, width), time to the right and space upwards."""
     axes, images = divide_axes(ax, len(shown), 1, "panel", size=(6.0, 1.5)), {}
     half = (np.diff(times) if len(times) > 1 else np.ones(1, dtype=(times - times).dtype)) / 2
     edges = np.concatenate([times[:1] - half[:1], times[:-1] + half, times[-1:] + half[-1:]])
-    for panel, (name, values) in zip(axes, shown.items(), strict=True):
+    for panel, (name, (values, colors)) in zip(axes, shown.items(), strict=True):
         space = np.arange(values.shape[1] + 1) - 0.5
-        images[name] = [panel.pcolormesh(edges, space, values.T, **colors[name] | {"rasterized": True} | params)]
+        images[name] = [panel.pcolormesh(edges, space, values.T, **colors | {"rasterized": True} | params)]
         panel.set_ylabel(name)
     return axes, images
 
 
 def draw_pictures(
-    ax: Any,
-    shown: dict[str, Floats],
-    colors: dict[str, dict[str, Any]],
-    columns: Sequence[tuple[int, str]],
-    params: dict[str, Any],
-) -> tuple[Any, dict[str, list[Any]]]:
+    ax: Any, shown: Panels, columns: Sequence[tuple[int, str]], params: dict[str, Any]
+) -> tuple[Any, Images]:
     """Axes (n_panels, n_columns), and the pictures of each panel (n_steps, height, width) at each column's step."""
-    _, height, width = next(iter(shown.values())).shape
+    _, height, width = shown["member"][0].shape
     size = (1.6, max(0.5, min(3.2, 1.6 * height / width)))
     axes = divide_axes(ax, len(shown) * len(columns), len(columns), "picture", size=size)
-    axes, images = axes.reshape(len(shown), len(columns)), {}
-    for row, (name, values) in zip(axes, shown.items(), strict=True):
-        row_params = colors[name] | _PIXELS | params
-        images[name] = [panel.imshow(values[k], **row_params) for panel, (k, _) in zip(row, columns, strict=True)]
+    axes = axes.reshape(len(shown), len(columns))
+    images: Images = {}
+    for row, (name, (values, colors)) in zip(axes, shown.items(), strict=True):
+        images[name] = []
+        for panel, (step, _) in zip(row, columns, strict=True):
+            images[name].append(panel.imshow(values[step], **colors | _PIXELS | params))
+            panel.set(xticks=[], yticks=[])
         row[0].set_ylabel(name)
     for panel, (_, label) in zip(axes[0], columns, strict=True):
         panel.set_title(label)
-    for panel in axes.flat:
-        panel.set(xticks=[], yticks=[])
     return axes, images
 
 
-def draw_colorbars(axes: Any, images: dict[str, list[Any]]) -> list[Any]:
+def draw_colorbars(axes: Any, images: Images) -> list[Any]:
     """One scale for all states, one for the spread, one for the error."""
     rows = dict(zip(images, axes.reshape(len(images), -1), strict=True))
     states = [name for name in images if name in STATES]
@@ -123,25 +120,23 @@ def draw_colorbars(axes: Any, images: dict[str, list[Any]]) -> list[Any]:
     return colorbars
 
 
-def picture_frames(
-    axes: Any, shown: dict[str, Floats], colors: dict[str, dict[str, Any]], params: dict[str, Any]
-) -> Callable[[int], None]:
-    """Draw states (n_steps, height, width) at the first step; the function returned moves them to another."""
-    images = {}
-    for panel, (name, values) in zip(axes, shown.items(), strict=True):
-        images[name] = panel.imshow(values[0], **colors[name] | _PIXELS | params)
+def picture_frames(shown: Panels, params: dict[str, Any]) -> Frames:
+    """States (n_steps, height, width) side by side."""
+    axes, images = divide_axes(None, len(shown), len(shown), "panel", size=(2.6, 2.4)), {}
+    for panel, (name, (values, colors)) in zip(axes, shown.items(), strict=True):
+        images[name] = panel.imshow(values[0], **colors | _PIXELS | params)
         panel.set(title=name, xticks=[], yticks=[])
 
     def move_to(step: int) -> None:
         for name, image in images.items():
-            image.set_data(shown[name][step])
+            image.set_data(shown[name][0][step])
 
-    return move_to
+    return axes[0].figure, move_to
 
 
-def profile_frames(panel: Any, samples: Floats, truth: Floats | None, params: dict[str, Any]) -> Callable[[int], None]:
-    """Draw profiles of all members (n_samples, n_steps, width), their mean and the truth at the first step."""
-    mean = samples.mean(axis=0)
+def profile_frames(samples: Floats, truth: Floats | None, params: dict[str, Any]) -> Frames:
+    """Profiles of all members (n_samples, n_steps, width), their mean and the truth."""
+    panel, mean = one_axes(None, (6.0, 3.2)), samples.mean(axis=0)
     lines = panel.plot(samples[:, 0].T, color="C0", alpha=0.25, linewidth=0.8)
     lines += panel.plot(mean[0], **{"color": "C0", "label": "mean"} | params)
     lines += [] if truth is None else panel.plot(truth[0], color="0.1", label="truth")
@@ -155,11 +150,11 @@ def profile_frames(panel: Any, samples: Floats, truth: Floats | None, params: di
         for line, values in zip(lines, profiles, strict=True):
             line.set_ydata(values[step])
 
-    return move_to
+    return panel.figure, move_to
 
 
-def fan_frames(axes: Any, times: NDArray[Any]) -> Callable[[int], None]:
-    """Cover what lies after the first time; the function returned uncovers it up to another one."""
+def fan_frames(axes: Any, times: NDArray[Any]) -> Frames:
+    """Fans, of which what lies after the time of a frame is covered."""
     from matplotlib.dates import date2num
     from matplotlib.patches import Rectangle
 
@@ -176,4 +171,4 @@ def fan_frames(axes: Any, times: NDArray[Any]) -> Callable[[int], None]:
         for cover in covers:
             cover.set_x(starts[step])
 
-    return move_to
+    return axes[0].figure, move_to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,8 +14,9 @@ from flowmatch.core.checks import check_count, check_number
 from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes, load_pyplot
 from flowmatch.plotting._forecast_inputs import checked_times, chosen_steps, row_of
 from flowmatch.plotting._forecast_panels import (
+    PANELS,
     STATES,
-    colors_of,
+    Frames,
     draw_colorbars,
     draw_fan,
     draw_pictures,
@@ -25,8 +26,6 @@ from flowmatch.plotting._forecast_panels import (
     picture_frames,
     profile_frames,
 )
-
-PANELS = (*STATES, "spread", "error")
 
 
 @dataclass(eq=False, repr=False)
@@ -325,12 +324,7 @@ class ForecastDisplay:
         from matplotlib.animation import PillowWriter
 
         with pyplot.ioff():
-            if self.samples.ndim <= 3:
-                shown = replace(self).plot(**artist_params)
-                figure, move_to = shown.figure_, fan_frames(shown.axes_, self._times()[0])
-            else:
-                cmaps = (cmap, spread_cmap, error_cmap)
-                figure, move_to = self._field_animation(pyplot, panels, member, cmaps, artist_params)
+            figure, move_to = self._frames(panels, member, (cmap, spread_cmap, error_cmap), artist_params)
         try:
             labels = self._time_labels()
             title = figure.suptitle(labels[-1])
@@ -347,23 +341,20 @@ class ForecastDisplay:
             pyplot.close(figure)
         return target
 
-    def _field_animation(
-        self, pyplot: Any, panels: Sequence[str], member: int, cmaps: tuple[Any, Any, Any], params: dict[str, Any]
-    ) -> tuple[Any, Callable[[int], None]]:
-        """A figure of fields at the first lead time, and what moves it to another."""
+    def _frames(self, panels: Sequence[str], member: int, cmaps: tuple[Any, ...], params: dict[str, Any]) -> Frames:
+        """What `animate` moves."""
+        if self.samples.ndim <= 3:
+            return fan_frames(replace(self).plot(**params).axes_, self._times()[0])
         samples, truth = self._fields()
         if samples.ndim == 3:
-            figure, ax = pyplot.subplots(figsize=(6.0, 3.2), layout="constrained")
-            return figure, profile_frames(ax, samples, truth, params)
+            return profile_frames(samples, truth, params)
         if not panels or any(name not in PANELS for name in panels):
             raise ValueError(f"panels must be some of {', '.join(map(repr, PANELS))}, got {panels!r}.")
-        available = panels_of(samples, truth, self._member(member))
+        available = panels_of(samples, truth, self._member(member), cmaps)
         shown = {name: available[name] for name in panels if name in available}
         if not shown:
             raise ValueError(f"panels={panels!r} leaves nothing to show: there are {', '.join(map(repr, available))}.")
-        size = (2.6 * len(shown), 3.0)
-        figure, axes = pyplot.subplots(1, len(shown), figsize=size, layout="constrained", squeeze=False)
-        return figure, picture_frames(axes[0], shown, colors_of(available, *cmaps), params)
+        return picture_frames(shown, params)
 
     def _draw_fans(self, ax: Any, coverages: Sequence[float], params: dict[str, Any]) -> None:
         """A fan a variable."""
@@ -389,20 +380,19 @@ class ForecastDisplay:
         self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
 
     def _draw_fields(
-        self, ax: Any, steps: Sequence[int] | None, member: int, cmaps: tuple[Any, Any, Any], params: dict[str, Any]
+        self, ax: Any, steps: Sequence[int] | None, member: int, cmaps: tuple[Any, ...], params: dict[str, Any]
     ) -> None:
         """Panels of fields over space and time, or as pictures."""
         samples, truth = self._fields()
-        shown = panels_of(samples, truth, self._member(member))
-        colors = colors_of(shown, *cmaps)
+        shown = panels_of(samples, truth, self._member(member), cmaps)
         if samples.ndim == 4:
             labels = self._time_labels()
             columns = [(step, labels[step]) for step in chosen_steps(steps, samples.shape[1])]
-            self.axes_, self.images_ = draw_pictures(ax, shown, colors, columns, params)
+            self.axes_, self.images_ = draw_pictures(ax, shown, columns, params)
             return
         if steps is not None:
             raise ValueError(f"steps is for fields in 2 and 3 dimensions; a sample has shape {self.samples.shape[1:]}.")
-        self.axes_, self.images_ = draw_space_time(ax, shown, colors, self._times()[0], params)
+        self.axes_, self.images_ = draw_space_time(ax, shown, self._times()[0], params)
         self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
 
     def _fields(self) -> tuple[Floats, Floats | None]:
