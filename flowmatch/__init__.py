@@ -11,7 +11,7 @@ from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.core.version import __version__
 
 # from flowmatch.detector import FlowAnomalyDetector
-# from flowmatch.distilled import DistilledFlowMap
+from flowmatch.distilled import DistilledFlowMap
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import MLP

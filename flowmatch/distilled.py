@@ -232,7 +232,7 @@ class DistilledFlowMap(Estimator):
         distillation.check_teacher(self, known, scale)
         data = self._data(teacher, seed, X, y, sample_weight)
         if isinstance(teacher, ConditionalForecaster):
-            schedule = forecasting.schedule_of(of_teacher, known, len(data))
+            schedule = forecasting.schedule_of_forecasts(of_teacher, teacher.fitted_.window_encoder, len(data))
         else:
             schedule = fitting.schedule_of(of_teacher, known.code_shape, len(data))
         result = distillation.distil(
@@ -255,7 +255,7 @@ class DistilledFlowMap(Estimator):
             return distillation.rows_to_distil_from(self, teacher, seed, X, y, sample_weight)
         if X is None:
             raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
-        return teacher.training_data(X, y)
+        return forecasting.windows_for_training(teacher.fitted_, forecasting.windows_like_fit(teacher, X, y))
 
     # -- the teacher ------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
+from flowmatch.forecasting.schedule import schedule_of_forecasts
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_rows_of
+from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, windows_for_training
 
 __all__ = [
     "Ensemble",
@@ -21,6 +22,7 @@ __all__ = [
     "forecast_task",
     "forecast_task_from",
     "read_windows",
-    "training_rows_of",
+    "schedule_of_forecasts",
+    "windows_for_training",
     "windows_like_fit",
 ]
