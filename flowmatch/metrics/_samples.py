@@ -24,9 +24,7 @@ def as_floats(X: Samples, name: str) -> NDArray[Any]:
     """
     array = _to_numpy(X, name)
     if array.ndim == 0 or array.size == 0:
-        raise ValueError(
-            f"{name} has shape {array.shape}; expected at least one row and one column, not an empty array."
-        )
+        raise ValueError(f"{name} has shape {array.shape}; expected at least one row and one column, not an empty one.")
     finite = np.isfinite(array)
     if not finite.all():
         first = tuple(np.argwhere(~finite)[0].tolist())
@@ -86,13 +84,11 @@ def check_same_columns(X: Any, Y: Any, n_first: int, n_second: int, names: tuple
     if not all(is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
         return
     first, second = list(X.columns), list(Y.columns)
-    if first != second and sorted(first) == sorted(second):
-        raise ValueError(
-            f"{names[0]} and {names[1]} have the same columns in another order, {first} and {second}: "
-            f"pass {names[1]}[{names[0]}.columns]."
-        )
     if first != second:
-        raise ValueError(f"{names[0]} has columns {first} and {names[1]} has {second}. Both need the same columns.")
+        hint = ". Both need the same columns."
+        if sorted(first) == sorted(second):
+            hint = f", which are the same in another order: pass {names[1]}[{names[0]}.columns]."
+        raise ValueError(f"{names[0]} has columns {first} and {names[1]} has {second}{hint}")
 
 
 def is_frame(X: Any) -> bool:
@@ -111,11 +107,8 @@ def _to_numpy(X: Any, name: str) -> NDArray[Any]:
             raise TypeError(array.dtype)
         return array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        where = ""
-        if is_frame(X):
-            where = (
-                f", in its columns {[str(name) for name in X.columns if np.asarray(X[name]).dtype.kind not in 'biuf']}"
-            )
+        texts = [str(name) for name in getattr(X, "columns", ()) if np.asarray(X[name]).dtype.kind not in "biuf"]
+        where = f", in its columns {texts}" if texts else ""
         raise ValueError(
             f"{name} holds something else than real numbers{where} ({error}). "
             f"Encode categories and dates as numbers, and impute missing values, before measuring; "

@@ -9,23 +9,13 @@ from typing import Any
 import numpy as np
 
 BETTER = {
-    "sliced_wasserstein": "lower",
-    "wasserstein": "lower",
-    "energy_distance": "lower",
-    "precision": "higher",
-    "recall": "higher",
-    "density": "near the floor",
-    "coverage": "higher",
-    "c2st_auc": "near 0.5",
-    "copy_share": "near the floor",
+    **dict.fromkeys(("sliced_wasserstein", "wasserstein", "energy_distance"), "lower"),
+    **dict.fromkeys(("column_distance", "missing_difference", "pair_difference"), "lower"),
+    **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
+    **dict.fromkeys(("copy_share", "duplicate_share", "nearest_p05", "nearest_median"), "near the floor"),
+    **dict.fromkeys(("density", "outside_share"), "near the floor"),
     "copy_gap": "near 0",
-    "duplicate_share": "near the floor",
-    "nearest_p05": "near the floor",
-    "nearest_median": "near the floor",
-    "column_distance": "lower",
-    "outside_share": "near the floor",
-    "missing_difference": "lower",
-    "pair_difference": "lower",
+    "c2st_auc": "near 0.5",
 }
 TRAINED_ON_REAL = "higher; floor: trained on real rows"
 MAX_COLUMNS = 20

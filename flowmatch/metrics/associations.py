@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from flowmatch.metrics._samples import FloatArray
 from flowmatch.metrics.tables import MAX_LEVELS, Tables
@@ -28,17 +29,26 @@ def associations(rows: FloatArray, tables: Tables) -> FloatArray:
     Over the rows where both entries are observed; 0 where one of the two columns does not vary there.
     """
     coarse = tables.coarse(rows)
-    number, category = np.flatnonzero(~tables.is_category), np.flatnonzero(tables.is_category)
+    number = np.flatnonzero(~tables.is_category)
+    members = {column: _members(coarse[:, column]) for column in np.flatnonzero(tables.is_category)}
     found = np.eye(len(tables.names))
     if len(number):
         ranks = _centered_ranks(coarse[:, number])
         found[np.ix_(number, number)] = _correlations(ranks)
-        for column in category:
-            found[column, number] = found[number, column] = _correlation_ratios(coarse[:, column], ranks)
-    for i, j in itertools.combinations(category, 2):
-        found[i, j] = found[j, i] = _cramers_v(coarse[:, i], coarse[:, j])
+        for column in members:
+            found[column, number] = found[number, column] = _correlation_ratios(members[column], ranks)
+    for i, j in itertools.combinations(members, 2):
+        found[i, j] = found[j, i] = _cramers_v(members[i], members[j])
     np.fill_diagonal(found, 1.0)
     return found
+
+
+def _members(positions: FloatArray) -> csr_array:
+    """Matrix (n, n_levels) of a column's categories, 1 where a row is of a level; nothing where it is missing."""
+    known = ~np.isnan(positions)
+    starts = np.concatenate([[0], np.cumsum(known)])
+    entries = np.ones(known.sum()), positions[known].astype(np.intp), starts
+    return csr_array(entries, shape=(len(positions), MAX_LEVELS + 1))
 
 
 def _centered_ranks(X: FloatArray) -> FloatArray:
@@ -65,29 +75,21 @@ def _correlations(ranks: FloatArray) -> FloatArray:
     return _ratio(covariance, np.sqrt(variance.clip(0.0) * variance.T.clip(0.0)))
 
 
-def _correlation_ratios(positions: FloatArray, ranks: FloatArray) -> FloatArray:
-    """The correlation ratio of one column of categories (n,) with columns of ranks (n, p), (p,)."""
-    from scipy.sparse import csr_array
-
-    n_levels = MAX_LEVELS + 1
-    levels = np.nan_to_num(positions, nan=n_levels).astype(np.intp)
-    members = csr_array((np.ones(len(levels)), levels, np.arange(len(levels) + 1)), shape=(len(levels), n_levels + 1))
+def _correlation_ratios(members: csr_array, ranks: FloatArray) -> FloatArray:
+    """The correlation ratio of one column of categories (n, n_levels) with columns of ranks (n, p), (p,)."""
     seen, filled = (~np.isnan(ranks)).astype(np.float64), np.nan_to_num(ranks)
-    counts, sums = (members.T @ seen)[:n_levels], (members.T @ filled)[:n_levels]
+    counts, sums = members.T @ seen, members.T @ filled
     common = sums.sum(axis=0) ** 2 / np.maximum(counts.sum(axis=0), 1.0)
     between = (sums**2 / np.maximum(counts, 1.0)).sum(axis=0) - common
-    total = (filled**2)[levels < n_levels].sum(axis=0) - common
+    total = (members.T @ filled**2).sum(axis=0) - common
     return np.sqrt(_ratio(between.clip(0.0), total))
 
 
-def _cramers_v(first: FloatArray, second: FloatArray) -> float:
-    """Cramer's V of two columns of positions (n,), 0 where one of them does not vary."""
+def _cramers_v(first: csr_array, second: csr_array) -> float:
+    """Cramer's V of two columns of categories, 0 where one of them does not vary."""
     from scipy.stats.contingency import association
 
-    known = ~(np.isnan(first) | np.isnan(second))
-    width = MAX_LEVELS + 1
-    pairs = first[known].astype(np.intp) * width + second[known].astype(np.intp)
-    counts = np.bincount(pairs, minlength=width**2).reshape(width, width)
+    counts = (first.T @ second).toarray().astype(np.intp)
     counts = counts[counts.any(axis=1)][:, counts.any(axis=0)]
     return float(association(counts, "cramer")) if min(counts.shape) > 1 else 0.0
 
@@ -95,5 +97,4 @@ def _cramers_v(first: FloatArray, second: FloatArray) -> float:
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Quotient in [-1, 1], 0 where there is nothing to divide by."""
     varies = whole > ROUNDING
-    ratio: FloatArray = np.clip(part / np.where(varies, whole, 1.0), -1.0, 1.0) * varies
-    return ratio
+    return np.clip(part / np.where(varies, whole, 1.0), -1.0, 1.0) * varies

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import seed_from
-from flowmatch.metrics._ensembles import Values, as_forecast, blocks, by_lead, mean_score, out
+from flowmatch.metrics._ensembles import Values, as_forecast, blocks, by_lead, mean_score
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples
 
 
@@ -186,4 +186,4 @@ def spread_skill(y_true: Samples, samples: Samples, *, per_lead: bool = False) -
     m = len(members)
     variance = mean_score(lambda y, X: X.var(axis=0, ddof=1), per_lead, truth[None], members)
     error = mean_score(lambda y, X: (X.mean(axis=0) - y[0]) ** 2, per_lead, truth[None], members)
-    return SpreadSkill(*(out(np.sqrt(np.atleast_1d(value)), per_lead) for value in (variance * (m + 1) / m, error)))
+    return SpreadSkill((variance * (m + 1) / m) ** 0.5, error**0.5)

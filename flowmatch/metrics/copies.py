@@ -27,7 +27,7 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
     """Check whether synthetic rows are nearer to the training rows than fresh rows are.
 
     `share` is the share of synthetic rows that are nearer to their nearest training row than that row is to its own
-    nearest training neighbour; ties count half. `holdout_share` is the same for held-out real rows, the
+    nearest training neighbor; ties count half. `holdout_share` is the same for held-out real rows, the
     share that an honest generator would have. `gap` = max(0, share - holdout_share): about 0 for fresh rows, up to
     1 - holdout_share for copies. It is a distance-to-closest-record test, made scale-free by the training rows' own
     spacing.
@@ -71,10 +71,10 @@ def copy_check(train: Samples, synthetic: Samples, holdout: Samples | None = Non
     >>> check.share, check.holdout_share, round(check.gap, 2)
     (1.0, 0.55, 0.45)
     """
-    known, generated = as_pair(train, synthetic, ("train", "synthetic"))
-    if len(known) < 2:
-        raise ValueError("train has 1 row. A training row's nearest neighbour takes at least 2.")
-    distinct, counts = np.unique(known, axis=0, return_counts=True)
+    real, generated = as_pair(train, synthetic, ("train", "synthetic"))
+    if len(real) < 2:
+        raise ValueError("train has 1 row. A training row's nearest neighbor takes at least 2.")
+    distinct, counts = np.unique(real, axis=0, return_counts=True)
     share = _nearer_share(generated, distinct, counts)
     if holdout is None:
         return CopyCheck(share, None, None)

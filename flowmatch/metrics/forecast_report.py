@@ -23,16 +23,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BETTER = {
-    "nrmse": "lower",
-    "crps": "lower",
-    "crps_skill": "higher, 0 is the reference",
-    "energy_score": "lower",
+    **dict.fromkeys(("nrmse", "crps", "energy_score", "spectrum_error"), "lower"),
+    **dict.fromkeys(("correlation", "correlation_time"), "higher"),
+    **dict.fromkeys(("spread_skill", "high_wavenumber_ratio"), "near 1"),
     "coverage": "near {coverage:g}",
-    "spread_skill": "near 1",
-    "correlation": "higher",
-    "correlation_time": "higher",
-    "spectrum_error": "lower",
-    "high_wavenumber_ratio": "near 1",
+    "crps_skill": "higher, 0 is the reference",
 }
 _LEADS_SHOWN = 5
 

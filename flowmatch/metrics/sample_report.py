@@ -6,7 +6,7 @@ import itertools
 import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -223,8 +223,8 @@ def report(
     samples = {"real": real, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
     tables, target_column = _read(samples, categorical_features, target)
     rng = np.random.default_rng(seed_from(random_state))
-    sides = _Sides.of(tables.rows, rng)
-    n_common = sides.common_size()
+    sides = _cut(tables.rows, rng)
+    n_common = min(map(len, (sides.reference, sides.synthetic, sides.floor)))
     n_compared = min(n_common, max_rows)
     encoding, seed = Encoding.of(tables), int(rng.integers(2**31))
 
@@ -245,8 +245,7 @@ def report(
     )
 
 
-@dataclass(frozen=True)
-class _Sides:
+class _Sides(NamedTuple):
     """Three samples in random order, real rows to compare with, synthetic ones, and real ones in their place.
 
     `train` are all real rows, `reference` those to compare with: all of them, or the half that is not the floor.
@@ -258,26 +257,21 @@ class _Sides:
     floor: FloatArray
     held_out: bool
 
-    @classmethod
-    def of(cls, rows: Mapping[str, FloatArray], rng: np.random.Generator) -> Self:
-        order = [side for side in ("synthetic", "holdout", "real") if side in rows]
-        shuffled = {side: rng.permutation(rows[side]) for side in order}
-        train = shuffled["real"]
-        if "holdout" in rows:
-            return cls(train, train, shuffled["synthetic"], shuffled["holdout"], True)
-        half = len(train) // 2
-        return cls(train, train[:half], shuffled["synthetic"], train[half:], False)
 
-    def common_size(self) -> int:
-        """Rows that all three samples have."""
-        smallest = min(len(self.reference), len(self.synthetic), len(self.floor))
-        if smallest < MIN_ROWS:
-            raise ValueError(
-                f"a report needs {MIN_ROWS} rows a side. There are {len(self.reference)} real rows to compare with, "
-                f"{len(self.synthetic)} synthetic rows and {len(self.floor)} real rows for the floor "
-                f"(without holdout, the real rows are cut in half)."
-            )
-        return smallest
+def _cut(rows: Mapping[str, FloatArray], rng: np.random.Generator) -> _Sides:
+    """The samples as sides of a comparison, of at least `MIN_ROWS` each."""
+    held_out = "holdout" in rows
+    shuffled = {side: rng.permutation(rows[side]) for side in ("synthetic", "holdout", "real") if side in rows}
+    train = shuffled["real"]
+    half = len(train) // 2
+    reference, floor = (train, shuffled["holdout"]) if held_out else (train[:half], train[half:])
+    if min(map(len, (reference, shuffled["synthetic"], floor))) < MIN_ROWS:
+        raise ValueError(
+            f"a report needs {MIN_ROWS} rows a side. There are {len(reference)} real rows to compare with, "
+            f"{len(shuffled['synthetic'])} synthetic rows and {len(floor)} real rows for the floor "
+            f"(without holdout, the real rows are cut in half)."
+        )
+    return _Sides(train, reference, shuffled["synthetic"], floor, held_out)
 
 
 def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tuple[Tables, int | None]:
@@ -304,11 +298,9 @@ def _measures(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> Meas
     values["copy_gap"], floors["copy_gap"] = max(0.0, values["copy_share"] - floors["copy_share"]), 0.0
     values["duplicate_share"] = duplicate_share(sides.synthetic, sides.train)
     values |= nearest_distances(synthetic, train)
-    if sides.held_out:
-        floors["duplicate_share"] = duplicate_share(sides.floor, sides.train)
-    else:
-        floors["duplicate_share"] = duplicate_share(sides.train, sides.train, leave_out=True)
-    floors |= nearest_distances(floor, train, leave_out=not sides.held_out)
+    own = not sides.held_out
+    floors["duplicate_share"] = duplicate_share(sides.train if own else sides.floor, sides.train, leave_out=own)
+    floors |= nearest_distances(floor, train, leave_out=own)
     return {name: (values[name], floors[name]) for name in values}
 
 

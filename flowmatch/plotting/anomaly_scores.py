@@ -191,9 +191,8 @@ class AnomalyScoreDisplay:
         self.figure_ = ax.figure
         params = {"fill": True, "alpha": 0.55} | patch_params
         self.histograms_ = {}
-        labels, group = np.unique(
-            np.zeros(len(self.scores)) if self.groups is None else self.groups, return_inverse=True
-        )
+        groups = np.zeros(len(self.scores)) if self.groups is None else self.groups
+        labels, group = np.unique(groups, return_inverse=True)
         for k, label in enumerate([None] if self.groups is None else labels.tolist()):
             scores = self.scores[group == k]
             text = f"{'rows' if label is None else label} ({len(scores)})"

@@ -233,8 +233,8 @@ def _mosaic(pictures: Floats, n_columns: int, gap: int) -> Floats:
     """Pictures (n, H, W, c) as one picture, nothing (NaN, or no opacity) in between."""
     n, height, width, n_colors = pictures.shape
     n_rows = -(-n // n_columns)
-    tiles = np.full((n_rows * n_columns, height + gap, width + gap, n_colors), np.nan)
-    tiles[:n, :height, :width] = pictures
+    added = [(0, n_rows * n_columns - n), (0, gap), (0, gap), (0, 0)]
+    tiles = np.pad(pictures, added, constant_values=np.nan)
     tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:]).swapaxes(1, 2)
     mosaic = tiles.reshape(n_rows * (height + gap), n_columns * (width + gap), n_colors)
     mosaic = mosaic[: mosaic.shape[0] - gap, : mosaic.shape[1] - gap]
