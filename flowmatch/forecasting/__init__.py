@@ -6,7 +6,7 @@ from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_rows_of
+from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_windows_of
 
 __all__ = [
     "Ensemble",
@@ -21,6 +21,6 @@ __all__ = [
     "forecast_task",
     "forecast_task_from",
     "read_windows",
-    "training_rows_of",
+    "training_windows_of",
     "windows_like_fit",
 ]
