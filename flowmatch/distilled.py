@@ -255,7 +255,7 @@ class DistilledFlowMap(Estimator):
             return distillation.rows_to_distil_from(self, teacher, seed, X, y, sample_weight)
         if X is None:
             raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
-        return forecasting.windows_for_training(teacher.fitted_, forecasting.windows_like_fit(teacher, X, y))
+        return forecasting.training_windows_of(teacher.fitted_, forecasting.windows_like_fit(teacher, X, y))
 
     # -- the teacher ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from exact_forecasts import tiny, tiny_fields
 
-from flowmatch.forecasting import window_data, windows_for_training, windows_like_fit
+from flowmatch.forecasting import training_windows_of, window_data, windows_like_fit
 from flowmatch.forecasting.layout import layout_of_trajectories
 from flowmatch.forecasting.training import unseen_predictions
 from flowmatch.forecasting.window_data import NoisyContexts
@@ -42,7 +42,7 @@ def by_hand(X, n_lags, horizon):
 
 def rows_of(forecaster, X):
     """Rows to train on, as `fit` makes them."""
-    return windows_for_training(forecaster.fitted_, windows_like_fit(forecaster, X, None))
+    return training_windows_of(forecaster.fitted_, windows_like_fit(forecaster, X, None))
 
 
 # -- windows --------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_states_that_stay_on_disk_or_are_too_many_give_the_same_rows(tmp_path, m
 def test_pairs_of_fields_keep_targets_of_their_own():
     contexts, targets = np.random.default_rng(0).normal(size=(9, 2, 4)), np.random.default_rng(0).normal(size=(9, 1, 4))
     forecaster = tiny_fields().fit(contexts, targets)
-    data = windows_for_training(forecaster.fitted_, windows_like_fit(forecaster, contexts, targets))
+    data = training_windows_of(forecaster.fitted_, windows_like_fit(forecaster, contexts, targets))
     codes, condition = data.draw(torch.arange(9))
     scaled = (contexts - contexts.mean((0, 2), keepdims=True)) / contexts.std((0, 2), keepdims=True)
     np.testing.assert_allclose(condition, scaled.reshape(9, -1), atol=1e-5)

@@ -7,7 +7,7 @@ from flowmatch.forecasting.parameters import check_coverage, check_forecast_para
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
 from flowmatch.forecasting.schedule import schedule_of_forecasts
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, windows_for_training
+from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_windows_of
 
 __all__ = [
     "Ensemble",
@@ -23,6 +23,6 @@ __all__ = [
     "forecast_task_from",
     "read_windows",
     "schedule_of_forecasts",
-    "windows_for_training",
+    "training_windows_of",
     "windows_like_fit",
 ]

@@ -54,13 +54,11 @@ def forecast_task_from(
     """
     settings.check_goes_on(start.flow.parameters)
     _check_enough(windows)
-    rows, model = windows_for_training(start, windows, settings.device), start.model
+    rows, model = training_windows_of(start, windows, settings.device), start.model
     return _task(parameters, settings, rows, model.encoder, start.window_encoder, model.blueprint.factory)
 
 
-def windows_for_training(
-    fitted: FittedForecaster, windows: Windows, device: torch.device | None = None
-) -> TrainingData:
+def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> TrainingData:
     """Windows as the training of a fitted forecaster would see them.
 
     Parameters
