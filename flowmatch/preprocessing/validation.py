@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy
+from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
 from flowmatch.preprocessing.rows import FLOAT32_MAX
 
 
@@ -21,8 +21,8 @@ def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | Non
     ValueError
         As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
     """
-    has_columns = hasattr(X, "columns") or hasattr(X, "__dataframe__")
-    if has_columns or (not _stays(X) and _is_matrix(X)):
+    X = native_frame(X)
+    if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
         return TableContainer.fit(X, categorical_features)
     if categorical_features is not None and not (
         isinstance(categorical_features, str) and categorical_features == "auto"
@@ -61,7 +61,7 @@ def check_samples(
         For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
-    X = _stack_grids(X)
+    X = _stack_grids(native_frame(X))
     names = getattr(X, "columns", None)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
