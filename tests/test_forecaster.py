@@ -312,7 +312,7 @@ def test_what_is_known_ahead_has_its_say_at_its_own_step():
 def test_forecasts_of_histories_know_the_next_instant():
     """A series that is the day of the week, seen without the last state: only the calendar can tell."""
     frame = days(140, "a")
-    frame["a"] = np.sin(2 * np.pi * frame.index.dayofweek / 7) + 1e-3 * frame["a"]
+    frame["a"] = np.sin(2 * np.pi * frame.index.day_of_week / 7) + 1e-3 * frame["a"]
     forecaster = tiny(target="residual").fit(frame)
     assert forecaster.calendar_ == ("week",)
     truth = np.sin(2 * np.pi * np.arange(14) / 7)  # 2021-03-01 was a Monday

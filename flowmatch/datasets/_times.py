@@ -138,17 +138,8 @@ def _step(index: pd.Index) -> Any:
     while size >= 3:
         starts = range(0, len(index) - size + 1, max(size // 2, 1))
         for start in starts[:_PARTS]:
-            step = _calendar_step(index[start : start + size])
+            step = pd.DatetimeIndex(index[start : start + size], freq="infer").freq
             if step is not None:
                 return step
         size = max(size // 2, 3) if size > 3 else 0
     return (index[1:] - index[:-1]).min()
-
-
-def _calendar_step(index: pd.DatetimeIndex) -> Any:
-    """The step of evenly spaced dates, None if they are not."""
-    import pandas as pd
-
-    with warnings.catch_warnings():  # pandas 3.1 announces an offset where 3.0 gives its name; either will do
-        warnings.filterwarnings("ignore", "A future version of pandas", category=DeprecationWarning)
-        return pd.infer_freq(index)

@@ -44,8 +44,8 @@ def calendar_features(instants: Any, cycles: tuple[str, ...]) -> Array:
     """
     day = (instants.hour * 3600 + instants.minute * 60 + instants.second) / 86400
     phases = {
-        "year": (instants.dayofyear - 1 + day) / (365 + instants.is_leap_year),
-        "week": (instants.dayofweek + day) / 7,
+        "year": (instants.day_of_year - 1 + day) / (365 + instants.is_leap_year),
+        "week": (instants.day_of_week + day) / 7,
         "day": day,
     }
     columns = [
@@ -67,9 +67,10 @@ def spacing_of(times: tuple[Any, ...]) -> Any:
     index = max(times, key=len)
     starts = np.linspace(0, max(0, len(index) - _PART), _PARTS).astype(int)
     for parts in ([index], [index[start : start + _PART] for start in starts]):
-        names = [name for part in parts if len(part) > 2 and (name := pd.infer_freq(part))]
-        if names and "bh" not in names:  # pandas takes any eight hours of a day for those from nine to five
-            return pd.tseries.frequencies.to_offset(max(names, key=names.count))
+        offsets = [offset for part in parts if (offset := pd.DatetimeIndex(part, freq="infer").freq) is not None]
+        # pandas takes any eight hours of a day for those from nine to five
+        if offsets and not any(isinstance(offset, pd.offsets.BusinessHour) for offset in offsets):
+            return max(offsets, key=offsets.count)
     return pd.Timedelta(seconds=float(np.median(_seconds_between(index))))
 
 
