@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy
+from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -25,8 +25,8 @@ def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | Non
     ValueError
         As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
     """
-    has_columns = hasattr(X, "columns") or hasattr(X, "__dataframe__")
-    if has_columns or (not _stays(X) and _is_matrix(X)):
+    X = native_frame(X)
+    if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
         return TableContainer.fit(X, categorical_features)
     if categorical_features is not None and not (
         isinstance(categorical_features, str) and categorical_features == "auto"
@@ -65,6 +65,7 @@ def check_samples(
         For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
+    X = native_frame(X)
     mixed = isinstance(container, TableContainer) and not container.plain
     if not mixed:
         _check_columns(X)

@@ -460,7 +460,7 @@ def test_the_candidates_of_a_sample_miss_the_same_cells(model):
     assert not holes.all(axis=(1, 2)).any()
 
 
-@pytest.mark.parametrize("container", [np.asarray, torch.as_tensor])
+@pytest.mark.parametrize("container", [np.asarray, torch.tensor])
 def test_candidates_come_in_the_container_of_training(container):
     X = container(WHOLE[["size", "price"]].to_numpy())
     model = generator(max_iter=2).fit(X, LABELS)
@@ -562,6 +562,7 @@ def test_a_column_that_is_hardly_ever_there_is_learned():
     assert np.isfinite(generator(max_iter=2).fit(X).sample(5, random_state=0)).all()
 
 
+@pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 def test_frames_are_filled_by_a_model_of_arrays():
     X = np.random.default_rng(0).normal(size=(60, 3))
     holes = pd.DataFrame(np.where(np.arange(180).reshape(60, 3) % 7 == 0, np.nan, X), columns=list("abc"))
@@ -605,15 +606,17 @@ def test_on_bent_paths_given_rows_start_from_standard_noise(path, tmp_path):
     np.testing.assert_array_equal(drawn, model.sample(4, given={0: X[0, 0]}, random_state=0))
 
 
-def test_polars_frames_are_filled_and_drawn_as_such():
+@pytest.mark.parametrize("wrapped", [False, True], ids=["polars", "narwhals around polars"])
+def test_polars_frames_are_filled_and_drawn_as_such(wrapped):
     pl = pytest.importorskip("polars")
     rng = np.random.default_rng(0)
     kinds = [
         None if hole else kind for hole, kind in zip(rng.random(60) < 0.2, rng.choice(["a", "b"], 60), strict=True)
     ]
     table = pl.DataFrame({"x": rng.normal(size=60), "k": kinds, "n": rng.integers(0, 9, 60), "f": rng.random(60) < 0.4})
-    model = generator(max_iter=2).fit(table)
-    filled = model.impute(table, random_state=0)
+    X = pytest.importorskip("narwhals").from_native(table) if wrapped else table
+    model = generator(max_iter=2).fit(X)
+    filled = model.impute(X, random_state=0)
     assert filled.schema == table.schema
     assert filled["k"].null_count() == 0
     assert filled.drop("k").equals(table.drop("k"))

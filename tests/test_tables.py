@@ -414,14 +414,38 @@ def test_polars_comes_back_with_its_schema():
         TableContainer.fit(pl.DataFrame({"x": [[1], [2]]}))
 
 
-def test_other_frames_come_through_the_dataframe_protocol():
-    class Foreign:
-        def __init__(self, frame):
-            self.frame = frame
+def of_narwhals(frame):
+    return pytest.importorskip("narwhals.stable.v2").from_native(frame)
 
-        def __dataframe__(self, **options):
-            return self.frame.__dataframe__(**options)
 
+def of_pyarrow(frame):
+    return pytest.importorskip("pyarrow").Table.from_pandas(frame)
+
+
+@pytest.mark.parametrize("foreign", [of_narwhals, of_pyarrow])
+def test_frames_of_other_libraries_are_read_as_those_of_pandas(foreign):
     frame = pd.DataFrame({"x": [1.0, np.nan], "sex": pd.Categorical(["f", "m"])})
-    container = TableContainer.fit(Foreign(frame))
-    pd.testing.assert_frame_equal(container.wrap(container.read(Foreign(frame))), frame)
+    container = TableContainer.fit(foreign(frame))
+    assert container.kind == "dataframe"
+    pd.testing.assert_frame_equal(container.wrap(container.read(foreign(frame))), frame)
+
+
+def test_frames_of_narwhals_are_what_they_hold():
+    frame = pytest.importorskip("polars").DataFrame({"x": [1.0, None], "sex": ["f", "m"]})
+    container = TableContainer.fit(of_narwhals(frame))
+    assert container.kind == "polars"
+    assert container.wrap(container.read(of_narwhals(frame))).equals(frame)
+
+
+def test_a_frame_that_is_not_in_memory_is_refused_by_name():
+    lazy = pytest.importorskip("polars").LazyFrame({"x": [1.0, None]})
+    pytest.importorskip("narwhals")
+    with pytest.raises(ValueError, match=r"X is a polars\.lazyframe.*; expected a table in memory"):
+        TableContainer.fit(lazy)
+
+
+def test_without_narwhals_the_error_says_how_to_get_it(monkeypatch):
+    frame = of_narwhals(pd.DataFrame({"x": [1.0, np.nan]}))
+    monkeypatch.setitem(sys.modules, "narwhals.stable.v2", None)
+    with pytest.raises(ImportError, match=r"X is a narwhals.*need narwhals, pip install 'flowmatch\[frames\]'"):
+        TableContainer.fit(frame)

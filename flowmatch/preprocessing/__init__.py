@@ -21,6 +21,7 @@ from flowmatch.preprocessing.samples import (
     choose_transform,
 )
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.table_frames import native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
@@ -65,6 +66,7 @@ __all__ = [
     "find_boundaries",
     "find_cycles",
     "fit_conditions",
+    "native_frame",
     "persistence",
     "plain_conditions",
     "read_trajectories",

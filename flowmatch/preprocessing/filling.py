@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.table_columns import write_column
-from flowmatch.preprocessing.table_frames import as_table
+from flowmatch.preprocessing.table_frames import as_table, native_frame
 from flowmatch.preprocessing.tables import TableContainer
 
 Array = NDArray[np.float64]
@@ -32,6 +32,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if isinstance(X, torch.Tensor):
         numbers = torch.as_tensor(filled, device=X.device).to(X.dtype)
         return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
+    X = native_frame(X)
     if hasattr(X, "iloc"):
         return _fill_pandas(container.wrap(filled), X, missing)
     if hasattr(X, "columns"):

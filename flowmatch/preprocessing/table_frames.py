@@ -47,6 +47,32 @@ def is_polars(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
 
 
+def native_frame(X: Any) -> Any:
+    """A frame of another library, such as a table of pyarrow, as one of pandas; anything else as it is.
+
+    Frames of narwhals become what they hold.
+
+    Raises
+    ------
+    ImportError
+        If narwhals, which reads them, is not installed.
+    ValueError
+        If it cannot, as with lazy frames.
+    """
+    if not hasattr(type(X), "columns") or hasattr(X, "iloc") or is_polars(X):
+        return X
+    name = f"{type(X).__module__}.{type(X).__qualname__}"
+    try:
+        import narwhals.stable.v2 as nw
+    except ImportError as error:
+        raise ImportError(f"X is a {name}: such frames need narwhals, pip install 'flowmatch[frames]'.") from error
+    try:
+        frame = nw.from_native(X, eager_only=True)
+    except TypeError as error:
+        raise ValueError(f"X is a {name}; expected a table in memory, such as a DataFrame ({error}).") from error
+    return frame.to_native() if is_polars(frame.to_native()) else frame.to_pandas()
+
+
 def as_table(X: Any) -> Any:
     """A pandas or polars DataFrame, tensor or array (n, d) from whatever rows and columns came in.
 
@@ -55,13 +81,9 @@ def as_table(X: Any) -> Any:
     ValueError
         If `X` does not have two dimensions.
     """
+    X = native_frame(X)
     if not (isinstance(X, torch.Tensor) or hasattr(X, "iloc") or is_polars(X)):
-        if hasattr(X, "__dataframe__"):
-            import pandas as pd
-
-            X = pd.api.interchange.from_dataframe(X)
-        else:
-            X = _as_array(X)
+        X = _as_array(X)
     if len(X.shape) != 2:
         raise ValueError(
             f"X has shape {tuple(X.shape)}; expected 2D array, rows and columns. Reshape your data using "

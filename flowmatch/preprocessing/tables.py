@@ -98,7 +98,7 @@ class TableContainer(Container):
 
         Parameters
         ----------
-        X : DataFrame (pandas, polars, or any with ``__dataframe__``), ndarray, Tensor, or list of rows
+        X : DataFrame (pandas, polars, or any that narwhals reads), ndarray, Tensor, or list of rows
             Arrays and columns of objects are judged column by column.
         categorical_features : "auto", None, or a list of names, indices or booleans, default="auto"
             "auto" takes text, booleans and pandas' category dtype for categories. A list names further ones,
