@@ -510,7 +510,7 @@ def test_tables_come_back_as_they_went_in(method):
     for name in ("size", "count", "single"):
         assert drawn[name].between(X[name].min(), X[name].max()).all()
     np.testing.assert_allclose(drawn["size"], drawn["size"].round(1), atol=1e-9)
-    tensor = distil(generator(), method).fit(torch.as_tensor(X[["single"]].to_numpy())).sample(3)
+    tensor = distil(generator(), method).fit(torch.tensor(X[["single"]].to_numpy())).sample(3)
     assert isinstance(tensor, torch.Tensor)
     assert tensor.dtype == torch.float32
 
