@@ -6,11 +6,10 @@
 import importlib
 from typing import Any
 
-from flowmatch import datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.core.version import __version__
-
-# from flowmatch.detector import FlowAnomalyDetector
+from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.distilled import DistilledFlowMap
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, clone
@@ -58,6 +58,8 @@ class Estimator(BaseEstimator):
     """
 
     fitted_: Any
+    component_names: Mapping[str, Mapping[str, Callable[[], Any]]] = ALIASES
+    """What each string means, parameter by parameter."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -123,8 +125,8 @@ class Estimator(BaseEstimator):
             estimator.set_params(**changes)
         return super().set_params(**own)
 
-    @staticmethod
-    def _component(name: str, value: Any, changes: dict[str, Any]) -> Any:
+    @classmethod
+    def _component(cls, name: str, value: Any, changes: dict[str, Any]) -> Any:
         """What a parameter's value stands for, if parameters of its own are to change."""
         if isinstance(value, Component | BaseEstimator):
             return value
@@ -133,8 +135,8 @@ class Estimator(BaseEstimator):
         nested = ", ".join(f"{name}__{inner}" for inner in changes)
         if isinstance(value, str) and value == "auto" and name in AUTO_MEANS:
             raise ValueError(f"{name}='auto' has no parameters of its own ({nested}); choose {AUTO_MEANS[name]}.")
-        if isinstance(value, str) and value in ALIASES.get(name, {}):
-            return ALIASES[name][value]()
+        if isinstance(value, str) and value in cls.component_names.get(name, {}):
+            return cls.component_names[name][value]()
         raise ValueError(f"there is no parameter {nested}: {name} is {value!r}, and only a component has parameters.")
 
     def save(self, path: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -13,38 +11,22 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import anomaly, preprocessing
+from flowmatch import anomaly, fitting
 from flowmatch._score_attribute import ScoreAttribute
-from flowmatch.anomaly.held_out import (
-    choose_n_folds,
-    in_order,
-    percentile,
-    split_rows,
-    take,
-)
-from flowmatch.anomaly.members import Member, fit_member, is_auto, new_flow, short_training
-from flowmatch.base import Estimator
-from flowmatch.core.checks import check_count, check_number
-from flowmatch.core.component import resolve_component
-from flowmatch.core.randomness import seed_from
-from flowmatch.core.user_warnings import warn
-from flowmatch.fitting.parameters import ALIASES, resolve_components, resolve_source
+from flowmatch.base import Estimator, Fitted
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
-from flowmatch.preprocessing.validation import check_layout, check_lengths, check_samples, check_weights, table_of
+from flowmatch.preprocessing.validation import check_samples
+from flowmatch.training import NonFiniteTrainingError
 
 Floats = NDArray[np.float64]
-
-
-_ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
-"""Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
 
 
 class FlowAnomalyDetector(OutlierMixin, Estimator):
     """Find rows, signals, images or fields that are unlike those of training.
 
     A flow learns the normal data; how far a row is from them is read off its velocity in one evaluation, off the
-    row's neighbours, or off the path that the flow takes from it. The threshold comes from rows that were held out
+    row's neighbors, or off the path that the flow takes from it. The threshold comes from rows that were held out
     of training, so that the share of false alarms on new normal data is the one that was asked for.
 
     Parameters
@@ -53,7 +35,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         As in `FlowMatchingGenerator`.
     score : {"combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding", \
 "reconstruction"} or Score, default="combined"
-        How abnormal a row is. "combined" joins the one-step residual with distances to neighbours in the data and
+        How abnormal a row is. "combined" joins the one-step residual with distances to neighbors in the data and
         among latent codes (for grids, with the latent norm) and ranked best over tables; "one_step"
         is the fastest. See `flowmatch.anomaly` for each.
     contamination : "auto" or float, default="auto"
@@ -69,28 +51,34 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
-    path, coupling, source, loss, loss_weight, training, device
-        As in `FlowMatchingGenerator`.
+    [shared: path, coupling, source]
     time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
 "noise_emphasis"} or TimeSampler, default="auto"
         How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
-    max_iter, batch_size, learning_rate : default=None
-        As in `FlowMatchingGenerator`; None takes the measured ones. In tables these are 200 steps for each fold of less
-        than 500 rows, and 300 steps with a float `contamination`: outliers are learned late.
+    [shared: loss, loss_weight]
+    max_iter : int or None, default=None
+        Optimizer steps of each flow. None takes those of `FlowMatchingGenerator`, but for tables 200 for each fold of
+        less than 500 rows, and 300 with a float `contamination`: outliers are learned late.
+    batch_size : int or None, default=None
+        Rows a step. None takes 256 of a table, and 32 signals, images or fields.
+    learning_rate : float or None, default=None
+        Peak learning rate. None takes 0.005 for tables and 0.004 for grids.
+    [shared: training]
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
     categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
         Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
         a list names further ones, such as numbers that are codes. None allows no categories.
     solver : str, default="midpoint"
+        Solver of the scores that integrate the flow, as in `FlowMatchingGenerator`; read when `fit` is called.
     n_steps : int, default=5
-        Solver and steps of the scores that integrate the flow; read when `fit` is called.
+        Its steps.
+    [shared: device]
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
     verbose : bool or int, default=0
         Show a progress bar for each flow.
-    warm_start : bool, default=False
-        Whether `fit` goes on from the fitted flows, as `partial_fit` does.
+    [shared: warm_start]
 
     Attributes
     ----------
@@ -127,34 +115,36 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     array([ 1, -1])
     """
 
+    component_names = MappingProxyType({**Estimator.component_names, "score": anomaly.SCORES})
+
     def __init__(
         self,
-        network="auto",
+        network: Any = "auto",
         *,
-        score="combined",
-        contamination="auto",
-        false_alarm_rate=0.05,
-        n_folds="auto",
-        trim=0.0,
-        path="linear",
-        coupling="independent",
-        source="normal",
-        time_sampler="auto",
-        loss="l2",
-        loss_weight="uniform",
-        max_iter=None,
-        batch_size=None,
-        learning_rate=None,
-        training=None,
-        preprocessing="auto",
-        categorical_features="auto",
-        solver="midpoint",
-        n_steps=5,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-    ):
+        score: Any = "combined",
+        contamination: str | float = "auto",
+        false_alarm_rate: float = 0.05,
+        n_folds: str | int = "auto",
+        trim: float = 0.0,
+        path: Any = "linear",
+        coupling: Any = "independent",
+        source: Any = "normal",
+        time_sampler: Any = "auto",
+        loss: Any = "l2",
+        loss_weight: Any = "uniform",
+        max_iter: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        training: Any = None,
+        preprocessing: Any = "auto",
+        categorical_features: Any = "auto",
+        solver: str = "midpoint",
+        n_steps: int = 5,
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: bool | int = 0,
+        warm_start: bool = False,
+    ) -> None:
         self.network = network
         self.score = score
         self.contamination = contamination
@@ -181,9 +171,24 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.warm_start = warm_start
 
     score = ScoreAttribute()
-    _members: list[Member]
-    calibration_: anomaly.Calibration | None
-    classes_: NDArray[Any]
+    fitted_: anomaly.FittedDetector
+    offset_, calibration_ = Fitted("offset"), Fitted("calibration")
+    network_, n_parameters_ = Fitted("model.network"), Fitted("model.n_parameters")
+    n_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.history")
+    sample_shape_ = Fitted("model.sample_shape")
+    n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
+
+    @property
+    def flows_(self) -> list[FlowMatchingGenerator]:
+        """The fitted flows."""
+        return [_as_generator(member.flow) for member in self.fitted_.members]
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Labels of the normal rows; an AttributeError if there were none."""
+        if self.fitted_.classes is None:
+            raise AttributeError("this detector was fitted without classes.")
+        return self.fitted_.classes
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -193,7 +198,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            As in `FlowMatchingGenerator.fit`, tables of text, categories, booleans, dates and missing cells included.
+            As in `FlowMatchingGenerator.fit`, tables of text, categories, booleans, dates and missing entries included.
             Normal rows; or, with a float `contamination`, rows that hold outliers.
         y : array-like of shape (n_samples,), optional
             Classes of the normal rows (operating points, products), not their anomalies: each class is learned as
@@ -210,15 +215,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         ValueError
             For bad parameters or data, before training starts and with whatever was fitted left as it was.
         NonFiniteTrainingError
-            If the loss or its gradient becomes non-finite.
+            If the loss or its gradient becomes non-finite; the detector is left as it was.
         """
-        return self._fit(X, y, sample_weight, go_on=bool(self.warm_start))
+        return self._fit(X, y, sample_weight, getattr(self, "fitted_", None) if self.warm_start else None)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
         The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
-        as there are flows, and three. Of the rows that are searched for neighbours the oldest leave, and of the
+        as there are flows, and three. Of the rows that are searched for neighbors the oldest leave, and of the
         held-out rows' scores, which set the threshold, likewise.
 
         Parameters
@@ -235,76 +240,29 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         ValueError
             As `fit`, and for another `score`, network, path or kind of `contamination` than in the fit before.
         """
-        return self._fit(X, y, sample_weight, go_on=True)
+        return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
-    def _fit_in_place(self, X: Any, y: Any, sample_weight: Any, *, fresh: bool) -> None:
-        resolve_components(self)
-        score = self._check_parameters()
-        if score.is_density:
-            resolve_source(self).log_density_terms(torch.zeros(1), torch.ones(1))  # raises if there is none
-        self._freeze_parameters()
-        if not fresh:
-            self._check_same(score)
-        table = table_of(X, self.categorical_features) if fresh else self._table
-        samples = check_samples(self, X, reset=fresh, min_samples=2, container=table, missing=True)
-        check_lengths(len(samples), y=y, sample_weight=sample_weight)
-        if isinstance(sample_weight, torch.Tensor):
-            sample_weight = preprocessing.as_numpy(sample_weight)
-        weight = check_weights(sample_weight, len(samples))
-        y = self._check_labels(y, fresh=fresh)
-        samples, y, weight = in_order(samples, y, weight, sample_weight)
-        if fresh:
-            if isinstance(self.network, str) and self.network != "mlp":
-                check_layout(samples.shape)
-            self.sample_shape_ = samples.sample_shape
-            if y is not None:
-                self.classes_ = np.unique(y)
-        random = np.random.RandomState(seed_from(self.random_state))
-        if is_auto(self, "contamination"):
-            n_folds = choose_n_folds(self.n_folds, samples.shape) if fresh else len(self._members)
-            parts = split_rows(samples, n_folds, y, random)
+    def _fit(self, X: Any, y: Any, sample_weight: Any, start: anomaly.FittedDetector | None) -> Self:
+        settings = anomaly.resolve_detector(self)
+        if start is None:
+            reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
+            rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
         else:
-            parts = [(np.arange(len(samples)), np.arange(0))]
-        mixed = table if isinstance(table, preprocessing.TableContainer) and not table.plain else None
-        earlier: list[Any] = [None] * len(parts) if fresh else self._members
-        members, scores = [], []
-        for (kept, held), before in zip(parts, earlier, strict=True):
-            seed = int(random.randint(2**31 - 1))
-            max_iter = short_training(self, samples.shape, len(parts))
-            flow = new_flow(self, score, before, seed, max_iter=max_iter, table=mixed)
-            held_out = take(samples, y, weight, held)
-            member = fit_member(flow, score, take(samples, y, weight, kept), held_out, before, self.trim)
-            if len(held):
-                scores.append(member.scores(held_out[0]))
-            members.append(member)
-        self._members = members
-        if scores:
-            held = np.concatenate([held for _, held in parts])
-            order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
-            self._calibrate(np.concatenate(scores)[order], None if weight is None else weight[held[order]])
-        else:
-            self.calibration_ = None
-            self.offset_ = self._just_below(percentile(-self._scores(samples), self.contamination, weight))
+            start.check_goes_on(settings)
+            rows = fitting.Rows.weighted(self._rows_like_fit(X, 2), start.container, y, sample_weight)
+        try:
+            self.fitted_ = anomaly.fit_detector(settings, rows, sample_weight, start, watch=_as_generator)
+        except fitting.InterruptedFit as interruption:
+            error = interruption.error
+            if isinstance(error, NonFiniteTrainingError):
+                raise NonFiniteTrainingError(f"{error} The detector is left as it was.", error.step) from error
+            raise error from None
+        return self
 
-    # -- the threshold ------------------------------------------------------------------------------------------
-
-    def _calibrate(self, scores: Floats, weight: Floats | None) -> None:
-        """Set the threshold from the scores of held-out rows, those of earlier fits among them."""
-        earlier = getattr(self, "calibration_", None)
-        found = anomaly.Calibration.of(scores, weight)
-        found = found if earlier is None else found.before(earlier)
-        smallest = found.smallest_rate
-        if smallest > self.false_alarm_rate:
-            warn(
-                f"{len(found.scores)} held-out rows cannot promise a false_alarm_rate of "
-                f"{self.false_alarm_rate:g}, but only {smallest:.2g}: the threshold is their highest score."
-            )
-        threshold = found.threshold(self.false_alarm_rate)
-        self.calibration_, self.offset_ = found, self._just_below(-threshold)
-
-    def _just_below(self, score: Any) -> Any:
-        """A score less what rounding may make of it."""
-        return score - _ROUNDING[self._members[0].field.source_scale.dtype] * abs(score)
+    def _rows_like_fit(self, X: Any, min_samples: int = 1) -> SampleRows:
+        """Rows like those of `fit`; entries of a table may be missing."""
+        container = self.fitted_.container
+        return check_samples(self, X, reset=False, min_samples=min_samples, container=container, missing=True)
 
     # -- scores -------------------------------------------------------------------------------------------------
 
@@ -319,9 +277,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         -------
         ndarray of shape (n_samples,)
             Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's result does not
-            depend on the other rows. Cells of a table may be missing, also where none was in training: the others are
-            seen beside what was to be expected there (`flowmatch.anomaly.Gaps`), and a missing cell adds what it adds
-            to a normal row's score.
+            depend on the other rows. Entries of a table may be missing, also where none was in training: the others
+            are seen beside what was to be expected there (`flowmatch.anomaly.Gaps`), and a missing entry adds what it
+            adds to a normal row's score.
 
         Raises
         ------
@@ -332,7 +290,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             Before `fit`.
         """
         check_is_fitted(self)
-        return -self._scores(self._checked(X))
+        return -self.fitted_.scores(self._rows_like_fit(X))
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples(X) - offset_``: negative for rows that are flagged.
@@ -380,12 +338,12 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             If no rows were held out.
         """
         check_is_fitted(self)
-        if self.calibration_ is None:
+        if self.fitted_.calibration is None:
             raise ValueError(
                 f"p_values need rows that were held out of training, but with contamination={self.contamination!r} "
                 "there are none: fit with contamination='auto' on normal data."
             )
-        return self.calibration_.p_values(self._just_below(-self.score_samples(X)))
+        return self.fitted_.calibration.p_values(self.fitted_.just_below(-self.score_samples(X)))
 
     def explain(self, X: Any) -> Any:
         """How much each feature, channel and instant adds to a row's anomaly score.
@@ -397,12 +355,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         contributions : DataFrame, torch tensor or ndarray, like X
-            One number a column, channel and instant. They add up to the row's anomaly score, ``-score_samples(X)``;
-            that of a missing cell is what it adds to a normal row's.
+            One value a column, channel and instant. They add up to the row's anomaly score, ``-score_samples(X)``;
+            that of a missing entry is what it adds to a normal row's.
         """
         check_is_fitted(self)
-        samples = self._checked(X)
-        found = np.concatenate(list(self._contributions(samples)))
+        found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X))))
         if isinstance(X, torch.Tensor):
             return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
         if hasattr(X, "iloc"):
@@ -411,41 +368,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             return pd.DataFrame(found, index=X.index, columns=X.columns)
         return found
 
-    @property
-    def _table(self) -> preprocessing.Container:
-        """What the numbers of the rows stand for."""
-        return self._members[0].flow._encoder.container
-
-    def _checked(self, X: Any) -> SampleRows:
-        """Rows like those of `fit`."""
-        return check_samples(self, X, reset=False, container=self._table, missing=True)
-
-    def _scores(self, samples: SampleRows) -> Floats:
-        """Anomaly scores, (n,)."""
-        return np.concatenate([part.reshape(len(part), -1).sum(axis=1) for part in self._contributions(samples)])
-
-    def _contributions(self, samples: SampleRows) -> Iterator[Floats]:
-        """What each number adds to its row's score, the mean over the flows, a piece of the rows at a time."""
-        size = int(np.prod(self.sample_shape_))
-        for _, chunk in samples.chunks(size * min(member.rows_at_once for member in self._members)):
-            yield np.mean([member.contributions(chunk) for member in self._members], axis=0)
-
     # -- parameters, files --------------------------------------------------------------------------------------
-
-    def _check_parameters(self) -> anomaly.Score:
-        """The score, resolved; raise a ValueError for parameters of the detector that are out of their range."""
-        check_number("false_alarm_rate", self.false_alarm_rate, 0.0, 1.0, open_low=True)
-        check_number("trim", self.trim, 0.0, 0.5, closed_high=True)
-        if not is_auto(self, "contamination"):
-            if isinstance(self.contamination, str):
-                raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {self.contamination!r}.")
-            check_number("contamination", self.contamination, 0.0, 0.5, open_low=True, closed_high=True)
-        if not is_auto(self, "n_folds"):
-            check_count("n_folds", self.n_folds)
-        score = resolve_component("score", vars(self)["score"], anomaly.Score, ALIASES["score"])
-        if isinstance(score, anomaly.Combined) and not is_auto(self, "contamination"):
-            return replace(score, with_outliers=True)
-        return copy.copy(score)  # what is set later does not reach the fitted one
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name.
@@ -461,73 +384,16 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """
         return {**super().get_params(deep), "score": vars(self)["score"]}
 
-    def _freeze_parameters(self) -> None:
-        """Keep what the flows and scores will belong to; a file holds these, whatever is set later."""
-        self._fitted_parameters = {name: copy.copy(value) for name, value in self.get_params(deep=False).items()}
-
-    def _check_same(self, score: anomaly.Score) -> None:
-        """Raise a ValueError unless training can go on with this score and `contamination`."""
-        was_auto = self.calibration_ is not None
-        if was_auto != is_auto(self, "contamination"):
-            raise ValueError(
-                f"contamination is {self.contamination!r}, but in the fit that this one goes on from it was "
-                f"{'' if was_auto else 'not '}'auto'. Set it back, or fit anew with warm_start=False."
-            )
-        if score != self._members[0].score:
-            raise ValueError(
-                f"score was {self._members[0].score!r} in the fit that this one goes on from, and is {score!r} now. "
-                "Set it back, or fit anew with warm_start=False."
-            )
-
-    def _check_labels(self, y: Any, *, fresh: bool) -> NDArray[Any] | None:
-        """Classes of the normal rows, (n,)."""
-        known = None if fresh else getattr(self, "classes_", None)
-        if y is None and known is not None:
-            raise ValueError("this detector was fitted with the classes y of normal rows; pass them here too.")
-        if y is None:
-            return None
-        if not fresh and known is None:
-            raise ValueError("y was given, but this detector was fitted without classes.")
-        labels = np.asarray(preprocessing.plain_conditions(y))
-        if not fresh:
-            return labels.ravel()  # the flows refuse those that are new
-        conditions = preprocessing.fit_conditions(y if labels.ndim == 1 else labels.ravel(), None)
-        if not isinstance(conditions, preprocessing.LabelEncoder):
-            raise ValueError(
-                "y must hold the classes of normal rows, one label each; what came are amounts. Bin them into classes, "
-                "or append them to the columns of X."
-            )
-        return labels.ravel()
-
-    @property
-    def flows_(self) -> list[FlowMatchingGenerator]:
-        """The fitted flows."""
-        return [member.flow for member in self._members]
-
-    @property
-    def network_(self) -> torch.nn.Module:
-        """The network of the first flow."""
-        return self._members[0].flow.network_
-
-    @property
-    def n_iter_(self) -> int:
-        """Optimiser steps of the first flow."""
-        return self._members[0].flow.n_iter_
-
-    @property
-    def history_(self) -> dict[str, list[float]]:
-        """Training history of the first flow."""
-        return self._members[0].flow.history_
-
-    @property
-    def n_parameters_(self) -> int:
-        """Numbers in the network of the first flow."""
-        return self._members[0].flow.n_parameters_
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return "_members" in vars(self)
+    def check_parameters(self) -> None:
+        """Raise a ValueError that names the first parameter which is out of its range."""
+        anomaly.resolve_detector(self)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
         return tags
+
+
+def _as_generator(flow: fitting.FitResult) -> FlowMatchingGenerator:
+    """A flow of a detector as an estimator of its own."""
+    return FlowMatchingGenerator.from_fitted(flow, **flow.parameters, condition_dropout=0.0, masked_share=0.0)

@@ -1,6 +1,7 @@
 """Scikit-learn's battery and our own, over one list of configured instances."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -282,7 +283,8 @@ class Shaken(FlowAnomalyDetector):
 
 class Forgetful(FlowAnomalyDetector):
     def __getstate__(self):
-        return {**super().__getstate__(), "offset_": 0.0}
+        state = super().__getstate__()
+        return {**state, "fitted_": replace(state["fitted_"], offset=0.0)} if "fitted_" in state else state
 
 
 @FEW_HELD_OUT

@@ -279,12 +279,11 @@ def test_the_shape_of_one_class_at_the_place_of_the_other_is_abnormal(two_places
 
 def test_a_row_has_the_score_of_the_class_that_suits_it_best(two_places, rng):
     rows = rng.normal(size=(50, 2)) + rng.choice([0.0, 6.0], size=(50, 1))
-    (member,) = two_places._members
-    flow, codes = member.flow, torch.as_tensor(member.flow._encoder.encode(rows))
+    (member,) = two_places.fitted_.members
     with torch.no_grad():
         under = np.stack([
-            member.score.contributions(member.field, {}, codes, member._condition(np.repeat(label, 50))).sum(1)
-            for label in flow.classes_
+            member.score.contributions(member.field, {}, member.codes(rows), member.condition(np.repeat(label, 50))).sum(1)
+            for label in two_places.classes_
         ])  # fmt: skip
     assert {0, 1} == set(under.argmin(axis=0))
     np.testing.assert_allclose(-two_places.score_samples(rows), under.min(axis=0), rtol=1e-9)
@@ -301,7 +300,7 @@ def test_a_class_of_one_row_stays_in_training(n_folds):
 
 def test_every_fold_holds_out_some_rows_of_each_class():
     detector = tiny(n_folds=3).fit(line(60), np.repeat(["a", "b"], [54, 6]))
-    assert [list(flow._conditions.counts) for flow in detector.flows_] == [[36, 4]] * 3
+    assert [list(flow.model_.conditions.counts) for flow in detector.flows_] == [[36, 4]] * 3
 
 
 # -- weights and trimming ---------------------------------------------------------------------------------------------
@@ -355,7 +354,7 @@ def test_trimmed_training_ranks_its_outliers_better(rng):
 def test_trimmed_rows_are_those_of_the_highest_scores(rng):
     X = np.concatenate([rng.normal(size=(45, 2)), rng.normal(size=(5, 2)) + 100.0])
     detector = tiny(score="neighbors", contamination=0.1, trim=0.1).fit(X)
-    known = detector.flows_[0]._encoder.decode(detector._members[0].state["codes"].numpy())
+    known = detector.flows_[0].model_.encoder.decode(detector.fitted_.members[0].state["codes"].numpy())
     np.testing.assert_allclose(known[np.lexsort(known.T)], X[:45][np.lexsort(X[:45].T)], rtol=1e-5, atol=1e-5)
 
 
@@ -363,7 +362,8 @@ def test_trimming_leaves_a_row_of_every_class():
     X = np.concatenate([line(57), line(3, seed=1) + 50.0])
     detector = tiny(score="combined", trim=0.5, n_folds=3).fit(X, np.repeat(["a", "b"], [57, 3]))
     assert [list(flow.classes_) for flow in detector.flows_] == [["a", "b"]] * 3
-    assert [len(member.state["1.codes"]) for member in detector._members] == [21, 21, 21]  # half of 40, and one of "b"
+    n_kept = [len(member.state["1.codes"]) for member in detector.fitted_.members]
+    assert n_kept == [21, 21, 21]  # half of 40, and one of "b"
 
 
 # -- data that drift --------------------------------------------------------------------------------------------------
@@ -390,7 +390,7 @@ def test_the_oldest_neighbours_and_held_out_scores_leave(n_folds):
     n_new = 6 if n_folds == 1 else 30
     assert len(detector.calibration_.scores) == len(scores)
     np.testing.assert_array_equal(detector.calibration_.scores[n_new:], scores[:-n_new])
-    for member in detector._members:
+    for member in detector.fitted_.members:
         assert len(member.state["1.codes"]) == 50
         assert int((member.state["1.codes"] > 100).all(1).sum()) == (24 if n_folds == 1 else 20)
 
@@ -535,9 +535,11 @@ def test_parameters_set_after_a_fit_do_not_reach_what_was_fitted(path):
     detector.set_params(score__n_neighbors=20, n_steps=7, solver="euler", contamination=0.3)
     np.testing.assert_array_equal(detector.score_samples(X), scores)
     detector.save(path)
-    loaded = flowmatch.load(path, device="cpu")
-    np.testing.assert_array_equal(loaded.score_samples(X), scores)
-    assert loaded.get_params()["score"] == Neighbors(n_neighbors=3)
+    for other in (flowmatch.load(path, device="cpu"), pickle.loads(pickle.dumps(detector))):
+        np.testing.assert_array_equal(other.score_samples(X), scores)
+        assert other.get_params()["score"] == Neighbors(n_neighbors=20)
+        with pytest.raises(ValueError, match="score was Neighbors"):
+            other.set_params(contamination="auto").partial_fit(X)
 
 
 def test_grid_search_goes_over_scores_and_their_parameters():
@@ -809,54 +811,71 @@ class Mine(OneStep):
         return self.factor * super().contributions(field, state, codes, condition)
 
 
-def test_a_users_own_score_works_and_pickles_but_no_file_holds_it(path, plain):
+def test_a_users_own_score_works_and_comes_back_from_files_and_pickles(path, plain):
+    for score in (Mine(), Combined((Mine(), Neighbors()))):
+        detector = tiny(score=score).fit(X60)
+        assert_works_alike(pickle.loads(pickle.dumps(detector)), detector, X60)
+        assert_works_alike(round_trip(detector, path), detector, X60)
     detector = tiny(score=Mine()).fit(X60)
     np.testing.assert_allclose(detector.score_samples(X60), 2 * plain.score_samples(X60))
-    assert_works_alike(pickle.loads(pickle.dumps(detector)), detector, X60)
     assert clone(detector).set_params(score__factor=3.0).score == Mine(factor=3.0)
-    for score in (Mine(), Combined((Mine(), Neighbors()))):
-        with pytest.raises(
-            ValueError, match=r"parameter scores?=.*Mine.* cannot be written to a file; save with pickle"
-        ):
-            tiny(score=score).fit(X60).save(path)
-    assert not path.exists()
 
 
-def test_a_subclass_is_not_saved_to_a_file(path):
-    class Own(FlowAnomalyDetector):
-        pass
+class Own(FlowAnomalyDetector):
+    """A user's own detector."""
 
-    with pytest.raises(ValueError, match="Own is not a class of flowmatch; save it with pickle"):
-        Own(**TINY, score="one_step", n_folds=1).fit(X60).save(path)
+
+def test_a_subclass_comes_back_as_itself(path):
+    detector = Own(**TINY, score="one_step", n_folds=1).fit(X60)
+    loaded = round_trip(detector, path)
+    assert type(loaded) is Own
+    assert_works_alike(loaded, detector, X60)
+
+
+FITTED, MEMBER = ("fitted", "fields"), ("fitted", "fields", "members", 0, "fields")
+ODD = torch.ones(3, dtype=torch.float64)
+
+
+def twice(header, tensors):
+    """Two flows, of which the other one has another score."""
+    members = header["fitted"]["fields"]["members"]
+    members.append({**members[0], "fields": {**members[0]["fields"], "score": {"class": "Latent", "fields": {}}}})
 
 
 DAMAGES = {
-    "no_flows": (without("flows"), "'flows' is missing"),
-    "empty_flows": (setting([], "flows"), "its flows does not fit"),
-    "flows_type": (setting(3, "flows"), "do not fit together"),
-    "more_flows": (lambda header, tensors: header["flows"].append(header["flows"][0]), "contents of .* are incomplete"),
-    "no_offset": (without("offset_"), "'offset_' is missing"),
-    "offset_type": (setting([1.0], "offset_"), "its offset_ does not fit"),
-    "offset_text": (setting("low", "offset_"), "its offset_ does not fit"),
-    "no_calibration": (without("calibration"), "'calibration' is missing"),
-    "no_scores": (without("calibration", "scores"), "'scores' is missing"),
-    "short_scores": (tensor("calibration.scores", torch.ones(3, dtype=torch.float64)), "its calibration does not fit"),
-    "scores_dtype": (tensor("calibration.scores", torch.ones(12)), "its calibration does not fit"),
-    "no_score_tensor": (tensor("calibration.scores", None), "'calibration.scores' is missing"),
-    "no_classes": (without("classes_"), "'classes_' is missing"),
-    "surprise": (setting("many", "flows", 0, "surprise"), "its surprise does not fit"),
-    "other_shape": (setting([3], "fitted", "sample_shape_"), "n_features_in_"),
-    "shape_of_a_flow": (setting([3], "flows", 0, "fitted", "sample_shape_"), "n_features_in_"),
-    "other_score": (setting("isolation", "parameters", "score"), "unknown score 'isolation'"),
-    "score_of_another_kind": (setting("reconstruction", "parameters", "score"), "BottleneckNetwork"),
-    "score_component": (setting({"component": "MLP", "parameters": {}}, "parameters", "score"), "unknown score MLP"),
+    "no_members": (without(*FITTED, "members"), "its members is missing"),
+    "empty_members": (setting([], *FITTED, "members"), "its members does not fit"),
+    "members_type": (setting(3, *FITTED, "members"), "its members does not fit"),
+    "members_class": (setting([None], *FITTED, "members"), "its members does not fit"),
+    "two_scores": (twice, "its score does not fit"),
+    "fitted_class": (setting({"class": "Velocity", "fields": {}}, "fitted"), "its fitted does not fit"),
+    "no_offset": (without(*FITTED, "offset"), "its offset is missing"),
+    "offset_type": (setting([1.0], *FITTED, "offset"), "its offset does not fit"),
+    "offset_text": (setting("low", *FITTED, "offset"), "its offset does not fit"),
+    "no_scores": (without(*FITTED, "calibration", "fields", "scores"), "its scores is missing"),
+    "short_scores": (tensor("fitted.calibration.scores", ODD), "its scores does not fit"),
+    "scores_dtype": (tensor("fitted.calibration.scores", torch.ones(12)), "its scores does not fit"),
+    "no_score_tensor": (tensor("fitted.calibration.scores", None), "'fitted.calibration.scores' is missing"),
+    "no_classes": (setting(None, *FITTED, "classes"), "its classes does not fit"),
+    "other_classes": (setting(["a"], *FITTED, "classes", "texts"), "its classes does not fit"),
+    "surprise": (setting("many", *MEMBER, "surprise"), "its surprise does not fit"),
+    "no_gaps": (setting(None, *MEMBER, "gaps"), "its gaps does not fit"),
+    "gaps_of_other_rows": (tensor("fitted.members.0.gaps.reference", torch.ones(48, 7)), "its gaps does not fit"),
+    "gaps_without_a_number": (tensor("fitted.members.0.gaps.reference", torch.full((48, 2), torch.nan)), "its reference does not fit"),
+    "typical_of_other_rows": (tensor("fitted.members.0.typical", ODD), "its typical does not fit"),
+    "unknown_score": (setting("Isolation", *MEMBER, "score", "class"), "unknown component 'Isolation'"),
+    "no_score": (setting("MLP", *MEMBER, "score", "class"), "its .* does not fit"),
+    "score_of_another_kind": (setting({"class": "Reconstruction", "fields": {}}, *MEMBER, "score"), "what its score keeps"),
+    "score_out_of_range": (setting({"class": "Neighbors", "fields": {"n_neighbors": 0}}, *MEMBER, "score"), "n_neighbors must be"),
+    "score_name": (setting("isolation", "parameters", "score"), "unknown score 'isolation'"),
     "contamination": (setting(0.9, "parameters", "contamination"), "contamination must be"),
-    "no_weight": (tensor("flows.0.network.head.weight", None), "head.weight"),
-    "no_codes": (tensor("flows.0.state.1.codes", None), "'codes' is missing"),
-    "codes_of_other_rows": (tensor("flows.0.state.1.codes", torch.ones(48, 7)), "what its score keeps does not fit"),
-    "codes_without_a_number": (tensor("flows.0.state.1.codes", torch.full((48, 2), torch.nan)), "what its score keeps"),
-    "unit": (tensor("flows.0.state.typical", None), "'typical' is missing"),
-    "other_class": (setting("FlowMatchingGenerator", "class"), "unexpected keyword argument 'contamination'"),
+    "no_weight": (tensor("fitted.members.0.flow.model.weights.head.weight", None), "head.weight"),
+    "no_codes": (tensor("fitted.members.0.state.1.codes", None), "'fitted.members.0.state.1.codes' is missing"),
+    "no_entry": (without(*MEMBER, "state", "dict", "1.codes"), "what its score keeps .*'codes'"),
+    "codes_of_other_rows": (tensor("fitted.members.0.state.1.codes", torch.ones(48, 7)), "what its score keeps"),
+    "codes_without_a_number": (tensor("fitted.members.0.state.1.codes", torch.full((48, 2), torch.nan)), "what its score keeps"),
+    "unit": (without(*MEMBER, "state", "dict", "typical"), "what its score keeps .*'typical'"),
+    "other_class": (setting("FlowMatchingGenerator", "estimator"), "unexpected keyword argument 'contamination'"),
 }  # fmt: skip
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require, storable
+
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@storable
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Anomaly scores of held-out normal rows, and their weights.
 
@@ -33,6 +36,10 @@ class Calibration:
     def of(cls, scores: Floats, weights: Floats | None = None) -> Calibration:
         """The calibration by held-out rows, of equal weights unless some are given."""
         return cls(scores, np.ones(len(scores)) if weights is None else weights / weights.mean())
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored calibration do not fit each other."""
+        require(self.scores.ndim == 1 and self.scores.shape == self.weights.shape and len(self.scores), "scores")
 
     def before(self, earlier: Calibration) -> Calibration:
         """These scores and the latest of the earlier ones, no more than the larger of the two has."""

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.storable import require, storable
+
 Floats = NDArray[np.float64]
 
 NEAREST = 10
@@ -22,7 +24,8 @@ _DECIMALS = 9
 """Distances that agree so far are equal: which row is nearest must not be a matter of rounding."""
 
 
-@dataclass(frozen=True)
+@storable
+@dataclass(frozen=True, eq=False)
 class Gaps:
     """Expected values for the codes that a row misses, given those that it has.
 
@@ -53,6 +56,10 @@ class Gaps:
         if earlier is not None:
             reference = np.concatenate([reference, earlier.reference])[:MOST_REFERENCE]
         return cls(reference.astype(np.float32))
+
+    def check(self) -> None:
+        """Raise a ValueError for reference rows that a file cannot mean."""
+        require(self.reference.ndim == 2 and len(self.reference) and np.isfinite(self.reference).all(), "reference")
 
     @cached_property
     def _rows(self) -> Floats:

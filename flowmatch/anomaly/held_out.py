@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing import FITTED_ELEMENTS, SampleRows
+from flowmatch.fitting import Rows
+from flowmatch.preprocessing import FITTED_ELEMENTS, SampleRows, as_numpy
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
-Data = tuple[SampleRows, NDArray[Any] | None, Floats | None]
-"""Rows, their classes and their weights."""
 
-FEW_ROWS = 500
-"""Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
-
-FOLDS = 5
 HELD_OUT = 0.2
 MOST_HELD_OUT = 1000
 """With more rows than these the threshold hardly gets better."""
 
-
-FOLD_STEPS = 200
-"""Optimiser steps for each fold of so few rows: their mean makes up for short training."""
-
-
-STEPS_WITH_OUTLIERS = 300
-"""Optimiser steps on a table that holds outliers, which longer training learns too."""
-
-
 _FEW_COPIES = 5
-
-
-def choose_n_folds(n_folds: Any, shape: tuple[int, ...]) -> int:
-    """What ``n_folds="auto"`` means for data of `shape`: 5 for tables of less than 500 rows, 1 for all else."""
-    if isinstance(n_folds, str):
-        return min(FOLDS, shape[0]) if len(shape) == 2 and shape[0] < FEW_ROWS else 1
-    return int(n_folds)
 
 
 def split_rows(
@@ -93,32 +74,43 @@ def _first_of_copies(rows: SampleRows, y: NDArray[Any] | None) -> Index:
     return np.flatnonzero(np.append(True, differs))
 
 
-def in_order(samples: SampleRows, y: NDArray[Any] | None, weight: Floats | None, sample_weight: Any) -> Data:
-    """Rows of positive weight; those of a table sorted, and repeated as often as weights that are counts say.
+def in_order(rows: Rows, sample_weight: Any) -> Rows:
+    """Rows of a table sorted, and repeated as often as weights that are counts say.
 
     Folds and batches so depend on the data alone, not on the order in which they come, and a weight of 3 is the same
     as three rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Those of positive weight.
+    sample_weight : array-like or None
+        As in `fit`.
     """
-    if weight is not None and not weight.all():
-        kept = np.flatnonzero(weight)
-        samples, y, weight = take(samples, y, weight, kept)
-        sample_weight = np.asarray(sample_weight)[kept]
+    samples = rows.samples
     if len(samples.sample_shape) > 1 or not samples.in_memory:
-        return samples, y, weight
+        return rows
     X = samples.array()
-    codes = np.zeros(len(X)) if y is None else np.unique(y, return_inverse=True)[1]
+    codes = np.zeros(len(X)) if rows.y is None else np.unique(rows.y, return_inverse=True)[1]
     order = np.lexsort([*X.T[::-1], codes])
-    if weight is not None:
-        counts = np.asarray(sample_weight, dtype=np.float64)
+    if rows.weight is not None:
+        given = as_numpy(sample_weight) if isinstance(sample_weight, torch.Tensor) else sample_weight
+        counts = np.asarray(given, dtype=np.float64)
+        counts = counts[counts > 0]
         if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_ELEMENTS:
             counts = counts / np.gcd.reduce(counts.astype(np.int64))
-            order, weight = np.repeat(order, counts[order].astype(np.intp)), None
-    return take(SampleRows(X), y, weight, order)
+            order, rows = np.repeat(order, counts[order].astype(np.intp)), replace(rows, weight=None)
+    return take(replace(rows, samples=SampleRows(X)), order)
 
 
-def take(rows: SampleRows, y: NDArray[Any] | None, weight: Floats | None, part: NDArray[np.intp]) -> Data:
-    """A part of the training data."""
-    return rows.take(part), None if y is None else y[part], None if weight is None else weight[part]
+def take(rows: Rows, part: Index) -> Rows:
+    """A part of the rows; their classes are an array."""
+    return Rows(
+        rows.samples.take(part),
+        rows.container,
+        None if rows.y is None else rows.y[part],
+        None if rows.weight is None else rows.weight[part],
+    )
 
 
 def percentile(scores: Floats, share: float, weight: Floats | None) -> float:

@@ -1,7 +1,7 @@
 """From data and parameters to one fitted `flowmatch.model.FlowModel`."""
 
 from flowmatch.fitting.announcements import announce, chosen, warn_of_few
-from flowmatch.fitting.fit_flow import carry_out, fit_and_assign, fit_flow
+from flowmatch.fitting.fit_flow import Watch, carry_out, fit_and_assign, fit_flow
 from flowmatch.fitting.results import FitResult, InterruptedFit
 from flowmatch.fitting.rows import Rows, read_rows, read_rows_like, rows_like_fit
 from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
@@ -28,6 +28,7 @@ __all__ = [
     "Rows",
     "Schedule",
     "TrainingData",
+    "Watch",
     "announce",
     "as_asked",
     "carry_out",

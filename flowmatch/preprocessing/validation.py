@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
-<<<<<<< HEAD:flowmatch/preprocessing/validation.py
 from flowmatch.preprocessing.rows import FLOAT32_MAX
-=======
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
->>>>>>> ci:flowmatch/_validation.py
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -66,15 +61,7 @@ def check_samples(
         For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
-<<<<<<< HEAD:flowmatch/preprocessing/validation.py
     X = _stack_grids(native_frame(X))
-=======
-    X = native_frame(X)
-    mixed = isinstance(container, TableContainer) and not container.plain
-    if not mixed:
-        _check_columns(X)
-    X = _stack_grids(X)
->>>>>>> ci:flowmatch/_validation.py
     names = getattr(X, "columns", None)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)

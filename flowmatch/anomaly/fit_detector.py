@@ -1,0 +1,232 @@
+"""The fit of an anomaly detector: settings and rows in, flows with a threshold out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from flowmatch.anomaly.calibration import Calibration
+from flowmatch.anomaly.fitted import FittedDetector
+from flowmatch.anomaly.gaps import Gaps
+from flowmatch.anomaly.held_out import MOST_HELD_OUT, in_order, percentile, split_rows, take
+from flowmatch.anomaly.members import Member, as_condition, fill_gaps
+from flowmatch.anomaly.settings import DetectorSettings
+from flowmatch.core.randomness import seed_from
+from flowmatch.core.user_warnings import warn
+from flowmatch.fitting import FitSettings, Rows, Watch, fit_flow, resolve_transform, row_task, row_task_from
+from flowmatch.preprocessing import (
+    LabelEncoder,
+    NumberEncoder,
+    SampleEncoder,
+    SampleRows,
+    fit_conditions,
+    plain_conditions,
+)
+
+Floats = NDArray[np.float64]
+
+_FEW_HELD_OUT = 20
+"""So few rows tell no unit, least of all of themselves."""
+
+_MOST_TYPICAL = 500
+"""Rows that tell what an entry adds to a normal row's score; a log-density takes its time."""
+
+
+def fit_detector(
+    settings: DetectorSettings,
+    rows: Rows,
+    sample_weight: Any = None,
+    start: FittedDetector | None = None,
+    *,
+    watch: Watch | None = None,
+) -> FittedDetector:
+    """Train the flows, and find the threshold.
+
+    Parameters
+    ----------
+    settings : DetectorSettings
+    rows : Rows
+    sample_weight : array-like, optional
+        As in `fit`.
+    start : FittedDetector, optional
+        What to go on from; left as it is.
+    watch : callable ``FitResult -> estimator``, optional
+        Gives the estimator that callbacks are shown.
+
+    Returns
+    -------
+    FittedDetector
+
+    Raises
+    ------
+    ValueError
+        Before training starts, for what does not go together.
+    InterruptedFit
+        If training ends by an exception.
+    """
+    rows = in_order(replace(rows, y=_normal_classes(rows.y, start)), sample_weight)
+    random, shape = np.random.RandomState(seed_from(settings.flow.random_state)), rows.samples.shape
+    parts = [(np.arange(len(rows.samples)), np.arange(0))]
+    if settings.contamination is None:
+        n_folds = settings.choose_n_folds(shape) if start is None else len(start.members)
+        parts = split_rows(rows.samples, n_folds, rows.y, random)
+    members, scores = [], []
+    for k, (kept, held) in enumerate(parts):
+        fit = _MemberFit(
+            settings,
+            settings.of_flow(shape, len(parts), seed=int(random.randint(2**31 - 1))),
+            None if start is None else start.members[k].to(settings.flow.device),
+            watch,
+        )
+        member, held_out = fit.member(take(rows, kept), take(rows, held)), rows.samples.take(held)
+        if len(held):
+            scores.append(member.scores(held_out))
+        members.append(member)
+    classes = start.classes if start is not None else None if rows.y is None else np.unique(rows.y)
+    fitted = FittedDetector(tuple(members), 0.0, classes=classes)
+    if not scores:
+        assert settings.contamination is not None
+        threshold = percentile(-fitted.scores(rows.samples), settings.contamination, rows.weight)
+        return replace(fitted, offset=float(fitted.just_below(threshold)))
+    held = np.concatenate([held for _, held in parts])
+    order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
+    weight = None if rows.weight is None else rows.weight[held[order]]
+    calibration = Calibration.of(np.concatenate(scores)[order], weight)
+    if start is not None and start.calibration is not None:
+        calibration = calibration.before(start.calibration)
+    threshold = -calibration.threshold(_promised(calibration, settings.false_alarm_rate))
+    return replace(fitted, calibration=calibration, offset=float(fitted.just_below(threshold)))
+
+
+@dataclass(frozen=True)
+class _MemberFit:
+    """How one member is fitted.
+
+    Attributes
+    ----------
+    settings : DetectorSettings
+    of_flow : FitSettings
+    before : Member or None
+        What to go on from.
+    watch : as in `fit_detector`
+    """
+
+    settings: DetectorSettings
+    of_flow: FitSettings
+    before: Member | None
+    watch: Watch | None
+
+    def member(self, rows: Rows, held_out: Rows) -> Member:
+        """Train one flow; twice if the rows are trimmed, the second time without those of the highest scores.
+
+        The score gets its unit from the rows held out, or from those of training if there are hardly any, and keeps
+        that of the first fit when training goes on.
+        """
+        trim = self.settings.trim
+        if trim:
+            ranks = np.argsort(self._trained(rows, rows).scores(rows.samples), kind="stable")
+            kept = ranks[: max(2, len(ranks) - int(trim * len(ranks)))]
+            if rows.y is not None:  # no class goes as a whole
+                kept = np.union1d(kept, ranks[np.unique(rows.y[ranks], return_index=True)[1]])
+            rows = take(rows, np.sort(kept))
+        return self._trained(rows, held_out if len(held_out.samples) >= _FEW_HELD_OUT else rows)
+
+    def _trained(self, rows: Rows, unit: Rows) -> Member:
+        """A member that was trained on the rows, its score in units of that of others."""
+        settings, before = self.settings, self.before
+        if len(rows.samples.sample_shape) == 1 and rows.samples.summary.n_missing.any():
+            rows = replace(rows, samples=_without_gaps(settings, rows, before))
+        given = as_condition(rows.container, rows.samples.array()) if settings.score.given_the_row else rows.y
+        known = Rows.weighted(rows.samples, rows.container, given, rows.weight)
+        if before is None:
+            transform = resolve_transform(settings.preprocessing, rows.samples.sample_shape)
+            task = row_task(self.of_flow, known, transform)
+        else:
+            task = row_task_from(self.of_flow, before.flow, known)
+        flow = fit_flow(task, self.of_flow, None if before is None else before.flow, watch=self.watch)
+        model, conditions = replace(flow.model, defaults=settings.defaults), flow.model.conditions
+        if isinstance(conditions, NumberEncoder):  # the training rows; they are not drawn from
+            model = replace(model, conditions=replace(conditions, rows=conditions.rows[:1], shares=np.ones(1)))
+        surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
+        member = Member(replace(flow, model=model), settings.score, surprise, {})
+        codes, condition = member.known_rows(rows.samples, rows.y)
+        if model.encoder.is_table:
+            gaps = Gaps.fit(codes.cpu().double().numpy(), None if before is None else before.gaps)
+            member = replace(member, gaps=gaps, typical=None if before is None else before.typical)
+        previous = {} if before is None else before.state
+        member = replace(member, state=settings.score.fit(member.field, codes, condition, previous))
+        return _calibrated(member, unit) if before is None else member
+
+
+def _calibrated(member: Member, rows: Rows) -> Member:
+    """A member whose score knows its size on these rows, at most a thousand of them."""
+    rows = take(rows, np.random.RandomState(0).permutation(len(rows.samples))[:MOST_HELD_OUT])
+    known = member.known_rows(rows.samples, rows.y)
+    member = replace(member, state=member.score.calibrate(member.field, member.state, *known))
+    encoder = member.model.encoder
+    if not encoder.is_table:
+        return member
+    some = rows.samples.take(np.arange(min(_MOST_TYPICAL, len(rows.samples))))
+    member = replace(member, typical=_typical_contributions(member, some))
+    if not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
+        member = replace(member, surprise=max(member.surprise, float(np.ptp(member.scores(rows.samples)))))
+    return member
+
+
+def _typical_contributions(member: Member, rows: SampleRows) -> Floats:
+    """What the entries of normal rows of a table like these add to a score, column by column."""
+    X = rows.array()
+    there = ~np.isnan(X)
+    pieces = rows.chunks(len(X.T) * member.rows_at_once)
+    found = np.concatenate([member.contributions_of_whole_rows(member.filled(piece)) for _, piece in pieces])
+    typical: Floats = (found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
+    return typical
+
+
+def _without_gaps(settings: DetectorSettings, rows: Rows, before: Member | None) -> SampleRows:
+    """Training rows with expected values in the entries that are missing, so that the flow learns from whole rows.
+
+    On four tables of ADBench a flow that is told which entries are missing, and learns from the others alone, ranked no
+    better (mean AUROC of the one-step residual on rows with a tenth of their entries missing .923, filled .923), and
+    distances to neighbors want whole rows anyway.
+    """
+    X = rows.samples.array()
+    if before is not None and before.gaps is not None:
+        return SampleRows(before.filled(X))
+    transform = resolve_transform(settings.preprocessing, rows.samples.sample_shape)
+    encoder = SampleEncoder.fit(rows.samples, rows.container, transform, rows.weight)
+    return SampleRows(fill_gaps(encoder, Gaps.fit(encoder.encode(X)), X))
+
+
+def _promised(calibration: Calibration, false_alarm_rate: float) -> float:
+    """The rate that was asked for; warn if so few rows cannot promise it."""
+    if calibration.smallest_rate > false_alarm_rate:
+        warn(
+            f"{len(calibration.scores)} held-out rows cannot promise a false_alarm_rate of {false_alarm_rate:g}, but "
+            f"only {calibration.smallest_rate:.2g}: the threshold is their highest score."
+        )
+    return false_alarm_rate
+
+
+def _normal_classes(y: Any, start: FittedDetector | None) -> NDArray[Any] | None:
+    """Classes of the normal rows, (n,)."""
+    if y is None and start is not None and start.classes is not None:
+        raise ValueError("this detector was fitted with the classes y of normal rows; pass them here too.")
+    if y is None:
+        return None
+    if start is not None and start.classes is None:
+        raise ValueError("y was given, but this detector was fitted without classes.")
+    labels = np.asarray(plain_conditions(y))
+    one_each = labels.ndim == 1 or labels.shape[1:] == (1,)
+    if start is not None and one_each:
+        return labels.ravel()  # the flows refuse those that are new
+    if not one_each or not isinstance(fit_conditions(y if labels.ndim == 1 else labels.ravel(), None), LabelEncoder):
+        raise ValueError(
+            "y must hold the classes of normal rows, one label each; what came are amounts. Bin them into classes, "
+            "or append them to the columns of X."
+        )
+    return labels.ravel()

@@ -1,0 +1,131 @@
+"""The parameters of an anomaly detector, checked and turned into the objects that do the work."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from flowmatch import flow
+from flowmatch.anomaly.combined import Combined
+from flowmatch.anomaly.neighbors import Neighbors
+from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score
+from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.component import resolve_component
+from flowmatch.fitting import FitSettings, resolve_settings
+from flowmatch.model import SamplingDefaults
+from flowmatch.networks import Bottleneck
+
+SCORES: dict[str, type[Score]] = {
+    "combined": Combined,
+    "one_step": OneStep,
+    "latent": Latent,
+    "likelihood": Likelihood,
+    "neighbors": Neighbors,
+    "denoising": Denoising,
+    "rebuilding": Rebuilding,
+    "reconstruction": Reconstruction,
+}
+
+_FEW_ROWS = 500
+"""Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
+
+_FOLDS = 5
+
+_FOLD_STEPS = 200
+"""Optimizer steps for each fold of so few rows: their mean makes up for brief training."""
+
+_STEPS_WITH_OUTLIERS = 300
+"""Optimizer steps on a table that holds outliers, which longer training learns too."""
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """How to fit a detector.
+
+    Attributes
+    ----------
+    flow : FitSettings
+        Of each flow; its random state is the detector's.
+    score : Score
+    preprocessing : str or ColumnTransform
+        Of each flow.
+    defaults : SamplingDefaults
+        Solver and steps of the scores that integrate the flow.
+    contamination : float or None
+        Share of the training rows that is flagged; None: they are normal, and some are held out.
+    false_alarm_rate : float
+    n_folds : int or None
+        None goes by the shape of the data.
+    trim : float
+    """
+
+    flow: FitSettings
+    score: Score
+    preprocessing: Any
+    defaults: SamplingDefaults
+    contamination: float | None
+    false_alarm_rate: float
+    n_folds: int | None
+    trim: float
+
+    def choose_n_folds(self, shape: tuple[int, ...]) -> int:
+        """How many flows to train on data of a shape: 5 for tables of less than 500 rows, 1 for all else."""
+        if self.n_folds is not None:
+            return self.n_folds
+        return min(_FOLDS, shape[0]) if len(shape) == 2 and shape[0] < _FEW_ROWS else 1
+
+    def of_flow(self, shape: tuple[int, ...], n_flows: int, seed: int) -> FitSettings:
+        """The settings of one of the flows; brief training where that was measured to do."""
+        steps = self.flow.max_iter
+        if steps is None and len(shape) == 2 and self.contamination is not None:
+            steps = _STEPS_WITH_OUTLIERS
+        elif steps is None and len(shape) == 2 and n_flows > 1 and shape[0] < _FEW_ROWS:
+            steps = _FOLD_STEPS
+        return replace(self.flow, max_iter=steps, random_state=seed)
+
+
+def resolve_detector(detector: Any) -> DetectorSettings:
+    """Check the parameters of a detector, before any data are touched.
+
+    Parameters
+    ----------
+    detector : FlowAnomalyDetector
+        Its parameters are read.
+
+    Raises
+    ------
+    ValueError
+        That names the parameter, what came and what is expected.
+    """
+    settings = resolve_settings(detector, frozen=("network", "path", "source"))
+    contamination, n_folds = detector.contamination, detector.n_folds
+    if isinstance(contamination, str) and contamination != "auto":
+        raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {contamination!r}.")
+    score = resolve_component("score", detector.get_params(deep=False)["score"], Score, SCORES)
+    if isinstance(score, Combined) and not isinstance(contamination, str):
+        score = replace(score, with_outliers=True)
+    if score.is_density:
+        settings.source.log_density_terms(torch.zeros(1), torch.ones(1))  # raises if there is none
+    if isinstance(score, Reconstruction):
+        network = Bottleneck(settings.network, score.size)
+        settings = replace(settings, network=network, frozen={**settings.frozen, "network": network})
+    solver = "midpoint" if detector.solver == "auto" else detector.solver
+    return DetectorSettings(
+        replace(settings, time_sampler=settings.time_sampler or flow.TIME_SAMPLERS["uniform"]()),
+        copy.copy(score),  # what is set later does not reach the fitted one
+        "standardize" if _is_auto(detector.preprocessing) else detector.preprocessing,
+        SamplingDefaults(solver, detector.n_steps, detector.n_steps),
+        None
+        if _is_auto(contamination)
+        else check_number("contamination", contamination, 0.0, 0.5, open_low=True, closed_high=True),
+        check_number("false_alarm_rate", detector.false_alarm_rate, 0.0, 1.0, open_low=True),
+        None if _is_auto(n_folds) else check_count("n_folds", n_folds),
+        check_number("trim", detector.trim, 0.0, 0.5, closed_high=True),
+    )
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
