@@ -16,7 +16,6 @@ from flowmatch.export import export
 from flowmatch.preprocessing.validation import check_codes, check_lengths
 
 _FROZEN = ("network", "path", "source", "objective", "masked_share", "categorical_features")
-"""Parameters that belong to the weights; of flow maps, the guidance scale too."""
 
 
 class FlowMatchingGenerator(DensityMixin, Estimator):
@@ -28,10 +27,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     Parameters
     ----------
-    network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
-        "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
-        fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see
-        `flowmatch.model.Blueprint` for what its modules are given and return.
+    [shared: network]
     objective : {"velocity", "mean_flow"} or Objective, default="velocity"
         What the network learns: the flow's velocity, which sampling integrates in some ten steps, or the mean velocity
         over any stretch of time (`flowmatch.objectives.MeanFlow`), for samples in one evaluation or a few at about
@@ -53,9 +49,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     guidance_scale : float, default=1.0
         Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
         ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
-    categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
-        Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
-        a list names further ones, such as numbers that are codes. None allows no categories.
+    [shared: categorical_features]
     masked_share : float, default=0.3
         Share of a table's training rows of which the network is shown some entries, as the basis of `impute` and of
         ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.
@@ -78,10 +72,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
-    n_iter_ : int
-        Optimizer steps made.
-    history_ : dict of lists
-        step, loss, validation_loss, gradient_norm, learning_rate, seconds; about a hundred entries a fit.
+    n_iter_, history_ : int, dict of lists
+        Optimizer steps made; step, loss, validation_loss, gradient_norm, learning_rate, seconds of about a hundred.
 
     See Also
     --------
@@ -152,12 +144,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     fitted_: fitting.FitResult
     model_, network_, n_parameters_ = Fitted("model"), Fitted("model.network"), Fitted("model.n_parameters")
-    preprocessing_ = Fitted("model.encoder.transform")
-    sample_shape_ = Fitted("model.sample_shape")
+    preprocessing_, sample_shape_ = Fitted("model.encoder.transform"), Fitted("model.sample_shape")
     n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
     classes_, n_iter_, history_ = Fitted("model.classes"), Fitted("n_iter"), Fitted("history")
-
-    # -- fitting ------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the distribution of X, given y if there is one.
@@ -165,15 +154,14 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            A table: DataFrame (pandas, polars) or array of numbers, text, categories, booleans and dates, of which some
-            entries may be missing (NaN, None, NA, NaT). Or grids of numbers: numpy array, torch tensor, or anything
-            with ``__len__`` and ``__getitem__`` that gives one array a sample. Memory maps stay on disk.
+            A table: DataFrame or array of numbers, text, categories, booleans, dates and missing entries (NaN, None, NA,
+            NaT). Or grids of numbers: numpy array, torch tensor, or a sequence of one array a sample; memory maps stay
+            on disk.
         y : array-like of shape (n_samples,), (n_samples, k) or (n_samples, n_channels, *grid), optional
-            Conditions. One-dimensional: labels of any dtype, unless they are amounts (numbers with a fraction, or of
-            which more than 20 and more than a tenth of the rows are distinct). Two-dimensional: columns of numbers,
-            and of labels where they hold text or categories. More dimensions: grids of the size of X's.
+            Conditions: labels of any dtype, amounts (numbers with a fraction, or of which more than 20 and more than a
+            tenth of the rows are distinct), columns of numbers and labels, or grids of the size of X's.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights of the rows; rows of weight 0 are left out.
+            Weights; rows of weight 0 are left out.
 
         Returns
         -------
@@ -182,7 +170,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Raises
         ------
         ValueError
-            For bad parameters or data, before training starts and with whatever was fitted left as it was.
+            For bad parameters or data, before training starts; whatever was fitted stays.
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
@@ -192,9 +180,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """Train for `max_iter` more steps on X, from the fitted weights, scaling and labels.
 
         The first call is a `fit`. Later ones may bring other rows, but not other columns or labels; labels are then
-        drawn in the shares of the last call. The scaling stays that of the first call: choose
-        ``preprocessing="standardize"`` for data that drift, because "quantile" and "minmax" never leave the range they
-        were fitted to. Each call runs through the learning rate's schedule once.
+        drawn in the shares of the last call. The scaling stays: choose ``preprocessing="standardize"`` for data that
+        drift, since "quantile" and "minmax" never leave the range they were fitted to.
 
         Parameters
         ----------
@@ -227,8 +214,6 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         fitting.fit_and_assign(self, task, settings, start)
         return self
 
-    # -- sampling -----------------------------------------------------------------------------------------------
-
     def sample(
         self,
         n_samples: int = 1,
@@ -257,23 +242,19 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             its share there, to within one sample.
         random_state : int, RandomState or None, default=None
             Seeds the draws; None gives other samples at every call.
-        n_steps, solver, guidance_scale : optional
-            In place of the estimator's own.
-        batch_size : int, optional
-            Samples carried together; with the fixed-step solvers the result does not depend on it.
+        n_steps, solver, guidance_scale, batch_size : optional
+            In place of the estimator's own; samples carried together (fixed-step solvers give the same for any).
         return_y : bool, default=False
             Return the conditions too.
         return_trajectory : bool, default=False
-            Return the states at the times of the steps, from noise to samples, in X's units but not on its grids of
-            values. Times are even, but for students of ``method="semigroup"``.
+            Return the states at the times of the steps, from noise to samples, in X's units.
         given : dict or table, optional
             Columns of a table that are known, and their values, one for all samples or one for each: the other columns
             are drawn from their distribution given these.
         missing : {"complete", "as_trained"}, default="complete"
             After training on rows with missing entries: complete rows, or rows that miss entries as in training.
         oversample : int, default=1
-            Candidates for each sample, of which the best is kept. Selection narrows the distribution: of two by
-            density, samples crowd around its modes, and rare but true rows get lost.
+            Candidates for each sample, of which the best is kept: rare but true rows get lost.
         select : "density" or callable, default="density"
             What the best is: the highest `score_samples`, or the highest of ``select(candidates)``, one value a row.
 
@@ -281,13 +262,12 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         -------
         X : as in `fit`: DataFrame, numpy array or torch tensor of shape (n_samples, *sample_shape)
             Same columns, dtypes and ranges. With `return_trajectory`, an array (n_steps + 1, n_samples, *sample_shape).
-        y : array-like of length n_samples
-            Only with `return_y`.
+        y : array-like of length n_samples, only with `return_y`
 
         Raises
         ------
         ValueError
-            For columns or conditions that there are not, and for given values outside of what training has seen.
+            For columns or conditions that there are not, and given values outside of what training has seen.
         """
         check_is_fitted(self)
         n_samples, oversample = check_count("n_samples", n_samples), check_count("oversample", oversample)
@@ -295,9 +275,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         if not callable(select):
             check_choice("select", select, ("density",))
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
-        integration = self._integration(
-            n_steps=n_steps, solver=solver, guidance_scale=guidance_scale, batch_size=batch_size
-        )
+        integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         X, y = model.draw_samples(
             model.CodeSampler.seeded(self.model_, integration, int(seeds[1])),
             n_samples,
@@ -326,8 +304,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """Fill missing entries with draws from their distribution given the entries that are there.
 
         The network was trained for it with random entries given (`masked_share`), in the spirit of CSDI (Tashiro et
-        al., 2021, section 4.3). A draw is one plausible table, not the best guess of each entry: means of many draws
-        are that, and several draws show how uncertain an analysis is (multiple imputation; Rubin, 1987).
+        al., 2021, section 4.3). A draw is one plausible table; means of many draws are the best guess, and several show
+        how uncertain an analysis is (multiple imputation; Rubin, 1987).
 
         Parameters
         ----------
@@ -336,8 +314,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         y : array-like, optional
             Conditions of the rows; a conditional model needs them unless it was trained with ``condition_dropout > 0``.
         n_imputations : int, default=1
-            Number of draws.
-        random_state, n_steps, solver, guidance_scale, batch_size : optional
+        random_state, n_steps, solver, guidance_scale, batch_size
             As in `sample`.
 
         Returns
@@ -356,9 +333,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         rows = fitting.rows_like_fit(self, X)
         check_lengths(len(rows), y=y)
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
-        integration = self._integration(
-            n_steps=n_steps, solver=solver, guidance_scale=guidance_scale, batch_size=batch_size
-        )
+        integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
         tables = [model.fill_rows(sampler, X, rows, y) for sampler in samplers]
         return tables[0] if n_imputations == 1 else tables
@@ -376,9 +351,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             Steps that the sampler takes, in place of the estimator's own.
         """
         check_is_fitted(self)
-        export(self.model_, path, self._integration(n_steps=n_steps), format=format, quantize=quantize)
-
-    # -- densities and codes ------------------------------------------------------------------------------------
+        export(self.model_, path, self._integration(n_steps), format=format, quantize=quantize)
 
     def score_samples(
         self,
@@ -399,25 +372,23 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
         y : array-like, optional
-            Conditions, one for all rows or one each: the density of X given y. Without them, a model of labels gives
-            the density of the mixture over its classes, and a model of numbers its unconditional density (which needs
-            ``condition_dropout > 0``).
+            Conditions, one for all rows or one each. Without them, a model of labels gives the density of the mixture
+            over its classes, and a model of numbers its unconditional density (needs ``condition_dropout > 0``).
         n_steps, solver : optional
             In place of the estimator's own.
         n_probes : int, optional
-            Estimate the divergence by so many Hutchinson probes (the same for every call and row). By default it is
-            exact up to 64 elements a sample, and estimated with 32 probes beyond.
+            Hutchinson probes of the divergence, the same for every row. By default it is exact up to 64 elements a
+            sample, and estimated with 32 probes beyond.
         return_error : bool, default=False
             Return the standard error of the estimate too: 0 where exact, NaN with one probe.
 
         Returns
         -------
         log_density : ndarray of shape (n_samples,)
-            Numbers add to it in log-densities, categories approximately in log-probabilities (by some tenths of a nat
-            each), and missing entries nothing: the density is that of the entries that are there, among rows that miss
-            the others. Minus infinity where a column that was constant in training has another value.
-        standard_error : ndarray of shape (n_samples,)
-            Only with `return_error`.
+            Numbers add log-densities, categories approximate log-probabilities (to some tenths of a nat each), missing
+            entries nothing: the density is that of the entries that are there, among rows that miss the others. Minus
+            infinity where a column that was constant in training has another value.
+        standard_error : ndarray of shape (n_samples,), only with `return_error`
         """
         check_is_fitted(self)
         rows = fitting.rows_like_fit(self, X)
@@ -444,8 +415,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Returns
         -------
         Z : ndarray of shape (n_samples, *code_shape)
-            For data like those of `fit` they follow the source, a standard normal by default. Constant columns have no
-            code, a category has as many as it has values (two values have one); those of missing entries are NaN.
+            For data like those of `fit` they follow the source. Constant columns have no code, a category has as many
+            as it has values (two values have one); those of missing entries are NaN.
         """
         check_is_fitted(self)
         steps = model.coding_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, backward=True)
@@ -470,11 +441,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         steps = model.coding_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, backward=False)
         return model.decode_codes(self.model_, codes, y, steps)
 
-    # -- how the methods share their work -----------------------------------------------------------------------
-
-    def _integration(self, **call: Any) -> model.Integration:
-        """How a call draws samples."""
-        return model.sampling_steps(self.model_, (self.solver, self.n_steps, self.guidance_scale), **call)
+    def _integration(self, *call: Any) -> model.Integration:
+        """How a call draws samples, from its n_steps, solver, guidance_scale and batch_size."""
+        return model.sampling_steps(self.model_, (self.solver, self.n_steps, self.guidance_scale), *call)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 
 SHARED_PARAMETERS = {
+    "categorical_features": """categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
+    Columns of a table that are categories. "auto" takes those of text, booleans and pandas' category dtype; a list
+    names further ones, such as numbers that are codes. None allows no categories.""",
+    "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
+    "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
+    fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see
+    `flowmatch.model.Blueprint` for what its modules are given and return.""",
     "path": """path : {"linear", "vp", "cosine"} or Path, default="linear"
     How noise and data are mixed along time.""",
     "coupling": """coupling : {"independent", "ot"} or Coupling, default="independent"
@@ -37,7 +44,7 @@ default="uniform"
 }
 """numpydoc entries by name."""
 
-_MARK = re.compile(r"^ *\[shared: ([\w, ]+)\]$", re.MULTILINE)
+_MARK = re.compile(r"^( *)\[shared: ([\w, ]+)\]$", re.MULTILINE)
 
 
 def with_shared_parameters(docstring: str | None) -> str | None:
@@ -46,7 +53,7 @@ def with_shared_parameters(docstring: str | None) -> str | None:
         return None
 
     def entries(mark: re.Match[str]) -> str:
-        named = [SHARED_PARAMETERS[name] for name in mark[1].split(", ")]
-        return "\n".join("    " + line if line else line for line in "\n".join(named).splitlines())
+        named = [SHARED_PARAMETERS[name] for name in mark[2].split(", ")]
+        return "\n".join(mark[1] + line if line else line for line in "\n".join(named).splitlines())
 
     return _MARK.sub(entries, docstring)

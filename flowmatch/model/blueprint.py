@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -94,13 +94,15 @@ class Blueprint:
             If the factory gives no module, one without weights, or for a flow map one that takes no increment.
         """
         if self.correction is None:
-            return self._build()
-        velocity = replace(self, flow_map=self.correction.of_flow_map)._build()
+            return self._build(self.flow_map)
+        velocity = self._build(self.correction.of_flow_map)
         if self.correction.of_flow_map:
             velocity = InstantVelocity(velocity)
-        return CorrectedVelocity(TeacherVelocity(velocity, self.correction.guidance_scale, self.n_kept), self._build())
+        return CorrectedVelocity(
+            TeacherVelocity(velocity, self.correction.guidance_scale, self.n_kept), self._build(True)
+        )
 
-    def _build(self) -> nn.Module:
+    def _build(self, flow_map: bool) -> nn.Module:
         """The network without a correction.
 
         A factory that takes `context_channels` is told how many channels of a grid conditions end in, for a table how
@@ -108,12 +110,12 @@ class Blueprint:
         """
         size, context = self.condition_size + self.n_kept, self.n_kept or self.context_channels
         more = {"context_channels": context} if context and _takes_context(self.factory) else {}
-        network = self.factory(self.code_shape, size, self.flow_map, **more)
+        network = self.factory(self.code_shape, size, flow_map, **more)
         if not isinstance(network, nn.Module):
             raise ValueError(f"the network factory returned {type(network).__name__}; expected a torch.nn.Module.")
         if not any(p.requires_grad for p in network.parameters()):
             raise ValueError("the network has no parameters to train.")
-        if self.flow_map and not _takes_step(network):
+        if flow_map and not _takes_step(network):
             name = getattr(self.factory, "__qualname__", type(self.factory).__name__)
             raise ValueError(
                 f"the network factory {name} returned a {type(network).__name__} that is no flow map: expected a "

@@ -109,9 +109,8 @@ def choose_steps(
 def sampling_steps(
     model: FlowModel,
     own: tuple[str, int | None, float],
-    *,
-    solver: str | None = None,
     n_steps: int | None = None,
+    solver: str | None = None,
     guidance_scale: float | None = None,
     batch_size: int | None = None,
 ) -> Integration:
@@ -122,7 +121,7 @@ def sampling_steps(
     model : FlowModel
     own : tuple of str, int or None, and float
         The estimator's solver, steps and guidance.
-    solver, n_steps, guidance_scale, batch_size
+    n_steps, solver, guidance_scale, batch_size
         The call's arguments.
 
     Raises
