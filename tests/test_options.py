@@ -48,9 +48,10 @@ def refuses(monkeypatch):
         raise AssertionError("training started")
 
     def check(estimator, data, message):
-        with monkeypatch.context() as patched, pytest.raises(ValueError, match=message):
+        with monkeypatch.context() as patched:
             patched.setattr("flowmatch.training.train", refuse_training)
-            estimator.fit(*data)
+            with pytest.raises(ValueError, match=message):
+                estimator.fit(*data)
         assert not hasattr(estimator, "fitted_")
 
     return check
@@ -93,3 +94,31 @@ def test_phases_that_hide_conditions_are_refused_where_there_are_none_or_all_hid
     always = TrainingOptions(phases=[Phase(1.0, conditioned=False)])
     refuses(tables(training=always), (TABLE, LABELS), "all phases have conditioned=False")
     assert tables(training=HIDDEN).fit(TABLE, LABELS).n_iter_ == 2
+
+
+CONTEXTS = {
+    "numbers": (),
+    "contexts of series": (SERIES[:, -1],),
+    "contexts of fields": (FIELDS[:, -1],),
+    "rows of a table": (TABLE,),
+}
+"""What samples are drawn for."""
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_steps_of_a_flow_map_are_refused_for_a_velocity(name, refuses):
+    make, data = WITHOUT_LABELS[name]
+    refuses(make(solver="flow_map"), data, "solver='flow_map' takes the steps of a flow map, but .* learns a velocity")
+    fitted = make().fit(*data)
+    with pytest.raises(ValueError, match="solver='flow_map' takes the steps of a flow map"):
+        fitted.sample(*CONTEXTS[name], solver="flow_map")
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_a_number_of_steps_is_refused_for_solvers_that_choose_their_own(name, refuses):
+    make, data = WITHOUT_LABELS[name]
+    message = "n_steps=5 has no effect with solver='dopri5'"
+    refuses(make().set_params(solver="dopri5", n_steps=5), data, message)
+    fitted = make().fit(*data)
+    with pytest.raises(ValueError, match=message):
+        fitted.sample(*CONTEXTS[name], solver="dopri5", n_steps=5)
