@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import fitting, forecasting, metrics, model
@@ -19,13 +18,10 @@ from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import generator_on, seed_from
 from flowmatch.training import TrainingOptions
 
-_FROZEN = (
-    *("network", "path", "source"),
-    *("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar"),
-)
-"""Parameters that belong to the weights."""
+_OF_STATES = ("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar")
 
-_mean = functools.partial(np.mean, axis=0)
+_FROZEN = ("network", "path", "source", *_OF_STATES)
+"""Parameters that belong to the weights."""
 
 
 class ConditionalForecaster(RegressorMixin, Estimator):
@@ -59,7 +55,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     exogenous_columns : str, int, sequence of them, or None, default=None
         Columns of a series (channels of a field), by name or position, that are read but not forecast.
     known_columns : str, int, sequence of them, or None, default=None
-        Others of these that are known ahead, like prices or holidays: forecasts are told them by `future`.
+        Further ones that are known ahead, like prices or holidays: forecasts are told them by `future`.
     calendar : {"auto", "year", "week", "day"}, sequence of the last three, or None, default="auto"
         What forecasts of a series with a DatetimeIndex are told of the instant they are for. "auto" takes the cycles
         that the training data go through at least twice.
@@ -69,7 +65,10 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         and series it disturbs the network's input alone, which keeps it from learning rows by heart.
     n_samples : int, default=50
         Draws behind `predict`, `predict_quantiles`, `predict_interval`, `score`, `crps` and `energy_score`.
-    [shared: path, coupling, source, time_sampler, loss, loss_weight]
+    [shared: path]
+    coupling : {"independent"} or IndependentCoupling, default="independent"
+        Others pair noise with rows of one label; under contexts they have no effect, and are refused.
+    [shared: source, time_sampler, loss, loss_weight]
     max_iter : int or None, default=None
         Optimizer steps. None takes what was measured: see `docs/forecasting.md`.
     batch_size : int or None, default=None
@@ -81,7 +80,8 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         of them where there are few. None stands for ``TrainingOptions()``; tables and series get ``weight_decay=0.1``,
         and from 200 windows on ``early_stopping=True`` with 15 % held out.
     solver : str, default="auto"
-        As in `FlowMatchingGenerator`; "auto" takes "midpoint". Euler's method loses spread: see `docs/forecasting.md`.
+        As in `FlowMatchingGenerator`; "auto" takes "midpoint". "flow_map" is for students. Euler's method loses
+        spread: see `docs/forecasting.md`.
     n_steps : int or None, default=None
         Steps of the fixed-step solvers. None takes 5.
     [shared: device]
@@ -258,7 +258,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         -------
         ndarray of shape (n, *sample_shape_)
         """
-        return self._summary(X, future, _mean)
+        return self._summary(X, future, lambda members: members.mean(axis=0))
 
     def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None) -> NDArray[Any]:
         """Quantiles of every element of the forecasts, all from one set of `n_samples` draws: they never cross.
@@ -388,10 +388,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         """
         check_is_fitted(self)
         windows = forecasting.windows_like_fit(self, X, y)
-        truth = self.fitted_.window_encoder.truth(windows).reshape(len(windows), -1)
-        mean = self._ensemble().summary(windows, self.n_samples, _mean).reshape(truth.shape)
-        multioutput = "uniform_average" if self.fitted_.layout.is_table else "variance_weighted"
-        return float(r2_score(truth, mean, sample_weight=sample_weight, multioutput=multioutput))
+        return self._ensemble().determination(windows, self.n_samples, sample_weight)
 
     def crps(self, X: Any, y: Any = None) -> float:
         """Fair continuous ranked probability score of `n_samples` draws, the mean over all elements; lower is better.

@@ -312,7 +312,7 @@ configuration(
 )
 configuration(
     "regression",
-    lambda: forecaster(warm_start=True, coupling="ot").fit(TABLE[:, :2], TABLE[:, 1:]).fit(TABLE[:, :2], TABLE[:, 1:]),
+    lambda: forecaster(warm_start=True).fit(TABLE[:, :2], TABLE[:, 1:]).fit(TABLE[:, :2], TABLE[:, 1:]),
     forecasts(ROWS[:, :2], ROWS[:, :2], ROWS[:, 1:]),
 )
 configuration(

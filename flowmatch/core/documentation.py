@@ -16,7 +16,8 @@ SHARED_PARAMETERS = {
     How noise and data are mixed along time.""",
     "coupling": """coupling : {"independent", "ot"} or Coupling, default="independent"
     How noise is paired with data within a batch. "ot" pairs them by exact assignment in blocks of 128, inside a
-    class when `y` holds labels: straighter paths, fewer solver steps, 1.4 times the cost of a training step.""",
+    class when `y` holds labels (it has no effect under other conditions, and is refused): straighter paths, fewer
+    solver steps, 1.4 times the cost of a training step.""",
     "source": """source : {"normal", "matched", "sparse"} or Source, default="normal"
     The distribution of the noise.""",
     "time_sampler": """time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \

@@ -21,8 +21,9 @@ from flowmatch.fitting.schedule import measured_times
 from flowmatch.fitting.settings import FitSettings, PhaseComponents
 from flowmatch.fitting.tasks import FlowTask
 from flowmatch.fitting.training_data import TrainingData
+from flowmatch.flow import IndependentCoupling
 from flowmatch.model import Blueprint, FittedSource, FlowMap, FlowModel, SamplingDefaults, Velocity
-from flowmatch.preprocessing import LabelEncoder
+from flowmatch.preprocessing import LabelEncoder, WindowEncoder
 
 Watch = Callable[["FitResult"], Any]
 """The estimator that callbacks are shown, for the fit as it stands."""
@@ -168,6 +169,21 @@ def carry_out(
 
 def check_options_have_an_effect(task: FlowTask, settings: FitSettings) -> None:
     """Raise a ValueError for options that would do nothing, or hide what is to be learned."""
+    conditions, phases = task.conditions, settings.phases
+    paired = conditions is None or isinstance(conditions, LabelEncoder)
+    if not paired and not isinstance(settings.coupling, IndependentCoupling):
+        raise ValueError(
+            f"coupling={settings.coupling!r} pairs noise with rows of one label, and has no effect under conditions "
+            "that are no labels, such as numbers, grids or a forecaster's contexts: leave coupling at 'independent'."
+        )
+    if all(phase.conditioned for phase in phases):
+        return
+    if conditions is None:
+        raise ValueError("a phase with conditioned=False hides conditions, but there are none to hide: fit with y.")
+    if isinstance(conditions, WindowEncoder):
+        raise ValueError("a phase with conditioned=False hides all contexts, without which there is no forecast.")
+    if not any(phase.conditioned for phase in phases):
+        raise ValueError("all phases have conditioned=False, which hides the conditions y from all of the training.")
 
 
 def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import r2_score
 from torch import Tensor
 
 from flowmatch.core.batches import BLOCK_ELEMENTS
@@ -86,6 +87,13 @@ class Ensemble:
         draws = self._draws_of_predictions(windows, n_samples, shared=True)
         summaries = np.concatenate([summarize(members) for _, members in draws], axis=axis)
         return self.fitted.in_own_dtype(summaries)
+
+    def determination(self, windows: Windows, n_samples: int, sample_weight: Any = None) -> float:
+        """R2 of the mean: of tables the mean over columns, of series and fields weighted by variances."""
+        truth = self.encoder.truth(windows).reshape(len(windows), -1)
+        mean = self.summary(windows, n_samples, lambda members: members.mean(axis=0)).reshape(truth.shape)
+        multioutput = "uniform_average" if self.fitted.layout.is_table else "variance_weighted"
+        return float(r2_score(truth, mean, sample_weight=sample_weight, multioutput=multioutput))
 
     def mean_score(self, windows: Windows, n_samples: int, score: Callable[..., Any]) -> float:
         """The mean over windows of ``score(truth, members)``, with draws of each window's own."""
