@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,7 +114,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
     solver = "midpoint" if detector.solver == "auto" else detector.solver
     return DetectorSettings(
         replace(settings, time_sampler=settings.time_sampler or flow.TIME_SAMPLERS["uniform"]()),
-        copy.copy(score),  # what is set later does not reach the fitted one
+        score,
         "standardize" if _is_auto(detector.preprocessing) else detector.preprocessing,
         SamplingDefaults(solver, detector.n_steps, detector.n_steps),
         None
