@@ -103,7 +103,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
     contamination, n_folds = detector.contamination, detector.n_folds
     if isinstance(contamination, str) and contamination != "auto":
         raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {contamination!r}.")
-    score = resolve_component("score", detector.get_params(deep=False)["score"], Score, SCORES)
+    score = resolve_component("method", detector.method, Score, SCORES)
     if isinstance(score, Combined) and not isinstance(contamination, str):
         score = replace(score, with_outliers=True)
     if score.is_density:
