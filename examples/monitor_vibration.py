@@ -22,7 +22,7 @@ def main() -> None:
     # a day of normal running, at slightly changing speed
     normal = make_bearing_signals(800, faults="normal", rpm=(1780, 1815), random_state=0, **MACHINE)
     detector = FlowAnomalyDetector(
-        UNet(width=16), score=OneStep(times=(0.9,)), max_iter=STEPS, false_alarm_rate=0.02, random_state=0
+        UNet(width=16), method=OneStep(times=(0.9,)), max_iter=STEPS, false_alarm_rate=0.02, random_state=0
     ).fit(normal.data)  # this score takes one evaluation a window; the default one takes eleven
     print(f"trained on {len(normal.data)} windows of {MACHINE['n_times'] / normal.sampling_rate * 1000:.0f} ms each")
 

@@ -12,8 +12,8 @@ from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import anomaly, fitting
-from flowmatch._score_attribute import ScoreAttribute
 from flowmatch.base import Estimator, Fitted
+from flowmatch.core.user_warnings import warn
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
 from flowmatch.preprocessing.validation import check_samples
@@ -33,11 +33,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
         As in `FlowMatchingGenerator`.
-    score : {"combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding", \
+    method : {"combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding", \
 "reconstruction"} or Score, default="combined"
-        How abnormal a row is. "combined" joins the one-step residual with distances to neighbors in the data and
-        among latent codes (for grids, with the latent norm) and ranked best over tables; "one_step"
-        is the fastest. See `flowmatch.anomaly` for each.
+        What the anomaly score of a row is. "combined" joins the one-step residual with distances to neighbors in the
+        data and among latent codes (for grids, with the latent norm) and ranked best over tables; "one_step" is the
+        fastest. See `flowmatch.anomaly` for each.
     contamination : "auto" or float, default="auto"
         "auto": the training data are normal, and the threshold is set for `false_alarm_rate` on rows held out of
         training. A float in (0, 0.5]: that share of the training rows is flagged, as elsewhere in scikit-learn;
@@ -79,6 +79,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     verbose : bool or int, default=0
         Show a progress bar for each flow.
     [shared: warm_start]
+    **deprecated : Any
+        The old name of `method`, `score`, is still understood, with a FutureWarning.
 
     Attributes
     ----------
@@ -115,13 +117,13 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     array([ 1, -1])
     """
 
-    component_names = MappingProxyType({**Estimator.component_names, "score": anomaly.SCORES})
+    component_names = MappingProxyType({**Estimator.component_names, "method": anomaly.SCORES})
 
     def __init__(
         self,
         network: Any = "auto",
         *,
-        score: Any = "combined",
+        method: Any = "combined",
         contamination: str | float = "auto",
         false_alarm_rate: float = 0.05,
         n_folds: str | int = "auto",
@@ -144,9 +146,14 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         random_state: Any = None,
         verbose: bool | int = 0,
         warm_start: bool = False,
+        **deprecated: Any,
     ) -> None:
+        for name in deprecated.keys() - {"score"}:
+            raise TypeError(f"FlowAnomalyDetector got an unexpected keyword argument {name!r}.")
+        if deprecated and method != "combined":
+            raise TypeError("score is the old name of method: pass method alone.")
         self.network = network
-        self.score = score
+        self.method = _with_new_names(deprecated).get("method", method)
         self.contamination = contamination
         self.false_alarm_rate = false_alarm_rate
         self.n_folds = n_folds
@@ -170,7 +177,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    score = ScoreAttribute()
     fitted_: anomaly.FittedDetector
     offset_, calibration_ = Fitted("offset"), Fitted("calibration")
     network_, n_parameters_ = Fitted("model.network"), Fitted("model.n_parameters")
@@ -238,7 +244,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Raises
         ------
         ValueError
-            As `fit`, and for another `score`, network, path or kind of `contamination` than in the fit before.
+            As `fit`, and for another `method`, network, path or kind of `contamination` than in the fit before.
         """
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
@@ -291,6 +297,20 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(self)
         return -self.fitted_.scores(self._rows_like_fit(X))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean of ``score_samples(X)``.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        y : ignored
+
+        Returns
+        -------
+        float
+        """
+        return float(np.mean(self.score_samples(X)))
 
     def decision_function(self, X: Any) -> Floats:
         """``score_samples(X) - offset_``: negative for rows that are flagged.
@@ -370,19 +390,19 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     # -- parameters, files --------------------------------------------------------------------------------------
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name.
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; see `FlowMatchingGenerator.set_params`.
 
         Parameters
         ----------
-        deep : bool, default=True
-            Those of components inside, too.
+        **params : dict
+            New values by name, ``method__n_neighbors`` for one of a component.
 
         Returns
         -------
-        dict
+        self : estimator instance
         """
-        return {**super().get_params(deep), "score": vars(self)["score"]}
+        return super().set_params(**_with_new_names(params))
 
     def check_parameters(self) -> None:
         """Raise a ValueError that names the first parameter which is out of its range."""
@@ -397,3 +417,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 def _as_generator(flow: fitting.FitResult) -> FlowMatchingGenerator:
     """A flow of a detector as an estimator of its own."""
     return FlowMatchingGenerator.from_fitted(flow, **flow.parameters, condition_dropout=0.0, masked_share=0.0)
+
+
+def _with_new_names(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters by the names that they have now."""
+    old = [name for name in params if name.partition("__")[0] == "score"]
+    if old:
+        warn("FlowAnomalyDetector's `score` is called `method` now; its old name will be refused soon.", FutureWarning)
+    return {f"method{name.removeprefix('score')}" if name in old else name: value for name, value in params.items()}

@@ -341,7 +341,7 @@ NEW_ROWS = data.with_outliers()[10:20]
 for score in SCORES:
     configuration(
         f"detector_{score}",
-        lambda score=score: detector(score=score).fit(TABLE),
+        lambda score=score: detector(method=score).fit(TABLE),
         verdicts(NEW_ROWS) | p_values(NEW_ROWS),
         file=score in ("combined", "reconstruction"),
     )
@@ -352,7 +352,7 @@ configuration(
 )
 configuration(
     "detector_classes",
-    lambda: detector(score="latent", contamination=0.1, trim=0.1).fit(
+    lambda: detector(method="latent", contamination=0.1, trim=0.1).fit(
         data.with_outliers(), data.labels(), data.weights()
     ),
     verdicts(NEW_ROWS),

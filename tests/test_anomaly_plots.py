@@ -23,7 +23,7 @@ def _close_figures():
 
 
 def fit(X, **parameters):
-    parameters = {"score": "one_step", "n_folds": 1, "false_alarm_rate": 0.1} | parameters
+    parameters = {"method": "one_step", "n_folds": 1, "false_alarm_rate": 0.1} | parameters
     detector = FlowAnomalyDetector(MLP(width=8), max_iter=5, device="cpu", random_state=0, **parameters)
     return detector.fit(X)
 

@@ -73,15 +73,15 @@ WINDOWED = {
 }
 DETECTORS = {
     "combined": FlowAnomalyDetector(n_folds=1, **TINY),
-    "one_step, folds": FlowAnomalyDetector(score="one_step", n_folds=2, **TINY),
+    "one_step, folds": FlowAnomalyDetector(method="one_step", n_folds=2, **TINY),
 }
 SLOW_DETECTORS = {
-    "latent, contamination": FlowAnomalyDetector(score="latent", contamination=0.1, **TINY),
-    "neighbors, trim": FlowAnomalyDetector(score="neighbors", trim=0.1, n_folds=1, **TINY),
+    "latent, contamination": FlowAnomalyDetector(method="latent", contamination=0.1, **TINY),
+    "neighbors, trim": FlowAnomalyDetector(method="neighbors", trim=0.1, n_folds=1, **TINY),
     "defaults": FlowAnomalyDetector(**{**TINY, "network": "auto"}),
     "combined, contamination": FlowAnomalyDetector(contamination=0.1, **TINY),
     **{
-        score: FlowAnomalyDetector(score=score, n_folds=2, **TINY)
+        score: FlowAnomalyDetector(method=score, n_folds=2, **TINY)
         for score in ("likelihood", "denoising", "rebuilding", "reconstruction")
     },
 }
@@ -163,7 +163,7 @@ def test_scikit_learns_battery_passes_whole_for_detectors(detector):
 
 
 def test_every_score_is_tested():
-    used = {detector.get_params()["score"] for detector in (DETECTORS | SLOW_DETECTORS).values()}
+    used = {detector.get_params()["method"] for detector in (DETECTORS | SLOW_DETECTORS).values()}
     assert used == set(SCORES)
 
 
@@ -219,7 +219,7 @@ def test_our_checks_run_on_users_subclasses():
     assert len(check_flow_generator(Mine(**SMALL))) == len(GENERATOR_CHECKS)
     assert len(check_distilled_flow_map(MyStudent(Mine(**TINY), max_iter=3, n_pairs=50))) == len(DISTILLED_CHECKS)
     assert len(check_forecaster(MyForecaster(n_lags=3, horizon=2, n_samples=4, **TINY))) == len(FORECASTER_CHECKS)
-    assert len(check_flow_detector(MyDetector(score="one_step", n_folds=1, **TINY))) == len(DETECTOR_CHECKS)
+    assert len(check_flow_detector(MyDetector(method="one_step", n_folds=1, **TINY))) == len(DETECTOR_CHECKS)
 
 
 def test_our_checks_can_fail():
@@ -307,7 +307,7 @@ class Forgetful(FlowAnomalyDetector):
 def test_each_check_of_detectors_can_fail(broken, message, request):
     check = DETECTOR_CHECKS[[check.__name__ in request.node.name for check in DETECTOR_CHECKS].index(True)]
     with pytest.raises(AssertionError, match=message):
-        check(broken(score="one_step", n_folds=1, **TINY))
+        check(broken(method="one_step", n_folds=1, **TINY))
 
 
 class Absorbing(DistilledFlowMap):

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ def small(**parameters):
 
 
 def tiny(**parameters):
-    return FlowAnomalyDetector(**{**TINY, "score": "one_step", "n_folds": 1, **parameters})
+    return FlowAnomalyDetector(**{**TINY, "method": "one_step", "n_folds": 1, **parameters})
 
 
 def line(n, seed=0, slope=1.0):
@@ -68,7 +69,7 @@ def on_a_line():
 @pytest.fixture(scope="module")
 def every():
     """Detectors of every score, hardly trained, on a frame with a constant column."""
-    return {score: tiny(score=score, n_folds=2).fit(frame()) for score in SCORES}
+    return {score: tiny(method=score, n_folds=2).fit(frame()) for score in SCORES}
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_rows_off_the_correlation_are_abnormal_and_those_far_along_it_are_not(on
 def test_points_in_the_hole_of_a_ring_are_found_which_the_distance_to_the_mean_misses(score, rng):
     X, normal = ring(800, rng), ring(300, rng)
     hole = rng.uniform(-0.4, 0.4, size=(300, 2))
-    detector = small(score=score).fit(X)
+    detector = small(method=score).fit(X)
     distances = [np.linalg.norm(rows - X.mean(axis=0), axis=1) for rows in (normal, hole)]
     assert auroc(*distances) < 0.05
     assert auroc(-detector.score_samples(normal), -detector.score_samples(hole)) > 0.9
@@ -104,7 +105,7 @@ BITS = np.array([row for row in itertools.product((0.0, 1.0), repeat=3) if sum(r
 
 @pytest.mark.parametrize("score", ["combined", "one_step", "latent", "neighbors"])
 def test_a_combination_of_bits_that_never_came_is_flagged_and_those_that_came_are_not(score, rng):
-    detector = small(score=score).fit(BITS[rng.integers(0, len(BITS), 700)])
+    detector = small(method=score).fit(BITS[rng.integers(0, len(BITS), 700)])
     scores = detector.score_samples([[1, 1, 1], *BITS])
     assert np.isfinite(scores).all()
     assert scores[0] < 2 * scores[1:].min() - 1
@@ -114,7 +115,7 @@ def test_a_combination_of_bits_that_never_came_is_flagged_and_those_that_came_ar
 @pytest.mark.parametrize("score", ["one_step", "likelihood"])
 def test_equal_rows_are_treated_alike_in_batches_of_any_size(score, rng):
     X = BITS[rng.integers(0, len(BITS), 700)]
-    detector = small(score=score, max_iter=60).fit(X)
+    detector = small(method=score, max_iter=60).fit(X)
     p = detector.p_values(BITS)
     for n in (1, 2, 3, 5, 50, 700):
         rows = np.resize(BITS, (n, 3))
@@ -142,7 +143,7 @@ def test_another_value_in_a_constant_column_is_flagged_and_that_column_blamed(sc
 
 @pytest.mark.parametrize("score", ["combined", "one_step", "likelihood", "reconstruction"])
 def test_tables_of_constants_only_work(score):
-    detector = tiny(score=score, n_folds=2).fit(np.ones((20, 3)))
+    detector = tiny(method=score, n_folds=2).fit(np.ones((20, 3)))
     np.testing.assert_array_equal(detector.predict([[1, 1, 1], [1, 2, 1], [2, 1, 1], [1, 1, 0]]), [1, -1, -1, -1])
 
 
@@ -150,7 +151,7 @@ def test_tables_of_constants_only_work(score):
 def test_another_value_in_a_constant_column_counts_as_beyond_all_rows(score):
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=(600, 30)), np.full(600, 3.0)])
-    detector = tiny(score=score).fit(X)
+    detector = tiny(method=score).fit(X)
     moved = X[:20].copy()
     moved[:, -1] = 3.1
     least = min(-detector.score_samples(X[:20]).max(), detector.calibration_.scores.min())
@@ -177,7 +178,7 @@ def test_few_rows_flag_no_more_than_they_promise(n_rows):
     for seed in range(6):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            detector = tiny(score="combined", n_folds="auto").fit(line(n_rows, seed=seed))
+            detector = tiny(method="combined", n_folds="auto").fit(line(n_rows, seed=seed))
         shares.append(np.mean(detector.predict(new) == -1))
     assert np.mean(shares) < 1 / (n_rows + 1) + 3 * np.std(shares) / len(shares) ** 0.5
 
@@ -213,7 +214,7 @@ def test_new_normal_rows_are_flagged_at_the_rate_asked_for_with_folds(rate):
 
 @pytest.mark.parametrize("score", ["combined", "one_step"])
 def test_a_trained_detector_flags_new_normal_rows_at_the_rate_asked_for(score, on_a_line):
-    detector = on_a_line if score == "combined" else small(score=score).fit(line(1000))
+    detector = on_a_line if score == "combined" else small(method=score).fit(line(1000))
     share = np.mean(detector.predict(line(4000, seed=1)) == -1)
     assert abs(share - 0.05) < 3 * sampling_error(0.05, 200, 4000)
 
@@ -267,7 +268,7 @@ def test_too_few_rows_for_the_rate_are_warned_about_where_fit_was_called():
 def two_places():
     """Normal rows of "a" lie along one diagonal at the origin, those of "b" along the other one at (6, 0)."""
     X = np.concatenate([line(400), line(400, seed=1, slope=-1.0) + [6.0, 0.0]])
-    return small(score="one_step", max_iter=300).fit(X, np.repeat(["a", "b"], 400))
+    return small(method="one_step", max_iter=300).fit(X, np.repeat(["a", "b"], 400))
 
 
 def test_the_shape_of_one_class_at_the_place_of_the_other_is_abnormal(two_places):
@@ -293,7 +294,7 @@ def test_a_row_has_the_score_of_the_class_that_suits_it_best(two_places, rng):
 @pytest.mark.parametrize("n_folds", [1, 2, 5])
 def test_a_class_of_one_row_stays_in_training(n_folds):
     X, y = line(60), np.array(["a"] * 59 + ["b"])
-    detector = tiny(n_folds=n_folds, score="combined").fit(X, y)
+    detector = tiny(n_folds=n_folds, method="combined").fit(X, y)
     assert [list(flow.classes_) for flow in detector.flows_] == [["a", "b"]] * n_folds
     assert np.isfinite(detector.score_samples(X)).all()
 
@@ -314,8 +315,8 @@ def assert_same_detector(one, other, X):
 @pytest.mark.parametrize("n_folds", [1, 3])
 def test_weights_that_are_counts_are_repeated_rows_in_every_class(n_folds, rng):
     X, y, counts = line(80), np.arange(80) % 2, rng.integers(0, 4, 80)
-    weighted = tiny(n_folds=n_folds, score="combined").fit(X, y, sample_weight=counts)
-    repeated = tiny(n_folds=n_folds, score="combined").fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
+    weighted = tiny(n_folds=n_folds, method="combined").fit(X, y, sample_weight=counts)
+    repeated = tiny(n_folds=n_folds, method="combined").fit(np.repeat(X, counts, axis=0), np.repeat(y, counts))
     assert_same_detector(weighted, repeated, X)
 
 
@@ -345,7 +346,7 @@ def test_trimmed_training_ranks_its_outliers_better(rng):
     X = np.concatenate([rng.normal(size=(320, 2)), rng.uniform(-6, 6, size=(80, 2))])
     found = []
     for trim in (0.0, 0.3):
-        detector = small(score="one_step", contamination=0.2, trim=trim).fit(X)
+        detector = small(method="one_step", contamination=0.2, trim=trim).fit(X)
         scores = -detector.score_samples(X)
         found.append(auroc(scores[:320], scores[320:]))
     assert found[1] > found[0] + 0.03
@@ -353,14 +354,14 @@ def test_trimmed_training_ranks_its_outliers_better(rng):
 
 def test_trimmed_rows_are_those_of_the_highest_scores(rng):
     X = np.concatenate([rng.normal(size=(45, 2)), rng.normal(size=(5, 2)) + 100.0])
-    detector = tiny(score="neighbors", contamination=0.1, trim=0.1).fit(X)
+    detector = tiny(method="neighbors", contamination=0.1, trim=0.1).fit(X)
     known = detector.flows_[0].model_.encoder.decode(detector.fitted_.members[0].state["codes"].numpy())
     np.testing.assert_allclose(known[np.lexsort(known.T)], X[:45][np.lexsort(X[:45].T)], rtol=1e-5, atol=1e-5)
 
 
 def test_trimming_leaves_a_row_of_every_class():
     X = np.concatenate([line(57), line(3, seed=1) + 50.0])
-    detector = tiny(score="combined", trim=0.5, n_folds=3).fit(X, np.repeat(["a", "b"], [57, 3]))
+    detector = tiny(method="combined", trim=0.5, n_folds=3).fit(X, np.repeat(["a", "b"], [57, 3]))
     assert [list(flow.classes_) for flow in detector.flows_] == [["a", "b"]] * 3
     n_kept = [len(member.state["1.codes"]) for member in detector.fitted_.members]
     assert n_kept == [21, 21, 21]  # half of 40, and one of "b"
@@ -384,7 +385,7 @@ def test_after_a_partial_fit_on_shifted_rows_these_are_normal(on_a_line):
 
 @pytest.mark.parametrize("n_folds", [1, 3])
 def test_the_oldest_neighbours_and_held_out_scores_leave(n_folds):
-    detector = tiny(score=Combined((OneStep(), Neighbors(max_reference=50))), n_folds=n_folds).fit(line(150))
+    detector = tiny(method=Combined((OneStep(), Neighbors(max_reference=50))), n_folds=n_folds).fit(line(150))
     scores = detector.calibration_.scores
     detector.partial_fit(line(30, seed=1) + 1000.0)
     n_new = 6 if n_folds == 1 else 30
@@ -440,7 +441,7 @@ SHAPES = pytest.mark.parametrize("shape", [(2, 24), (1, 8, 8), (1, 4, 4, 4)], id
 )
 def test_grids_are_fitted_scored_and_explained(shape, score, rng):
     X = rng.normal(size=(15, *shape))
-    detector = FlowAnomalyDetector(**{**GRID, "score": score}).fit(X)
+    detector = FlowAnomalyDetector(**{**GRID, "method": score}).fit(X)
     assert detector.sample_shape_ == shape
     assert detector.n_features_in_ == shape[0]
     scores, found = detector.score_samples(X), detector.explain(X)
@@ -471,7 +472,7 @@ def test_a_spike_in_a_signal_is_found_and_its_instant_blamed(rng):
 
 def test_layouts_that_look_wrong_are_refused(rng):
     with pytest.raises(ValueError, match="looks like channels last"):
-        FlowAnomalyDetector(score="one_step", max_iter=2, device="cpu").fit(rng.normal(size=(9, 32, 32, 3)))
+        FlowAnomalyDetector(method="one_step", max_iter=2, device="cpu").fit(rng.normal(size=(9, 32, 32, 3)))
 
 
 # -- containers -------------------------------------------------------------------------------------------------------
@@ -497,58 +498,97 @@ def test_tensors_get_tensors_and_lists_get_arrays(on_a_line):
     assert isinstance(on_a_line.score_samples(torch.tensor(rows)), np.ndarray)
 
 
-# -- the parameter that is called like a method -----------------------------------------------------------------------
+# -- which score ------------------------------------------------------------------------------------------------------
 
 
-def test_score_is_the_parameter_and_the_method(on_a_line):
+def test_score_is_the_mean_of_score_samples(on_a_line):
     X = line(20, seed=1)
-    assert on_a_line.score == "combined"
-    assert on_a_line.score != "one_step"
-    assert hash(on_a_line.score) == hash("combined")
-    assert (repr(on_a_line.score), str(on_a_line.score)) == ("'combined'", "combined")
     assert on_a_line.score(X) == pytest.approx(on_a_line.score_samples(X).mean())
     assert on_a_line.score(X, np.zeros(20)) == on_a_line.score(X)
-    assert on_a_line.get_params()["score"] == "combined"
-    assert isinstance(on_a_line.get_params()["score"], str)
-    assert "score='one_step'" in repr(FlowAnomalyDetector(score="one_step"))
     with pytest.raises(NotFittedError):
         FlowAnomalyDetector().score(X)
 
 
-def test_the_scores_parameters_are_set_by_name():
-    detector = FlowAnomalyDetector(score="neighbors").set_params(score__n_neighbors=3)
-    assert detector.score == Neighbors(n_neighbors=3)
-    assert detector.score.n_neighbors == 3
-    assert detector.get_params()["score__n_neighbors"] == 3
-    copied = clone(detector.set_params(score__locality=0.0))
-    assert copied.get_params()["score"] == Neighbors(n_neighbors=3, locality=0.0)
-    assert copied.get_params()["score"] is not detector.get_params()["score"]
-    assert clone(FlowAnomalyDetector(score="latent")).score == "latent"
+def test_the_parameter_method_is_a_plain_value(on_a_line):
+    assert isinstance(on_a_line.method, str)
+    assert json.loads(json.dumps(on_a_line.method)) == "combined"
+    assert "score" not in on_a_line.get_params()
+    assert "method='one_step'" in repr(FlowAnomalyDetector(method="one_step"))
+
+
+def test_the_parameters_of_scores_are_set_by_name():
+    detector = FlowAnomalyDetector(method="neighbors").set_params(method__n_neighbors=3)
+    assert detector.method == Neighbors(n_neighbors=3)
+    assert detector.get_params()["method__n_neighbors"] == 3
+    copied = clone(detector.set_params(method__locality=0.0))
+    assert copied.get_params()["method"] == Neighbors(n_neighbors=3, locality=0.0)
+    assert copied.get_params()["method"] is not detector.get_params()["method"]
+    assert clone(FlowAnomalyDetector(method="latent")).method == "latent"
     with pytest.raises(ValueError, match="n_neighbours"):
-        detector.set_params(score__n_neighbours=3)
+        detector.set_params(method__n_neighbours=3)
+
+
+OLD_NAME = r"^FlowAnomalyDetector's `score` is called `method` now"
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda: FlowAnomalyDetector(score="latent"), "latent"),
+        (lambda: FlowAnomalyDetector().set_params(score="one_step"), "one_step"),
+        (lambda: FlowAnomalyDetector(method="neighbors").set_params(score__n_neighbors=3), Neighbors(n_neighbors=3)),
+    ],
+    ids=["constructor", "set_params", "nested"],
+)
+def test_the_old_name_of_the_parameter_still_works_with_a_warning(use, expected):
+    with pytest.warns(FutureWarning, match=OLD_NAME) as caught:
+        detector = use()
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert detector.method == clone(detector).method == expected
+        assert list(detector.get_params(deep=False)) == list(FlowAnomalyDetector().get_params(deep=False))
+        assert repr(detector) == f"FlowAnomalyDetector(method={expected!r})"
+    assert callable(detector.score)
+
+
+def test_no_other_unknown_keyword_is_taken():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'scores'"):
+        FlowAnomalyDetector(scores="latent", score="latent")
+    with pytest.raises(TypeError, match="old name of method"):
+        FlowAnomalyDetector(method="latent", score="one_step")
+    with pytest.raises(ValueError, match="Invalid parameter 'scores'"):
+        FlowAnomalyDetector().set_params(scores="latent")
+
+
+def test_searches_go_over_the_old_name_too():
+    search = GridSearchCV(tiny(), {"score": ["one_step", "latent"]}, cv=2, error_score="raise")
+    with pytest.warns(FutureWarning, match=OLD_NAME):
+        search.fit(line(60))
+    assert search.best_estimator_.method == search.best_params_["score"]
 
 
 def test_parameters_set_after_a_fit_do_not_reach_what_was_fitted(path):
     X = line(60)
-    detector = tiny(score=Neighbors(n_neighbors=3)).fit(X)
+    detector = tiny(method=Neighbors(n_neighbors=3)).fit(X)
     scores = detector.score_samples(X)
-    detector.set_params(score__n_neighbors=20, n_steps=7, solver="euler", contamination=0.3)
+    detector.set_params(method__n_neighbors=20, n_steps=7, solver="euler", contamination=0.3)
     np.testing.assert_array_equal(detector.score_samples(X), scores)
     detector.save(path)
     for other in (flowmatch.load(path, device="cpu"), pickle.loads(pickle.dumps(detector))):
         np.testing.assert_array_equal(other.score_samples(X), scores)
-        assert other.get_params()["score"] == Neighbors(n_neighbors=20)
-        with pytest.raises(ValueError, match="score was Neighbors"):
+        assert other.get_params()["method"] == Neighbors(n_neighbors=20)
+        with pytest.raises(ValueError, match="method was Neighbors"):
             other.set_params(contamination="auto").partial_fit(X)
 
 
-def test_grid_search_goes_over_scores_and_their_parameters():
-    search = GridSearchCV(tiny(), {"score": ["one_step", Neighbors()]}, cv=2, error_score="raise").fit(line(60))
-    assert search.best_params_["score"] in ("one_step", Neighbors())
-    nested = GridSearchCV(tiny(score="neighbors"), {"score__n_neighbors": [1, 5]}, cv=2, error_score="raise").fit(
+def test_grid_search_goes_over_methods_and_their_parameters():
+    search = GridSearchCV(tiny(), {"method": ["one_step", Neighbors()]}, cv=2, error_score="raise").fit(line(60))
+    assert search.best_params_["method"] in ("one_step", Neighbors())
+    nested = GridSearchCV(tiny(method="neighbors"), {"method__n_neighbors": [1, 5]}, cv=2, error_score="raise").fit(
         line(60)
     )
-    assert nested.best_estimator_.score == Neighbors(n_neighbors=nested.best_params_["score__n_neighbors"])
+    assert nested.best_estimator_.method == Neighbors(n_neighbors=nested.best_params_["method__n_neighbors"])
     assert np.isfinite(nested.cv_results_["mean_test_score"]).all()
 
 
@@ -572,11 +612,11 @@ BAD_PARAMETERS = [
     *[("n_folds", value, "n_folds must be an integer >= 1") for value in (0, -1, 2.5, None, "some")],
     ("n_folds", 61, "X has 60 rows with a positive weight: too few for 61 folds"),
     *[("trim", value, r"trim must be a number in \[0, 0.5\]") for value in (-0.1, 0.6, "auto", None)],
-    ("score", "isolation", "unknown score 'isolation'. Choose one of 'combined', 'one_step', .*'reconstruction', or pass a Score"),
-    ("score", 3, "unknown score 3"),
-    ("score", OneStep, "unknown score <class"),
-    ("score", Neighbors(n_neighbors=0), "n_neighbors must be an integer >= 1, got 0"),
-    ("score", Combined(weights=(1.0,)), "weights"),
+    ("method", "isolation", "unknown method 'isolation'. Choose one of 'combined', 'one_step', .*'reconstruction', or pass a Score"),
+    ("method", 3, "unknown method 3"),
+    ("method", OneStep, "unknown method <class"),
+    ("method", Neighbors(n_neighbors=0), "n_neighbors must be an integer >= 1, got 0"),
+    ("method", Combined(weights=(1.0,)), "weights"),
     ("max_iter", 0, "max_iter must be an integer >= 1"),
     ("network", "cnn", "unknown network 'cnn'"),
     ("preprocessing", "scale", "unknown preprocessing 'scale'"),
@@ -677,8 +717,8 @@ def test_going_on_needs_the_classes_of_the_first_fit(y, message, labelled, refus
 def test_going_on_needs_the_parts_of_the_first_fit(plain, labelled, refuses):
     refuses(plain, lambda detector: detector.partial_fit(X60, LABELS), "fitted without classes")
     for name, value in (
-        ("score", "combined"),
-        ("score", OneStep((0.5,))),
+        ("method", "combined"),
+        ("method", OneStep((0.5,))),
         ("network", MLP(width=9)),
         ("path", "cosine"),
     ):
@@ -688,7 +728,7 @@ def test_going_on_needs_the_parts_of_the_first_fit(plain, labelled, refuses):
             detector, lambda detector: detector.partial_fit(X60), f"{name} was .* in the fit that this one goes on from"
         )
     plain_again = copy.copy(plain)
-    plain_again.score = OneStep()
+    plain_again.method = OneStep()
     plain_again.partial_fit(X60)
     assert plain_again.n_iter_ == 6
     assert plain.n_iter_ == 3
@@ -759,13 +799,13 @@ def test_every_score_comes_back_from_a_file_and_a_pickle(score, every, path):
 @pytest.mark.parametrize(
     ("parameters", "y"),
     [
-        ({"contamination": 0.2, "score": "combined"}, None),
-        ({"score": "combined", "trim": 0.1}, LABELS),
-        ({"score": "latent"}, np.arange(N) % 3),
-        ({"score": "one_step"}, np.arange(N) % 2 == 0),
-        ({"score": Combined((OneStep((0.5, 1.0)), Neighbors(space="latent", n_steps=1)), weights=(2.0, 1))}, None),
-        ({"score": Reconstruction(size=1, n_samples=2), "path": "cosine", "source": "matched"}, None),
-        ({"score": Likelihood(n_probes=3), "preprocessing": "quantile", "solver": "rk4"}, None),
+        ({"contamination": 0.2, "method": "combined"}, None),
+        ({"method": "combined", "trim": 0.1}, LABELS),
+        ({"method": "latent"}, np.arange(N) % 3),
+        ({"method": "one_step"}, np.arange(N) % 2 == 0),
+        ({"method": Combined((OneStep((0.5, 1.0)), Neighbors(space="latent", n_steps=1)), weights=(2.0, 1))}, None),
+        ({"method": Reconstruction(size=1, n_samples=2), "path": "cosine", "source": "matched"}, None),
+        ({"method": Likelihood(n_probes=3), "preprocessing": "quantile", "solver": "rk4"}, None),
     ],
     ids=["contamination", "text_labels", "numbers_as_labels", "true_and_false", "combined", "reconstruction", "likelihood"],
 )  # fmt: skip
@@ -782,7 +822,7 @@ def test_other_detectors_come_back_from_files_and_go_on_alike(parameters, y, pat
 def test_detectors_of_signals_come_back_from_files(path, rng):
     X = rng.normal(size=(15, 2, 16))
     for score in ("combined", "reconstruction"):
-        detector = FlowAnomalyDetector(**{**GRID, "score": score}).fit(X)
+        detector = FlowAnomalyDetector(**{**GRID, "method": score}).fit(X)
         assert_works_alike(round_trip(detector, path), detector, X)
 
 
@@ -792,7 +832,7 @@ def factory(sample_shape, condition_size, flow_map):
 
 @pytest.mark.parametrize("score", ["one_step", "reconstruction"])
 def test_a_network_factory_is_asked_for(score, path):
-    detector = tiny(network=factory, score=score).fit(X60)
+    detector = tiny(network=factory, method=score).fit(X60)
     with pytest.warns(UserWarning, match=r"network=.*cannot be written to a file: pass it to load"):
         detector.save(path)
     with pytest.raises(ValueError, match=r"network factory.*load\(path, network=factory\)"):
@@ -813,12 +853,12 @@ class Mine(OneStep):
 
 def test_a_users_own_score_works_and_comes_back_from_files_and_pickles(path, plain):
     for score in (Mine(), Combined((Mine(), Neighbors()))):
-        detector = tiny(score=score).fit(X60)
+        detector = tiny(method=score).fit(X60)
         assert_works_alike(pickle.loads(pickle.dumps(detector)), detector, X60)
         assert_works_alike(round_trip(detector, path), detector, X60)
-    detector = tiny(score=Mine()).fit(X60)
+    detector = tiny(method=Mine()).fit(X60)
     np.testing.assert_allclose(detector.score_samples(X60), 2 * plain.score_samples(X60))
-    assert clone(detector).set_params(score__factor=3.0).score == Mine(factor=3.0)
+    assert clone(detector).set_params(method__factor=3.0).method == Mine(factor=3.0)
 
 
 class Own(FlowAnomalyDetector):
@@ -826,7 +866,7 @@ class Own(FlowAnomalyDetector):
 
 
 def test_a_subclass_comes_back_as_itself(path):
-    detector = Own(**TINY, score="one_step", n_folds=1).fit(X60)
+    detector = Own(**TINY, method="one_step", n_folds=1).fit(X60)
     loaded = round_trip(detector, path)
     assert type(loaded) is Own
     assert_works_alike(loaded, detector, X60)
@@ -867,7 +907,7 @@ DAMAGES = {
     "no_score": (setting("MLP", *MEMBER, "score", "class"), "its .* does not fit"),
     "score_of_another_kind": (setting({"class": "Reconstruction", "fields": {}}, *MEMBER, "score"), "what its score keeps"),
     "score_out_of_range": (setting({"class": "Neighbors", "fields": {"n_neighbors": 0}}, *MEMBER, "score"), "n_neighbors must be"),
-    "score_name": (setting("isolation", "parameters", "score"), "unknown score 'isolation'"),
+    "score_name": (setting("isolation", "parameters", "method"), "unknown method 'isolation'"),
     "contamination": (setting(0.9, "parameters", "contamination"), "contamination must be"),
     "no_weight": (tensor("fitted.members.0.flow.model.weights.head.weight", None), "head.weight"),
     "no_codes": (tensor("fitted.members.0.state.1.codes", None), "'fitted.members.0.state.1.codes' is missing"),
@@ -883,7 +923,7 @@ DAMAGES = {
 def saved(tmp_path_factory):
     """The bytes of a detector with everything in it."""
     path = tmp_path_factory.mktemp("saved") / "detector.safetensors"
-    tiny(score="combined").fit(X60, LABELS).save(path)
+    tiny(method="combined").fit(X60, LABELS).save(path)
     return path.read_bytes()
 
 

@@ -93,7 +93,7 @@ def test_what_training_has_not_seen_is_refused_by_name(detector):
 
 @pytest.mark.parametrize("score", ["likelihood", "reconstruction", flowmatch.anomaly.Denoising(n_noises=1)])
 def test_other_scores_take_such_tables_too(score):
-    detector = FlowAnomalyDetector(score=score, n_folds=1, **{**SMALL, "max_iter": 20}, n_steps=2)
+    detector = FlowAnomalyDetector(method=score, n_folds=1, **{**SMALL, "max_iter": 20}, n_steps=2)
     detector.fit(with_holes(TRAIN[:100], 0.2, 6))
     assert np.isfinite(detector.score_samples(HOLED[:50])).all()
     np.testing.assert_allclose(detector.explain(HOLED[:50]).sum(axis=1), -detector.score_samples(HOLED[:50]))
@@ -103,9 +103,9 @@ def test_other_scores_take_such_tables_too(score):
 def test_classes_weights_and_a_share_of_outliers_go_with_holes():
     table, labels = with_holes(TRAIN[["load", "warm", "cooled"]], 0.1, 7), TRAIN["machine"]
     weight = np.arange(len(table)) % 3
-    fitted = FlowAnomalyDetector(score="one_step", n_folds=1, trim=0.1, **SMALL).fit(table, labels, weight)
+    fitted = FlowAnomalyDetector(method="one_step", n_folds=1, trim=0.1, **SMALL).fit(table, labels, weight)
     assert np.isfinite(fitted.score_samples(table)).all()
-    found = FlowAnomalyDetector(score="one_step", contamination=0.1, **SMALL).fit_predict(table)
+    found = FlowAnomalyDetector(method="one_step", contamination=0.1, **SMALL).fit_predict(table)
     assert np.mean(found == -1) == pytest.approx(0.1, abs=0.01)
 
 
@@ -121,7 +121,7 @@ def test_numbers_that_are_codes_can_be_named_as_categories():
 
 def test_another_value_in_a_constant_column_is_found_beside_holes():
     table = with_holes(TRAIN[["load", "warm"]], 0.2, 8).assign(unit="C", built=1990.0)
-    detector = FlowAnomalyDetector(score="one_step", n_folds=1, **{**SMALL, "max_iter": 10}).fit(table)
+    detector = FlowAnomalyDetector(method="one_step", n_folds=1, **{**SMALL, "max_iter": 10}).fit(table)
     moved = pd.concat([table.iloc[:3].assign(built=1991.0), table.iloc[:3].assign(built=np.nan)])
     assert detector.predict(moved).tolist()[:3] == [-1, -1, -1]
     assert (detector.explain(moved)["built"] > 0).tolist() == [True] * 3 + [False] * 3

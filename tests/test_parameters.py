@@ -72,7 +72,7 @@ def test_this_holds_for_every_estimator_and_for_what_is_inside_components(estima
 
 def test_scores_and_step_samplers_are_not_changed_either():
     neighbors, steps = Neighbors(), FixedSteps()
-    FlowAnomalyDetector(score=neighbors).set_params(score__n_neighbors=3)
+    FlowAnomalyDetector(method=neighbors).set_params(method__n_neighbors=3)
     student = DistilledFlowMap(FlowMatchingGenerator(), step_sampler=steps).set_params(step_sampler__jitter=0.5)
     assert (neighbors, steps) == (Neighbors(), FixedSteps())
     assert student.step_sampler == FixedSteps(jitter=0.5)

@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 def fit_score(X_train, X_test, seed, score="combined", **parameters):
     """Anomaly scores of the test rows, CPU seconds of the fit, and CPU seconds of the scoring."""
     start = time.process_time()
-    detector = FlowAnomalyDetector(score=score, random_state=seed, device="cpu", **parameters).fit(X_train)
+    detector = FlowAnomalyDetector(method=score, random_state=seed, device="cpu", **parameters).fit(X_train)
     fitted = time.process_time()
     scores = -detector.score_samples(X_test)
     return scores, fitted - start, time.process_time() - fitted

@@ -43,7 +43,7 @@ def forest(X, y, share, seed):
 def flow(score="combined", trimmed=0.0):
     def scores(X, y, share, seed):
         detector = FlowAnomalyDetector(
-            score=score, contamination=share, trim=trimmed * share, random_state=seed, device="cpu"
+            method=score, contamination=share, trim=trimmed * share, random_state=seed, device="cpu"
         )
         return -detector.fit(X).score_samples(X)
 

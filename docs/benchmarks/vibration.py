@@ -48,7 +48,7 @@ if __name__ == "__main__":
     }
     for name, score in SCORES.items():  # one seed trains one flow, anew for each score
         start = time.process_time()
-        detector = FlowAnomalyDetector(UNet(width=16), score=score, max_iter=steps, random_state=0).fit(train)
+        detector = FlowAnomalyDetector(UNet(width=16), method=score, max_iter=steps, random_state=0).fit(train)
         print(f"{name}: fitted in {time.process_time() - start:.0f} CPU s", flush=True)
         methods[name] = lambda windows, detector=detector: -detector.score_samples(windows)
     labels = np.repeat([0, 1], 400)

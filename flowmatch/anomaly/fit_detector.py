@@ -17,7 +17,17 @@ from flowmatch.anomaly.members import Member, as_condition, fill_gaps
 from flowmatch.anomaly.settings import DetectorSettings
 from flowmatch.core.randomness import seed_from
 from flowmatch.core.user_warnings import warn
-from flowmatch.fitting import FitSettings, Rows, Watch, fit_flow, resolve_transform, row_task, row_task_from
+from flowmatch.fitting import (
+    FitResult,
+    FitSettings,
+    Rows,
+    Watch,
+    fit_flow,
+    resolve_transform,
+    row_task,
+    row_task_from,
+)
+from flowmatch.model import SamplingDefaults
 from flowmatch.preprocessing import (
     LabelEncoder,
     NumberEncoder,
@@ -69,28 +79,23 @@ def fit_detector(
         If training ends by an exception.
     """
     rows = in_order(replace(rows, y=_normal_classes(rows.y, start)), sample_weight)
-    random, shape = np.random.RandomState(seed_from(settings.flow.random_state)), rows.samples.shape
-    parts = [(np.arange(len(rows.samples)), np.arange(0))]
+    samples, random = rows.samples, np.random.RandomState(seed_from(settings.flow.random_state))
+    parts = [(np.arange(len(samples)), np.arange(0))]
     if settings.contamination is None:
-        n_folds = settings.choose_n_folds(shape) if start is None else len(start.members)
-        parts = split_rows(rows.samples, n_folds, rows.y, random)
+        n_folds = settings.choose_n_folds(samples.shape) if start is None else len(start.members)
+        parts = split_rows(samples, n_folds, rows.y, random)
     members, scores = [], []
     for k, (kept, held) in enumerate(parts):
-        fit = _MemberFit(
-            settings,
-            settings.of_flow(shape, len(parts), seed=int(random.randint(2**31 - 1))),
-            None if start is None else start.members[k].to(settings.flow.device),
-            watch,
-        )
-        member, held_out = fit.member(take(rows, kept), take(rows, held)), rows.samples.take(held)
+        flow = settings.of_flow(samples.shape, len(parts), seed=int(random.randint(2**31 - 1)))
+        before = None if start is None else start.members[k].to(flow.device)
+        fit = _MemberFit(settings, flow, before, watch)
+        members.append(fit.member(take(rows, kept), take(rows, held)))
         if len(held):
-            scores.append(member.scores(held_out))
-        members.append(member)
-    classes = start.classes if start is not None else None if rows.y is None else np.unique(rows.y)
-    fitted = FittedDetector(tuple(members), 0.0, classes=classes)
-    if not scores:
-        assert settings.contamination is not None
-        threshold = percentile(-fitted.scores(rows.samples), settings.contamination, rows.weight)
+            scores.append(members[k].scores(samples.take(held)))
+    classes = None if rows.y is None else np.unique(rows.y)
+    fitted = FittedDetector(tuple(members), 0.0, classes=classes if start is None else start.classes)
+    if settings.contamination is not None:
+        threshold = percentile(-fitted.scores(samples), settings.contamination, rows.weight)
         return replace(fitted, offset=float(fitted.just_below(threshold)))
     held = np.concatenate([held for _, held in parts])
     order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
@@ -98,7 +103,7 @@ def fit_detector(
     calibration = Calibration.of(np.concatenate(scores)[order], weight)
     if start is not None and start.calibration is not None:
         calibration = calibration.before(start.calibration)
-    threshold = -calibration.threshold(_promised(calibration, settings.false_alarm_rate))
+    threshold = -_threshold(calibration, settings.false_alarm_rate)
     return replace(fitted, calibration=calibration, offset=float(fitted.just_below(threshold)))
 
 
@@ -109,14 +114,14 @@ class _MemberFit:
     Attributes
     ----------
     settings : DetectorSettings
-    of_flow : FitSettings
+    flow : FitSettings
     before : Member or None
         What to go on from.
     watch : as in `fit_detector`
     """
 
     settings: DetectorSettings
-    of_flow: FitSettings
+    flow: FitSettings
     before: Member | None
     watch: Watch | None
 
@@ -144,22 +149,27 @@ class _MemberFit:
         known = Rows.weighted(rows.samples, rows.container, given, rows.weight)
         if before is None:
             transform = resolve_transform(settings.preprocessing, rows.samples.sample_shape)
-            task = row_task(self.of_flow, known, transform)
+            task = row_task(self.flow, known, transform)
         else:
-            task = row_task_from(self.of_flow, before.flow, known)
-        flow = fit_flow(task, self.of_flow, None if before is None else before.flow, watch=self.watch)
-        model, conditions = replace(flow.model, defaults=settings.defaults), flow.model.conditions
-        if isinstance(conditions, NumberEncoder):  # the training rows; they are not drawn from
-            model = replace(model, conditions=replace(conditions, rows=conditions.rows[:1], shares=np.ones(1)))
+            task = row_task_from(self.flow, before.flow, known)
+        flow = fit_flow(task, self.flow, None if before is None else before.flow, watch=self.watch)
         surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
-        member = Member(replace(flow, model=model), settings.score, surprise, {})
+        member = Member(_ready_to_score(flow, settings.defaults), settings.score, surprise, {})
         codes, condition = member.known_rows(rows.samples, rows.y)
-        if model.encoder.is_table:
+        if member.model.encoder.is_table:
             gaps = Gaps.fit(codes.cpu().double().numpy(), None if before is None else before.gaps)
             member = replace(member, gaps=gaps, typical=None if before is None else before.typical)
         previous = {} if before is None else before.state
         member = replace(member, state=settings.score.fit(member.field, codes, condition, previous))
         return _calibrated(member, unit) if before is None else member
+
+
+def _ready_to_score(flow: FitResult, defaults: SamplingDefaults) -> FitResult:
+    """A fit with the solver and steps of scores, and without training rows that served as conditions."""
+    model, conditions = flow.model, flow.model.conditions
+    if isinstance(conditions, NumberEncoder):  # they are not drawn from
+        conditions = replace(conditions, rows=conditions.rows[:1], shares=np.ones(1))
+    return replace(flow, model=replace(model, defaults=defaults, conditions=conditions))
 
 
 def _calibrated(member: Member, rows: Rows) -> Member:
@@ -202,14 +212,14 @@ def _without_gaps(settings: DetectorSettings, rows: Rows, before: Member | None)
     return SampleRows(fill_gaps(encoder, Gaps.fit(encoder.encode(X)), X))
 
 
-def _promised(calibration: Calibration, false_alarm_rate: float) -> float:
-    """The rate that was asked for; warn if so few rows cannot promise it."""
+def _threshold(calibration: Calibration, false_alarm_rate: float) -> float:
+    """The anomaly score beyond which rows are flagged; warn if so few rows cannot promise the rate."""
     if calibration.smallest_rate > false_alarm_rate:
         warn(
             f"{len(calibration.scores)} held-out rows cannot promise a false_alarm_rate of {false_alarm_rate:g}, but "
             f"only {calibration.smallest_rate:.2g}: the threshold is their highest score."
         )
-    return false_alarm_rate
+    return calibration.threshold(false_alarm_rate)
 
 
 def _normal_classes(y: Any, start: FittedDetector | None) -> NDArray[Any] | None:

@@ -90,7 +90,7 @@ class FittedDetector:
             )
         if settings.score != self.members[0].score:
             raise ValueError(
-                f"score was {self.members[0].score!r} in the fit that this one goes on from, and is "
+                f"method was {self.members[0].score!r} in the fit that this one goes on from, and is "
                 f"{settings.score!r} now. Set it back, or fit anew with warm_start=False."
             )
 

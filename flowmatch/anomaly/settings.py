@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,7 +103,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
     contamination, n_folds = detector.contamination, detector.n_folds
     if isinstance(contamination, str) and contamination != "auto":
         raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {contamination!r}.")
-    score = resolve_component("score", detector.get_params(deep=False)["score"], Score, SCORES)
+    score = resolve_component("method", detector.method, Score, SCORES)
     if isinstance(score, Combined) and not isinstance(contamination, str):
         score = replace(score, with_outliers=True)
     if score.is_density:
@@ -115,7 +114,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
     solver = "midpoint" if detector.solver == "auto" else detector.solver
     return DetectorSettings(
         replace(settings, time_sampler=settings.time_sampler or flow.TIME_SAMPLERS["uniform"]()),
-        copy.copy(score),  # what is set later does not reach the fitted one
+        score,
         "standardize" if _is_auto(detector.preprocessing) else detector.preprocessing,
         SamplingDefaults(solver, detector.n_steps, detector.n_steps),
         None
