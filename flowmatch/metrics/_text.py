@@ -40,7 +40,7 @@ def report_text(
     differences: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[Mapping[str, Any]],
 ) -> str:
-    """All tables of a report: measures, columns of numbers, of categories, and where the differences are largest."""
+    """All tables of a report: measures, numeric columns, categories, and where the differences are largest."""
     tables = [_measures_table(measures)]
     shown = list(columns.items())[:MAX_COLUMNS]
     dates = {name for name, row in differences.items() if row["kind"] == "date"}
