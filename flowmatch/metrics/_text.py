@@ -69,9 +69,11 @@ def _columns_table(columns: Columns, dates: Collection[str]) -> str:
     rows = [["column", "", *statistics]]
     for name, column in columns.items():
         for side, label in (("real", _shorten(name)), ("synthetic", "")):
-            values = {statistic: column.get(statistic, none)[side] for statistic in statistics}
-            is_date = {statistic: name in dates and statistic not in ("std", "missing") for statistic in statistics}
-            rows.append([label, side, *(_value_text(value, is_date[key]) for key, value in values.items())])
+            texts = [
+                _value_text(column.get(statistic, none)[side], name in dates and statistic not in ("std", "missing"))
+                for statistic in statistics
+            ]
+            rows.append([label, side, *texts])
     return aligned(rows, left=(0, 1))
 
 

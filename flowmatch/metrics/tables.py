@@ -126,22 +126,23 @@ def read_tables(
     if y is not None:
         for (side, sample), values in zip(columns.items(), y, strict=True):
             sample.append(_column(values))
-            expected, found = sample[0].values.shape, sample[-1].values.shape
-            if found != expected:
-                raise ValueError(f"target for {side} has shape {found}; expected {expected}, one value for each row.")
+            expected, shape = sample[0].values.shape, sample[-1].values.shape
+            if shape != expected:
+                raise ValueError(f"target for {side} has shape {shape}; expected {expected}, one value for each row.")
         names, category = [*names, _name_of_target(y, names)], [*category, columns[first][-1].category]
-    kinds, levels, rows = [], [], []
+    kinds, levels, entries = [], [], []
     for j, (name, is_category) in enumerate(zip(names, category, strict=True)):
         sides = {side: sample[j] for side, sample in columns.items()}
         is_date = sides[first].values.dtype.kind == "M"
         kinds.append("category" if is_category else "date" if is_date else "number")
-        found = (
-            _levels(list(sides.values())) if is_category else ([], [_numbers(*item, name) for item in sides.items()])
-        )
-        levels.append(found[0])
-        rows.append(found[1])
-    by_side = {side: np.column_stack([values[i] for values in rows]) for i, side in enumerate(columns)}
-    return Tables(names, kinds, levels, by_side)
+        if is_category:
+            found, values = _levels(list(sides.values()))
+        else:
+            found, values = [], [_numeric(column, name, side) for side, column in sides.items()]
+        levels.append(found)
+        entries.append(values)
+    rows = {side: np.column_stack(values) for side, values in zip(columns, zip(*entries, strict=True), strict=True)}
+    return Tables(names, kinds, levels, rows)
 
 
 def find_column(parameter: str, column: Any, names: list[str]) -> int:
@@ -216,7 +217,7 @@ def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array([value is None or value != value for value in values], dtype=bool)
 
 
-def _numbers(side: str, column: _Column, name: str) -> FloatArray:
+def _numeric(column: _Column, name: str, side: str) -> FloatArray:
     """The entries of a column of numbers or dates as float64, NaN where missing."""
     values = column.values
     if values.dtype.kind in "Mm":
