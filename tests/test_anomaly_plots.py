@@ -80,7 +80,7 @@ def test_a_signals_panels_show_its_channels_over_their_contributions(of_signals)
     assert display.contributions.sum() == pytest.approx(display.score)
 
 
-def test_a_band_of_colour_is_centred_on_its_instant_and_fills_the_height(of_signals):
+def test_a_band_of_color_is_centered_on_its_instant_and_fills_the_height(of_signals):
     display = AnomalyDisplay.from_estimator(of_signals, SIGNALS, index=3)
     display.figure_.canvas.draw()
     panel, band = display.axes_[1], display.maps_[1]
@@ -141,7 +141,7 @@ def test_channels_are_drawn_on_given_axes_or_in_place_of_one(of_signals):
         assert box.x0 - 1e-9 <= panel.get_position().x0 < panel.get_position().x1 <= box.x1 + 1e-9
 
 
-def test_colours_lie_around_zero_where_contributions_are_negative():
+def test_colors_lie_around_zero_where_contributions_are_negative():
     display = AnomalyDisplay.from_estimator(Fixed(), np.array([[[1.0, -3.0, 2.0]]]))
     assert display.maps_[0].get_clim() == (-3.0, 3.0)
     assert display.maps_[0].get_cmap().name == "RdBu_r"
@@ -168,7 +168,7 @@ def test_a_table_rows_bars_fall_from_the_largest_contribution(of_tables):
     assert display.axes_[0].get_title().startswith("row 7: anomaly\n")
 
 
-def test_bars_of_a_mixed_table_show_its_cells():
+def test_bars_of_a_mixed_table_show_its_entries():
     table = TABLE[["a"]].assign(kind=np.repeat(["x", "y"], 40), on=TABLE["b"] > 0)
     row = table.loc[[7]].assign(a=np.nan)
     display = AnomalyDisplay.from_estimator(fit(table), row)
@@ -328,8 +328,8 @@ def test_every_label_has_a_histogram_of_its_own_share():
     np.testing.assert_allclose(heights(display.histograms_["normal"]), [1 / 3, 1 / 3, 1 / 3, 0])
     legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
     assert legend == ["fault (2)", "normal (3)", "threshold 3.5"]
-    colours = {patch.get_facecolor() for patch in display.histograms_.values()}
-    assert len(colours) == 2
+    colors = {patch.get_facecolor() for patch in display.histograms_.values()}
+    assert len(colors) == 2
 
 
 @pytest.mark.parametrize(

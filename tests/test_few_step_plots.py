@@ -161,7 +161,7 @@ def test_times_undo_uneven_steps_and_may_run_backwards_or_beyond_one():
     assert straightness(curve[::-1], times[::-1]) == pytest.approx(expected)
 
 
-def test_straightness_is_a_mean_over_samples_and_a_sum_over_numbers_in_squared_units():
+def test_straightness_is_a_mean_over_samples_and_a_sum_over_values_in_squared_units():
     paths = RNG.normal(size=(6, 4, 2, 3))
     whole = straightness(paths)
     assert straightness(np.concatenate([paths, paths], axis=1)) == pytest.approx(whole)

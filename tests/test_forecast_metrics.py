@@ -47,11 +47,11 @@ def test_crps_of_a_large_gaussian_ensemble_has_its_closed_form():
 @pytest.mark.parametrize("score", [crps, energy_score])
 def test_a_fair_score_does_not_depend_on_the_number_of_members_and_the_plain_one_does(score):
     truth, ensemble = normal(10_000, 1), normal(50, 10_000, 1, seed=1)
-    law = np.pi**-0.5  # E|X - y| - E|X - X'| / 2 for standard normal X and y
+    exact = np.pi**-0.5  # E|X - y| - E|X - X'| / 2 for standard normal X and y
     few, many = score(truth, ensemble[:2]), score(truth, ensemble)
-    assert few == pytest.approx(law, abs=0.02)
-    assert many == pytest.approx(law, abs=0.01)
-    assert score(truth, ensemble[:2], fair=False) == pytest.approx(law * 1.5, abs=0.02)  # half of the pairs are equal
+    assert few == pytest.approx(exact, abs=0.02)
+    assert many == pytest.approx(exact, abs=0.01)
+    assert score(truth, ensemble[:2], fair=False) == pytest.approx(exact * 1.5, abs=0.02)  # half of the pairs are equal
 
 
 def test_the_crps_of_one_member_is_the_absolute_error():
@@ -76,7 +76,7 @@ def test_the_energy_score_sees_how_variables_hang_together_and_the_crps_does_not
     assert energy_score(together[0], together[1:]) < 0.97 * energy_score(together[0], apart)
 
 
-def test_the_energy_distance_of_ensembles_is_zero_for_one_law_and_has_its_closed_form_for_a_shift():
+def test_the_energy_distance_of_ensembles_is_zero_for_one_distribution_and_has_its_closed_form_for_a_shift():
     X, Y = normal(5, 4000, 3, seed=1), normal(9, 4000, 3, seed=2)
     assert ensemble_energy_distance(X, Y) == pytest.approx(0.0, abs=0.005)
     points = np.array([[[0.0, 0.0]], [[3.0, 4.0]]])  # a distance of 5 within, 10 sqrt(2) to the other ones
@@ -112,7 +112,7 @@ def test_skill_is_the_share_of_the_references_score_that_is_saved():
 
 @pytest.mark.parametrize(("n_members", "coverage"), [(19, 0.9), (99, 0.9), (9, 0.8), (2, 1 / 3)])
 def test_intervals_of_exchangeable_members_cover_what_they_say(n_members, coverage):
-    draws = np.random.default_rng(0).standard_cauchy(size=(n_members + 1, 20_000))  # any law will do
+    draws = np.random.default_rng(0).standard_cauchy(size=(n_members + 1, 20_000))  # any distribution will do
     assert interval_coverage(draws[0], draws[1:], coverage) == pytest.approx(coverage, abs=0.01)
 
 

@@ -75,7 +75,7 @@ def test_sliced_wasserstein_of_a_shift_has_its_closed_form(d):
     assert distance == pytest.approx(np.linalg.norm(shift) / np.sqrt(d), rel=0.02)
 
 
-def test_sliced_wasserstein_between_two_normal_laws_approaches_its_closed_form():
+def test_sliced_wasserstein_between_two_normal_distributions_approaches_its_closed_form():
     X, Y = normal(6000, 2), 3 * normal(5000, 2, seed=1) + [2.0, 0.0]
     expected = np.sqrt((3 - 1) ** 2 + 2.0**2 / 2)  # Bures along each direction, shift |s|^2 / d on average
     assert sliced_wasserstein(X, Y, random_state=0) == pytest.approx(expected, rel=0.03)
@@ -143,7 +143,7 @@ def test_rows_off_the_data_lower_precision_and_density_but_not_coverage():
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_fresh_rows_of_one_law_have_density_one_and_cover_all_but_two_to_the_minus_k(k):
+def test_fresh_rows_of_one_distribution_have_density_one_and_cover_all_but_two_to_the_minus_k(k):
     scores = precision_recall_density_coverage(normal(2000, 2), normal(2000, 2, seed=1), n_neighbors=k)
     assert scores.density == pytest.approx(1, abs=0.07)
     assert scores.coverage == pytest.approx(1 - 2.0**-k, abs=0.04)
@@ -152,7 +152,7 @@ def test_fresh_rows_of_one_law_have_density_one_and_cover_all_but_two_to_the_min
 # Classifier two-sample test
 
 
-def test_classifiers_cannot_tell_two_samples_of_one_law_and_always_tell_far_ones():
+def test_classifiers_cannot_tell_two_samples_of_one_distribution_and_always_tell_far_ones():
     X, Y = normal(200, 2), normal(200, 2, seed=1)
     assert classifier_two_sample_test(X, Y) == pytest.approx(0.5, abs=0.08)
     assert classifier_two_sample_test(X[:40], Y[:40] + 6) > 0.99
@@ -203,7 +203,7 @@ def test_ties_count_half_and_without_held_out_rows_there_is_no_gap():
     assert copy_check([[0.0], [0.0], [3.0]], [[0.0]]) == (0.5, None, None)  # a repeated row may be drawn again
 
 
-def test_standardised_integers_tie_in_spite_of_rounding():
+def test_standardized_integers_tie_in_spite_of_rounding():
     tens = np.arange(0.0, 500.0, 10.0)[:, None]
 
     def share(train, rows):
@@ -337,7 +337,7 @@ def test_the_report_prints_every_measure_beside_its_floor(full_report):
 
 @pytest.mark.usefixtures("quick")
 def test_value_and_floor_are_taken_at_one_size():
-    """A sample is nearer to its law the larger it is: a floor of 2000 rows would make honest draws look far off."""
+    """A sample is nearer to its distribution the larger it is: a floor of 2000 rows would make honest draws look far off."""
     found = report(normal(2000, 2), normal(40, 2, seed=1), normal(2000, 2, seed=2))
     assert found.n_compared == 40
     row = found.measures["wasserstein"]

@@ -78,7 +78,7 @@ def test_a_value_range_sets_black_and_white():
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colours_are_kept_and_gaps_are_transparent(channels):
+def test_colors_are_kept_and_gaps_are_transparent(channels):
     X = np.random.default_rng(0).integers(0, 256, size=(3, channels, 2, 2)).astype(np.uint8)
     X[0, :, 0, 0], X[0, :, 1, 1] = 0, 255
     shown = SampleGridDisplay.from_samples(X, n_columns=2).image_.get_array()

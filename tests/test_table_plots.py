@@ -90,12 +90,12 @@ def test_rows_are_shown_on_the_principal_axes_of_the_real_ones(tmp_path):
     rng = np.random.default_rng(0)
     real = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4))
     display = EmbeddingDisplay.from_samples(real, real[:50] + 100, max_rows=40)
-    standardised = (real - real.mean(axis=0)) / real.std(axis=0)
-    axes = PCA(2).fit(standardised)
+    standardized = (real - real.mean(axis=0)) / real.std(axis=0)
+    axes = PCA(2).fit(standardized)
     assert display.explained == pytest.approx(tuple(axes.explained_variance_ratio_))
     assert display.real.shape == display.synthetic.shape == (40, 2)
     shift = (100 / real.std(axis=0)) @ axes.components_.T
-    expected = axes.transform(standardised[:50]) + shift
+    expected = axes.transform(standardized[:50]) + shift
     found = display.points_["synthetic"].get_offsets()
     nearest = np.linalg.norm(abs(np.asarray(found))[:, None] - abs(expected)[None], axis=2).min(axis=1)
     assert nearest.max() < 1e-6  # up to the signs of the axes

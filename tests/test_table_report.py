@@ -18,7 +18,7 @@ from flowmatch.metrics.tables import MAX_LEVELS, Encoding, read_tables
 
 
 def mixed(n, seed):
-    """Sex and city go together, and so do age, income and what is bought; some cells are missing."""
+    """Sex and city go together, and so do age, income and what is bought; some entries are missing."""
     rng = np.random.default_rng(seed)
     sex, age = rng.choice(["f", "m"], n), rng.integers(18, 80, n)
     income = np.exp(rng.normal(10 + 0.02 * age, 0.3)).round(2)
@@ -72,7 +72,7 @@ def test_columns_permuted_one_by_one_keep_their_marginals_and_lose_their_associa
         assert score["synthetic"] < score["floor"] - 0.1
 
 
-def test_fresh_rows_of_the_same_law_sit_at_the_floor():
+def test_fresh_rows_of_the_same_distribution_sit_at_the_floor():
     for name, row in report(REAL, FRESH, HOLDOUT, target="income").measures.items():
         assert row["synthetic"] == pytest.approx(row["floor"], rel=0.1, abs=0.06), name
 
@@ -87,7 +87,13 @@ def test_without_held_out_rows_training_rows_are_measured_against_the_others():
     assert report(twice, FRESH).measures["duplicate_share"]["floor"] == 20 / 40
 
 
-def test_missing_cells_equal_each_other_and_nothing_else():
+def test_without_held_out_rows_levels_of_the_floor_are_new_if_the_other_half_lacks_them():
+    names = pd.DataFrame({"name": [f"name {i}" for i in range(40)], "x": 0.0})
+    found = report(names, names[:12]).differences["name"]
+    assert (found["outside"], found["outside_floor"]) == (0, 1)
+
+
+def test_missing_entries_equal_each_other_and_nothing_else():
     train = np.array([[np.nan, 1.0], [2.0, 2.0]])
     assert duplicate_share(np.array([[np.nan, 1.0], [0.0, 1.0], [2.0, 2.0], [2.0, np.nan]]), train) == 0.5
 
@@ -118,7 +124,7 @@ def test_distances_of_columns_have_their_closed_forms():
     assert found["kind"].tolist() == ["number", "number", "category", "number"]
 
 
-def test_statistics_of_columns_count_observed_cells_and_read_like_the_table():
+def test_statistics_of_columns_count_observed_entries_and_read_like_the_table():
     found = report(REAL, FRESH, HOLDOUT)
     assert list(found.columns) == found.to_frame("columns").index.tolist() == REAL.columns.tolist()
     assert found.columns["income"]["mean"]["real"] == pytest.approx(REAL["income"].mean())
@@ -171,7 +177,7 @@ def test_associations_have_their_closed_forms():
     assert (found == found.T).all(axis=None)
 
 
-def test_associations_over_the_observed_cells_are_scipys():
+def test_associations_over_the_observed_entries_are_scipys():
     frame = REAL[["age", "income", "sex", "city", "buys"]]
     # missing by age: not at random
     frame = frame.assign(income=frame["income"].where(frame["age"] < 50), age=frame["age"].where(frame["age"] > 25))
@@ -188,7 +194,7 @@ def test_associations_over_the_observed_cells_are_scipys():
 # Distances
 
 
-def test_two_different_categories_and_a_missing_cell_are_at_distance_one():
+def test_two_different_categories_and_a_missing_entry_are_at_distance_one():
     frame = pd.DataFrame(
         {"kind": ["a", "b", None, "b"], "flag": [True, True, True, False], "x": [0.0, 0.0, 0.0, np.nan]}
     )
@@ -200,7 +206,7 @@ def test_two_different_categories_and_a_missing_cell_are_at_distance_one():
     np.testing.assert_allclose(encode(frame[["x"]].fillna(3.0) * 7)[:, 0], [-(3**-0.5)] * 3 + [3**0.5])
 
 
-def test_containers_of_the_same_cells_measure_the_same():
+def test_containers_of_the_same_entries_measure_the_same():
     expected = report(REAL, FRESH, HOLDOUT).measures
     for change in (lambda frame: frame.convert_dtypes(), lambda frame: frame.astype(object).to_numpy()):
         found = report(*map(change, (REAL, FRESH, HOLDOUT))).measures
@@ -291,7 +297,7 @@ def test_tables_that_cannot_be_compared_are_refused_by_name(call, message):
         call()
 
 
-def test_columns_without_an_observed_cell_or_of_one_value_are_measured():
+def test_columns_without_an_observed_entry_or_of_one_value_are_measured():
     odd = REAL[["age", "city"]].assign(void=np.nan, one=1.0, nothing=None)
     rows = FRESH[["age", "city"]].assign(void=2.0, one=np.nan, nothing=None, city=None)
     found = report(odd, rows, target="city")

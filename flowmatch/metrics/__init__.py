@@ -1,13 +1,13 @@
-"""How near are generated samples to real ones? Measures between two samples, and a report that puts them side by side.
+"""Distances between generated and real samples, and scores of forecasts, each with a report of all of them.
 
-Every measure takes array-likes, tensors or DataFrames of numbers, (n, d) or (n, ...), and gives back floats. A value
-says little alone: compare it with its floor, the same measure between two sets of real rows, as `report` does.
-`report` takes tables of mixed columns with missing cells too, and asks whom they give away and what they are good for.
-`straightness` is another thing: a measure of the paths that samples take.
+Measures of samples take numeric array-likes, tensors or DataFrames, (n, d) or (n, ...), and return floats. A value
+means little alone: compare it with its floor, the same measure between two sets of real rows, as `report` does.
+`report` also takes tables of mixed columns with missing entries, and adds measures of privacy and of downstream use.
+`straightness` measures the paths of samples.
 
-Forecasts are measured against what came true: ``y_true`` of shape (n, ...) first, then an ensemble of shape
-(n_samples, n, ...), members first; rollouts have their lead times in axis 1 of ``y_true``, and ``per_lead=True`` gives
-a value for each. `forecast_report` puts these measures together.
+Measures of forecasts take the truth first, ``y_true`` of shape (n, ...), then an ensemble of shape (n_samples, n, ...),
+members first; rollouts have their lead times in axis 1 of ``y_true``, and ``per_lead=True`` returns a value for each.
+`forecast_report` puts these measures together.
 """
 
 from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, spread_skill

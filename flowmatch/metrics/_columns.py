@@ -31,11 +31,12 @@ def column_differences(
     list of dict
         For each column:
 
-        * "distance": for numbers the Kolmogorov-Smirnov distance, the largest difference of the distribution
+        * "distance": for numeric columns the Kolmogorov-Smirnov distance, the largest difference of the distribution
           functions (Smirnov, 1939); for categories the total variation distance, half the sum of the differences of
           the shares (Levin and Peres, 2017, prop. 4.2). Both are the largest difference in the share of rows that an
           event has: any half line, any set of levels.
-        * "wasserstein": for numbers the 1-Wasserstein distance in standard deviations of the real column (Peyre and
+        * "wasserstein": for numeric columns the 1-Wasserstein distance in standard deviations of the real column (Peyre
+        and
           Cuturi, 2019, remark 2.30); for categories at distance 1 from each other it is the total variation distance
           (prop. 4.7 of Levin and Peres).
         * "missing": difference in the share of missing entries.
@@ -66,8 +67,8 @@ def column_differences(
 def statistics(real: FloatArray, synthetic: FloatArray, tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
     """Statistics of each column, of both sides; of observed entries, in the column's own units.
 
-    Numbers have mean, std and quantiles, categories the number of their levels and the share of the real rows' most
-    frequent one; columns with a missing entry anywhere have the share of them.
+    Numeric columns have mean, std and quantiles, categories the number of their levels and the share of the real rows'
+    most frequent one; columns with a missing entry anywhere have the share of them.
     """
     found: dict[str, dict[str, dict[str, float]]] = {}
     for column, (name, is_category) in enumerate(zip(tables.names, tables.is_category, strict=True)):
@@ -98,7 +99,7 @@ def _observed(values: FloatArray) -> FloatArray:
 
 
 def _outside(values: FloatArray, seen: FloatArray, is_category: bool) -> float:
-    """Share of values that are not among those seen, or, for numbers, not in their range."""
+    """Share of values that are not among those seen, or, in numeric columns, not in their range."""
     if len(values) == 0 or len(seen) == 0:
         return float(len(values) > 0)
     if is_category:

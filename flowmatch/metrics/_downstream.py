@@ -15,7 +15,7 @@ MAX_CLASSES = 20
 
 
 def has_classes(column: FloatArray, is_category: bool) -> bool:
-    """Whether a target is one of classes: categories, or a few whole numbers."""
+    """Whether the values of a target are classes: categories, or a few whole numbers."""
     values = column[~np.isnan(column)]
     whole = bool((values == np.round(values)).all())
     return is_category or (whole and len(np.unique(values)) <= max(MAX_CLASSES, len(values) / 10))
@@ -27,8 +27,8 @@ def downstream_scores(
     """Scores on `test` rows of models fitted to `train` rows, both (n, d) entries of the encoding's tables.
 
     Two models, scikit-learn's histogram gradient boosting on the entries as they are and logistic or ridge regression
-    on the encoded ones; for classes macro-F1 and balanced accuracy, for numbers R2. Rows without a target are left
-    out. Train on synthetic, test on real: Esteban et al. (2017), who name it TSTR.
+    on the encoded ones; for classes macro-F1 and balanced accuracy, for numeric targets R2. Rows without a target are
+    left out. Train on synthetic, test on real: Esteban et al. (2017), who name it TSTR.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def report_text(
     differences: Mapping[str, Mapping[str, Any]],
     pairs: Sequence[Mapping[str, Any]],
 ) -> str:
-    """All tables of a report: measures, columns of numbers, of categories, and where the differences are largest."""
+    """All tables of a report: measures, numeric columns, categories, and where the differences are largest."""
     tables = [_measures_table(measures)]
     shown = list(columns.items())[:MAX_COLUMNS]
     dates = {name for name, row in differences.items() if row["kind"] == "date"}
@@ -69,9 +69,11 @@ def _columns_table(columns: Columns, dates: Collection[str]) -> str:
     rows = [["column", "", *statistics]]
     for name, column in columns.items():
         for side, label in (("real", _shorten(name)), ("synthetic", "")):
-            values = {statistic: column.get(statistic, none)[side] for statistic in statistics}
-            is_date = {statistic: name in dates and statistic not in ("std", "missing") for statistic in statistics}
-            rows.append([label, side, *(_value_text(value, is_date[key]) for key, value in values.items())])
+            texts = [
+                _value_text(column.get(statistic, none)[side], name in dates and statistic not in ("std", "missing"))
+                for statistic in statistics
+            ]
+            rows.append([label, side, *texts])
     return aligned(rows, left=(0, 1))
 
 

@@ -18,13 +18,14 @@ ROUNDING = 1e-12
 def associations(rows: FloatArray, tables: Tables) -> FloatArray:
     """The association of each pair of columns, (d, d), symmetric, with a diagonal of 1.
 
-    Numbers enter by their ranks, so that neither units nor outliers nor a monotone transformation matter.
+    Numeric columns enter by their ranks, so that neither units nor outliers nor a monotone transformation matter.
 
-    * two numbers: Spearman's rank correlation, in [-1, 1] (Spearman, 1904);
-    * a category and a number: the correlation ratio of the ranks, the square root of the share of their variance that
+    * two numeric columns: Spearman's rank correlation, in [-1, 1] (Spearman, 1904);
+    * a categorical and a numeric column: the correlation ratio of the ranks, the square root of the share of their
+    variance that
       lies between categories, in [0, 1] (Pearson, 1905; its square times n - 1 is the statistic of Kruskal and
       Wallis, 1952);
-    * two categories: Cramer's V = sqrt(chi2 / n / (min(r, c) - 1)), in [0, 1] (Cramer, 1946, p. 282).
+    * two categorical columns: Cramer's V = sqrt(chi2 / n / (min(r, c) - 1)), in [0, 1] (Cramer, 1946, p. 282).
 
     Over the rows where both entries are observed; 0 where one of the two columns does not vary there.
     """
@@ -45,9 +46,9 @@ def associations(rows: FloatArray, tables: Tables) -> FloatArray:
 
 def _members(positions: FloatArray) -> csr_array:
     """Matrix (n, n_levels) of a column's categories, 1 where a row is of a level; nothing where it is missing."""
-    known = ~np.isnan(positions)
-    starts = np.concatenate([[0], np.cumsum(known)])
-    entries = np.ones(known.sum()), positions[known].astype(np.intp), starts
+    observed = ~np.isnan(positions)
+    starts = np.concatenate([[0], np.cumsum(observed)])
+    entries = np.ones(observed.sum()), positions[observed].astype(np.intp), starts
     return csr_array(entries, shape=(len(positions), MAX_LEVELS + 1))
 
 

@@ -13,12 +13,18 @@ from flowmatch.metrics._samples import FloatArray, RandomState, Samples
 
 
 class SpreadSkill(NamedTuple):
-    """Spread of an ensemble and error of its mean, which should be equal; see `spread_skill`."""
+    """Spread of an ensemble and error of its mean, which should be equal; result of `spread_skill`.
+
+    Parameters
+    ----------
+    spread : float or ndarray of shape (n_steps,)
+        Standard deviation of the M members about their mean, times sqrt((M + 1) / M).
+    error : float or ndarray of shape (n_steps,)
+        Root of the mean squared error of the ensemble's mean.
+    """
 
     spread: Values
-    """Standard deviation of the members about their mean, times sqrt((M + 1) / M)."""
     error: Values
-    """Root of the mean squared error of the ensemble's mean."""
 
     @property
     def ratio(self) -> Values:

@@ -16,7 +16,17 @@ TIE = 1e-9
 
 
 class CopyCheck(NamedTuple):
-    """Result of `copy_check`; `holdout_share` and `gap` are None without held-out rows."""
+    """Result of `copy_check`.
+
+    Parameters
+    ----------
+    share : float
+        Share of synthetic rows nearer to their nearest training row than that row is to its nearest other one.
+    holdout_share : float or None
+        The same of held-out rows; None without them.
+    gap : float or None
+        How much the share lies above that of held-out rows, at least 0; None without them.
+    """
 
     share: float
     holdout_share: float | None

@@ -1,4 +1,4 @@
-"""Fidelity and diversity from nearest-neighbour balls."""
+"""Fidelity and diversity from nearest-neighbor balls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,19 @@ from flowmatch.metrics._samples import Samples, as_pair
 
 
 class PRDC(NamedTuple):
-    """Precision, recall, density and coverage of synthetic rows; see `precision_recall_density_coverage`."""
+    """Result of `precision_recall_density_coverage`.
+
+    Parameters
+    ----------
+    precision : float
+        Share of synthetic rows inside some real row's ball.
+    recall : float
+        Share of real rows inside some synthetic row's ball.
+    density : float
+        Mean number of real balls that a synthetic row lies in, over the number of neighbors.
+    coverage : float
+        Share of real balls that hold a synthetic row.
+    """
 
     precision: float
     recall: float
@@ -23,7 +35,7 @@ class PRDC(NamedTuple):
 def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: int = 5) -> PRDC:
     r"""Precision, recall, density and coverage of synthetic rows Y for real rows X.
 
-    Each row owns the ball that reaches to its k-th nearest neighbour in its own sample, k = `n_neighbors`.
+    Each row owns the ball that reaches to its k-th nearest neighbor in its own sample, k = `n_neighbors`.
 
     * precision: share of synthetic rows inside some real row's ball (fidelity; Kynkaanniemi et al., 2019, eq. 1-2);
     * recall: share of real rows inside some synthetic row's ball (diversity; the same with the roles swapped);
@@ -40,7 +52,7 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
     Y : array-like, tensor or DataFrame of shape (m, d) or (m, ...)
         Synthetic rows.
     n_neighbors : int, default=5
-        k, less than n and than m.
+        The k of the balls, less than n and than m.
 
     Returns
     -------

@@ -34,20 +34,22 @@ _LEADS_SHOWN = 5
 
 @dataclass(frozen=True, repr=False)
 class ForecastReport:
-    """What `forecast_report` found; print it.
+    """Result of `forecast_report`; prints as a table.
 
-    Attributes
+    Parameters
     ----------
     measures : dict of str to float
-        Over all rows and lead times.
+        Values over all rows and lead times, by name.
     leads : dict of str to ndarray of shape (n_steps,)
         The same at each lead time; empty unless they were asked for.
     lead_times : ndarray of shape (n_steps,)
-        Empty if `leads` is.
-    n_rows, n_samples : int
-        Forecasts, and members of each.
+        Times of these; empty if `leads` is.
+    n_rows : int
+        Number of forecasts.
+    n_samples : int
+        Members of each.
     coverage : float
-        That intervals were made for.
+        Share of true values that intervals were made to hold.
     """
 
     measures: dict[str, float]
@@ -69,12 +71,24 @@ class ForecastReport:
         return head + aligned(rows, left=(0, len(shown) + 2))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists and numbers, ready for `json.dump`."""
+        """Convert to plain dicts, lists and numbers.
+
+        Returns
+        -------
+        dict
+            The fields of the report by name, ready for `json.dump`.
+        """
         leads = {name: values.tolist() for name, values in self.leads.items()}
         return asdict(self) | {"leads": leads, "lead_times": self.lead_times.tolist()}
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a pandas DataFrame: a column a measure, a row a lead time, or a single one, "all"."""
+        """Convert to a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column a measure; a row a lead time, or a single one, "all".
+        """
         import pandas as pd
 
         if self.leads:

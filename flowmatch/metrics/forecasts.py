@@ -18,7 +18,7 @@ def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, p
     y_true, y_pred : array-like or tensor of shape (n, ...)
         The truth, and one forecast of it, such as an ensemble's mean.
     scale : float or array-like that broadcasts to y_true, default=None
-        What errors are divided by. By default the standard deviation of all values of y_true, at every lead time the
+        Divisor of the errors. By default the standard deviation of all values of y_true, at every lead time the
         same; give variables of different units scales of their own, such as ``y_train.std(axis=0)``.
     per_lead : bool, default=False
         Whether axis 1 is the lead time and each has a value of its own.
@@ -46,13 +46,13 @@ def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, p
 
 
 def crps(y_true: Samples, samples: Samples, *, fair: bool = True, per_lead: bool = False) -> Values:
-    r"""Continuous ranked probability score of an ensemble, the mean over rows and variables; lower is better.
+    r"""Score an ensemble by its continuous ranked probability score; lower is better.
 
     .. math:: \mathrm{CRPS}(F, y) = E|X - y| - \tfrac12 E|X - X'|
 
-    (Gneiting and Raftery, 2007, eq. 21), for each variable of the state alone: it sees how well each is forecast, not
-    how they depend on each other; `energy_score` sees both. For a forecast without spread it is the mean absolute
-    error.
+    (Gneiting and Raftery, 2007, eq. 21), the mean over rows and variables, for each variable of the state alone: it
+    sees how well each is forecast, not how they depend on each other; `energy_score` sees both. For a forecast without
+    spread it is the mean absolute error.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MIN_ROWS = 6
-"""Rows a side: five neighbours and the row itself."""
+"""Rows a side: five neighbors and the row itself."""
 MAX_ASSIGNED = 1000
 """Rows a side for exact transport, whose time is cubic."""
 Measures: TypeAlias = dict[str, tuple[float, float]]
@@ -40,9 +40,9 @@ MEANS = {"column_distance": "distance", "outside_share": "outside", "missing_dif
 
 @dataclass(frozen=True, repr=False)
 class SampleReport:
-    """What `report` found; print it.
+    """Result of `report`; prints as tables.
 
-    Attributes
+    Parameters
     ----------
     measures : dict
         ``measures[name]["synthetic"]`` is the value of synthetic against real rows, ``measures[name]["floor"]`` that of
@@ -50,14 +50,14 @@ class SampleReport:
     columns : dict
         ``columns[column][statistic]["real"]`` and ``["synthetic"]``, in the column's own units; dates in days since
         1970.
-    differences : dict
-        ``differences[column][measure]``, for samples of shape (n, d): how far synthetic columns are from real ones.
-    pairs : list of dict
-        The association of each pair of columns in both samples; of tables with at most 500 columns.
     n_compared : int
         Rows a side that the measures were taken on.
     floor : str
         What the floor is: "held-out rows" or "the other half of the real rows".
+    differences : dict
+        ``differences[column][measure]``, for samples of shape (n, d): how far synthetic columns are from real ones.
+    pairs : list of dict
+        The association of each pair of columns in both samples; of tables with at most 500 columns.
     """
 
     measures: dict[str, dict[str, float]]
@@ -76,11 +76,17 @@ class SampleReport:
         return head + "\n" + report_text(self.measures, self.columns, self.differences, self.pairs)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, numbers and strings, ready for `json.dump`."""
+        """Convert to plain dicts, lists, numbers and strings.
+
+        Returns
+        -------
+        dict
+            The fields of the report by name, ready for `json.dump`.
+        """
         return asdict(self)
 
     def to_frame(self, part: str = "measures") -> pd.DataFrame:
-        """Return a pandas DataFrame of one part of the report.
+        """Convert one part of the report to a pandas DataFrame.
 
         Parameters
         ----------
@@ -89,13 +95,18 @@ class SampleReport:
             * "columns": one row a column, and for each statistic a pair of columns (statistic, "real") and
               (statistic, "synthetic").
             * "differences": one row a column; its "kind", "number", "date" or "category"; "distance", the
-              Kolmogorov-Smirnov distance of numbers and the total variation distance of categories; "wasserstein", in
-              standard deviations; "missing", the difference in the share of missing cells; "outside", the share of
-              cells outside the real rows' range or set of values. Each has its floor beside it, "distance_floor" and so
-              on.
+              Kolmogorov-Smirnov distance of numeric columns and the total variation distance of categories;
+              "wasserstein", in standard deviations; "missing", the difference in the share of missing entries;
+              "outside", the share of entries outside the real rows' range or set of values. Each has its floor beside
+              it, "distance_floor" and so on.
             * "pairs": one row a pair of columns, "first" and "second"; the "measure" of their association,
-              "spearman" (two numbers), "correlation_ratio" (a category and a number) or "cramers_v" (two
-              categories); its values "real" and "synthetic", their "difference", and the "floor" of that.
+              "spearman" (two numeric columns), "correlation_ratio" (a numeric one and categories) or "cramers_v" (two
+              of categories); its values "real" and "synthetic", their "difference", and the "floor" of that.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With the rows and columns above.
 
         Raises
         ------
@@ -130,15 +141,15 @@ def report(
 ) -> SampleReport:
     """Compare synthetic rows with real ones on every measure, each beside its floor.
 
-    Numbers are standardised by the real rows' mean and standard deviation (a constant column by its mean only), so that
-    units do not matter. Categories are one-hot over sqrt(2): two different ones are at distance 1. Missing is a
-    category of its own; among numbers an indicator, at distance 1, beside the mean.
+    Numeric columns are standardized by the real rows' mean and standard deviation (a constant column by its mean only),
+    so that units do not matter. Categories are one-hot over sqrt(2): two different ones are at distance 1. Missing is a
+    category of its own; in numeric columns an indicator, at distance 1, beside the mean.
 
     The floor is what the measure gives for real rows in the place of the synthetic ones: the best that can be asked
-    for, and not 0, since two samples of one law differ. Most measures fall or rise with the number of rows, so value
-    and floor are taken at one size, against the same real rows: every sample is cut, at random, to the smallest one's
-    size and to `max_rows`. Without `holdout` the real rows are cut into two random halves, one the reference and one
-    the floor, which halves that size: hand over held-out rows when you have them.
+    for, and not 0, since two samples of one distribution differ. Most measures fall or rise with the number of rows, so
+    value and floor are taken at one size, against the same real rows: every sample is cut, at random, to the smallest
+    one's size and to `max_rows`. Without `holdout` the real rows are cut into two random halves, one the reference and
+    one the floor, which halves that size: pass held-out rows when you have them.
 
     The exceptions are the measures of privacy and "outside_share": copies of rows that were cut away would go unseen,
     so all real rows are their training rows. Their floor is the value for held-out rows; without them, for real rows
@@ -149,13 +160,13 @@ def report(
     ----------
     real : array-like, tensor or DataFrame of shape (n, d) or (n, ...)
         The rows that the generator was fitted on. Tables (n, d) may hold numbers, dates, categories (text, booleans,
-        pandas' category) and missing cells.
+        pandas' category) and missing entries.
     synthetic : array-like, tensor or DataFrame of shape (m, d) or (m, ...)
         Its samples.
     holdout : array-like, tensor or DataFrame of shape (h, d) or (h, ...), default=None
         Real rows that it has not seen.
     target : str, int or sequence of array-like, default=None
-        What a model is to predict from the other columns, for the downstream scores: a column's name or position, or
+        Target that a model predicts from the other columns, for the downstream scores: a column's name or position, or
         the targets of the samples, ``(y_real, y_synthetic)`` or ``(y_real, y_synthetic, y_holdout)``, which then are a
         last column of the tables in all measures. Categories and a few whole numbers are classes.
     categorical_features : "auto", None or array-like of str, int or bool, default="auto"
@@ -169,7 +180,7 @@ def report(
     Returns
     -------
     SampleReport
-        Prints as a table; `to_dict` and `to_frame` give the numbers. 2000 rows a side take about 10 s.
+        Prints as tables; `to_dict` and `to_frame` return its values. 2000 rows a side take about 10 s.
 
     Raises
     ------
@@ -177,14 +188,20 @@ def report(
         If the samples have different columns, are empty, 1-D or not finite (grids), or too few: 6 rows a side are the
         least, 12 real rows without `holdout`; if `target` or `categorical_features` name no column.
 
+    See Also
+    --------
+    flowmatch.plotting.MarginalsDisplay : The columns, real beside synthetic.
+    flowmatch.plotting.PairDifferenceDisplay : Differences of the associations of columns.
+    flowmatch.plotting.EmbeddingDisplay : The rows in one plane.
+
     Notes
     -----
-    Beside the measures of this module that have pages of their own:
+    Beside the measures that are functions of this module:
 
     * copy_share, copy_gap: `copy_check`, and how much its share lies above the floor.
-    * duplicate_share: synthetic rows that equal a training row in every cell.
-    * nearest_p05, nearest_median: quantiles of the distance to the closest training row. Below the floor, rows lean on
-      the training rows; above, they miss them.
+    * duplicate_share: synthetic rows that equal a training row in every entry.
+    * nearest_p05, nearest_median: quantiles of the distance to the closest training row. Below the floor, rows are too
+      near to the training rows; above, too far from them.
     * column_distance, missing_difference, outside_share: means over the columns of the report's "differences".
     * pair_difference: mean absolute difference over its "pairs".
     * macro_f1, balanced_accuracy or r2, of gradient boosted trees and of a linear model: trained on synthetic rows and

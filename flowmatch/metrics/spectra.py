@@ -1,4 +1,4 @@
-"""Structure of forecast fields: power by wavenumber, and how long a rollout stays correlated with the truth."""
+"""Structure of forecast fields: power by wavenumber, and the time that a rollout stays correlated with the truth."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = Fa
 
 
 def correlation_time(y_true: Samples, y_pred: Samples, *, threshold: float = 0.8, interval: float = 1.0) -> float:
-    """How long a rollout stays correlated with the truth.
+    """Measure how long a rollout stays correlated with the truth.
 
     Lead times are counted until the first at which `pattern_correlation`, a mean over rows, is below the threshold.
 
@@ -62,7 +62,7 @@ def correlation_time(y_true: Samples, y_pred: Samples, *, threshold: float = 0.8
         True trajectories and rollouts, one member or the mean of an ensemble. A mean over diverging members flattens,
         but may stay correlated longer than any of them.
     threshold : float, default=0.8
-        In (-1, 1).
+        Correlation in (-1, 1) below which a rollout counts as decorrelated.
     interval : float, default=1.0
         Time between two states.
 

@@ -1,4 +1,4 @@
-"""How straight are the paths of a flow?"""
+"""How straight the paths of a flow are."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from flowmatch.metrics._samples import Samples, as_samples
 
 
 def straightness(trajectory: Samples, times: ArrayLike | None = None) -> float:
-    r"""Deviation of paths from straight lines of constant speed; 0 only for those.
+    r"""Deviation of paths from straight lines of constant speed.
 
     .. math:: S(Z) = \int_0^1 E \|(Z_1 - Z_0) - \dot Z_t\|^2 \, dt
 
-    (Liu, Gong and Liu, 2023, section 2.2). A flow with S = 0 is sampled exactly by one Euler step.
+    (Liu, Gong and Liu, 2023, section 2.2), 0 only for such lines. A flow with S = 0 is sampled exactly by one Euler
+    step.
 
     Parameters
     ----------
     trajectory : array-like or tensor of shape (n_steps + 1, n_samples, *sample_shape)
         States of the same samples at all times, as ``sample(..., return_trajectory=True)`` gives them.
     times : array-like of shape (n_steps + 1,), optional
-        Of the states, increasing or decreasing; even by default. They are rescaled to run from 0 to 1.
+        Times of the states, increasing or decreasing; even by default. They are rescaled to run from 0 to 1.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Tables of numbers, categories, dates and missing entries, read as floats; and the space to measure them in."""
+"""Tables with numbers, categories, dates and missing entries, read as floats; and the space to measure them in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flowmatch.metrics._samples import FloatArray, as_samples, check_same_columns, is_frame
 
 MAX_LEVELS = 50
-"""Levels of a column that distances and associations tell apart: the most frequent ones; all others count as one."""
+"""Levels of a column that distances and associations distinguish: the most frequent; all others count as one."""
 SECONDS_A_DAY = 86400.0
 
 
@@ -56,11 +56,11 @@ class Tables:
 class Encoding:
     """The space that mixed rows are compared in.
 
-    Numbers are standardized by the mean and standard deviation of the real rows' observed entries (constant columns by
-    their mean only), and 0 where missing; a column that has missing entries gets an indicator of them beside it.
-    Categories are one-hot over sqrt(2), so that two different ones are at distance 1, and missing is a level of its
+    Numeric columns are standardized by the mean and standard deviation of the real rows' observed entries (constant
+    columns by their mean only), and 0 where missing; a column that has missing entries gets an indicator of them beside
+    it. Categories are one-hot over sqrt(2), so that two different ones are at distance 1, and missing is a level of its
     own. The Euclidean distance of two rows is then, squared, the sum of squared differences of their standardized
-    numbers plus the number of categories in which they differ: that of k-prototypes (Huang, 1998) with weight 1.
+    values plus the number of categories in which they differ: that of k-prototypes (Huang, 1998) with weight 1.
     """
 
     tables: Tables
@@ -71,7 +71,7 @@ class Encoding:
 
     @classmethod
     def of(cls, tables: Tables) -> Encoding:
-        """Learn center and scale from the real rows of numbers."""
+        """Learn center and scale of the numeric columns from the real rows."""
         real = tables.rows["real"]
         real = np.where(tables.is_category | np.isnan(real).all(axis=0), 0.0, real)
         constant = np.nanmin(real, axis=0) == np.nanmax(real, axis=0)  # their std may be 1e-17 instead of 0
@@ -80,7 +80,7 @@ class Encoding:
         return cls(tables, np.nanmean(real, axis=0), scale, marked)
 
     def __call__(self, rows: FloatArray, leave_out: int | None = None) -> FloatArray:
-        """Encode rows (n, d) as (n, k), numbers first; `leave_out` is a column to do without."""
+        """Encode rows (n, d) as (n, k), numeric columns first, without the column `leave_out`."""
         kept = np.arange(len(self.tables.names)) != (-1 if leave_out is None else leave_out)
         category, number = self.tables.is_category & kept, ~self.tables.is_category & kept
         standardized = (rows[:, number] - self.center[number]) / self.scale[number]
@@ -126,22 +126,23 @@ def read_tables(
     if y is not None:
         for (side, sample), values in zip(columns.items(), y, strict=True):
             sample.append(_column(values))
-            expected, found = sample[0].values.shape, sample[-1].values.shape
-            if found != expected:
-                raise ValueError(f"target for {side} has shape {found}; expected {expected}, one value for each row.")
+            expected, shape = sample[0].values.shape, sample[-1].values.shape
+            if shape != expected:
+                raise ValueError(f"target for {side} has shape {shape}; expected {expected}, one value for each row.")
         names, category = [*names, _name_of_target(y, names)], [*category, columns[first][-1].category]
-    kinds, levels, rows = [], [], []
+    kinds, levels, entries = [], [], []
     for j, (name, is_category) in enumerate(zip(names, category, strict=True)):
         sides = {side: sample[j] for side, sample in columns.items()}
         is_date = sides[first].values.dtype.kind == "M"
         kinds.append("category" if is_category else "date" if is_date else "number")
-        found = (
-            _levels(list(sides.values())) if is_category else ([], [_numbers(*item, name) for item in sides.items()])
-        )
-        levels.append(found[0])
-        rows.append(found[1])
-    by_side = {side: np.column_stack([values[i] for values in rows]) for i, side in enumerate(columns)}
-    return Tables(names, kinds, levels, by_side)
+        if is_category:
+            found, values = _levels(list(sides.values()))
+        else:
+            found, values = [], [_numeric(column, name, side) for side, column in sides.items()]
+        levels.append(found)
+        entries.append(values)
+    rows = {side: np.column_stack(values) for side, values in zip(columns, zip(*entries, strict=True), strict=True)}
+    return Tables(names, kinds, levels, rows)
 
 
 def find_column(parameter: str, column: Any, names: list[str]) -> int:
@@ -216,7 +217,7 @@ def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.array([value is None or value != value for value in values], dtype=bool)
 
 
-def _numbers(side: str, column: _Column, name: str) -> FloatArray:
+def _numeric(column: _Column, name: str, side: str) -> FloatArray:
     """The entries of a column of numbers or dates as float64, NaN where missing."""
     values = column.values
     if values.dtype.kind in "Mm":
@@ -241,8 +242,8 @@ def _levels(sides: list[_Column]) -> tuple[list[str], list[FloatArray]]:
     boolean = any(column.values.dtype.kind == "b" for column in sides)
     texts, inverses = zip(*(_texts(column, boolean) for column in sides), strict=True)
     counts = np.bincount(inverses[0], minlength=len(texts[0]))
-    known = [texts[0][i] for i in np.argsort(-counts, kind="stable")]
-    levels = list(dict.fromkeys([*known, *(text for others in texts[1:] for text in others)]))
+    frequent = [texts[0][i] for i in np.argsort(-counts, kind="stable")]
+    levels = list(dict.fromkeys([*frequent, *(text for others in texts[1:] for text in others)]))
     position = {level: float(i) for i, level in enumerate(levels)}
     found = []
     for column, text, inverse in zip(sides, texts, inverses, strict=True):

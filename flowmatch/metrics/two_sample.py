@@ -10,7 +10,7 @@ from flowmatch.metrics._samples import RandomState, Samples, as_pair
 
 
 def classifier_two_sample_test(X: Samples, Y: Samples, *, cv: int = 3, random_state: RandomState = 0) -> float:
-    """How well a classifier separates the rows of X from those of Y: a cross-validated AUC.
+    """Measure how well a classifier separates the rows of X from those of Y: a cross-validated AUC.
 
     The larger of a random forest's and a scaled logistic regression's mean AUC over stratified folds; 0.5 means that
     they cannot separate them, 1 that they always can (Lopez-Paz and Oquab, 2017, with the AUC for the accuracy, so

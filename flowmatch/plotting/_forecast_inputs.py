@@ -25,7 +25,7 @@ def row_of(name: str, X: Any, expected: tuple[int | None, ...], index: int) -> F
 
 
 def checked_times(times: Any, n_steps: int, n_past: int) -> NDArray[Any]:
-    """Times as numbers, or as dates to the nanosecond, which can be halved."""
+    """Times as floats, or as dates to the nanosecond, which can be halved."""
     found = np.asarray(times)
     if found.dtype.kind not in "Miuf":
         raise ValueError(f"times must be numbers or dates, got {times!r}.")

@@ -172,7 +172,13 @@ class AnomalyDisplay:
 
         Parameters
         ----------
-        detector, X, y, **params
+        detector : fitted detector with `score_samples` and `offset_`
+            Gives the scores and the threshold.
+        X : as in the detector's `score_samples`
+            Rows to score.
+        y : array-like of shape (n_samples,), optional
+            Labels of the rows: a histogram each.
+        **params
             See `AnomalyScoreDisplay.from_estimator`.
 
         Returns
@@ -276,7 +282,7 @@ class AnomalyDisplay:
 
 
 def _text(entry: Any) -> str:
-    """An entry of a table, numbers in four digits."""
+    """An entry of a table, four digits of a number."""
     is_number = isinstance(entry, (int, float, np.number)) and not isinstance(entry, bool)
     return f"{entry:.4g}" if is_number else f"{entry}"
 

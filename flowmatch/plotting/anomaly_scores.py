@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from flowmatch.core.checks import check_count
 from flowmatch.plotting._common import Floats, as_array, check_labels, one_axes
 
-_MOST_GROUPS = 10  # as many colors tell apart
+_MOST_GROUPS = 10  # as many as there are colors
 _SPAN = 10.0  # ratio of the scores from which their axis is logarithmic
 
 
@@ -138,8 +138,10 @@ class AnomalyScoreDisplay:
             Rows that score higher are flagged.
         y : array-like of shape (n,), optional
             Labels of the rows, at most 10 different ones: a histogram each.
-        reference, reference_weights
-            See the class.
+        reference : array-like of shape (n_reference,), optional
+            Scores of normal rows to compare with, drawn as an outline.
+        reference_weights : array-like of shape (n_reference,), optional
+            Equal by default.
         ax : matplotlib Axes, optional
             By default a figure of its own.
         **plot_params

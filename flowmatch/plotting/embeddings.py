@@ -64,8 +64,9 @@ class EmbeddingDisplay:
     ) -> Self:
         """Project the rows of two samples, and plot.
 
-        The space is that of `flowmatch.metrics.report`: standardized numbers, and categories one-hot over sqrt(2). Its
-        principal axes are those of all real rows (scikit-learn's PCA), so that synthetic rows do not turn them.
+        The space is that of `flowmatch.metrics.report`: standardized numeric columns, and categories one-hot over
+        sqrt(2). Its principal axes are those of all real rows (scikit-learn's PCA), so that synthetic rows do not turn
+        them.
 
         Parameters
         ----------

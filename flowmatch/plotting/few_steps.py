@@ -160,8 +160,12 @@ class QualityDisplay:
         ----------
         scores : mapping of str to array-like of shape (n,)
             A value for each number of evaluations, by name; NaN leaves a gap.
-        n_evaluations, metric_name, floor
-            See the class.
+        n_evaluations : sequence of int, of length n
+            Network evaluations a sample, increasing.
+        metric_name : str, default="sliced Wasserstein distance"
+            Of the scores, for the axis.
+        floor : float, optional
+            A score to compare with; a dashed line.
         ax : matplotlib Axes, optional
             By default a figure of its own.
         **plot_params
@@ -175,8 +179,7 @@ class QualityDisplay:
         Raises
         ------
         ValueError
-            If there are no scores, or not as many as numbers of evaluations, or those are not increasing integers
-            from 1.
+            If there are no scores, or not one for each of `n_evaluations`, or these are not increasing integers from 1.
         """
         counts = _check_evaluations(n_evaluations)
         check_mapping("scores", scores, "values")

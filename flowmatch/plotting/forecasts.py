@@ -33,10 +33,10 @@ class ForecastDisplay:
     """A forecast of one trajectory by an ensemble, beside what came true.
 
     Make one with `from_estimator` or `from_samples`. Series are drawn as fans, a panel a variable: the median, bands
-    that hold given shares of the members, the truth and what was known before. Fields are drawn as truth, mean, one
+    that hold given shares of the members, the truth and the history. Fields are drawn as truth, mean, one
     member, spread (standard deviation of the members) and error (mean minus truth): of one dimension over space and
     time, of two dimensions, or middle slices of three, as pictures at some lead times. Truth, mean and member share one
-    scale of colours. `animate` writes a GIF.
+    scale of colors. `animate` writes a GIF.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ class ForecastDisplay:
     axes_ : ndarray of matplotlib Axes
         Shape (d,) for series, (n_panels,) for fields of one dimension, (n_panels, n_columns) for others.
     figure_ : matplotlib Figure
+        That holds them.
     lines_ : dict of str to list of matplotlib Line2D
         Of series, "median", "truth" and "history", one a variable.
     bands_ : list of list of matplotlib PolyCollection
@@ -68,6 +69,11 @@ class ForecastDisplay:
     images_ : dict of str to list of matplotlib QuadMesh or AxesImage
         Of fields, by panel ("truth", "mean", "member", "spread", "error"), one a column.
     colorbars_ : list of matplotlib Colorbar
+        Of fields: of the states, the spread and the error.
+
+    See Also
+    --------
+    flowmatch.metrics.forecast_report : Measures of the same forecasts.
 
     Examples
     --------
@@ -116,8 +122,12 @@ class ForecastDisplay:
             See the class; the same for all rows.
         index : int, default=0
             The row that is shown.
-        names, channel, slice_axis
-            See the class.
+        names : sequence of length d, optional
+            Of the variables of a series.
+        channel : int, default=0
+            Of fields, the one that is shown.
+        slice_axis : {0, 1, 2}, default=0
+            Of fields in three dimensions, the axis that is cut in the middle.
         ax : matplotlib Axes or array of Axes, optional
             See `plot`.
         **plot_params
@@ -125,7 +135,8 @@ class ForecastDisplay:
 
         Returns
         -------
-        display : ForecastDisplay
+        ForecastDisplay
+            After `plot`.
 
         Raises
         ------
@@ -180,6 +191,7 @@ class ForecastDisplay:
         Parameters
         ----------
         forecaster : fitted ConditionalForecaster, or an object with its `rollout`
+            Makes the ensemble.
         X : as in the forecaster's `rollout`
             Where rollouts start. All rows are rolled out, and one is shown: pass few.
         y_true : array-like of shape (n, n_steps, *state), optional
@@ -197,7 +209,8 @@ class ForecastDisplay:
 
         Returns
         -------
-        display : ForecastDisplay
+        ForecastDisplay
+            After `plot`.
 
         Raises
         ------
@@ -239,7 +252,7 @@ class ForecastDisplay:
         member : int, default=0
             Of fields, the member that is shown.
         cmap, spread_cmap, error_cmap : str or matplotlib Colormap
-            Colours of states (truth, mean and member, on one scale), of the spread (from 0 on) and the error (around
+            Colors of states (truth, mean and member, on one scale), of the spread (from 0 on) and the error (around
             0), by default "viridis", "magma" and "RdBu_r".
         colorbar : bool, default=True
             Of fields, whether to add the scales.
@@ -249,7 +262,8 @@ class ForecastDisplay:
 
         Returns
         -------
-        self
+        ForecastDisplay
+            The display itself.
 
         Raises
         ------
@@ -290,13 +304,15 @@ class ForecastDisplay:
         Parameters
         ----------
         path : str or path-like
-            Of the file to write; it ends in ".gif".
+            File to write; it ends in ".gif".
         interval_ms : int, default=100
             Milliseconds a frame.
         panels : sequence of str, default=("truth", "mean", "member")
-            Of fields in 2 and 3 dimensions, which panels, "spread" and "error" among them; those that there are not,
-            such as "truth" without one, are left out.
-        member, cmap, spread_cmap, error_cmap
+            Of fields in 2 and 3 dimensions, the panels to show, "spread" and "error" among them; those that are not
+            available, such as "truth" without a `y_true`, are left out.
+        member : int, default=0
+            Of fields, the member that is shown.
+        cmap, spread_cmap, error_cmap : str or matplotlib Colormap
             As in `plot`.
         dpi : int, default=80
             Pixels an inch.
@@ -306,7 +322,7 @@ class ForecastDisplay:
         Returns
         -------
         Path
-            Of the file.
+            Path of the file.
 
         Raises
         ------

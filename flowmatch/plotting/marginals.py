@@ -17,7 +17,7 @@ _COLUMNS = 4
 
 @dataclass(eq=False, repr=False)
 class MarginalsDisplay:
-    """Histograms of a table's numbers and bars of its categories, of real and of synthetic rows.
+    """Histograms of a table's numeric columns and bars of its categories, of real and of synthetic rows.
 
     Make one with `from_samples`.
 

@@ -21,8 +21,8 @@ _FAINT = 0.2
 class PairDifferenceDisplay:
     """A heat map: by how much the association of two columns is larger in synthetic rows than in real ones.
 
-    Two numbers are associated by Spearman's correlation, a category and a number by the correlation ratio, two
-    categories by Cramer's V; see `flowmatch.metrics.report`.
+    Two numeric columns are associated by Spearman's correlation, a numeric column and categories by the correlation
+    ratio, two columns of categories by Cramer's V; see `flowmatch.metrics.report`.
 
     Make one with `from_samples`, or with `from_report` from a report at hand.
 

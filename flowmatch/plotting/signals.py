@@ -74,8 +74,12 @@ class SignalGridDisplay:
         ----------
         X : array-like of shape (n, n_channels, n_times)
             Signals.
-        sampling_rate, labels, channel_names
-            See the class.
+        sampling_rate : float, optional
+            In hertz, for a time axis in seconds.
+        labels : sequence of length n, optional
+            Titles of the panels.
+        channel_names : sequence of length n_channels, optional
+            For the legend of the first panel.
         ax : matplotlib Axes or array of n Axes, optional
             See `plot`.
         **plot_params

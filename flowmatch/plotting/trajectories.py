@@ -91,7 +91,7 @@ class TrajectoryDisplay:
             Paths in a panel.
         n_steps : int, default=32
             Steps of every path; with one step any path is a straight line. Take a power of two for students of
-            ``method="semigroup"``, whose steps are uneven at other numbers: straightness takes that for curvature.
+            ``method="semigroup"``, whose steps are uneven otherwise: straightness takes that for curvature.
         columns : pair of int, default=(0, 1)
             Columns for the two axes.
         column_names : pair of str, optional
@@ -147,8 +147,10 @@ class TrajectoryDisplay:
         ----------
         trajectories : mapping of str to array-like of shape (n_steps + 1, n_samples, n_features)
             States at even times, by name.
-        columns, column_names
-            See the class.
+        columns : pair of int, default=(0, 1)
+            Columns for the two axes.
+        column_names : pair of str, optional
+            Their names.
         ax : matplotlib Axes or array of Axes, optional
             See `plot`.
         **plot_params
