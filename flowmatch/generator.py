@@ -154,9 +154,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, n_channels, *grid)
-            A table: DataFrame or array of numbers, text, categories, booleans, dates and missing entries (NaN, None, NA,
-            NaT). Or grids of numbers: numpy array, torch tensor, or a sequence of one array a sample; memory maps stay
-            on disk.
+            A table: DataFrame or array of numbers, text, categories, booleans, dates and missing entries. Or grids of
+            numbers: numpy array, torch tensor, or a sequence of one array a sample; memory maps stay on disk.
         y : array-like of shape (n_samples,), (n_samples, k) or (n_samples, n_channels, *grid), optional
             Conditions: labels of any dtype, amounts (numbers with a fraction, or of which more than 20 and more than a
             tenth of the rows are distinct), columns of numbers and labels, or grids of the size of X's.
