@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 from sklearn.base import clone, is_regressor
@@ -53,63 +55,67 @@ def _teacher_has(name: str) -> Any:
     return check
 
 
-def _forecasts(self: DistilledFlowMap) -> bool:
-    """Whether the teacher is a forecaster."""
-    return is_regressor(self.unwrapped_estimator)
+def _as_the_teacher(method: Callable[..., Any]) -> Any:
+    """A method of the teacher's class, in the student's steps, where the teacher has it."""
+
+    @available_if(_teacher_has(method.__name__))
+    @functools.wraps(method)
+    def delegate(self: DistilledFlowMap, *arguments: Any, **named: Any) -> Any:
+        return getattr(self.as_teacher(), method.__name__)(*arguments, **named)
+
+    return delegate
 
 
 class DistilledFlowMap(Estimator):
-    """A teacher in, a sampler of one or a few steps out.
+    """Distil a fitted flow into a sampler of one or a few steps.
 
-    A flow needs ten or more evaluations of its network for good samples. The student learns to jump: from the state at
-    one time to that at a later one, ``F_d(x, t) = x + d U(x, t, d)``, in one evaluation. It starts from the teacher's
-    weights, takes about the teacher's time to train, and is not hurt by more steps.
+    A flow needs ten or more evaluations of its network for good samples. The student is a flow map,
+    ``F_d(x, t) = x + d U(x, t, d)``: it goes from the state at one time to that at a later one in one evaluation. It
+    starts from the teacher's weights, takes about the teacher's time to train, and is not hurt by more steps.
 
     Parameters
     ----------
-    estimator : FlowMatchingGenerator or another estimator with a flow
-        The teacher. Unfitted, it is fitted first (a clone of it); fitted, it is distilled as it is.
+    estimator : FlowMatchingGenerator, ConditionalForecaster or DistilledFlowMap
+        The teacher. Unfitted, a clone of it is fitted first; fitted, it is distilled as it is.
         `sklearn.frozen.FrozenEstimator` keeps a fitted one fitted through `sklearn.base.clone`.
     method : {"progressive", "semigroup", "lagrangian", "reflow"}, default="progressive"
         "progressive": match the states that the teacher reaches in `teacher_steps` midpoint steps (Salimans and Ho,
-        2022), in jumps between any two of them. "reflow": a velocity again, straightened on pairs of noise and
-        the teacher's samples (Liu, Gong and Liu, 2023); the cheapest. "lagrangian": move as the teacher's velocity
-        says, anywhere on the path (Boffi et al., 2024); needs forward-mode derivatives. "semigroup": an Euler step of
-        the teacher and a learned correction, such that two half jumps make a whole one; the Euler step is exact to
-        first order from the start.
+        2022), in steps between any two of them. "reflow": a velocity again, straightened on pairs of noise and the
+        teacher's samples (Liu, Gong and Liu, 2023); the cheapest. "lagrangian": move as the teacher's velocity says,
+        anywhere on the path (Boffi et al., 2024); needs forward-mode derivatives. "semigroup": an Euler step of the
+        teacher and a learned correction, such that two half steps make a whole one.
     n_steps : int, default=1
-        Steps of sampling, where the call does not say; "progressive" learns jumps up to ``1 / n_steps``.
+        Steps of sampling, where the call does not say; "progressive" learns steps up to ``1 / n_steps``.
     n_stages : int or None, default=None
         "progressive" and "reflow", where None is 1: how often the student becomes the teacher of the next stage, each
-        with a learning-rate cycle of its own. In "progressive", stage by stage the jumps grow `teacher_steps`-fold.
+        with a learning-rate cycle of its own. In "progressive", stage by stage the steps grow `teacher_steps`-fold.
     teacher_steps : int or None, default=None
-        "progressive" and "reflow", where None is 8: the teacher's midpoint steps in one jump of the student.
+        "progressive" and "reflow", where None is 8: the teacher's midpoint steps in one step of the student.
     n_pairs : int or None, default=None
         "progressive" and "reflow": how many of the teacher's paths are made, once, to learn from. None makes 10,000,
-        or as many as training draws; fewer, with a warning below 1000, if they take more than 64 million numbers.
+        or as many as training draws; fewer, with a warning below 1000, if they take more than 64 million elements.
     step_sampler : {"uniform", "beta", "fixed", "dyadic", "logit_normal"}, StepSampler or None, default=None
-        Jumps (t, d) to learn. None takes "fixed" at `n_steps` for "progressive" (each with the shorter jumps inside
+        Steps (t, d) to learn. None takes "fixed" at `n_steps` for "progressive" (each with the shorter steps inside
         it), "dyadic" for "semigroup" and ``BetaSteps(1.0, 1.5)`` for "lagrangian".
     loss : {"l2", "huber", "sobolev", "multiscale"}, ResidualLoss or None, default=None
         Norm of the student's error. None takes "l2" for "reflow", else "huber".
     guidance_scale : float or None, default=None
         Guidance that the student takes over from its teacher, at no cost when sampling. None takes the teacher's own.
     inverse : bool, default=False
-        Learn jumps from data to noise too, for `encode`. Reflow goes both ways anyway.
+        Learn steps from data to noise too, for `encode`. Reflow goes both ways anyway.
     ema_target : bool or None, default=None
-        "semigroup" and "lagrangian": whether the moving average of the student's weights makes the target. None does
-        not.
+        "semigroup" and "lagrangian": whether the moving average of the student's weights makes the target.
     fold : bool or None, default=None
         "semigroup": whether the teacher's velocity and the correction are folded into one network in the end, so that
         a step takes one evaluation and files need no teacher. None folds.
     max_iter : int or None, default=None
-        Optimiser steps of a stage. None takes a share of the teacher's: 0.7 for "progressive" and "reflow", 0.45 for
+        Optimizer steps of a stage. None takes a share of the teacher's: 0.7 for "progressive" and "reflow", 0.45 for
         "semigroup" (and 0.3 of those again to fold), 0.35 for "lagrangian".
-    batch_size, learning_rate : default=None
+    batch_size, learning_rate : int or float or None, default=None
         None takes the teacher's; for "semigroup" and "lagrangian" 1.5 times its rate.
     training : TrainingOptions or None, default=None
-        See `FlowMatchingGenerator`; phases are not offered. Checkpoints hold the stage that is running: a fit that
-        goes on makes the stages before it again, to the same bits.
+        Phases are not offered. Checkpoints hold the stage that is running: a fit that goes on makes the stages before
+        it again, to the same bits.
     random_state : int, RandomState or None, default=None
         Seeds the distillation, and the fit of a teacher that is to be fitted first and has no seed of its own.
     verbose : bool or int, default=0
@@ -192,8 +198,6 @@ class DistilledFlowMap(Estimator):
     n_features_in_, feature_names_in_ = _Taught("n_features_in_"), _Taught("feature_names_in_")
     classes_, sample_shape_, state_shape_ = _Taught("classes_"), _Taught("sample_shape_"), _Taught("state_shape_")
 
-    # -- fitting --------------------------------------------------------------------------------------------------
-
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> Self:
         """Distil the teacher, after fitting it if it is not.
 
@@ -257,8 +261,6 @@ class DistilledFlowMap(Estimator):
             raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
         return forecasting.training_windows_of(teacher.fitted_, forecasting.windows_like_fit(teacher, X, y))
 
-    # -- the teacher ------------------------------------------------------------------------------------------------
-
     @property
     def unwrapped_estimator(self) -> Any:
         """The teacher as it was given, out of its `FrozenEstimator` if it is in one."""
@@ -305,8 +307,6 @@ class DistilledFlowMap(Estimator):
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
         return teacher.fit(X, y, **weight)
 
-    # -- what the teacher offers, in few evaluations -----------------------------------------------------------------
-
     @available_if(_teacher_has("sample"))
     def sample(self, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
         """Draw in `n_steps` evaluations each.
@@ -318,26 +318,13 @@ class DistilledFlowMap(Estimator):
             ``(X, n_samples, random_state)`` of a `ConditionalForecaster`. The same `random_state` draws the same noise
             as there.
         n_steps : int, optional
-            In place of the estimator's own. More always work; fewer than it was distilled for are jumps not seen.
+            In place of the estimator's own. More always work; fewer than it was distilled for are steps not seen.
 
         Returns
         -------
         As the teacher's `sample`.
         """
-        return self.as_teacher().sample(*arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
-
-    @available_if(_teacher_has("impute"))
-    def impute(self, X: Any, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
-        """Fill missing cells in `n_steps` evaluations each; see `FlowMatchingGenerator.impute`.
-
-        Parameters
-        ----------
-        X, *arguments, **named
-            As there: ``(X, y, n_imputations, random_state)``.
-        n_steps : int, optional
-            In place of the estimator's own.
-        """
-        return self.as_teacher().impute(X, *arguments, n_steps=self.n_steps if n_steps is None else n_steps, **named)
+        return self.as_teacher().sample(*arguments, n_steps=n_steps, **named)
 
     @available_if(_teacher_has("decode"))
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
@@ -383,58 +370,16 @@ class DistilledFlowMap(Estimator):
             raise ValueError("this student has not learned the way from data to noise: fit it with inverse=True.")
         return self.as_teacher().encode(X, y, n_steps=n_steps, solver=self.student_.defaults.solver)
 
-    @available_if(_teacher_has("export"))
-    def export(
-        self, path: Any, *, format: str | None = None, n_steps: int | None = None, quantize: str | None = None
-    ) -> None:
-        """Write a sampler that runs without flowmatch; see `FlowMatchingGenerator.export`.
-
-        Parameters
-        ----------
-        path, format, quantize
-            As there.
-        n_steps : int, optional
-            In place of the estimator's own.
-        """
-        n_steps = self.n_steps if n_steps is None else n_steps
-        self.as_teacher().export(path, format=format, n_steps=n_steps, quantize=quantize)
-
-    # -- students of forecasters ----------------------------------------------------------------------------------
-
-    @available_if(_forecasts)
-    def predict(self, X: Any, **named: Any) -> Any:
-        """The conditional mean; see `ConditionalForecaster.predict`."""
-        return self.as_teacher().predict(X, **named)
-
-    @available_if(_forecasts)
-    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), **named: Any) -> Any:
-        """Quantiles of the forecast; see `ConditionalForecaster.predict_quantiles`."""
-        return self.as_teacher().predict_quantiles(X, quantiles, **named)
-
-    @available_if(_forecasts)
-    def predict_interval(self, X: Any, coverage: float = 0.9, **named: Any) -> Any:
-        """Central intervals of the forecast; see `ConditionalForecaster.predict_interval`."""
-        return self.as_teacher().predict_interval(X, coverage, **named)
-
-    @available_if(_forecasts)
-    def rollout(self, X: Any, n_steps: int, n_samples: int = 1, random_state: Any = None, **named: Any) -> Any:
-        """Carry forecasts on for `n_steps` states; see `ConditionalForecaster.rollout`."""
-        return self.as_teacher().rollout(X, n_steps, n_samples, random_state, **named)
-
-    @available_if(_forecasts)
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """R2 of the mean; see `ConditionalForecaster.score`."""
-        return self.as_teacher().score(X, y, sample_weight)
-
-    @available_if(_forecasts)
-    def crps(self, X: Any, y: Any = None) -> float:
-        """Fair continuous ranked probability score; see `ConditionalForecaster.crps`."""
-        return self.as_teacher().crps(X, y)
-
-    @available_if(_forecasts)
-    def energy_score(self, X: Any, y: Any = None) -> float:
-        """Fair energy score; see `ConditionalForecaster.energy_score`."""
-        return self.as_teacher().energy_score(X, y)
+    impute = _as_the_teacher(FlowMatchingGenerator.impute)
+    export = _as_the_teacher(FlowMatchingGenerator.export)
+    score_samples = _as_the_teacher(FlowMatchingGenerator.score_samples)
+    score = _as_the_teacher(ConditionalForecaster.score)
+    predict = _as_the_teacher(ConditionalForecaster.predict)
+    predict_quantiles = _as_the_teacher(ConditionalForecaster.predict_quantiles)
+    predict_interval = _as_the_teacher(ConditionalForecaster.predict_interval)
+    rollout = _as_the_teacher(ConditionalForecaster.rollout)
+    crps = _as_the_teacher(ConditionalForecaster.crps)
+    energy_score = _as_the_teacher(ConditionalForecaster.energy_score)
 
     def save(self, path: Any, *, teacher: bool = True) -> None:
         """Write the student to one ``.safetensors`` file; `flowmatch.load` reads it.
@@ -462,7 +407,7 @@ class DistilledFlowMap(Estimator):
         inputs = known.input_tags
         tags.input_tags.allow_nan, tags.input_tags.string = inputs.allow_nan, inputs.string
         tags.input_tags.categorical = inputs.categorical
-        if _forecasts(self):
+        if is_regressor(self.unwrapped_estimator):
             tags.estimator_type, tags.regressor_tags = known.estimator_type, known.regressor_tags
             tags.target_tags = known.target_tags
         return tags
