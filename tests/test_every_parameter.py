@@ -169,7 +169,7 @@ FORECASTER = {
     "n_lags": Changes(2),
     "horizon": Changes(2),
     "target": Changes("state"),
-    "boundary": Changes("periodic", network="unet"),
+    "boundary": Changes("wall", network="unet"),
     "exogenous_columns": Changes([1]),
     "known_columns": Changes([1]),
     "calendar": Refused("week", "calendar='week' needs DataFrames with a DatetimeIndex"),
