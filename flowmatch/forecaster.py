@@ -241,7 +241,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     # -- forecasts ----------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
-        """The conditional mean, from `n_samples` draws.
+        """Estimate the conditional mean, from `n_samples` draws.
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
         are even: each element of their noise takes every quantile k / (n_samples + 1) once.
@@ -261,15 +261,17 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         return self._summary(X, future, lambda members: members.mean(axis=0))
 
     def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None) -> NDArray[Any]:
-        """Quantiles of every element of the forecasts, all from one set of `n_samples` draws: they never cross.
+        """Estimate quantiles of every element of forecasts, from one set of `n_samples` draws: they never cross.
 
         Parameters
         ----------
-        X, future
+        X : contexts
             As in `predict`.
         quantiles : sequence of float in [0, 1], default=(0.05, 0.5, 0.95)
             Quantile q is order statistic ``(n_samples + 1) q`` of the draws, interpolated: for exchangeable draws its
             coverage is exact. Those beyond the outermost draws are the outermost.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
 
         Returns
         -------
@@ -280,14 +282,16 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         return self._summary(X, future, quantile, axis=1)
 
     def predict_interval(self, X: Any, coverage: float = 0.9, *, future: Any = None) -> NDArray[Any]:
-        """Central intervals of every element of the forecasts.
+        """Estimate central intervals of every element of forecasts.
 
         Parameters
         ----------
-        X, future
+        X : contexts
             As in `predict`.
         coverage : float in (0, 1), default=0.9
             How often each interval should hold the truth.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
 
         Returns
         -------
@@ -312,16 +316,16 @@ class ConditionalForecaster(RegressorMixin, Estimator):
 
         Parameters
         ----------
-        X, future
+        X : contexts
             As in `predict`.
         n_samples : int, default=1
             Draws for each context.
         random_state : int, RandomState or None, default=None
             Seeds the draws; None gives others at every call.
-        n_steps, solver : optional
-            In place of the estimator's own.
-        batch_size : int, optional
-            Draws carried together; with the fixed-step solvers the result does not depend on it.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
+        n_steps, solver, batch_size : optional
+            In place of the estimator's own; draws carried together (fixed-step solvers give the same for any).
 
         Returns
         -------
@@ -344,7 +348,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         X : contexts
             As in `predict`.
         n_steps : int
-            States to go. (The solver's steps are the estimator's `n_steps`.)
+            States to go; the solver's steps are the estimator's `n_steps`.
         n_samples : int, default=1
             Members for each context.
         random_state : int, RandomState or None, default=None
@@ -372,13 +376,14 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     # -- scores -------------------------------------------------------------------------------------------------------
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Coefficient of determination R2 of the mean.
+        """Compute the coefficient of determination R2 of the mean.
 
         Parameters
         ----------
         X, y : as in `fit`
             Contexts and targets, or trajectories alone.
         sample_weight : array-like of shape (n,), optional
+            Weights of the windows.
 
         Returns
         -------
@@ -391,7 +396,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         return self._ensemble().determination(windows, self.n_samples, sample_weight)
 
     def crps(self, X: Any, y: Any = None) -> float:
-        """Fair continuous ranked probability score of `n_samples` draws, the mean over all elements; lower is better.
+        """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over all elements.
 
         Parameters
         ----------
@@ -401,12 +406,12 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         Returns
         -------
         float
-            In the data's units; see `flowmatch.metrics.crps`.
+            In the data's units, lower is better; see `flowmatch.metrics.crps`.
         """
         return self._mean_score(metrics.crps, X, y)
 
     def energy_score(self, X: Any, y: Any = None) -> float:
-        """Fair energy score of `n_samples` draws, the mean over windows; lower is better.
+        """Compute the fair energy score of `n_samples` draws, the mean over windows.
 
         Parameters
         ----------
@@ -416,7 +421,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         Returns
         -------
         float
-            In the data's units; see `flowmatch.metrics.energy_score`.
+            In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
         """
         return self._mean_score(metrics.energy_score, X, y)
 
@@ -438,11 +443,8 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         check_is_fitted(self)
         return self._ensemble().mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
 
-    # -- scikit-learn -------------------------------------------------------------------------------------------------
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.required = False  # trajectories bring their own
+        tags.target_tags.multi_output, tags.target_tags.required = True, False  # trajectories bring their own
         tags.input_tags.allow_nan = tags.input_tags.string = True  # `categorical` would round scikit-learn's test data
         return tags

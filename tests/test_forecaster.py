@@ -402,7 +402,7 @@ def test_a_student_offers_what_its_teacher_does(student, series):
     low, high = student.predict_interval(X)
     assert (low <= high).all()
     assert not hasattr(student, "encode")
-    np.testing.assert_array_equal(student.predict(X), student.student_.predict(X))
+    np.testing.assert_array_equal(student.predict(X), student.as_teacher().predict(X))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not np.array_equal(student.predict(X), series.predict(X))

@@ -44,18 +44,19 @@ class Reading:
 
 
 def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
-    """Windows of trajectories, or of pairs of contexts and targets.
+    """Read trajectories, or pairs of contexts and targets, and learn how.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Unfitted; scikit-learn leaves the names of a table's columns there.
-    X, y
+    X, y : data
         As in `ConditionalForecaster.fit`.
 
     Returns
     -------
     Reading
+        The windows, and what a forecaster keeps of how they were read.
 
     Raises
     ------
@@ -67,17 +68,19 @@ def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
 
 
 def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
-    """Windows like those that a forecaster was fitted to.
+    """Read windows like those that a forecaster was fitted to.
 
     Parameters
     ----------
-    estimator : fitted ConditionalForecaster
-    X, y
+    estimator : ConditionalForecaster
+        Fitted; it stays as it is.
+    X, y : data
         As in `ConditionalForecaster.fit`.
 
     Returns
     -------
     Windows
+        All of them.
 
     Raises
     ------
@@ -93,15 +96,28 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
 
 
 def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
-    """Contexts alone, and their last instants, as `Layout.windows_of_contexts` gives them.
+    """Read contexts alone.
 
     Parameters
     ----------
-    estimator : fitted ConditionalForecaster
-    X, future
+    estimator : ConditionalForecaster
+        Fitted; it stays as it is.
+    X, future : data
         As in `ConditionalForecaster.predict`.
     n_steps : int
         States to come that `future` has to tell of.
+
+    Returns
+    -------
+    windows : Windows
+        One for each context.
+    times : list or None
+        Last instants of the contexts, if the calendar is told.
+
+    Raises
+    ------
+    ValueError
+        For contexts or columns known ahead that are not like those of the fit.
     """
     fitted: FittedForecaster = estimator.fitted_
     layout, reader = fitted.layout, fitted.reader

@@ -20,14 +20,23 @@ _FOR_SOURCE = 4096
 
 
 def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> tuple[FlowTask, FitSettings]:
-    """The task of a first fit, and the settings with what was measured where the user did not say.
+    """Make the task of a first fit, and settings with what was measured where the user did not say.
 
     Parameters
     ----------
     parameters : ConditionalForecaster
         Its parameters are read.
     settings : FitSettings
+        Its parameters as objects.
     reading : Reading
+        The data.
+
+    Returns
+    -------
+    task : FlowTask
+        What to learn.
+    settings : FitSettings
+        How to train.
 
     Raises
     ------
@@ -45,7 +54,21 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
 def forecast_task_from(
     parameters: Any, settings: FitSettings, start: FittedForecaster, windows: Windows
 ) -> tuple[FlowTask, FitSettings]:
-    """The same of a fit that goes on from another, to windows like those of that.
+    """Make the same of a fit that goes on from another.
+
+    Parameters
+    ----------
+    parameters, settings
+        As of `forecast_task`.
+    start : FittedForecaster
+        What to go on from.
+    windows : Windows
+        Like those of the earlier fit.
+
+    Returns
+    -------
+    task, settings
+        As of `forecast_task`.
 
     Raises
     ------
@@ -59,11 +82,12 @@ def forecast_task_from(
 
 
 def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> TrainingData:
-    """Windows as the training of a fitted forecaster would see them.
+    """Give windows as the training of a fitted forecaster would see them.
 
     Parameters
     ----------
     fitted : FittedForecaster
+        What knows their scales and base.
     windows : Windows
         Such as `windows_like_fit` gives them.
     device : torch.device, optional
@@ -72,6 +96,7 @@ def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torc
     Returns
     -------
     TrainingData
+        Rows of codes and contexts.
     """
     model = fitted.model
     return training_rows(fitted.window_encoder, model.encoder, windows, model.device if device is None else device)
