@@ -554,8 +554,8 @@ def test_the_old_name_of_the_parameter_still_works_with_a_warning(use, expected)
 
 def test_no_other_unknown_keyword_is_taken():
     with pytest.raises(TypeError, match="unexpected keyword argument 'scores'"):
-        FlowAnomalyDetector(scores="latent", score="latent")
-    with pytest.raises(TypeError, match="old name of method"):
+        FlowAnomalyDetector(scores="latent")
+    with pytest.raises(TypeError, match="old name of `method`"):
         FlowAnomalyDetector(method="latent", score="one_step")
     with pytest.raises(ValueError, match="Invalid parameter 'scores'"):
         FlowAnomalyDetector().set_params(scores="latent")
