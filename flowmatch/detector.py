@@ -93,8 +93,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         a list names further ones, such as numbers that are codes. None allows no categories.
     solver : str, default="midpoint"
         Solver of the scores that integrate the flow, as in `FlowMatchingGenerator`; read when `fit` is called.
-    n_steps : int, default=5
-        Its steps.
+    n_steps : int or None, default=None
+        Steps of the fixed-step solvers. None takes 5.
     [shared: device]
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
@@ -162,7 +162,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         preprocessing: Any = "auto",
         categorical_features: Any = "auto",
         solver: str = "midpoint",
-        n_steps: int = 5,
+        n_steps: int | None = None,
         device: Any = "auto",
         random_state: Any = None,
         verbose: bool | int = 0,

@@ -592,6 +592,21 @@ def test_grid_search_goes_over_methods_and_their_parameters():
     assert np.isfinite(nested.cv_results_["mean_test_score"]).all()
 
 
+def test_scores_that_integrate_take_five_steps_unless_told_otherwise():
+    X = line(60)
+    scores = {n_steps: tiny(method="latent", n_steps=n_steps).fit(X).score_samples(X) for n_steps in (None, 5, 2)}
+    np.testing.assert_array_equal(scores[None], scores[5])
+    assert not np.array_equal(scores[None], scores[2])
+
+
+def test_solvers_that_choose_their_steps_take_none():
+    pytest.importorskip("torchdiffeq")
+    X = line(60)
+    adaptive = tiny(method="latent", solver="dopri5", n_steps=None).fit(X)
+    fine = tiny(method="latent", solver="rk4", n_steps=50).fit(X)
+    np.testing.assert_allclose(adaptive.score_samples(X), fine.score_samples(X), rtol=5e-3)
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 N = 60
@@ -622,6 +637,8 @@ BAD_PARAMETERS = [
     ("preprocessing", "scale", "unknown preprocessing 'scale'"),
     ("time_sampler", "often", "unknown time_sampler 'often'"),
     ("solver", "simpson", "unknown solver 'simpson'"),
+    ("solver", "dopri5", "n_steps=2 has no effect with solver='dopri5', which chooses its steps while it runs"),
+    ("n_steps", 0, "n_steps must be an integer >= 1"),
     ("random_state", -1, "random_state"),
     ("device", "meta", "device 'meta' is not available"),
     ("categorical_features", ["a"], "categorical_features holds 'a', but X has columns 0 to 1, without names"),
