@@ -99,7 +99,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
     verbose : bool or int, default=0
-        Show a progress bar for each flow.
+        Show a progress bar for each flow, such as "flow 2 of 5".
     [shared: warm_start]
 
     Attributes
