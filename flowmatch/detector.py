@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -20,6 +22,26 @@ from flowmatch.preprocessing.validation import check_samples
 from flowmatch.training import NonFiniteTrainingError
 
 Floats = NDArray[np.float64]
+
+
+def _with_new_names(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters by the names that they have now."""
+    old = [name for name in params if name.partition("__")[0] == "score"]
+    if old:
+        if "method" in params:
+            raise TypeError("`score` is the old name of `method`: pass `method` alone.")
+        warn("FlowAnomalyDetector's `score` is called `method` now; its old name will be refused soon.", FutureWarning)
+    return {f"method{name.removeprefix('score')}" if name in old else name: value for name, value in params.items()}
+
+
+def _takes_old_names(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor, which also takes names that parameters had, but does not show them in its signature."""
+
+    @functools.wraps(init)
+    def renaming(self: Any, *args: Any, **params: Any) -> None:
+        init(self, *args, **_with_new_names(params))
+
+    return renaming
 
 
 class FlowAnomalyDetector(OutlierMixin, Estimator):
@@ -71,16 +93,14 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         a list names further ones, such as numbers that are codes. None allows no categories.
     solver : str, default="midpoint"
         Solver of the scores that integrate the flow, as in `FlowMatchingGenerator`; read when `fit` is called.
-    n_steps : int, default=5
-        Its steps.
+    n_steps : int or None, default=None
+        Steps of the fixed-step solvers. None takes 5.
     [shared: device]
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
     verbose : bool or int, default=0
-        Show a progress bar for each flow.
+        Show a progress bar for each flow, such as "flow 2 of 5".
     [shared: warm_start]
-    **deprecated : Any
-        The old name of `method`, `score`, is still understood, with a FutureWarning.
 
     Attributes
     ----------
@@ -119,6 +139,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     component_names = MappingProxyType({**Estimator.component_names, "method": anomaly.SCORES})
 
+    @_takes_old_names
     def __init__(
         self,
         network: Any = "auto",
@@ -141,19 +162,14 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         preprocessing: Any = "auto",
         categorical_features: Any = "auto",
         solver: str = "midpoint",
-        n_steps: int = 5,
+        n_steps: int | None = None,
         device: Any = "auto",
         random_state: Any = None,
         verbose: bool | int = 0,
         warm_start: bool = False,
-        **deprecated: Any,
     ) -> None:
-        for name in deprecated.keys() - {"score"}:
-            raise TypeError(f"FlowAnomalyDetector got an unexpected keyword argument {name!r}.")
-        if deprecated and method != "combined":
-            raise TypeError("score is the old name of method: pass method alone.")
         self.network = network
-        self.method = _with_new_names(deprecated).get("method", method)
+        self.method = method
         self.contamination = contamination
         self.false_alarm_rate = false_alarm_rate
         self.n_folds = n_folds
@@ -417,11 +433,3 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 def _as_generator(flow: fitting.FitResult) -> FlowMatchingGenerator:
     """A flow of a detector as an estimator of its own."""
     return FlowMatchingGenerator.from_fitted(flow, **flow.parameters, condition_dropout=0.0, masked_share=0.0)
-
-
-def _with_new_names(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters by the names that they have now."""
-    old = [name for name in params if name.partition("__")[0] == "score"]
-    if old:
-        warn("FlowAnomalyDetector's `score` is called `method` now; its old name will be refused soon.", FutureWarning)
-    return {f"method{name.removeprefix('score')}" if name in old else name: value for name, value in params.items()}

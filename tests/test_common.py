@@ -19,17 +19,15 @@ from flowmatch import (
 )
 from flowmatch.anomaly import SCORES
 from flowmatch.testing import (
-    DETECTOR_CHECKS,
-    DISTILLED_CHECKS,
-    FORECASTER_CHECKS,
-    GENERATOR_CHECKS,
-    check_any_number_of_steps_works,
     check_distilled_flow_map,
     check_flow_detector,
     check_flow_generator,
     check_forecaster,
-    check_teacher_is_left_alone,
 )
+from flowmatch.testing.detectors import DETECTOR_CHECKS
+from flowmatch.testing.forecasters import FORECASTER_CHECKS
+from flowmatch.testing.generators import GENERATOR_CHECKS
+from flowmatch.testing.students import DISTILLED_CHECKS, check_any_number_of_steps_works, check_teacher_is_left_alone
 
 SMALL = {"max_iter": 5, "batch_size": 32, "device": "cpu", "n_steps": 3}
 INSTANCES = {

@@ -22,7 +22,7 @@ import flowmatch
 from flowmatch import FlowAnomalyDetector
 from flowmatch.anomaly import SCORES, Combined, Likelihood, Neighbors, OneStep, Reconstruction
 from flowmatch.networks import MLP, UNet
-from flowmatch.training import NonFiniteTrainingError
+from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 SMALL = {"network": MLP(width=32), "max_iter": 150, "batch_size": 128, "n_steps": 4, "device": "cpu", "random_state": 0}
 TINY = {**SMALL, "network": MLP(width=8, depth=1), "max_iter": 3, "batch_size": 32, "n_steps": 2}
@@ -478,6 +478,23 @@ def test_layouts_that_look_wrong_are_refused(rng):
 # -- containers -------------------------------------------------------------------------------------------------------
 
 
+def test_bars_say_which_of_the_flows_is_trained(capsys):
+    tiny(n_folds=3, verbose=1).fit(line(60))
+    shown = capsys.readouterr().err
+    assert [f"flow {k} of 3: " in shown for k in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+def test_callbacks_are_shown_the_flow_that_is_trained():
+    seen = []
+
+    class Watching:
+        def on_fit_task_end(self, estimator, context):
+            seen.append((type(estimator).__name__, context.task_id, estimator.sample(1, random_state=0).shape))
+
+    tiny(n_folds=2, training=TrainingOptions(callbacks=(Watching(),))).fit(line(60))
+    assert seen == 2 * [("FlowMatchingGenerator", step, (1, 2)) for step in (1, 2, 3)]
+
+
 @EVERY_SCORE
 def test_contributions_come_in_what_the_rows_came_in_and_add_up(score, every):
     X = frame().set_index(pd.Index(range(100, 160), name="part")).head(7)
@@ -554,8 +571,8 @@ def test_the_old_name_of_the_parameter_still_works_with_a_warning(use, expected)
 
 def test_no_other_unknown_keyword_is_taken():
     with pytest.raises(TypeError, match="unexpected keyword argument 'scores'"):
-        FlowAnomalyDetector(scores="latent", score="latent")
-    with pytest.raises(TypeError, match="old name of method"):
+        FlowAnomalyDetector(scores="latent")
+    with pytest.raises(TypeError, match="old name of `method`"):
         FlowAnomalyDetector(method="latent", score="one_step")
     with pytest.raises(ValueError, match="Invalid parameter 'scores'"):
         FlowAnomalyDetector().set_params(scores="latent")
@@ -592,6 +609,21 @@ def test_grid_search_goes_over_methods_and_their_parameters():
     assert np.isfinite(nested.cv_results_["mean_test_score"]).all()
 
 
+def test_scores_that_integrate_take_five_steps_unless_told_otherwise():
+    X = line(60)
+    scores = {n_steps: tiny(method="latent", n_steps=n_steps).fit(X).score_samples(X) for n_steps in (None, 5, 2)}
+    np.testing.assert_array_equal(scores[None], scores[5])
+    assert not np.array_equal(scores[None], scores[2])
+
+
+def test_solvers_that_choose_their_steps_take_none():
+    pytest.importorskip("torchdiffeq")
+    X = line(60)
+    adaptive = tiny(method="latent", solver="dopri5", n_steps=None).fit(X)
+    fine = tiny(method="latent", solver="rk4", n_steps=50).fit(X)
+    np.testing.assert_allclose(adaptive.score_samples(X), fine.score_samples(X), rtol=5e-3)
+
+
 # -- bad input --------------------------------------------------------------------------------------------------------
 
 N = 60
@@ -622,6 +654,8 @@ BAD_PARAMETERS = [
     ("preprocessing", "scale", "unknown preprocessing 'scale'"),
     ("time_sampler", "often", "unknown time_sampler 'often'"),
     ("solver", "simpson", "unknown solver 'simpson'"),
+    ("solver", "dopri5", "n_steps=2 has no effect with solver='dopri5', which chooses its steps while it runs"),
+    ("n_steps", 0, "n_steps must be an integer >= 1"),
     ("random_state", -1, "random_state"),
     ("device", "meta", "device 'meta' is not available"),
     ("categorical_features", ["a"], "categorical_features holds 'a', but X has columns 0 to 1, without names"),
@@ -746,7 +780,7 @@ def test_a_training_that_diverges_leaves_the_detector_as_it_was(method, labelled
     detector = copy.copy(labelled)
     detector.learning_rate = 1e30
     before = dict(vars(detector))
-    with pytest.raises(NonFiniteTrainingError):
+    with pytest.raises(NonFiniteTrainingError, match="learning_rate.* The detector is left as it was"):
         getattr(detector, method)(X60, LABELS)
     assert vars(detector) == before
     np.testing.assert_array_equal(detector.predict(X60), labelled.predict(X60))
@@ -755,6 +789,25 @@ def test_a_training_that_diverges_leaves_the_detector_as_it_was(method, labelled
         fresh.fit(X60)
     with pytest.raises(NotFittedError):
         fresh.predict(X60)
+
+
+class Impatient:
+    def on_fit_task_end(self, estimator, context):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_interrupted_training_leaves_the_detector_as_it_was(method, labelled):
+    interrupting = TrainingOptions(callbacks=(Impatient(),))
+    detector = copy.copy(labelled).set_params(training=interrupting)
+    before = dict(vars(detector))
+    with pytest.raises(KeyboardInterrupt):
+        getattr(detector, method)(X60, LABELS)
+    assert vars(detector) == before
+    fresh = tiny(training=interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        fresh.fit(X60)
+    assert not hasattr(fresh, "fitted_")
 
 
 # -- pickles and files ------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def fit_detector(
     for k, (kept, held) in enumerate(parts):
         flow = settings.of_flow(samples.shape, len(parts), seed=int(random.randint(2**31 - 1)))
         before = None if start is None else start.members[k].to(flow.device)
-        fit = _MemberFit(settings, flow, before, watch)
+        fit = _MemberFit(settings, flow, before, watch, f"flow {k + 1} of {len(parts)}")
         members.append(fit.member(take(rows, kept), take(rows, held)))
         if len(held):
             scores.append(members[k].scores(samples.take(held)))
@@ -118,12 +118,15 @@ class _MemberFit:
     before : Member or None
         What to go on from.
     watch : as in `fit_detector`
+    description : str
+        Which of the flows it is.
     """
 
     settings: DetectorSettings
     flow: FitSettings
     before: Member | None
     watch: Watch | None
+    description: str
 
     def member(self, rows: Rows, held_out: Rows) -> Member:
         """Train one flow; twice if the rows are trimmed, the second time without those of the highest scores.
@@ -152,7 +155,8 @@ class _MemberFit:
             task = row_task(self.flow, known, transform)
         else:
             task = row_task_from(self.flow, before.flow, known)
-        flow = fit_flow(task, self.flow, None if before is None else before.flow, watch=self.watch)
+        earlier = None if before is None else before.flow
+        flow = fit_flow(task, self.flow, earlier, watch=self.watch, description=self.description)
         surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
         member = Member(_ready_to_score(flow, settings.defaults), settings.score, surprise, {})
         codes, condition = member.known_rows(rows.samples, rows.y)

@@ -39,6 +39,9 @@ _FOLD_STEPS = 200
 _STEPS_WITH_OUTLIERS = 300
 """Optimizer steps on a table that holds outliers, which longer training learns too."""
 
+_STEPS_OF_SCORES = 5
+"""Solver steps of scores that integrate the flow."""
+
 
 @dataclass(frozen=True)
 class DetectorSettings:
@@ -112,11 +115,12 @@ def resolve_detector(detector: Any) -> DetectorSettings:
         network = Bottleneck(settings.network, score.size)
         settings = replace(settings, network=network, frozen={**settings.frozen, "network": network})
     solver = "midpoint" if detector.solver == "auto" else detector.solver
+    n_steps = _STEPS_OF_SCORES if detector.n_steps is None else int(detector.n_steps)
     return DetectorSettings(
         replace(settings, time_sampler=settings.time_sampler or flow.TIME_SAMPLERS["uniform"]()),
         score,
         "standardize" if _is_auto(detector.preprocessing) else detector.preprocessing,
-        SamplingDefaults(solver, detector.n_steps, detector.n_steps),
+        SamplingDefaults(solver, n_steps, n_steps),
         None
         if _is_auto(contamination)
         else check_number("contamination", contamination, 0.0, 0.5, open_low=True, closed_high=True),

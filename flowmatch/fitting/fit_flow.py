@@ -30,7 +30,12 @@ Watch = Callable[["FitResult"], Any]
 
 
 def fit_flow(
-    task: FlowTask, settings: FitSettings, start: FitResult | None = None, *, watch: Watch | None = None
+    task: FlowTask,
+    settings: FitSettings,
+    start: FitResult | None = None,
+    *,
+    watch: Watch | None = None,
+    description: str | None = None,
 ) -> FitResult:
     """Train a flow.
 
@@ -42,6 +47,8 @@ def fit_flow(
         What to go on from; left as it is.
     watch : callable ``FitResult -> estimator``, optional
         Gives the estimator that callbacks are shown.
+    description : str, optional
+        What is trained, for the progress bar.
 
     Returns
     -------
@@ -83,7 +90,7 @@ def fit_flow(
         checkpointer.resume(run)
     watched = None if watch is None else watch(replace(before, model=before.after(run).model))
     try:
-        carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose)
+        carry_out(run, checkpointer, seed, watched=watched, verbose=settings.verbose, description=description)
     except training.NonFiniteTrainingError as error:
         explained = _explained(error, task.data, plan.learning_rate, scale)
         raise InterruptedFit(before.after(run), explained) from error
@@ -136,6 +143,7 @@ def carry_out(
     *,
     watched: Any,
     verbose: bool,
+    description: str | None = None,
 ) -> None:
     """Carry a run to its end, with callbacks and checkpoints around it.
 
@@ -154,6 +162,7 @@ def carry_out(
             on_report=callbacks.report,
             on_step=None if checkpointer is None else lambda run: checkpointer.save_when_due(run, seed),
             verbose=verbose,
+            description=description,
         )
         if checkpointer is not None:
             checkpointer.discard()
