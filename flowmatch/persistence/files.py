@@ -24,7 +24,7 @@ from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
 from flowmatch.persistence.codec import Decoder, Encoder, UnstorableError
-from flowmatch.persistence.format_3 import read_format_3
+from flowmatch.persistence.format_3 import read_format_3, teacher_of_format_3
 
 FORMAT_VERSION = 4
 
@@ -132,10 +132,11 @@ def load(
         )
     place = resolve_device(device)
     try:
+        known = teacher_of_format_3(header) if version == 3 else header.get("teacher")
+        if teacher is not None or (known is not None and not known["included"]):
+            tensors = {**tensors, **_teacher_weights(known, teacher)}
         if version == 3:
-            tensors, header = read_format_3(tensors, header)
-        if teacher is not None or not header.get("teacher", {"included": True})["included"]:
-            tensors = {**tensors, **_teacher_weights(header, teacher)}
+            header = read_format_3(tensors, header)
         decoder = Decoder(tensors, network, device)
         estimator = decoder.estimator(header)
         estimator.check_parameters()
@@ -153,7 +154,7 @@ def load(
         ) from error
 
 
-def _teacher_weights(header: Mapping[str, Any], teacher: Any) -> dict[str, Tensor]:
+def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str, Tensor]:
     """The weights of a teacher's velocity, in place of those that a file was saved without.
 
     Raises
@@ -161,23 +162,20 @@ def _teacher_weights(header: Mapping[str, Any], teacher: Any) -> dict[str, Tenso
     ValueError
         If that is not the teacher, or none is needed.
     """
-    if "teacher" not in header:
-        what = "all that its student needs, and nothing to tell a teacher by: leave teacher out"
-        raise ValueError(
-            f"the file holds {what if 'Distilled' in header['estimator'] else 'no student: leave teacher out'}."
-        )
+    if known is None:
+        raise ValueError("the file holds nothing that needs a teacher, or that could tell one: leave teacher out.")
     if teacher is None:
         raise ValueError(
             "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "
             "teacher=False): call load(path, teacher=...) with the estimator it was distilled from."
         )
-    if type(teacher) not in ESTIMATORS.values():
+    if not is_registered(ESTIMATORS, type(teacher)):
         raise ValueError(f"teacher must be the estimator that the student was distilled from, got {teacher!r}.")
     check_is_fitted(teacher)
     weights = teacher.model_.velocity_weights()
-    if _digest(weights.values()) != header["teacher"]["digest"]:
+    if _digest(weights.values()) != known["digest"]:
         raise ValueError("this teacher's weights are not those that the student was distilled from.")
-    return {f"{header['teacher']['prefix']}{name}": value for name, value in weights.items()}
+    return {f"{known['prefix']}{name}": value for name, value in weights.items()}
 
 
 def _digest(weights: Iterable[Tensor]) -> str:
