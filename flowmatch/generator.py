@@ -193,20 +193,27 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, start: fitting.FitResult | None) -> Self:
-        share = check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
-        settings = fitting.resolve_settings(
+    def check_parameters(self) -> None:
+        """Raise a ValueError for the first parameter that is out of range."""
+        self._settings()
+
+    def _settings(self) -> fitting.FitSettings:
+        check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
+        return fitting.resolve_settings(
             self,
             objective=self.objective,
             condition_dropout=self.condition_dropout,
             guidance_scale=self.guidance_scale,
             frozen=_FROZEN,
         )
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, start: fitting.FitResult | None) -> Self:
+        settings = self._settings()
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
             transform = fitting.resolve_transform(self.preprocessing, rows.samples.sample_shape)
-            task = fitting.row_task(settings, rows, transform, masked_share=share)
+            task = fitting.row_task(settings, rows, transform, masked_share=self.masked_share)
             fitting.announce(task, settings, rows.samples)
         else:
             task = fitting.row_task_from(settings, start, fitting.read_rows_like(self, X, y, sample_weight))

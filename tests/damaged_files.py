@@ -1,50 +1,138 @@
-"""Rewrite saved models with something changed."""
+"""Saved models with something changed."""
 
+import copy
 import json
 
+import numpy as np
+import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
+
+VALUES = (None, True, False, -1, 0, 1, 7, 1.5, float("nan"), "", "text", [], [1], {}, {"list": []}, {"dict": {}})
+"""What is put in the place of others."""
+
+LEFT_OUT = {"left_out": True}
+
+
+def take_apart(content):
+    """Header and tensors of a file."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["flowmatch"])
+    return header, load_tensors(content)
+
+
+def put_together(header, tensors):
+    return save_tensors(tensors, {"flowmatch": json.dumps(header)})
 
 
 def tamper(path, change):
     """Rewrite a model's file with its header and tensors changed."""
-    content = path.read_bytes()
-    tensors = load_tensors(content)
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["flowmatch"])
+    header, tensors = take_apart(path.read_bytes())
     change(header, tensors)
-    save_file(tensors, path, {"flowmatch": json.dumps(header)})
+    path.write_bytes(put_together(header, tensors))
 
 
-def setting(value, *keys):
-    """Put `value` where the keys lead in the header."""
+def places(node, way=()):
+    """Ways to all that is in a header."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*way, key)
+        yield from places(value, (*way, key))
+
+
+def at(header, way):
+    for key in way:
+        header = header[key]
+    return header
+
+
+def find(header, *names):
+    """The one way that ends in these names, whatever lies between them."""
+    found = [
+        way for way in places(header) if way[-1:] == names[-1:] and _holds(way, names) and not isinstance(way[-1], int)
+    ]
+    shortest = min(map(len, found))
+    (way,) = [way for way in found if len(way) == shortest]
+    return way
+
+
+def _holds(way, names):
+    rest = iter(way)
+    return all(name in rest for name in names)
+
+
+def setting(value, *names):
+    """Put `value` where the names lead in the header."""
 
     def change(header, tensors):
-        for key in keys[:-1]:
-            header = header[key]
-        header[keys[-1]] = value
+        *way, key = find(header, *names)
+        at(header, way)[key] = value
 
     return change
 
 
-def without(*keys):
-    """Delete what the keys lead to in the header."""
+def without(*names):
+    """Delete what the names lead to in the header."""
 
     def change(header, tensors):
-        for key in keys[:-1]:
-            header = header[key]
-        del header[keys[-1]]
+        *way, key = find(header, *names)
+        del at(header, way)[key]
 
     return change
 
 
-def tensor(name, value):
-    """Put a tensor into the file, or take it out with None."""
+def tensor(value, *names):
+    """Put a tensor in the place of the one that the names lead to, or take it out with None."""
 
     def change(header, tensors):
+        (name,) = at(header, find(header, *names)).values()
         if value is None:
             del tensors[name]
         else:
             tensors[name] = value
 
     return change
+
+
+def fuzzed(content, random):
+    """The content of a file with one thing changed at random."""
+    if random.uniform() < 0.05:
+        return content[: random.randint(len(content))]
+    header, tensors = take_apart(content)
+    if random.uniform() < 0.3:
+        names = sorted(tensors)
+        name = names[random.randint(len(names))]
+        tensors[name] = _other(tensors[name], random)
+        if tensors[name] is None:
+            del tensors[name]
+        return put_together(header, tensors)
+    ways = list(places(header))
+    *way, key = ways[random.randint(len(ways))]
+    parent, kind = at(header, way), random.uniform()
+    if kind < 0.2:
+        del parent[key]
+    elif kind < 0.4:
+        parent[key] = copy.deepcopy(at(header, ways[random.randint(len(ways))]))
+    else:
+        parent[key] = VALUES[random.randint(len(VALUES))]
+    return put_together(header, tensors)
+
+
+def _other(value, random):
+    """Another tensor, or None."""
+    changes = [
+        lambda: None,
+        lambda: value.double() if value.dtype != torch.float64 else value.float(),
+        lambda: value.to(torch.int64),
+        lambda: value != 0,
+        lambda: value[None],
+        lambda: value.flatten()[1:],
+        lambda: value.flatten()[:0],
+        lambda: value.flatten().repeat(2),
+        lambda: torch.zeros_like(value),
+        lambda: ~value if value.dtype == torch.bool else -value,
+        lambda: ~value if value.dtype == torch.bool else torch.full_like(value, 10**6),
+        lambda: torch.full(value.shape, torch.nan, dtype=value.dtype if value.is_floating_point() else torch.float64),
+    ]
+    changed = changes[random.randint(len(changes))]()
+    return None if changed is None else changed.contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from types import UnionType
@@ -31,6 +32,11 @@ def register(registry: dict[str, type], cls: type) -> bool:
         return False
     registry[cls.__name__] = cls  # also when a cell of a notebook is run again
     return True
+
+
+def is_registered(registry: Mapping[str, type], cls: type) -> bool:
+    """Whether a class is the one that its name stands for."""
+    return registry.get(cls.__name__) is cls
 
 
 def storable(cls: type[T]) -> type[T]:
@@ -134,11 +140,12 @@ def as_declared(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def declared_types(cls: type) -> dict[str, Any]:
-    """The types that a class declares for its attributes; none where their names mean nothing at run time."""
-    try:
-        return get_type_hints(cls)
-    except (NameError, *MISFITS):
-        return {}
+    """The types that a class declares for its attributes, as far as their names mean something at run time."""
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        with contextlib.suppress(NameError, *MISFITS):
+            found |= get_type_hints(base)
+    return found
 
 
 def require(condition: Any, what: str) -> None:

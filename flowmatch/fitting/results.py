@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from flowmatch import training
-from flowmatch.core.storable import storable
+from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.model import FlowModel
 
 
@@ -33,6 +33,16 @@ class FitResult:
     history: dict[str, list[float]] = field(default_factory=dict)
     n_iter: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    def to_store(self) -> dict[str, Any]:
+        """What a file keeps: all but the seconds, in which alone two runs of one fit differ."""
+        seconds = [math.nan] * len(self.history.get("seconds", []))
+        history = {name: seconds if name == "seconds" else values for name, values in self.history.items()}
+        return {**fields_to_store(self), "history": history}
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored result do not fit each other."""
+        require(self.n_iter >= 0, "n_iter")
 
     def to(self, device: torch.device) -> FitResult:
         """The same on a device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch.core.storable import NOT_STORED, fields_to_store, rebuild, require, storable
-from flowmatch.flow import Path, Source, jump_grid, time_grid
+from flowmatch.flow import ADAPTIVE, FIXED_STEP, Path, Source, jump_grid, time_grid
 from flowmatch.model.blueprint import Blueprint
 from flowmatch.networks import CorrectedVelocity, InstantVelocity
 from flowmatch.preprocessing import ConditionEncoder, FactorModel, LabelEncoder, MissingPatterns, SampleEncoder
@@ -42,6 +43,11 @@ class FlowMap:
     guidance_scale: float = 1.0
     bidirectional: bool = False
     grid: str = "even"
+
+    def check(self) -> None:
+        """Raise a ValueError if a stored kind is no such."""
+        require(math.isfinite(self.guidance_scale), "guidance_scale")
+        require(self.grid in ("even", "dyadic"), "grid")
 
 
 @storable
@@ -115,6 +121,11 @@ class SamplingDefaults:
     solver: str = "midpoint"
     n_steps: int = 10
     velocity_steps: int = 10
+
+    def check(self) -> None:
+        """Raise a ValueError if stored defaults are no such."""
+        require(self.solver in ("flow_map", *FIXED_STEP, *ADAPTIVE), "solver")
+        require(min(self.n_steps, self.velocity_steps) > 0, "n_steps")
 
 
 @storable
@@ -262,6 +273,8 @@ class FlowModel:
         values, blueprint = dict(values), values.get("blueprint")
         weights = values.pop("weights", None)
         require(isinstance(blueprint, Blueprint) and isinstance(weights, dict), "blueprint and weights")
+        assert isinstance(blueprint, Blueprint)
+        assert isinstance(weights, dict)
         with torch.random.fork_rng(devices=[]):
             network = blueprint.build()
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
@@ -276,6 +289,8 @@ class FlowModel:
         size, context = (0, 0) if self.conditions is None else (self.conditions.size, self.conditions.context_channels)
         require((blueprint.condition_size, blueprint.context_channels) == (size, context), "condition_size")
         require(blueprint.flow_map == self.is_flow_map, "kind")
+        require(self.is_flow_map or self.defaults.solver != "flow_map", "solver")
+        require(0 <= self.condition_dropout <= 1, "condition_dropout")
         require(blueprint.is_masked == (self.missing is not None), "missing")
         if self.missing is not None:
             require(self.encoder.is_table, "missing")

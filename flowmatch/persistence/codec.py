@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
-from flowmatch.core.storable import ESTIMATORS, STORABLE, fields_to_store, rebuild
+from flowmatch.core.storable import ESTIMATORS, STORABLE, as_declared, fields_to_store, is_registered, rebuild, require
 from flowmatch.core.user_warnings import warn
 
 LEFT_OUT = {"left_out": True}
@@ -38,36 +38,34 @@ class UnstorableError(ValueError):
 class Encoder:
     """Values to JSON; arrays and tensors go to `tensors` and leave their name.
 
-    Parameters
+    Attributes
     ----------
     tensors : dict of Tensor
-        Filled here.
+    factory : callable or None
+        The network factory that was left out, if one was.
     """
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.factory: Callable[..., Any] | None = None
 
-    def parameters(self, estimator: BaseEstimator) -> dict[str, Any]:
-        """An estimator's parameters; it is warned of those that files cannot hold.
+    def estimator(self, estimator: BaseEstimator, name: str = "parameters") -> dict[str, Any]:
+        """An estimator's class and parameters; it is warned of those that files cannot hold.
 
         Raises
         ------
         ValueError
             That names a parameter which cannot be left out.
         """
-        parameters = estimator.get_params(deep=False)
-        encoded = {}
-        for name, value in parameters.items():
+        parameters = {}
+        for key, value in estimator.get_params(deep=False).items():
             try:
-                encoded[name] = self._field(f"parameters.{name}", name, value)
+                parameters[key] = self._field(f"{name}.{key}", key, value)
             except UnstorableError as error:
                 raise ValueError(
-                    f"parameter {name}={value!r} cannot be written to a file ({error}); save with pickle or joblib."
+                    f"parameter {key}={value!r} cannot be written to a file ({error}); save with pickle or joblib."
                 ) from error
-        if "network" in encoded and _holds_left_out(encoded["network"]):
-            what = f"parameter network={parameters['network']!r}"
-            warn(f"{what} cannot be written to a file: pass it to load(path, network=...).")
-        return encoded
+        return {"estimator": type(estimator).__name__, "parameters": parameters}
 
     def value(self, name: str, value: Any) -> Any:
         """One value, under a name that its tensors get.
@@ -75,7 +73,7 @@ class Encoder:
         Raises
         ------
         UnstorableError
-            For functions, and objects of classes that are not registered.
+            For functions, objects of classes that are not registered, and fields of other types than declared.
         """
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
@@ -96,17 +94,18 @@ class Encoder:
             return {"dict": self._fields(name, value)}
         if isinstance(value, FrozenEstimator):
             return self.value(name, value.estimator)
-        if ESTIMATORS.get(type(value).__name__) is type(value):
-            return {"estimator": type(value).__name__, "parameters": self.parameters(value)}
-        if STORABLE.get(type(value).__name__) is type(value):
+        if is_registered(ESTIMATORS, type(value)):
+            return self.estimator(value, name)
+        if is_registered(STORABLE, type(value)):
             return {"class": type(value).__name__, "fields": self._fields(name, _stored(value))}
         if name.rpartition(".")[2] in _NETWORKS and callable(value):
+            self.factory = value
             return LEFT_OUT
-        raise UnstorableError(f"{type(value).__name__} is not a class that files know")
+        raise UnstorableError(f"{name} is {value!r}, and {type(value).__name__} is not a class that files know")
 
     def _fields(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if not all(isinstance(key, str) for key in values):
-            raise UnstorableError("a dict has keys that are no text")
+            raise UnstorableError(f"{name} has keys that are no text")
         return {key: self._field(f"{name}.{key}", key, value) for key, value in values.items()}
 
     def _field(self, name: str, key: str, value: Any) -> Any:
@@ -126,8 +125,8 @@ class Encoder:
         if array.dtype.kind in "biuf":
             self.tensors[name] = torch.from_numpy(np.array(array, order="C"))
             return {"array": name}
-        if not all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist()):
-            raise UnstorableError(f"an array of dtype {array.dtype} holds other things than numbers and text")
+        if not _holds_texts(array):
+            raise UnstorableError(f"{name} of dtype {array.dtype} holds other things than numbers and text")
         return {"texts": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
 
 
@@ -165,7 +164,9 @@ class Decoder:
         if "array" in saved:
             return self._tensor(saved["array"]).numpy()
         if "texts" in saved:
-            return np.asarray(saved["texts"], dtype=saved["dtype"])
+            array = np.asarray(saved["texts"], dtype=saved["dtype"])
+            require(_holds_texts(array), "texts")
+            return array
         if "list" in saved:
             return list(map(self.value, saved["list"]))
         if "dict" in saved:
@@ -174,7 +175,9 @@ class Decoder:
             return self.estimator(saved)
         if "class" in saved:
             if str(saved["class"]) not in STORABLE:
-                raise ValueError(f"the file names an unknown component {saved['class']!r}.")
+                raise ValueError(
+                    f"the file names an unknown component {saved['class']!r}; import what defines it first."
+                )
             cls, fields = STORABLE[saved["class"]], self.fields(saved["fields"])
             return cls.from_store(fields) if hasattr(cls, "from_store") else rebuild(cls, fields)
         raise ValueError(f"the file holds an object that is no value: {str(saved)[:80]}.")
@@ -195,7 +198,9 @@ class Decoder:
     def estimator(self, saved: Mapping[str, Any]) -> Any:
         """An unfitted estimator of the class and with the parameters that a file names."""
         if str(saved["estimator"]) not in ESTIMATORS:
-            raise ValueError(f"the file holds a {saved['estimator']!r}, which flowmatch does not know.")
+            raise ValueError(
+                f"the file holds a {saved['estimator']!r}, which flowmatch does not know; import what defines it first."
+            )
         parameters = self.fields(saved["parameters"])
         if "device" in parameters:
             parameters["device"] = self.device
@@ -210,11 +215,20 @@ class Decoder:
 
 
 def _stored(value: Any) -> dict[str, Any]:
-    """What a file keeps of a storable value."""
-    return value.to_store() if hasattr(value, "to_store") else fields_to_store(value)
+    """What a file keeps of a storable value.
+
+    Raises
+    ------
+    UnstorableError
+        If a field is of another type than declared, so that it could not come back.
+    """
+    if hasattr(value, "to_store"):
+        return value.to_store()
+    try:
+        return as_declared(type(value), fields_to_store(value))
+    except ValueError as error:
+        raise UnstorableError(f"of {value!r}, {error}") from error
 
 
-def _holds_left_out(encoded: Any) -> bool:
-    if isinstance(encoded, dict):
-        return encoded == LEFT_OUT or any(map(_holds_left_out, encoded.values()))
-    return isinstance(encoded, list) and any(map(_holds_left_out, encoded))
+def _holds_texts(array: NDArray[Any]) -> bool:
+    return all(isinstance(entry, (str, bool, int, float)) for entry in array.ravel().tolist())

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import sklearn
@@ -18,12 +18,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from flowmatch.core.devices import available_device
-from flowmatch.core.storable import ESTIMATORS, is_a, require
+from flowmatch.core.devices import resolve_device
+from flowmatch.core.storable import ESTIMATORS, MISFITS, declared_types, is_a, is_registered, require
 from flowmatch.core.tensor_file import read_tensors, write_tensors
+from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
-from flowmatch.persistence.codec import Decoder, Encoder
-from flowmatch.persistence.format_3 import read_format_3
+from flowmatch.persistence.codec import Decoder, Encoder, UnstorableError
+from flowmatch.persistence.format_3 import read_format_3, teacher_of_format_3
 
 FORMAT_VERSION = 4
 
@@ -47,25 +48,30 @@ def save(
     ValueError
         If the path cannot be written, or the estimator's class or a parameter cannot be in a file.
     """
-    name = type(estimator).__name__
-    if ESTIMATORS.get(name) is not type(estimator):
+    if not is_registered(ESTIMATORS, type(estimator)):
+        name = type(estimator).__name__
         raise ValueError(
             f"{name} is not a class that files know, since another one has its name; save it with pickle or joblib."
         )
-    tensors: dict[str, Tensor] = {}
-    encoder = Encoder(tensors)
-    header: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "estimator": name,
-        "parameters": encoder.parameters(estimator),
-        "fitted": encoder.value("fitted", estimator.fitted_),
-        "versions": {
-            "flowmatch": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "sklearn": sklearn.__version__,
-        },
+    estimator.check_parameters()
+    encoder = Encoder()
+    tensors: Mapping[str, Tensor] = encoder.tensors
+    header = encoder.estimator(estimator)
+    try:
+        header["fitted"] = encoder.value("fitted", estimator.fitted_)
+    except UnstorableError as error:
+        raise ValueError(
+            f"what was fitted cannot be written to a file ({error}); save with pickle or joblib."
+        ) from error
+    header["format_version"] = FORMAT_VERSION
+    header["versions"] = {
+        "flowmatch": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "sklearn": sklearn.__version__,
     }
+    if encoder.factory is not None:
+        warn(f"parameter network={encoder.factory!r} cannot be written to a file: pass it to load(path, network=...).")
     if teacher_weights is not None:
         prefix = f"fitted.{teacher_weights}"
         known = {name: value for name, value in tensors.items() if name.startswith(prefix)}
@@ -116,6 +122,7 @@ def load(
     >>> bool((flowmatch.load(path).sample(5, random_state=0) == generator.sample(5, random_state=0)).all())
     True
     """
+    tensors: Mapping[str, Tensor]
     tensors, header = read_tensors(path)
     version = header.get("format_version")
     if version not in (3, FORMAT_VERSION):
@@ -123,29 +130,31 @@ def load(
             f"{str(path)!r} has format version {version!r}; this flowmatch ({__version__}) reads the versions 3 and "
             f"{FORMAT_VERSION}."
         )
+    place = resolve_device(device)
     try:
+        known = teacher_of_format_3(header) if version == 3 else header.get("teacher")
+        if teacher is not None or (known is not None and not known["included"]):
+            tensors = {**tensors, **_teacher_weights(known, teacher)}
         if version == 3:
-            tensors, header = read_format_3(tensors, header)
-        if teacher is not None or not header.get("teacher", {"included": True})["included"]:
-            tensors = {**tensors, **_teacher_weights(header, teacher)}
+            header = read_format_3(tensors, header)
         decoder = Decoder(tensors, network, device)
         estimator = decoder.estimator(header)
         estimator.check_parameters()
         fitted = decoder.value(header["fitted"])
-        require(is_a(fitted, get_type_hints(type(estimator))["fitted_"]), "fitted")
+        require(is_a(fitted, declared_types(type(estimator))["fitted_"]), "fitted")
         if teacher is not None:
             fitted = replace(fitted, teacher=teacher)
-        estimator.fitted_ = fitted.to(available_device(device))
+        estimator.fitted_ = fitted.to(place)
         return estimator
     except KeyError as error:
         raise ValueError(f"the contents of {str(path)!r} are incomplete: {error} is missing.") from error
-    except (TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except MISFITS as error:
         raise ValueError(
             f"the contents of {str(path)!r} do not fit together ({type(error).__name__}: {error})."
         ) from error
 
 
-def _teacher_weights(header: Mapping[str, Any], teacher: Any) -> dict[str, Tensor]:
+def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str, Tensor]:
     """The weights of a teacher's velocity, in place of those that a file was saved without.
 
     Raises
@@ -153,23 +162,20 @@ def _teacher_weights(header: Mapping[str, Any], teacher: Any) -> dict[str, Tenso
     ValueError
         If that is not the teacher, or none is needed.
     """
-    if "teacher" not in header:
-        what = "all that its student needs, and nothing to tell a teacher by: leave teacher out"
-        raise ValueError(
-            f"the file holds {what if 'Distilled' in header['estimator'] else 'no student: leave teacher out'}."
-        )
+    if known is None:
+        raise ValueError("the file holds nothing that needs a teacher, or that could tell one: leave teacher out.")
     if teacher is None:
         raise ValueError(
             "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "
             "teacher=False): call load(path, teacher=...) with the estimator it was distilled from."
         )
-    if type(teacher) not in ESTIMATORS.values():
+    if not is_registered(ESTIMATORS, type(teacher)):
         raise ValueError(f"teacher must be the estimator that the student was distilled from, got {teacher!r}.")
     check_is_fitted(teacher)
     weights = teacher.model_.velocity_weights()
-    if _digest(weights.values()) != header["teacher"]["digest"]:
+    if _digest(weights.values()) != known["digest"]:
         raise ValueError("this teacher's weights are not those that the student was distilled from.")
-    return {f"{header['teacher']['prefix']}{name}": value for name, value in weights.items()}
+    return {f"{known['prefix']}{name}": value for name, value in weights.items()}
 
 
 def _digest(weights: Iterable[Tensor]) -> str:

@@ -5,7 +5,7 @@ JSON becomes JSON: tensors keep their names, classes are text, and whatever is d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,17 +19,40 @@ _NAMED = {
     "network": {"auto": "AutoNetwork", "mlp": "MLP", "unet": "UNet", "transformer": "Transformer"},
     "path": {"linear": "LinearPath", "vp": "VariancePreservingPath", "cosine": "CosinePath"},
     "source": {"normal": "NormalSource", "matched": "MatchedSource", "sparse": "SparseSource"},
+    "score": {
+        "combined": "Combined",
+        "one_step": "OneStep",
+        "latent": "Latent",
+        "likelihood": "Likelihood",
+        "neighbors": "Neighbors",
+        "denoising": "Denoising",
+        "rebuilding": "Rebuilding",
+        "reconstruction": "Reconstruction",
+    },
 }
 """Components by their names in that format."""
 
-_FROZEN = {
-    "FlowMatchingGenerator": ("network", "path", "source", "objective", "masked_share", "categorical_features"),
-}
+_OF_WEIGHTS = ("network", "path", "source")
+_OF_ROWS = (*_OF_WEIGHTS, "objective", "masked_share", "categorical_features")
+_OF_STATES = (
+    *(*_OF_WEIGHTS, "n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar"),
+)
 """Parameters that belong to the weights."""
 
+_FEW_WINDOWS = 200
+"""With fewer windows a forecaster had the smaller of two networks."""
 
-def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> tuple[Tensors, dict[str, Json]]:
-    """Tensors and header of a file of format 3 as format 4 has them.
+
+def teacher_of_format_3(header: Mapping[str, Json]) -> dict[str, Json] | None:
+    """What tells a student's teacher, whose weights may not be in the file."""
+    if "teacher_digest" not in header:
+        return None
+    included = "teacher" in header["weights"]
+    return {"prefix": "network.velocity.", "digest": header["teacher_digest"], "included": included}
+
+
+def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> dict[str, Json]:
+    """The header of a file of format 3 as format 4 has it.
 
     Raises
     ------
@@ -38,40 +61,127 @@ def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> tuple[Tensors
     KeyError, TypeError, AttributeError, IndexError
         For what is missing, or of another kind than JSON should be.
     """
-    name, parameters = str(header.get("class")), _values(header["parameters"])
-    fitted = {"FlowMatchingGenerator": _generator}
-    if name not in fitted:
+    name = str(header.get("class"))
+    if name not in _READERS:
         raise ValueError(f"the file holds a {header.get('class')!r}, which flowmatch does not know.")
-    return tensors, {"estimator": name, "parameters": parameters, "fitted": fitted[name](header, tensors)}
+    parameters = _values(header["parameters"])
+    fitted = _READERS[name](header, parameters, tensors)
+    if name == "FlowAnomalyDetector":
+        parameters["method"] = parameters.pop("score")
+    if name == "DistilledFlowMap":
+        source = header["estimator"]
+        parameters["estimator"] = {"estimator": source["class"], "parameters": _values(source["parameters"])}
+    return {"estimator": name, "parameters": parameters, "fitted": fitted}
 
 
 # -- estimators -------------------------------------------------------------------------------------------------------
 
 
-def _generator(saved: Mapping[str, Json], tensors: Tensors) -> Json:
-    parameters = _values(saved["parameters"])
-    defaults = {"solver": "flow_map", "n_steps": 1} if saved.get("flow_map") else {}
+def _generator(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     factory = _component("network", parameters["network"])
-    model = _model(saved, parameters, tensors, factory, defaults)
-    return _result(saved, model, parameters, _FROZEN["FlowMatchingGenerator"])
+    return _flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 10), _OF_ROWS)
 
 
-def _result(saved: Mapping[str, Json], model: Json, parameters: Mapping[str, Json], frozen: tuple[str, ...]) -> Json:
+def _forecaster(saved: Json, parameters: Json, tensors: Tensors) -> Json:
+    layout, reader, boundary = saved["layout"], saved["reader"], saved["boundary"]
+    network, factory = parameters["network"], _component("network", parameters["network"])
+    if network == "auto":
+        few = saved["conditions"]["n_windows"]["value"] < _FEW_WINDOWS
+        mlp = _a("MLP", width=64, depth=2, dropout=0.2) if few else _a("MLP", width=128, depth=3, dropout=0.1)
+        factory = _a("UNet") if layout["state_shape"][1:] else mlp
+    if isinstance(network, str) and factory["class"] == "UNet":
+        factory["fields"]["boundary"] = ["zeros" if edge == "wall" else edge for edge in boundary]
+    if reader is not None:
+        arrays = {name: _array(reader[name]) for name in ("means", "holed")}
+        numbers = _a("TableNumbers", container=_container(reader["container"]), **arrays)
+        reader = _a("TableReader", numbers=numbers, exogenous=reader["exogenous"], known=reader["known"])
+    return _a(
+        "FittedForecaster",
+        flow=_flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 5), _OF_STATES),
+        layout=_a("Layout", **layout),
+        reader=reader,
+        columns=saved["fitted"]["feature_names_in_"],
+        boundary=boundary,
+    )
+
+
+def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
+    score, factory = _component("score", parameters["score"]), _component("network", parameters["network"])
+    parameters = {**parameters}
+    if score["class"] == "Combined" and not isinstance(parameters["contamination"], str):
+        score["fields"]["with_outliers"] = True
+    if score["class"] == "Reconstruction":
+        factory = _a("Bottleneck", network=factory, size=score["fields"].get("size"))
+        parameters["network"] = factory
+    solver, n_steps = parameters["solver"], parameters["n_steps"]
+    defaults = {"solver": "midpoint" if solver == "auto" else solver, "n_steps": n_steps, "velocity_steps": n_steps}
+    members = []
+    for k, part in enumerate(saved["flows"]):
+        prefix = f"flows.{k}."
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        is_table = len(part["encoder"]["sample_shape"]) == 1
+        member = _a(
+            "Member",
+            flow=_flow(part, parameters, own, factory, defaults, _OF_WEIGHTS),
+            score=score,
+            surprise=part["surprise"],
+            state=_tensors(own, "state."),
+            gaps=_a("Gaps", reference={"array": "gaps"}) if is_table else None,
+            typical={"array": "typical"} if is_table else None,
+        )
+        members.append(_prefixed(member, prefix))
+    calibration, classes = saved["calibration"], saved["classes_"]
+    return _a(
+        "FittedDetector",
+        members=members,
+        offset=saved["offset_"],
+        calibration=_optional("Calibration", _arrays(calibration)),
+        classes=None if classes is None else _array(classes),
+    )
+
+
+def _student(saved: Json, parameters: Json, tensors: Tensors) -> Json:
+    student = saved["student"]
+    if str(student["class"]) not in ("FlowMatchingGenerator", "ConditionalForecaster"):
+        raise ValueError(f"the file holds a student of a {student['class']!r}, which flowmatch does not know.")
+    return _a("FittedStudent", flow=_READERS[student["class"]](student, _values(student["parameters"]), tensors))
+
+
+_READERS: dict[str, Callable[[Json, Json, Tensors], Json]] = {
+    "FlowMatchingGenerator": _generator,
+    "ConditionalForecaster": _forecaster,
+    "FlowAnomalyDetector": _detector,
+    "DistilledFlowMap": _student,
+}
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+
+def _defaults(saved: Json, parameters: Json, measured: int) -> Json:
+    """Solver and steps where a call does not say; those of students were parameters."""
+    few, flow_map = saved.get("few_steps"), saved.get("flow_map")
+    n_steps = parameters["n_steps"] if few else 1 if flow_map else measured
+    solver = "flow_map" if flow_map else parameters["solver"] if few else "midpoint"
+    return {"solver": solver, "n_steps": n_steps, "velocity_steps": measured}
+
+
+def _flow(
+    saved: Json, parameters: Json, tensors: Tensors, factory: Json, defaults: Json, of_weights: tuple[str, ...]
+) -> Json:
+    """A fit; `parameters` are those that its weights belong to, among others."""
     fitted = saved["fitted"]
-    names = [*frozen, "guidance_scale"] if saved.get("flow_map") else frozen
+    names = [*of_weights, "guidance_scale"] if saved.get("flow_map") and "guidance_scale" in parameters else of_weights
     return _a(
         "FitResult",
-        model=model,
+        model=_model(saved, parameters, tensors, factory, defaults),
         history={"dict": {name: {"list": values} for name, values in fitted["history_"].items()}},
         n_iter=fitted["n_iter_"],
         parameters={"dict": {name: parameters[name] for name in names}},
     )
 
 
-def _model(
-    saved: Mapping[str, Json], parameters: Mapping[str, Json], tensors: Tensors, factory: Json, defaults: Json
-) -> Json:
-    """A flow; `parameters` are those that its weights belong to."""
+def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defaults: Json) -> Json:
     flow_map, is_masked = saved.get("flow_map", False), saved["has_cells"]  # the oldest files hold velocities
     missing = _a(
         "MissingValueModel",
@@ -79,45 +189,39 @@ def _model(
         guess=_optional("FactorModel", saved["factors"]),
         patterns=_optional("MissingPatterns", _arrays(saved["patterns"])),
     )
-    guidance_scale = parameters.get("guidance_scale", 1.0)
     kind = _a(
         "FlowMap",
-        guidance_scale=guidance_scale,
+        guidance_scale=parameters.get("guidance_scale", 1.0),
         bidirectional=saved.get("jumps_back", False),
         grid="dyadic" if saved.get("dyadic_jumps", False) else "even",
     )
-    scale, conditions = tensors["source_scale"], saved["conditions"]
+    conditions, corrects = saved["conditions"], saved.get("corrects")
     blueprint = _a(
         "Blueprint",
         factory=factory,
-        code_shape=list(scale.shape),
+        code_shape=list(tensors["source_scale"].shape),
         condition_size=saved["condition_size"],
         context_channels=_context_channels(conditions, tensors),
         flow_map=flow_map,
         is_masked=is_masked,
-        correction=_correction(saved.get("corrects")),
+        correction=None
+        if corrects is None
+        else _a("Correction", guidance_scale=corrects["guidance_scale"], of_flow_map=corrects["flow_map"]),
     )
+    source = _component("source", parameters["source"])
     return _a(
         "FlowModel",
         blueprint=blueprint,
         kind=kind if flow_map else _a("Velocity"),
         path=_component("path", parameters["path"]),
-        source=_a("FittedSource", source=_component("source", parameters["source"]), scale={"tensor": "source_scale"}),
+        source=_a("FittedSource", source=source, scale={"tensor": "source_scale"}),
         encoder=_encoder(saved["encoder"]),
         conditions=None if conditions is None else _conditions(conditions),
         condition_dropout=parameters.get("condition_dropout", 0.0),
         missing=missing if is_masked else None,
         defaults=_a("SamplingDefaults", **defaults),
-        weights={
-            "dict": {name.removeprefix("network."): {"tensor": name} for name in tensors if name.startswith("network.")}
-        },
+        weights=_tensors(tensors, "network."),
     )
-
-
-def _correction(saved: Mapping[str, Json] | None) -> Json:
-    if saved is None:
-        return None
-    return _a("Correction", guidance_scale=saved["guidance_scale"], of_flow_map=saved["flow_map"])
 
 
 # -- encoders ---------------------------------------------------------------------------------------------------------
@@ -209,6 +313,24 @@ def _value(saved: Json) -> Json:
     if not isinstance(saved, dict) or saved == _LEFT_OUT:
         return saved
     return _a(saved["component"], **_values(saved["parameters"]))
+
+
+def _tensors(tensors: Tensors, prefix: str) -> Json:
+    """A dict of the tensors whose names begin so."""
+    names = [name for name in tensors if name.startswith(prefix)]
+    return {"dict": {name.removeprefix(prefix): {"tensor": name} for name in names}}
+
+
+def _prefixed(value: Json, prefix: str) -> Json:
+    """A value whose tensors have longer names."""
+    if isinstance(value, list):
+        return [_prefixed(entry, prefix) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: f"{prefix}{entry}" if key in ("array", "tensor") and isinstance(entry, str) else _prefixed(entry, prefix)
+        for key, entry in value.items()
+    }
 
 
 def _arrays(saved: Mapping[str, Json] | None) -> Json:

@@ -48,7 +48,9 @@ class ColumnEncoder(ConditionEncoder):
         require(np.isfinite(self.rows).all(), "rows")
         require(len(self._labels) == len(self.mean), "classes")
         for column, labels in zip(self.rows.T, self._labels, strict=True):
-            require(labels.ndim == 1 and (not len(labels) or np.isin(column, np.arange(len(labels))).all()), "classes")
+            conditions.check_labels(labels)
+            require(not len(labels) or np.isin(column, np.arange(len(labels))).all(), "classes")
+        conditions.check_draws(self)
 
     @property
     def size(self) -> int:
@@ -160,8 +162,8 @@ class NumberEncoder(ColumnEncoder):
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
-        super().check()
         require(not self.one_dimensional or len(self.mean) == 1, "one_dimensional")
+        super().check()
 
     def _given_back(self, rows: Array) -> NDArray[Any]:
         return rows[:, 0] if self.one_dimensional else rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -237,6 +238,8 @@ class LabelEncoder(ConditionEncoder):
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
         require(self.classes.ndim == 1 and self.counts.shape == self.classes.shape, "classes")
         check_shares(self.shares, len(self.classes))
+        check_labels(self.classes)
+        check_draws(self)
 
     @property
     def size(self) -> int:
@@ -299,6 +302,20 @@ def check_scales(mean: Array, scale: Array, what: str = "scale") -> None:
     """Raise a ValueError unless these are means and positive scales of some columns."""
     require(mean.ndim == 1 and mean.shape == scale.shape, what)
     require(np.isfinite([mean, scale]).all() and (scale > 0).all(), what)
+
+
+def check_labels(classes: NDArray[Any]) -> None:
+    """Raise a ValueError unless these are labels, each of them once."""
+    require(classes.ndim == 1, "classes")
+    require((positions_of(classes, classes) == np.arange(len(classes))).all(), "classes")
+
+
+def check_draws(encoder: ConditionEncoder) -> None:
+    """Raise an error unless conditions can be drawn, encoded, and given back in what they came in."""
+    drawn = encoder.draw(1, np.random.RandomState(0))
+    require(encoder.encode(drawn, 1).shape == (1, encoder.size), "conditions")
+    with contextlib.suppress(ImportError):  # which may not be installed here
+        encoder.container.wrap(encoder.expand(drawn, 1))
 
 
 def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], NDArray[np.intp]]:

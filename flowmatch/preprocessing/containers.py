@@ -51,6 +51,7 @@ class Container:
         n_columns = {"numpy": 0, "torch": 0, "series": 1}.get(self.kind, len(self.dtypes))
         require(self.kind in ("numpy", "dataframe", "series", "torch", "polars"), "kind")
         require(len(self.columns) == n_columns and len(self.dtypes) == max(1, n_columns), "dtypes")
+        hash(self.columns)  # raises for what can be no name
 
     @property
     def has_columns(self) -> bool:

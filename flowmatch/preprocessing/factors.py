@@ -96,7 +96,8 @@ class FactorModel:
         require(self.mean.ndim == 1 and self.mean.shape == self.noise.shape, "factors")
         require(self.loadings.ndim == 2 and len(self.loadings) == len(self.mean), "factors")
         require(all(part.dtype == torch.float32 for part in (self.mean, self.loadings, self.noise)), "factors")
-        require((self.noise > 0).all(), "factors")
+        require((self.noise > 0).all() and self.loadings.isfinite().all() and self.mean.isfinite().all(), "factors")
+        self.guess(self.mean[None], torch.ones(1, len(self.mean)))  # raises where the covariance is beyond float32
 
     def to(self, device: torch.device) -> FactorModel:
         """Copy the model to a device.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,8 +139,12 @@ class SampleEncoder:
         require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
+        require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
-        require(self.encode(self.decode(codes)).shape == codes.shape, "state")
+        rows = self.decode(codes)
+        require(self.encode(rows).shape == codes.shape, "state")
+        with contextlib.suppress(ImportError):  # what rows came in may not be installed here
+            self.container.wrap(rows)
 
     def _check_categories(self) -> None:
         n_levels = () if self.categories is None else self.categories.n_levels

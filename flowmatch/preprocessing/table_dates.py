@@ -77,7 +77,7 @@ class DateGrid:
         dtype = np.dtype(self.tick)
         name, count = np.datetime_data(dtype)
         require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(_NS), "table")
-        require(_NS[self.unit] >= _NS[name], "table")
+        require(_NS[self.unit] >= _NS[name] and (self.timezone or not self.wall), "table")
 
     @property
     def kind(self) -> str:
