@@ -89,7 +89,7 @@ def test_no_condition_equals_zeros(shape):
 @EVERY_SHAPE
 def test_a_condition_of_the_wrong_size_is_refused(shape):
     size = math.prod(shape)
-    with pytest.raises(ValueError, match=f"conditions of {size} numbers, but got {size + 1}"):
+    with pytest.raises(ValueError, match=f"conditions of {size} elements, but got {size + 1}"):
         built(shape)(normal(4, *shape), times(4), normal(4, size + 1))
 
 

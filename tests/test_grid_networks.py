@@ -93,7 +93,7 @@ def test_no_condition_equals_zeros_and_a_wrong_size_is_named(component):
     network = shaken(component, (2, 6, 5), 3)
     x, t = normal(4, 2, 6, 5), times(4)
     assert torch.equal(network(x, t), network(x, t, x.new_zeros(4, 3)))
-    with pytest.raises(ValueError, match="conditions of 3 numbers, but got 2"):
+    with pytest.raises(ValueError, match="conditions of 3 elements, but got 2"):
         network(x, t, x.new_zeros(4, 2))
 
 
@@ -130,7 +130,7 @@ def test_a_context_grid_is_read_beside_the_vector_part_of_a_condition(component,
 
 @BOTH
 def test_a_context_grid_that_does_not_fit_into_the_condition_is_named(component):
-    with pytest.raises(ValueError, match=r"context_channels=2 on a grid of \(4, 3\) needs 24 numbers.*is 23"):
+    with pytest.raises(ValueError, match=r"context_channels=2 on a grid of \(4, 3\) needs 24 elements.*is 23"):
         component((1, 4, 3), 23, context_channels=2)
 
 

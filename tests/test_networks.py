@@ -53,7 +53,7 @@ def test_flow_map_takes_a_step_and_a_velocity_refuses_it(conditioning):
 
 
 def test_wrong_condition_size_is_named():
-    with pytest.raises(ValueError, match="conditions of 3 numbers, but got 2"):
+    with pytest.raises(ValueError, match="conditions of 3 elements, but got 2"):
         shaken("film")(torch.randn(4, 5), torch.rand(4), torch.zeros(4, 2))
 
 

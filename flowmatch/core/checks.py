@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import numbers
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -11,12 +13,51 @@ from torch import Tensor
 from flowmatch.core.component import unknown_option
 
 
-def check_count(name: str, value: Any, low: int = 1, high: int | None = None, why: str = "") -> int:
+def checked(default: Any, check: Callable[..., Any], *bounds: Any, **more: Any) -> Any:
+    """A parameter of a component that ``validate`` checks by ``check(name, value, *bounds, **more)``.
+
+    Parameters
+    ----------
+    default : object
+        Its default value, `dataclasses.MISSING` if it must be given. If that is None, None passes.
+    check : callable
+        Raises a ValueError; one of those in this module.
+    *bounds, **more
+        Further arguments of `check`.
+
+    Returns
+    -------
+    dataclasses.Field
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from flowmatch.core.component import Component
+    >>> @dataclass(frozen=True)
+    ... class Jump(Component):
+    ...     length: float = checked(0.5, check_number, 0.0, 1.0)
+    >>> Jump(2.0).validate()
+    Traceback (most recent call last):
+    ValueError: length must be a number in [0, 1), got 2.0.
+    """
+
+    def check_value(name: str, value: Any) -> None:
+        if value is not None or default is not None:
+            check(name, value, *bounds, **more)
+
+    return dataclasses.field(default=default, metadata={"check": check_value})
+
+
+def check_count(
+    name: str, value: Any, low: int = 1, high: int | None = None, why: str = "", *, multiple_of: int = 1
+) -> int:
     """A whole number of at least `low`, and at most `high` if there is one; `why` explains the bounds."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not whole or int(value) < low or (high is not None and int(value) > high):
         span = f">= {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be an integer {span}{why}, got {value!r}.")
+    if value % multiple_of:
+        raise ValueError(f"{name} must be a multiple of {multiple_of}, got {value!r}.")
     return int(value)
 
 
@@ -31,6 +72,33 @@ def check_number(
     return float(value)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    return value
+
+
+def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
+    """One of the known names."""
+    if not isinstance(value, str) or value not in known:
+        raise unknown_option(name, value, known)
+    return value
+
+
+def check_sequence(name: str, values: Any, check: Callable[..., Any], *bounds: Any, **more: Any) -> None:
+    """A list or tuple of at least one value, each of which passes ``check(name, value, *bounds, **more)``."""
+    if not isinstance(values, (tuple, list)) or not values:
+        raise ValueError(f"{name} must be a sequence of at least one value, got {values!r}.")
+    for value in values:
+        check(name, value, *bounds, **more)
+
+
+def check_each(name: str, value: Any, check: Callable[..., Any], *bounds: Any, **more: Any) -> None:
+    """As `check_sequence`, or one value for all."""
+    check_sequence(name, value if isinstance(value, (tuple, list)) else [value], check, *bounds, **more)
+
+
 def check_output(network: Any, output: Any, like: Tensor) -> Tensor:
     """What a network returned, if it has the shape of what it will be compared with, (B, *sample_shape).
 
@@ -43,10 +111,3 @@ def check_output(network: Any, output: Any, like: Tensor) -> Tensor:
             f"the network {name} returned {got} for a batch of shape {tuple(like.shape)}; expected that shape, too."
         )
     return output
-
-
-def check_choice(name: str, value: Any, known: Any) -> str:
-    """One of the known names."""
-    if not isinstance(value, str) or value not in known:
-        raise unknown_option(name, value, known)
-    return value

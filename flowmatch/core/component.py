@@ -33,9 +33,10 @@ class Component:
 
     def __repr__(self) -> str:
         """The class and its parameters, those with their default values left out as scikit-learn is configured to."""
-        params, defaults = self.get_params(deep=False), _defaults(self)
+        params = self.get_params(deep=False)
         if get_config()["print_changed_only"]:
-            params = {k: v for k, v in params.items() if k not in defaults or repr(v) != repr(defaults[k])}
+            defaults = {field.name: repr(_default(field)) for field in _parameters(self)}
+            params = {name: value for name, value in params.items() if repr(value) != defaults.get(name)}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in params.items())})"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -62,7 +63,16 @@ class Component:
         return {**own, **nested}
 
     def validate(self) -> None:
-        """Raise a ValueError that names the first parameter out of its range; nothing by default."""
+        """Check the parameters that are declared by `flowmatch.core.checks.checked`; subclasses may check more.
+
+        Raises
+        ------
+        ValueError
+            That names the first parameter out of its range.
+        """
+        for field in _parameters(self):
+            if "check" in field.metadata:
+                field.metadata["check"](field.name, getattr(self, field.name))
 
     def replace(self, **params: Any) -> Self:
         """The same component with other parameters.
@@ -118,18 +128,13 @@ def split_nested(params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, d
 
 
 def _parameters(component: Component) -> list[dataclasses.Field[Any]]:
-    """Fields that the constructor takes; what a fit learns is none of them."""
-    return [field for field in dataclasses.fields(component) if field.init]  # type: ignore[arg-type]
+    """Fields that the constructor takes; what a fit learns is none of them, and a class of another kind has none."""
+    return [f for f in dataclasses.fields(component) if f.init] if dataclasses.is_dataclass(component) else []
 
 
-def _defaults(component: Component) -> dict[str, Any]:
-    """Default values by name; a component that is no dataclass has none."""
-    if not dataclasses.is_dataclass(component):
-        return {}
-    missing = dataclasses.MISSING
-    plain = {field.name: field.default for field in _parameters(component) if field.default is not missing}
-    made = {f.name: f.default_factory() for f in _parameters(component) if f.default_factory is not missing}
-    return {**plain, **made}
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A field's default value; of one that must be given, a mark that no value is like."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 C = TypeVar("C", bound=Component)

@@ -1,5 +1,6 @@
 """Networks: velocity fields and flow maps ``forward(x, t, condition=None, step=None)``."""
 
+from flowmatch.networks.architecture import Architecture, Sizes
 from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
@@ -13,6 +14,7 @@ from flowmatch.networks.unet import ConvolutionalUNet, UNet
 
 __all__ = [
     "MLP",
+    "Architecture",
     "AutoNetwork",
     "Bottleneck",
     "BottleneckNetwork",
@@ -25,6 +27,7 @@ __all__ = [
     "InstantVelocity",
     "MaskedNetwork",
     "ModulatedMLP",
+    "Sizes",
     "TeacherVelocity",
     "Transformer",
     "UNet",

@@ -19,7 +19,7 @@ class SelfAttention(nn.Module):
     Parameters
     ----------
     width : int
-        Numbers a point.
+        Elements of a point.
     n_heads : int
         A divisor of `width`.
     """

@@ -6,26 +6,36 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from flowmatch.core.component import Component
+from flowmatch.networks.architecture import Architecture, Sizes
 from flowmatch.networks.mlp import MLP
 from flowmatch.networks.unet import UNet
 
 
 @dataclass(frozen=True)
-class AutoNetwork(Component):
-    """What ``network="auto"`` means: an `MLP` for tables, a `UNet` for signals, images and fields."""
+class AutoNetwork(Architecture):
+    """What ``network="auto"`` means: an `MLP` for tables, a `UNet` for signals, images and fields.
+
+    Examples
+    --------
+    >>> from flowmatch.networks import AutoNetwork
+    >>> AutoNetwork().choose((5,)), AutoNetwork().choose((1, 28, 28))
+    (MLP(), UNet())
+    """
 
     def choose(self, sample_shape: tuple[int, ...]) -> MLP | UNet:
-        """The network for samples of `sample_shape`."""
+        """Choose the network for samples of a shape.
+
+        Parameters
+        ----------
+        sample_shape : tuple of int
+            Shape of one sample.
+
+        Returns
+        -------
+        MLP or UNet
+            With its default parameters.
+        """
         return MLP() if len(sample_shape) == 1 else UNet()
 
-    def __call__(
-        self,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool = False,
-        context_channels: int = 0,
-    ) -> nn.Module:
-        """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers."""
-        network = self.choose(sample_shape)
-        return network(sample_shape, condition_size, flow_map, context_channels)
+    def build(self, sizes: Sizes) -> nn.Module:
+        return self.choose(sizes.sample_shape).build(sizes)

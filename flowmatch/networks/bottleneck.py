@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_count, checked
 from flowmatch.core.component import Component
+from flowmatch.networks.boundaries import CONVOLUTIONS
 from flowmatch.networks.conditioned import ConditionedNetwork
 
 _WIDTH = 64
@@ -20,27 +21,49 @@ _POOLED = 4
 
 @dataclass(frozen=True)
 class Bottleneck(Component):
-    """Build `network` for conditions that are rows, which an encoder learned with it reduces to `size` numbers.
+    """Build `network` for conditions that are rows, which an encoder learned with it reduces to `size` elements.
 
     Parameters
     ----------
-    network : callable ``(sample_shape, condition_size, flow_map) -> nn.Module``
-        Component or factory of the velocity network.
+    network : callable
+        Component or factory ``(sample_shape, condition_size, flow_map) -> nn.Module`` of the velocity network.
     size : int or None, default=None
-        Numbers in an encoding; None takes a quarter of the row's, at least 1 and at most 64.
+        Elements of an encoding; None takes a quarter of the row's, at least 1 and at most 64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, Bottleneck
+    >>> network = Bottleneck(MLP(), size=2)((6,), condition_size=6)
+    >>> network.encoder(torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     network: Callable[..., nn.Module]
-    size: int | None = None
+    size: int | None = checked(None, check_count)
 
     def validate(self) -> None:
-        if self.size is not None:
-            check_count("size", self.size)
+        super().validate()
         if isinstance(self.network, Component):
             self.network.validate()
 
     def __call__(self, sample_shape: tuple[int, ...], condition_size: int, flow_map: bool = False) -> nn.Module:
-        """Build the network; the last numbers of its conditions are a row of `sample_shape`, flattened, or near it."""
+        """Build the network.
+
+        Parameters
+        ----------
+        sample_shape : tuple of int
+            Shape of one sample.
+        condition_size : int
+            Elements of a condition, the last of which are a row of `sample_shape`, flattened, or near it.
+        flow_map : bool, default=False
+            Whether ``forward`` takes the increment of time ``step`` (B,), too.
+
+        Returns
+        -------
+        torch.nn.Module
+            In training mode, on the CPU.
+        """
         self.validate()
         size = self.size or min(64, max(1, math.prod(sample_shape) // 4))
         return BottleneckNetwork(
@@ -49,7 +72,17 @@ class Bottleneck(Component):
 
 
 class BottleneckNetwork(ConditionedNetwork):
-    """The velocity network, told the encoding of its condition."""
+    """The velocity network, told the encoding of its condition.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The velocity network, called as ``network(x, t, encoding)``, or with a further ``step``.
+    encoder : torch.nn.Module
+        From conditions to encodings.
+    condition_size : int
+        Elements of a condition.
+    """
 
     def __init__(self, network: nn.Module, encoder: nn.Module, condition_size: int) -> None:
         super().__init__(condition_size)
@@ -61,17 +94,16 @@ class BottleneckNetwork(ConditionedNetwork):
 
 
 class _GridEncoder(nn.Module):
-    """Strided convolutions of the grid at the end of a vector, pooled to a few cells."""
+    """Strided convolutions of the grid at the end of a vector, pooled to a few points."""
 
     def __init__(self, sample_shape: tuple[int, ...], size: int) -> None:
         super().__init__()
         self.sample_shape = sample_shape
         axes = len(sample_shape) - 1
-        convolution: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
         pool: Any = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[axes - 1]
         layers: list[nn.Module] = []
         for inner, outer in zip((sample_shape[0], *_CHANNELS[:-1]), _CHANNELS, strict=True):
-            layers += [convolution(inner, outer, 3, stride=2, padding=1), nn.SiLU()]
+            layers += [CONVOLUTIONS[axes - 1](inner, outer, 3, stride=2, padding=1), nn.SiLU()]
         self.layers = nn.Sequential(
             *layers, pool(_POOLED), nn.Flatten(), nn.Linear(_CHANNELS[-1] * _POOLED**axes, size)
         )

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 BOUNDARIES = {"zeros": "zeros", "periodic": "circular", "replicate": "replicate"}
 """What lies beyond the edge of the grid, and PyTorch's name for it."""
 
-_CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS: tuple[Any, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""For grids of one, two and three axes."""
 
 
 def convolution(boundaries: Sequence[str]) -> Callable[..., nn.Module]:
@@ -23,7 +24,7 @@ def convolution(boundaries: Sequence[str]) -> Callable[..., nn.Module]:
     boundaries : sequence of {"zeros", "periodic", "replicate"}
         One for each axis of the grid.
     """
-    conv = _CONVOLUTIONS[len(boundaries) - 1]
+    conv = CONVOLUTIONS[len(boundaries) - 1]
     if len(set(boundaries)) > 1:
         return functools.partial(MixedConvolution, conv, tuple(boundaries))
 
@@ -65,7 +66,7 @@ class MixedConvolution(nn.Module):
 
 
 def alike(grid: tuple[int, ...], boundaries: Sequence[str]) -> tuple[int, ...]:
-    """A grid for features of places: one point along the axes of a grid of mixed boundaries that are periodic."""
+    """A grid for features of positions: one point along the axes of a grid of mixed boundaries that are periodic."""
     if len(set(boundaries)) == 1:
         return grid
     return tuple(1 if b == "periodic" else size for size, b in zip(grid, boundaries, strict=True))

@@ -19,8 +19,15 @@ class ConditionedNetwork(nn.Module):
     """Base of the networks with signature ``forward(x, t, condition=None, step=None)``.
 
     `condition` is (B, condition_size); ``None`` and zeros stand for "no condition". Its last entries may be a grid of
-    `context_channels` channels on the grid of `x`, flattened: a network that knows neighbourhoods reads it beside its
+    `context_channels` channels on the grid of `x`, flattened: a network that knows neighborhoods reads it beside its
     input. `step` is a flow map's increment, refused by a network that was built without it.
+
+    Parameters
+    ----------
+    condition_size : int
+        Elements of a condition.
+    context_channels : int, default=0
+        Channels of the grid that a condition ends in.
 
     Attributes
     ----------
@@ -39,7 +46,7 @@ class ConditionedNetwork(nn.Module):
             return like.new_zeros(len(like), self.condition_size)
         if condition.shape[1] != self.condition_size:
             raise ValueError(
-                f"the network was built for conditions of {self.condition_size} numbers, but got {condition.shape[1]}."
+                f"the network was built for conditions of {self.condition_size} elements, but got {condition.shape[1]}."
             )
         return condition
 
@@ -67,29 +74,12 @@ class ConditionedNetwork(nn.Module):
         return checkpoint(block, *arguments, use_reentrant=False, context_fn=same)
 
 
-def vector_size(condition_size: int, context_channels: int, sample_shape: tuple[int, ...]) -> int:
-    """Numbers in a condition that are not part of its grid.
-
-    Raises
-    ------
-    ValueError
-        If the grid alone is larger than the condition.
-    """
-    size = condition_size - context_channels * math.prod(sample_shape[1:])
-    if size < 0:
-        raise ValueError(
-            f"context_channels={context_channels} on a grid of {sample_shape[1:]} needs "
-            f"{condition_size - size} numbers a condition, but condition_size is {condition_size}."
-        )
-    return size
-
-
 def has_tangent(*values: Any) -> bool:
     """Whether one of the tensors is being differentiated in forward mode, as `torch.func.jvp` does."""
     return any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in values)
 
 
-def zero_initialised(layer: Any) -> Any:
+def zero_initialized(layer: Any) -> Any:
     """Start a layer at zero, so that the network starts as zero or the block as the identity."""
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)

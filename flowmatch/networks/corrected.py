@@ -14,10 +14,20 @@ class TeacherVelocity(nn.Module):
 
     Parameters
     ----------
-    network : nn.Module ``(x, t, condition) -> (B, *sample_shape)``
+    network : torch.nn.Module
+        Called as ``network(x, t, condition)``; frozen in place.
     guidance_scale : float, default=1.0
+        See `flowmatch.flow.guided_velocity`.
     n_kept : int, default=0
         See `flowmatch.flow.guided_velocity`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, TeacherVelocity
+    >>> teacher = TeacherVelocity(MLP()((2,), 0))
+    >>> teacher(torch.zeros(3, 2), torch.rand(3)).requires_grad
+    False
     """
 
     def __init__(self, network: nn.Module, guidance_scale: float = 1.0, n_kept: int = 0) -> None:
@@ -43,7 +53,17 @@ class CorrectedVelocity(nn.Module):
     ----------
     velocity : TeacherVelocity
         Kept frozen.
-    corrector : nn.Module ``(x, t, condition, step) -> (B, *sample_shape)``
+    corrector : torch.nn.Module
+        Called as ``corrector(x, t, condition, step)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, CorrectedVelocity, TeacherVelocity
+    >>> network = CorrectedVelocity(TeacherVelocity(MLP()((2,), 0)), MLP()((2,), 0, flow_map=True))
+    >>> x, t = torch.zeros(3, 2), torch.zeros(3)
+    >>> network(x, t, None, 1 - t).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, velocity: TeacherVelocity, corrector: nn.Module) -> None:

@@ -26,6 +26,15 @@ class Dropout(nn.Module):
     generator : torch.Generator or None
         On the device of the entries; None is torch's global one. It belongs to a run of training, so copies and
         pickles of the module are without it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import Dropout
+    >>> layer = Dropout(0.5)
+    >>> layer.generator = torch.Generator().manual_seed(0)
+    >>> layer(torch.ones(8)).unique()
+    tensor([0., 2.])
     """
 
     def __init__(self, p: float) -> None:
@@ -49,7 +58,22 @@ class Dropout(nn.Module):
 
 
 def draw_dropout_from(generator: torch.Generator | None, network: nn.Module) -> None:
-    """Let every `Dropout` of a network draw from `generator`."""
+    """Let every `Dropout` of a network draw from a generator.
+
+    Parameters
+    ----------
+    generator : torch.Generator or None
+        On the network's device; None is torch's global one.
+    network : torch.nn.Module
+        Changed in place.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, draw_dropout_from
+    >>> network = MLP(dropout=0.1)((2,), 0)
+    >>> draw_dropout_from(torch.Generator().manual_seed(0), network)
+    """
     for module in network.modules():
         if isinstance(module, Dropout):
             module.generator = generator

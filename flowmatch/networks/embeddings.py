@@ -1,4 +1,4 @@
-"""Features of time and place: what a network sees instead of the bare numbers."""
+"""Features of time and position: what a network sees instead of the bare values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from flowmatch.networks.architecture import Sizes
 
 
 def sinusoidal_features(t: Tensor, n_features: int, max_frequency: float = 8.0) -> Tensor:
@@ -35,7 +37,7 @@ def sinusoidal_features(t: Tensor, n_features: int, max_frequency: float = 8.0) 
 
 
 def position_features(grid: tuple[int, ...], n_features: int, like: Tensor, longest: float = 100.0) -> Tensor:
-    """Sines and cosines of the place of every point of a grid.
+    """Sines and cosines of the position of every point of a grid.
 
     The positional encoding of Vaswani et al. (2017, section 3.5), each axis with an equal share of the features, what
     does not divide left at zero. Wavelengths run from 2 pi to ``2 pi * longest`` points; that paper's 10,000 suits
@@ -93,17 +95,18 @@ class TimeFeatures(nn.Module):
 class ContextEmbedding(nn.Module):
     """Time, a flow map's increment and a condition's vector as one vector (B, width) that blocks read.
 
-    The weights of the condition start with unit variance (less for more than 16 numbers): a label then speaks as loud
+    The weights of the condition start with unit variance (less for more than 16 elements): a label then speaks as loud
     as time from the first step, and classes are learned several times sooner than with the usual small weights.
     """
 
-    def __init__(self, n_time_features: int, flow_map: bool, vector_size: int, width: int) -> None:
+    def __init__(self, n_time_features: int, sizes: Sizes, width: int) -> None:
         super().__init__()
-        self.time_features = TimeFeatures(n_time_features, flow_map)
+        self.time_features = TimeFeatures(n_time_features, sizes.flow_map)
         self.embed_time = nn.Linear(self.time_features.size, width)
-        self.embed_condition = nn.Linear(vector_size, width, bias=False) if vector_size else None
+        size = sizes.vector_size
+        self.embed_condition = nn.Linear(size, width, bias=False) if size else None
         if self.embed_condition is not None:
-            nn.init.normal_(self.embed_condition.weight, std=min(1.0, (16 / vector_size) ** 0.5))
+            nn.init.normal_(self.embed_condition.weight, std=min(1.0, (16 / size) ** 0.5))
         self.mix = nn.Linear(width, width)
 
     @property

@@ -15,9 +15,20 @@ def start_from_velocity(flow_map: nn.Module, velocity: nn.Module) -> None:
 
     Parameters
     ----------
-    flow_map : nn.Module
+    flow_map : torch.nn.Module
         Changed in place.
-    velocity : nn.Module
+    velocity : torch.nn.Module
+        Left as it is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, start_from_velocity
+    >>> velocity, flow_map = MLP()((2,), 0), MLP()((2,), 0, flow_map=True)
+    >>> start_from_velocity(flow_map, velocity)
+    >>> x, t = torch.zeros(3, 2), torch.rand(3)
+    >>> torch.equal(flow_map(x, t, step=1 - t), velocity(x, t))
+    True
     """
     known = velocity.state_dict()
     columns = {
@@ -29,19 +40,28 @@ def start_from_velocity(flow_map: nn.Module, velocity: nn.Module) -> None:
     with torch.no_grad():
         for name, value in flow_map.state_dict().items():
             if name in columns:
-                value.copy_(_with_zero_columns(known[name], columns[name]))
+                first, last = columns[name].start, columns[name].stop
+                value.zero_()[:, :first] = known[name][:, :first]
+                value[:, last:] = known[name][:, first:]
             elif name in known and known[name].shape == value.shape:
                 value.copy_(known[name])
 
 
-def _with_zero_columns(weight: Tensor, columns: slice) -> Tensor:
-    """The weight (n_out, n_in) with zeros at `columns` of the result."""
-    zeros = weight.new_zeros(len(weight), columns.stop - columns.start)
-    return torch.cat([weight[:, : columns.start], zeros, weight[:, columns.start :]], dim=1)
-
-
 class InstantVelocity(nn.Module):
-    """The velocity of a flow map, ``U(x, t, 0)``, as a network of its own."""
+    """The velocity of a flow map, ``U(x, t, 0)``, as a network of its own.
+
+    Parameters
+    ----------
+    flow_map : torch.nn.Module
+        Called as ``flow_map(x, t, condition, step)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, InstantVelocity
+    >>> InstantVelocity(MLP()((2,), 0, flow_map=True))(torch.zeros(3, 2), torch.rand(3)).shape
+    torch.Size([3, 2])
+    """
 
     def __init__(self, flow_map: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks of tables that see which cells of a row are given, and leave them and absent ones alone."""
+"""Networks of tables that see which entries of a row are given, and leave them and absent ones alone."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from flowmatch.core.entries import BLOCKS, generated
 
 
 class MaskedNetwork(nn.Module):
-    """A network that generates some cells of a row, given others.
+    """A network that generates some entries of a row, given others.
 
-    Its condition is a vector of the labels or numbers that the row has as conditions, and may end in the row's cells
+    Its condition is the vector of what the row is conditioned on, and may end in the row's entries
     (`flowmatch.core.entries`); without them the whole row is generated. What is given or absent enters the inner
     network as zeros and stays as it is: the output there is zero.
 
     Parameters
     ----------
-    network : nn.Module ``(x, t, condition) -> (B, d)``, or with a further ``step``
-        Built for conditions of ``condition_size + 5 d`` numbers.
+    network : torch.nn.Module
+        Called as ``network(x, t, condition)``, or with a further ``step``; built for conditions of
+        ``condition_size + 5 d`` elements.
     n_codes : int
-        Numbers d of a row.
+        Elements d of a row.
     condition_size : int
-        Numbers of a condition without the cells.
+        Elements of a condition without the entries.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.networks import MLP, MaskedNetwork
+    >>> network = MaskedNetwork(MLP()((2,), 10), n_codes=2, condition_size=0)
+    >>> network(torch.zeros(3, 2), torch.rand(3)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, network: nn.Module, n_codes: int, condition_size: int) -> None:
@@ -31,15 +40,17 @@ class MaskedNetwork(nn.Module):
         self.network, self.n_codes, self.condition_size = network, n_codes, condition_size
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, *step: Tensor) -> Tensor:
-        n_cells = BLOCKS * self.n_codes
-        if condition is None or condition.shape[1] == self.condition_size:
-            cells = x.new_zeros(len(x), n_cells)
-            parts = [x.new_zeros(len(x), self.condition_size) if condition is None else condition, cells]
-            return self.network(x, t, torch.cat(parts, dim=1) if self.condition_size else cells, *step)
-        if condition.shape[1] != self.condition_size + n_cells:
+        n_entries = BLOCKS * self.n_codes
+        if condition is None:
+            condition = x.new_zeros(len(x), self.condition_size)
+        if condition.shape[1] == self.condition_size:
+            whole_row = x.new_zeros(len(x), n_entries)
+            known = torch.cat([condition, whole_row], dim=1) if self.condition_size else whole_row
+            return self.network(x, t, known, *step)
+        if condition.shape[1] != self.condition_size + n_entries:
             raise ValueError(
-                f"the network was built for conditions of {self.condition_size} numbers, and {n_cells} that tell of "
-                f"the row's cells, but got {condition.shape[1]}."
+                f"the network was built for conditions of {self.condition_size} elements, and {n_entries} that tell of "
+                f"the row's entries, but got {condition.shape[1]}."
             )
         shown = generated(condition, self.n_codes)
         return shown * check_output(self.network, self.network(shown * x, t, condition, *step), x)

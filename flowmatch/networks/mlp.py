@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_choice, check_count, check_number
-from flowmatch.core.component import Component
-from flowmatch.networks.conditioned import ConditionedNetwork, zero_initialised
+from flowmatch.core.checks import check_choice, check_count, check_number, checked
+from flowmatch.networks.architecture import Architecture, Sizes
+from flowmatch.networks.conditioned import ConditionedNetwork, zero_initialized
 from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import TimeFeatures
 
@@ -19,10 +19,10 @@ CONDITIONINGS = ("film", "adaln", "concat")
 
 
 @dataclass(frozen=True)
-class MLP(Component):
+class MLP(Architecture):
     """Residual MLP that knows time and condition.
 
-    Any sample shape is flattened, so grids work too, but a network that knows neighbourhoods suits them better.
+    Any sample shape is flattened, so grids work too, but a network that knows neighborhoods suits them better.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class MLP(Component):
         Number of residual blocks.
     conditioning : {"film", "adaln", "concat"}, default="film"
         How time and condition enter. "film": they scale and shift the hidden units of blocks of two layers (Perez et
-        al., 2018, eq. 1). "adaln": they shift, scale and gate layer-normalised blocks of two layers, whose gates start
+        al., 2018, eq. 1). "adaln": they shift, scale and gate layer-normalized blocks of two layers, whose gates start
         at zero (DiT; Peebles and Xie, 2023, section 3.2); as good as "film", a fifth dearer. "concat": as further
         inputs of the first layer, blocks of one layer follow; the cheapest.
     dropout : float, default=0.0
@@ -45,66 +45,43 @@ class MLP(Component):
     Examples
     --------
     >>> import torch
+    >>> from flowmatch.networks import MLP
     >>> network = MLP(width=32)(sample_shape=(5,), condition_size=0)
     >>> network(torch.zeros(4, 5), torch.rand(4)).shape
     torch.Size([4, 5])
     """
 
-    width: int = 64
-    depth: int = 2
-    conditioning: str = "film"
-    dropout: float = 0.0
-    context_width: int = 32
-    n_time_features: int = 16
+    width: int = checked(64, check_count)
+    depth: int = checked(2, check_count)
+    conditioning: str = checked("film", check_choice, CONDITIONINGS)
+    dropout: float = checked(0.0, check_number, 0.0, 1.0)
+    context_width: int = checked(32, check_count)
+    n_time_features: int = checked(16, check_count, multiple_of=2)
 
-    def __call__(
-        self,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool = False,
-        context_channels: int = 0,
-    ) -> nn.Module:
-        """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers.
-
-        The last `context_channels` grids of a condition, for a table so many numbers, enter beside the sample.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range.
-        """
-        self.validate()
-        module = ConcatenatedMLP if self.conditioning == "concat" else ModulatedMLP
-        return module(self, tuple(sample_shape), condition_size, flow_map, context_channels)
-
-    def validate(self) -> None:
-        check_choice("conditioning", self.conditioning, CONDITIONINGS)
-        for name in ("width", "depth", "context_width", "n_time_features"):
-            check_count(name, getattr(self, name))
-        if self.n_time_features % 2:
-            raise ValueError(f"n_time_features must be even, got {self.n_time_features}.")
-        check_number("dropout", self.dropout, 0.0, 1.0)
+    def build(self, sizes: Sizes) -> nn.Module:
+        return (ConcatenatedMLP if self.conditioning == "concat" else ModulatedMLP)(self, sizes)
 
 
 class ConcatenatedMLP(ConditionedNetwork):
-    """Time and condition beside the sample in the first layer, then ``h + SiLU(W h)``; the output starts at zero."""
+    """Time and condition beside the sample in the first layer, then ``h + SiLU(W h)``; the output starts at zero.
 
-    def __init__(
-        self,
-        settings: MLP,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool,
-        context_channels: int = 0,
-    ) -> None:
-        super().__init__(condition_size, context_channels)
-        size, width = math.prod(sample_shape), settings.width
-        self.time_features = TimeFeatures(settings.n_time_features, flow_map)
-        self._size_with_context = size + context_channels * math.prod(sample_shape[1:])
-        self.first = nn.Linear(size + self.time_features.size + condition_size, width)
+    Parameters
+    ----------
+    settings : MLP
+        Its parameters.
+    sizes : Sizes
+        What it is built for.
+    """
+
+    def __init__(self, settings: MLP, sizes: Sizes) -> None:
+        super().__init__(sizes.condition_size, sizes.context_channels)
+        size, width = math.prod(sizes.sample_shape), settings.width
+        self.time_features = TimeFeatures(settings.n_time_features, sizes.flow_map)
+        self._size_with_context = size + sizes.context_size
+        self.first = nn.Linear(size + self.time_features.size + sizes.condition_size, width)
         self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(settings.depth)])
         self.dropout = Dropout(settings.dropout)
-        self.head = zero_initialised(nn.Linear(width, size))
+        self.head = zero_initialized(nn.Linear(width, size))
         for layer in (self.first, *self.layers):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
@@ -115,8 +92,7 @@ class ConcatenatedMLP(ConditionedNetwork):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         vector, seen = self._split_condition(condition, x)
-        inputs = [seen.flatten(1), self.time_features(t, step), vector]
-        h = F.silu(self.first(torch.cat(inputs, dim=1)))
+        h = F.silu(self.first(torch.cat([seen.flatten(1), self.time_features(t, step), vector], dim=1)))
         for layer in self.layers:
             h = self._run(self._residual, h, layer)
         return self.head(h).reshape(x.shape)
@@ -126,27 +102,26 @@ class ConcatenatedMLP(ConditionedNetwork):
 
 
 class ModulatedMLP(ConditionedNetwork):
-    """Time and condition modulate every block; the output starts at zero."""
+    """Time and condition modulate every block; the output starts at zero.
 
-    def __init__(
-        self,
-        settings: MLP,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool,
-        context_channels: int = 0,
-    ) -> None:
-        super().__init__(condition_size, context_channels)
-        size, width, context = math.prod(sample_shape), settings.width, settings.context_width
-        n_context = context_channels * math.prod(sample_shape[1:])
-        normalised = settings.conditioning == "adaln"
-        block = AdaptiveNormBlock if normalised else FiLMBlock
-        self.time_features = TimeFeatures(settings.n_time_features, flow_map)
-        self.embed_context = nn.Linear(self.time_features.size + condition_size - n_context, context)
-        self.embed_sample = nn.Linear(size + n_context, width)
+    Parameters
+    ----------
+    settings : MLP
+        Its parameters.
+    sizes : Sizes
+        What it is built for.
+    """
+
+    def __init__(self, settings: MLP, sizes: Sizes) -> None:
+        super().__init__(sizes.condition_size, sizes.context_channels)
+        size, width, context = math.prod(sizes.sample_shape), settings.width, settings.context_width
+        block = AdaptiveNormBlock if settings.conditioning == "adaln" else FiLMBlock
+        self.time_features = TimeFeatures(settings.n_time_features, sizes.flow_map)
+        self.embed_context = nn.Linear(self.time_features.size + sizes.vector_size, context)
+        self.embed_sample = nn.Linear(size + sizes.context_size, width)
         self.blocks = nn.ModuleList([block(width, context, settings.dropout) for _ in range(settings.depth)])
-        self.last = nn.LayerNorm(width) if normalised else nn.SiLU()
-        self.head = zero_initialised(nn.Linear(width, size))
+        self.last = nn.LayerNorm(width) if settings.conditioning == "adaln" else nn.SiLU()
+        self.head = zero_initialized(nn.Linear(width, size))
 
     @property
     def step_columns(self) -> tuple[str, slice]:
@@ -168,7 +143,7 @@ class ModulatedMLP(ConditionedNetwork):
 
 
 def _is_one(t: Tensor) -> bool:
-    """Whether times (B,) are one number, expanded."""
+    """Whether times (B,) are one value, expanded."""
     return t.stride(0) == 0
 
 
@@ -178,7 +153,7 @@ class AdaptiveNormBlock(nn.Module):
     def __init__(self, width: int, context_width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = zero_initialised(nn.Linear(context_width, 3 * width))
+        self.modulation = zero_initialized(nn.Linear(context_width, 3 * width))
         self.layers = nn.Sequential(nn.Linear(width, width), nn.SiLU(), Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, h: Tensor, context: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_count, check_number
-from flowmatch.core.component import Component
+from flowmatch.core.checks import check_count, check_number, checked
+from flowmatch.networks.architecture import Architecture, Sizes
 from flowmatch.networks.attention import SelfAttention
-from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
+from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, zero_initialized
 from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import ContextEmbedding, position_features
 from flowmatch.networks.patches import patchify, unpatchify
@@ -20,7 +20,7 @@ _MOST_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class Transformer(Component):
+class Transformer(Architecture):
     """Transformer on patches of a grid (DiT; Peebles and Xie, 2023).
 
     Every patch is a token; tokens attend to each other, and time and condition shift, scale and gate every block
@@ -34,7 +34,7 @@ class Transformer(Component):
     Parameters
     ----------
     width : int, default=96
-        Numbers a token.
+        Elements of a token.
     depth : int, default=4
         Number of blocks.
     n_heads : int, default=4
@@ -52,54 +52,42 @@ class Transformer(Component):
     Examples
     --------
     >>> import torch
+    >>> from flowmatch.networks import Transformer
     >>> network = Transformer(width=16, depth=2)(sample_shape=(3, 17, 9), condition_size=0)
     >>> network(torch.zeros(4, 3, 17, 9), torch.rand(4)).shape
     torch.Size([4, 3, 17, 9])
     """
 
-    width: int = 96
-    depth: int = 4
-    n_heads: int = 4
-    patch_size: int | None = None
-    mlp_ratio: float = 2.0
-    dropout: float = 0.0
-    n_time_features: int = 32
-
-    def __call__(
-        self,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool = False,
-        context_channels: int = 0,
-    ) -> nn.Module:
-        """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers.
-
-        The last ``context_channels * prod(grid)`` numbers of a condition are a grid that is read beside the input.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or samples are not grids.
-        """
-        self.validate()
-        check_grid("transformer", tuple(sample_shape))
-        return DiffusionTransformer(self, tuple(sample_shape), condition_size, flow_map, context_channels)
+    width: int = checked(96, check_count, 8)
+    depth: int = checked(4, check_count)
+    n_heads: int = checked(4, check_count)
+    patch_size: int | None = checked(None, check_count)
+    mlp_ratio: float = checked(2.0, check_number, 0.0, open_low=True)
+    dropout: float = checked(0.0, check_number, 0.0, 1.0)
+    n_time_features: int = checked(32, check_count, multiple_of=2)
 
     def validate(self) -> None:
-        check_count("width", self.width, 8)
-        for name in ("depth", "n_heads", "n_time_features"):
-            check_count(name, getattr(self, name))
-        if self.patch_size is not None:
-            check_count("patch_size", self.patch_size)
+        super().validate()
         if self.width % self.n_heads:
             raise ValueError(f"n_heads must divide width={self.width}, got {self.n_heads}.")
-        if self.n_time_features % 2:
-            raise ValueError(f"n_time_features must be even, got {self.n_time_features}.")
-        check_number("mlp_ratio", self.mlp_ratio, 0.0, open_low=True)
-        check_number("dropout", self.dropout, 0.0, 1.0)
+
+    def build(self, sizes: Sizes) -> nn.Module:
+        check_grid("transformer", sizes.sample_shape)
+        return DiffusionTransformer(self, sizes)
 
     def patch(self, grid: tuple[int, ...]) -> int:
-        """Points of a patch along each axis of such a grid."""
+        """The number of points of a patch along each axis of such a grid.
+
+        Parameters
+        ----------
+        grid : tuple of int
+            Points along each axis.
+
+        Returns
+        -------
+        int
+            As `patch_size` says, or by the number of points.
+        """
         if self.patch_size is not None:
             return self.patch_size
         patch_size = 1
@@ -109,25 +97,25 @@ class Transformer(Component):
 
 
 class DiffusionTransformer(ConditionedNetwork):
-    """Patches to tokens, blocks, tokens to patches; see `Transformer`."""
+    """Patches to tokens, blocks, tokens to patches; see `Transformer`.
 
-    def __init__(
-        self,
-        settings: Transformer,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool,
-        context_channels: int,
-    ) -> None:
-        super().__init__(condition_size, context_channels)
-        self.patch_size, self.width = settings.patch(sample_shape[1:]), settings.width
-        points = self.patch_size ** (len(sample_shape) - 1)
-        n_numbers = vector_size(condition_size, context_channels, sample_shape)
-        self.embed_context = ContextEmbedding(settings.n_time_features, flow_map, n_numbers, self.width)
-        self.embed_patch = nn.Linear((sample_shape[0] + context_channels) * points, self.width)
+    Parameters
+    ----------
+    settings : Transformer
+        Its parameters.
+    sizes : Sizes
+        What it is built for.
+    """
+
+    def __init__(self, settings: Transformer, sizes: Sizes) -> None:
+        super().__init__(sizes.condition_size, sizes.context_channels)
+        self.patch_size, self.width = settings.patch(sizes.grid), settings.width
+        points = self.patch_size ** len(sizes.grid)
+        self.embed_context = ContextEmbedding(settings.n_time_features, sizes, self.width)
+        self.embed_patch = nn.Linear((sizes.sample_shape[0] + sizes.context_channels) * points, self.width)
         self.blocks = nn.ModuleList([TransformerBlock(settings) for _ in range(settings.depth)])
         self.norm = AdaptiveLayerNorm(self.width)
-        self.head = zero_initialised(nn.Linear(self.width, sample_shape[0] * points))
+        self.head = zero_initialized(nn.Linear(self.width, sizes.sample_shape[0] * points))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         grid = x.shape[2:]
@@ -143,13 +131,13 @@ class DiffusionTransformer(ConditionedNetwork):
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then a perceptron at every token, each normalised and gated by the context; starts as the identity."""
+    """Attention, then a perceptron at every token, each normalized and gated by the context; starts as the identity."""
 
     def __init__(self, settings: Transformer) -> None:
         super().__init__()
         width, hidden = settings.width, max(1, round(settings.mlp_ratio * settings.width))
         self.attention_norm, self.mlp_norm = AdaptiveLayerNorm(width), AdaptiveLayerNorm(width)
-        self.gates = zero_initialised(nn.Linear(width, 2 * width))
+        self.gates = zero_initialized(nn.Linear(width, 2 * width))
         self.attention = SelfAttention(width, settings.n_heads)
         self.mlp = nn.Sequential(
             nn.Linear(width, hidden),
@@ -165,12 +153,12 @@ class TransformerBlock(nn.Module):
 
 
 class AdaptiveLayerNorm(nn.Module):
-    """Layer normalisation that the context scales and shifts; without effect at the start."""
+    """Layer normalization that the context scales and shifts; without effect at the start."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = zero_initialised(nn.Linear(width, 2 * width))
+        self.modulation = zero_initialized(nn.Linear(width, 2 * width))
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
         shift, scale = self.modulation(context)[:, None].chunk(2, dim=2)

@@ -12,11 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_choice, check_count, check_number
-from flowmatch.core.component import Component
+from flowmatch.core.checks import (
+    check_choice,
+    check_count,
+    check_each,
+    check_flag,
+    check_number,
+    check_sequence,
+    checked,
+)
+from flowmatch.networks.architecture import Architecture, Sizes
 from flowmatch.networks.attention import SelfAttention
 from flowmatch.networks.boundaries import BOUNDARIES, alike, convolution
-from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, vector_size, zero_initialised
+from flowmatch.networks.conditioned import ConditionedNetwork, check_grid, zero_initialized
 from flowmatch.networks.dropout import Dropout
 from flowmatch.networks.embeddings import ContextEmbedding, PositionMap
 from flowmatch.networks.patches import patchify, unpatchify
@@ -28,11 +36,11 @@ _GROWTH = (1, 2, 2, 4, 4)
 
 
 @dataclass(frozen=True)
-class UNet(Component):
+class UNet(Architecture):
     """Convolutional network with skip connections between equal resolutions (Ronneberger et al., 2015).
 
-    Residual blocks with group normalisation and SiLU; time and condition scale and shift the normalised features of
-    every block (adaptive group normalisation; Dhariwal and Nichol, 2021, section 3). Works for signals (C, L), images
+    Residual blocks with group normalization and SiLU; time and condition scale and shift the normalized features of
+    every block (adaptive group normalization; Dhariwal and Nichol, 2021, section 3). Works for signals (C, L), images
     (C, H, W) and fields (C, D, H, W) of any size, odd ones included: resolutions halve to ``ceil(n / 2)``, and the
     way up returns to the exact sizes. The output layer starts at zero.
 
@@ -70,88 +78,91 @@ class UNet(Component):
     Examples
     --------
     >>> import torch
+    >>> from flowmatch.networks import UNet
     >>> network = UNet(width=8)(sample_shape=(3, 17, 9), condition_size=0)
     >>> network(torch.zeros(4, 3, 17, 9), torch.rand(4)).shape
     torch.Size([4, 3, 17, 9])
     """
 
-    width: int = 32
-    multipliers: Sequence[int] | None = None
-    n_blocks: int = 1
-    attention_levels: int = 1
-    patch_size: int | None = None
-    boundary: str | Sequence[str] = "zeros"
-    positions: bool | None = None
-    dropout: float = 0.0
-    context_width: int = 128
-    n_time_features: int = 32
+    width: int = checked(32, check_count, multiple_of=4)
+    multipliers: Sequence[int] | None = checked(None, check_sequence, check_count)
+    n_blocks: int = checked(1, check_count)
+    attention_levels: int = checked(1, check_count, 0)
+    patch_size: int | None = checked(None, check_count)
+    boundary: str | Sequence[str] = checked("zeros", check_each, check_choice, BOUNDARIES)
+    positions: bool | None = checked(None, check_flag)
+    dropout: float = checked(0.0, check_number, 0.0, 1.0)
+    context_width: int = checked(128, check_count)
+    n_time_features: int = checked(32, check_count, multiple_of=2)
 
-    def __call__(
-        self,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool = False,
-        context_channels: int = 0,
-    ) -> nn.Module:
-        """Build the network for samples of `sample_shape` and conditions of `condition_size` numbers.
-
-        The last ``context_channels * prod(grid)`` numbers of a condition are a grid that is read beside the input.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range, or samples are not grids.
-        """
-        self.validate()
-        check_grid("unet", tuple(sample_shape))
-        if not isinstance(self.boundary, str) and len(self.boundary) != len(sample_shape) - 1:
+    def build(self, sizes: Sizes) -> nn.Module:
+        check_grid("unet", sizes.sample_shape)
+        if not isinstance(self.boundary, str) and len(self.boundary) != len(sizes.grid):
             raise ValueError(
                 f"boundary={self.boundary!r} names {len(self.boundary)} axes, but samples of shape "
-                f"{tuple(sample_shape)} have {len(sample_shape) - 1}."
+                f"{sizes.sample_shape} have {len(sizes.grid)}."
             )
-        return ConvolutionalUNet(self, tuple(sample_shape), condition_size, flow_map, context_channels)
-
-    def validate(self) -> None:
-        for name in ("width", "n_blocks", "context_width", "n_time_features"):
-            check_count(name, getattr(self, name))
-        if self.patch_size is not None:
-            check_count("patch_size", self.patch_size)
-        if self.positions is not None and not isinstance(self.positions, bool):
-            raise ValueError(f"positions must be True, False or None, got {self.positions!r}.")
-        check_count("attention_levels", self.attention_levels, 0)
-        if self.width % 4:
-            raise ValueError(f"width must be a multiple of 4, got {self.width}.")
-        if self.n_time_features % 2:
-            raise ValueError(f"n_time_features must be even, got {self.n_time_features}.")
-        if self.multipliers is not None:
-            if not isinstance(self.multipliers, (tuple, list)) or not self.multipliers:
-                raise ValueError(f"multipliers must be None or a sequence of integers >= 1, got {self.multipliers!r}.")
-            for multiplier in self.multipliers:
-                check_count("multipliers", multiplier)
-        for boundary in [self.boundary] if isinstance(self.boundary, str) else self.boundary:
-            check_choice("boundary", boundary, BOUNDARIES)
-        check_number("dropout", self.dropout, 0.0, 1.0)
-
-    @property
-    def knows_positions(self) -> bool:
-        """Whether grid points have features of their own."""
-        if self.positions is not None:
-            return self.positions
-        boundaries = [self.boundary] if isinstance(self.boundary, str) else self.boundary
-        return any(boundary != "periodic" for boundary in boundaries)
+        return ConvolutionalUNet(self, sizes)
 
     def boundaries(self, n_axes: int) -> tuple[str, ...]:
-        """The boundary of each axis."""
+        """The boundary of each axis.
+
+        Parameters
+        ----------
+        n_axes : int
+            Axes of the grid.
+
+        Returns
+        -------
+        tuple of str
+            One for each axis.
+        """
         return (self.boundary,) * n_axes if isinstance(self.boundary, str) else tuple(self.boundary)
 
+    def has_positions(self, grid: tuple[int, ...]) -> bool:
+        """Whether the points of such a grid have features of their own.
+
+        Parameters
+        ----------
+        grid : tuple of int
+            Points along each axis.
+
+        Returns
+        -------
+        bool
+            As `positions` says, and no for grids of many points.
+        """
+        known = any(boundary != "periodic" for boundary in self.boundaries(len(grid)))
+        return (known if self.positions is None else self.positions) and math.prod(grid) <= _MOST_POSITIONS
+
     def patch(self, grid: tuple[int, ...]) -> int:
-        """Points of a patch along each axis of such a grid."""
-        if self.patch_size is not None:
-            return self.patch_size
-        return 1 if math.prod(grid) <= _MOST_UNPATCHED else 2
+        """The number of points of a patch along each axis of such a grid.
+
+        Parameters
+        ----------
+        grid : tuple of int
+            Points along each axis.
+
+        Returns
+        -------
+        int
+            As `patch_size` says, or by the number of points.
+        """
+        return self.patch_size or (1 if math.prod(grid) <= _MOST_UNPATCHED else 2)
 
     def channels(self, grid: tuple[int, ...]) -> list[int]:
-        """Channels of each resolution, finest first."""
+        """The number of channels of each resolution, finest first.
+
+        Parameters
+        ----------
+        grid : tuple of int
+            Points along each axis.
+
+        Returns
+        -------
+        list of int
+            `multipliers` in units of `width`, or by the longest axis.
+        """
         multipliers = self.multipliers
         if multipliers is None:
             longest = max(-(-size // self.patch(grid)) for size in grid)
@@ -161,27 +172,25 @@ class UNet(Component):
 
 
 class ConvolutionalUNet(ConditionedNetwork):
-    """Down with residual blocks, up with skip connections; see `UNet`."""
+    """Down with residual blocks, up with skip connections; see `UNet`.
 
-    def __init__(
-        self,
-        settings: UNet,
-        sample_shape: tuple[int, ...],
-        condition_size: int,
-        flow_map: bool,
-        context_channels: int,
-    ) -> None:
-        super().__init__(condition_size, context_channels)
-        self.patch_size = settings.patch(sample_shape[1:])
-        grid, d = sample_shape[1:], len(sample_shape) - 1
-        boundaries = settings.boundaries(d)
-        conv = convolution(boundaries)
-        context = settings.context_width
-        channels = settings.channels(grid)
-        points = self.patch_size**d
+    Parameters
+    ----------
+    settings : UNet
+        Its parameters.
+    sizes : Sizes
+        What it is built for.
+    """
+
+    def __init__(self, settings: UNet, sizes: Sizes) -> None:
+        super().__init__(sizes.condition_size, sizes.context_channels)
+        grid, boundaries = sizes.grid, settings.boundaries(len(sizes.grid))
+        conv, channels = convolution(boundaries), settings.channels(grid)
+        self.patch_size = settings.patch(grid)
+        points = self.patch_size ** len(grid)
 
         def block(c_in: int, c_out: int) -> ResidualBlock:
-            return ResidualBlock(conv, c_in, c_out, context, settings.dropout)
+            return ResidualBlock(conv, c_in, c_out, settings.context_width, settings.dropout)
 
         def level(index: int, c_in: int) -> nn.ModuleList:
             """Residual blocks of a resolution, with attention if it is one of the coarsest."""
@@ -194,24 +203,20 @@ class ConvolutionalUNet(ConditionedNetwork):
                     blocks.append(AttentionBlock(c_out))
             return nn.ModuleList(blocks)
 
-        n_numbers = vector_size(condition_size, context_channels, sample_shape)
-        self.embed_context = ContextEmbedding(settings.n_time_features, flow_map, n_numbers, context)
-        n_channels = (sample_shape[0] + context_channels) * points
-        self.stem = conv(n_channels, channels[0], 3)
-        sizes = _resolutions(grid, self.patch_size, len(channels))
+        self.embed_context = ContextEmbedding(settings.n_time_features, sizes, settings.context_width)
+        self.stem = conv((sizes.sample_shape[0] + sizes.context_channels) * points, channels[0], 3)
         self.positions = nn.ModuleList(
-            PositionMap(c, alike(size, boundaries))
-            if settings.knows_positions and math.prod(size) <= _MOST_POSITIONS
-            else nn.Identity()
-            for c, size in zip(channels, sizes, strict=True)
+            PositionMap(c, alike(size, boundaries)) if settings.has_positions(size) else nn.Identity()
+            for c, size in zip(channels, _resolutions(grid, self.patch_size, len(channels)), strict=True)
         )
-        self.down = nn.ModuleList([level(i, channels[i]) for i in range(len(channels) - 1)])
-        self.halve = nn.ModuleList([conv(a, b, 3, stride=2) for a, b in _steps(channels)])
-        self.middle = nn.ModuleList([*level(len(channels) - 1, channels[-1]), block(channels[-1], channels[-1])])
-        self.widen = nn.ModuleList([conv(b, a, 1) for a, b in _steps(channels)])
-        self.up = nn.ModuleList([level(i, 2 * channels[i]) for i in range(len(channels) - 1)])
+        pairs = list(itertools.pairwise(channels))  # finer and coarser
+        self.down = nn.ModuleList([level(i, fine) for i, (fine, _) in enumerate(pairs)])
+        self.halve = nn.ModuleList([conv(fine, coarse, 3, stride=2) for fine, coarse in pairs])
+        self.middle = nn.ModuleList([*level(len(pairs), channels[-1]), block(channels[-1], channels[-1])])
+        self.widen = nn.ModuleList([conv(coarse, fine, 1) for fine, coarse in pairs])
+        self.up = nn.ModuleList([level(i, 2 * fine) for i, (fine, _) in enumerate(pairs)])
         self.norm = group_norm(channels[0])
-        self.head = zero_initialised(conv(channels[0], sample_shape[0] * points, 3))
+        self.head = zero_initialized(conv(channels[0], sizes.sample_shape[0] * points, 3))
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None, step: Tensor | None = None) -> Tensor:
         grid = x.shape[2:]
@@ -244,7 +249,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_in, self.norm_out = group_norm(c_in), group_norm(c_out)
         self.conv_in = conv(c_in, c_out, 3)
-        self.conv_out = zero_initialised(conv(c_out, c_out, 3))
+        self.conv_out = zero_initialized(conv(c_out, c_out, 3))
         self.modulation = nn.Linear(context_width, 2 * c_out)
         self.dropout = Dropout(dropout)
         self.shortcut = nn.Identity() if c_in == c_out else conv(c_in, c_out, 1)
@@ -263,7 +268,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         self.norm = group_norm(channels)
         self.attention = SelfAttention(channels, attention_heads(channels))
-        zero_initialised(self.attention.join)
+        zero_initialized(self.attention.join)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         points = self.norm(x).flatten(2).transpose(1, 2)
@@ -286,8 +291,3 @@ def _resolutions(grid: tuple[int, ...], patch_size: int, n_levels: int) -> list[
     for _ in range(n_levels - 1):
         sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
     return sizes
-
-
-def _steps(channels: list[int]) -> list[tuple[int, int]]:
-    """Pairs of neighbouring resolutions, (finer, coarser)."""
-    return list(itertools.pairwise(channels))
