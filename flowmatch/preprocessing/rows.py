@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.table_frames import as_numpy
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -198,12 +199,6 @@ class SampleRows:
         if row.shape != self.sample_shape:
             raise ValueError(f"X[{number}] has shape {row.shape}, but X[0] has {self.sample_shape}: all must be equal.")
         return row
-
-
-def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    """A tensor as an array; bfloat16, which numpy lacks, becomes float32."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _plain_row(row: Any, number: int) -> NDArray[Any]:
