@@ -104,7 +104,7 @@ def test_containers_are_asked_for_single_rows_only():
 @pytest.mark.parametrize("data", [images(np.float64), torch.as_tensor(images(np.float32)), Rows(images(np.float32))])
 def test_pieces_cover_the_rows_in_order(data):
     rows = SampleRows(data).take(np.arange(5, 30))
-    pieces = list(rows.chunks(numbers=3 * 40))
+    pieces = list(rows.chunks(n_elements=3 * 40))
     assert [start for start, _ in pieces] == list(range(0, 25, 3))
     np.testing.assert_array_equal(np.concatenate([piece for _, piece in pieces]), images(np.float64)[5:30])
     assert all(piece.dtype == np.float64 for _, piece in pieces)
@@ -112,7 +112,7 @@ def test_pieces_cover_the_rows_in_order(data):
 
 @pytest.mark.parametrize("numbers", [40, 200, 10**6])
 def test_the_summary_knows_extremes_and_where_they_stand(numbers, monkeypatch):
-    monkeypatch.setattr("flowmatch.preprocessing.rows.NUMBERS_AT_ONCE", numbers)
+    monkeypatch.setattr("flowmatch.preprocessing.rows.ELEMENTS_AT_ONCE", numbers)
     X = np.random.default_rng(1).normal(size=(N, 3, 7))
     summary = SampleRows(X).summary
     np.testing.assert_array_equal(summary.low, X.min(axis=(0, 2)))
@@ -124,10 +124,10 @@ def test_the_summary_knows_extremes_and_where_they_stand(numbers, monkeypatch):
 def test_a_part_of_large_data_holds_their_extremes():
     X = np.random.default_rng(1).normal(size=(500, 2))
     rows = SampleRows(X)
-    part = rows.subset(numbers=100)
+    part = rows.subset(n_elements=100)
     assert 50 <= len(part) <= 54
     assert set(rows.summary.rows) <= set(part)
-    np.testing.assert_array_equal(rows.subset(numbers=1000), np.arange(500))
+    np.testing.assert_array_equal(rows.subset(n_elements=1000), np.arange(500))
 
 
 def test_a_part_of_large_data_decides_the_scaling(monkeypatch):

@@ -12,7 +12,7 @@ from flowmatch.preprocessing.filling import entry_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns
 from flowmatch.preprocessing.quantile import QuantileNormal
-from flowmatch.preprocessing.rows import RowSummary, SampleRows, as_numpy
+from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import (
     FITTED_ELEMENTS,
     TRANSFORMS,
@@ -22,7 +22,7 @@ from flowmatch.preprocessing.samples import (
     choose_transform,
 )
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
-from flowmatch.preprocessing.table_frames import native_frame
+from flowmatch.preprocessing.table_frames import as_numpy, native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
@@ -48,7 +48,6 @@ __all__ = [
     "MixedEncoder",
     "NumberEncoder",
     "QuantileNormal",
-    "RowSummary",
     "SampleEncoder",
     "SampleRows",
     "Standardize",

@@ -12,7 +12,7 @@ from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncode
 from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.rows import as_numpy
+from flowmatch.preprocessing.table_frames import as_numpy
 
 _MANY_VALUES = 20
 

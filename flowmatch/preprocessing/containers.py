@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
+from flowmatch.preprocessing.table_frames import as_dtype, pandas_frame, pandas_series
 
 Array = NDArray[np.float64]
 
@@ -19,14 +20,15 @@ Array = NDArray[np.float64]
 class Container:
     """Kind and dtypes of a data set: numpy array, pandas DataFrame or Series, or torch tensor.
 
-    Attributes
+    Parameters
     ----------
     kind : {"numpy", "dataframe", "series", "torch"}
+        What the data came in.
     dtypes : tuple of str
         One dtype a column for a DataFrame, one for all otherwise.
-    columns : tuple
+    columns : tuple, default=()
         Names of a DataFrame's columns, or the name of a Series.
-    device : str
+    device : str, default="cpu"
         Of a torch tensor.
     """
 
@@ -37,7 +39,18 @@ class Container:
 
     @classmethod
     def of(cls, data: Any) -> Container:
-        """Describe `data`; whatever is neither pandas nor torch counts as numpy."""
+        """Describe data.
+
+        Parameters
+        ----------
+        data : array-like
+            Whatever is neither pandas nor torch counts as numpy.
+
+        Returns
+        -------
+        Container
+            What the data came in.
+        """
         if isinstance(data, torch.Tensor):
             return cls("torch", (str(data.dtype).removeprefix("torch."),), device=str(data.device))
         if hasattr(data, "columns") and hasattr(data, "dtypes"):
@@ -64,62 +77,73 @@ class Container:
         return "float32" if self.dtypes[0] == "bfloat16" else self.dtypes[0]
 
     def tolerance(self, n_columns: int) -> Array:
-        """Relative rounding error of each column, (n_columns,): that of its floating dtype, 0 for float64."""
+        """Look up the relative rounding error of each column.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,)
+            That of its floating dtype, 0 for float64.
+        """
         coarse = ("float16", "float32", "bfloat16")
         dtypes = [dtype.lower() for dtype in self.dtypes]
         errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
         return np.broadcast_to(np.asarray(errors), (n_columns,))
 
     def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give `values` the dtype of an array or tensor; data frames wait for `wrap`."""
-        return _as_dtype(values, self.dtypes[0]) if self.kind in ("numpy", "torch") else values
+        """Give values the dtype of an array or tensor, if it can hold them.
+
+        Parameters
+        ----------
+        values : ndarray of float64
+            Data.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape; those of data frames wait for `wrap`.
+        """
+        return as_dtype(values, self.numpy_dtype) if self.kind in ("numpy", "torch") and self._holds(values) else values
 
     def wrap(self, values: NDArray[Any]) -> Any:
-        """Give float64 `values` the container and dtypes of the original."""
-        if self.kind == "dataframe":
-            import pandas as pd
+        """Give values the container and dtypes of the original.
 
+        Parameters
+        ----------
+        values : ndarray
+            Data.
+
+        Returns
+        -------
+        ndarray, Tensor, DataFrame or Series
+            The same in the container. Where an array's or tensor's dtype cannot hold NaN and there is one, it is
+            float64, or objects with None for booleans in an array.
+        """
+        if self.kind == "dataframe":
             values = values.reshape(len(values), -1)  # one column of labels comes flat
-            columns = [_as_series(values[:, j], dtype) for j, dtype in enumerate(self.dtypes)]
-            frame = pd.concat(columns, axis=1)
-            frame.columns = pd.Index(self.columns)
-            return frame
+            columns = [pandas_series(column, dtype) for column, dtype in zip(values.T, self.dtypes, strict=True)]
+            return pandas_frame(columns, self.columns)
         if self.kind == "series":
-            return _as_series(values, self.dtypes[0]).rename(self.columns[0])
+            return pandas_series(values, self.dtypes[0]).rename(self.columns[0])
+        holds = self._holds(values)
         if self.kind == "torch":
-            tensor = torch.from_numpy(np.ascontiguousarray(_as_dtype(values, self.dtypes[0])))
-            return tensor.to(self._target(), getattr(torch, self.dtypes[0]))
-        return _as_dtype(values, self.dtypes[0])
+            tensor = torch.from_numpy(np.ascontiguousarray(as_dtype(values, self.numpy_dtype) if holds else values))
+            return tensor.to(self._target(), getattr(torch, self.dtypes[0]) if holds else None)
+        if not holds and self.dtypes[0] == "bool":
+            return np.where(np.isnan(values), None, values >= 0.5)  # type: ignore[call-overload]
+        return as_dtype(values, self.dtypes[0]) if holds else values
+
+    def _holds(self, values: NDArray[Any]) -> bool:
+        """Whether an array or tensor of the dtype can hold values, which may be NaN."""
+        is_whole = values.dtype.kind == "f" and np.dtype(self.numpy_dtype).kind in "biu"
+        return not (is_whole and np.isnan(values).any())
 
     def _target(self) -> torch.device:
         try:
             return torch.empty(0, device=self.device).device
         except (RuntimeError, AssertionError):  # written on a machine with another device
             return torch.device("cpu")
-
-
-def _as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Cast, with rounding and saturation where the target is integer or boolean."""
-    if dtype == "bfloat16":
-        return values.astype(np.float32)
-    target = np.dtype(dtype)
-    if values.dtype == target or target.kind not in "biuf":
-        return values
-    if target.kind == "b":
-        return values >= 0.5
-    if target.kind in "iu":
-        limits = np.iinfo(target)
-        return np.clip(np.round(values), limits.min, limits.max).astype(target)
-    return values.astype(target)
-
-
-def _as_series(values: NDArray[Any], dtype: str) -> Any:
-    import pandas as pd
-
-    if dtype.startswith(("Int", "UInt", "boolean", "Float")):  # pandas' nullable dtypes
-        plain = "bool" if dtype == "boolean" else dtype.lower()
-        return pd.Series(_as_dtype(values, plain)).astype(dtype)
-    try:
-        return pd.Series(_as_dtype(values, dtype))
-    except TypeError:  # a pandas extension dtype
-        return pd.Series(values).astype(dtype)

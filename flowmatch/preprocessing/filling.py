@@ -1,4 +1,4 @@
-"""Putting drawn values into the missing cells of a user's table, and nowhere else."""
+"""Putting drawn values into the missing entries of a user's table, and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.table_columns import write_column
+from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_frames import as_table, native_frame
 from flowmatch.preprocessing.tables import TableContainer
 
-Array = NDArray[np.float64]
-
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:
-    """A copy of a table whose missing cells hold drawn values; the other cells are those of `X`.
+    """Put drawn values into the missing entries of a table.
 
     Parameters
     ----------
@@ -27,6 +24,11 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         The user's table.
     values, filled : ndarray of shape (n, d)
         Its numbers, NaN where they are missing, and the same with numbers there.
+
+    Returns
+    -------
+    DataFrame, ndarray or Tensor
+        A copy of the table; entries that were not missing are those of `X`.
     """
     missing = np.isnan(values)
     if isinstance(X, torch.Tensor):
@@ -38,15 +40,35 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if hasattr(X, "columns"):
         return _fill_polars(container.wrap(filled), X, missing)
     table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
-    drawn = filled if table.dtype.kind in "biuf" else _objects(container, filled)
+    drawn: NDArray[Any] = filled
+    if table.dtype.kind not in "biuf":
+        assert isinstance(container, TableContainer)
+        drawn = np.empty(filled.shape, dtype=object)
+        for j, numbers in enumerate(filled.T):
+            drawn[:, j] = container.entries(j, numbers)
     table[missing] = drawn[missing]
     return table
 
 
 def entry_of(container: TableContainer, column: int, number: float) -> Any:
-    """What a number of a column stands for, as the user would write it."""
-    cell = write_column(container._formats[column], np.array([number]))[0]
-    return cell.item() if isinstance(cell, np.generic) and cell.dtype.kind in "biuf" else cell
+    """Tell what a number of a column stands for, as the user would write it.
+
+    Parameters
+    ----------
+    container : TableContainer
+        Knows what the numbers of each column stand for.
+    column : int
+        Position of the column.
+    number : float
+        NaN for a missing entry.
+
+    Returns
+    -------
+    Any
+        The entry.
+    """
+    entry = container.entries(column, np.array([number]))[0]
+    return entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
 
 
 def _fill_pandas(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
@@ -75,12 +97,3 @@ def _fill_polars(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
         for j, name in enumerate(X.columns)
     ]
     return pl.DataFrame(columns)
-
-
-def _objects(container: Container, filled: Array) -> NDArray[Any]:
-    """Drawn cells as Python objects."""
-    assert isinstance(container, TableContainer)
-    drawn = np.empty(filled.shape, dtype=object)
-    for j, column in enumerate(container._formats):
-        drawn[:, j] = write_column(column, filled[:, j])
-    return drawn

@@ -14,28 +14,29 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.table_frames import as_numpy
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
-NUMBERS_AT_ONCE = 2**20
-"""Passes over the data hold about so many numbers in memory."""
+ELEMENTS_AT_ONCE = 2**20
+"""Passes over the data hold about so many elements in memory."""
 
 
 @dataclass(frozen=True)
 class RowSummary:
     """What one pass over the samples finds out.
 
-    Attributes
+    Parameters
     ----------
     low, high : ndarray of shape (n_columns,)
-        Extremes of every column (channel), missing numbers left out; NaN if there is nothing else.
+        Extremes of every column (channel), missing entries left out; NaN if there is nothing else.
     rows : ndarray of int
         Numbers of the samples where those extremes stand.
     n_missing : ndarray of int, shape (n_columns,)
-        How many numbers of each column are NaN.
+        How many entries of each column are NaN.
     """
 
     low: Array
@@ -45,7 +46,7 @@ class RowSummary:
 
     @property
     def finite(self) -> bool:
-        """Whether no number is missing or infinite."""
+        """Whether no entry is missing or infinite."""
         return not self.n_missing.any() and bool(np.isfinite([self.low, self.high]).all())
 
 
@@ -57,7 +58,7 @@ class SampleRows:
     data : ndarray, torch.Tensor, or anything with ``__len__`` and ``__getitem__`` that returns rows
         Memory-mapped arrays stay on disk, tensors on their device. Row containers without a `shape` are read row by
         row.
-    index : ndarray of int, optional
+    index : ndarray of int or None, default=None
         Use these rows of `data` only.
 
     Raises
@@ -76,7 +77,18 @@ class SampleRows:
 
     @classmethod
     def of(cls, data: Any) -> SampleRows:
-        """Wrap data that are not wrapped yet."""
+        """Wrap data that are not wrapped yet.
+
+        Parameters
+        ----------
+        data : ndarray, Tensor, SampleRows, or anything that returns rows
+            Samples.
+
+        Returns
+        -------
+        SampleRows
+            `data` itself, or its rows.
+        """
         return data if isinstance(data, SampleRows) else cls(data)
 
     def __len__(self) -> int:
@@ -84,16 +96,27 @@ class SampleRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(n, *sample_shape)."""
+        """Number of samples and shape of each."""
         return (len(self), *self.sample_shape)
 
     @property
     def size(self) -> int:
-        """Numbers in all samples."""
+        """Number of elements in all samples."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     def container(self, X: Any) -> Container:
-        """What the samples came in: `X` itself, or, if that hands out rows, an array of their dtype."""
+        """Describe what the samples came in.
+
+        Parameters
+        ----------
+        X : Any
+            The user's data.
+
+        Returns
+        -------
+        Container
+            That of `X` or, if it hands out rows, of an array of their dtype.
+        """
         return Container.of(X) if hasattr(X, "dtype") or self.data is not X else Container("numpy", (self.dtype,))
 
     @property
@@ -104,7 +127,18 @@ class SampleRows:
         )
 
     def read(self, rows: Index) -> Array:
-        """Samples of the given numbers, (len(rows), *sample_shape)."""
+        """Read some samples.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+            Their numbers.
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape)
+            Samples.
+        """
         rows = rows if self.index is None else self.index[rows]
         if isinstance(self.data, np.ndarray):
             values = self._gather(self.data, rows)
@@ -114,9 +148,22 @@ class SampleRows:
             values = np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows])
         return values.astype(np.float64, copy=False)
 
-    def chunks(self, numbers: int = NUMBERS_AT_ONCE) -> Iterator[tuple[int, Array]]:
-        """Consecutive pieces of about so many numbers, each with the number of its first row."""
-        n_rows = max(1, numbers // max(1, int(np.prod(self.sample_shape))))
+    def chunks(self, n_elements: int = ELEMENTS_AT_ONCE) -> Iterator[tuple[int, Array]]:
+        """Read consecutive pieces.
+
+        Parameters
+        ----------
+        n_elements : int, default=2**20
+            Number of elements in each, about.
+
+        Yields
+        ------
+        start : int
+            Number of the first sample of a piece.
+        piece : ndarray of shape (n, *sample_shape)
+            Samples.
+        """
+        n_rows = self._rows_in(n_elements)
         for start in range(0, len(self), n_rows):
             stop = min(start + n_rows, len(self))
             if self.index is not None or not hasattr(self.data, "shape"):
@@ -130,13 +177,30 @@ class SampleRows:
             _release(self.data)
 
     def array(self) -> Array:
-        """All samples, (n, *sample_shape)."""
+        """Read all samples.
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape)
+            Samples.
+        """
         if self.index is None and isinstance(self.data, np.ndarray):
             return np.asarray(self.data, dtype=np.float64)
         return self.read(np.arange(len(self)))
 
     def take(self, rows: Index) -> Self:
-        """A part of the samples, still unread."""
+        """Take a part of the samples, still unread.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            Their numbers.
+
+        Returns
+        -------
+        SampleRows
+            The part.
+        """
         return type(self)(self.data, rows if self.index is None else self.index[rows])
 
     @cached_property
@@ -159,7 +223,18 @@ class SampleRows:
         return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
 
     def first_unfit(self, *, missing: bool = False) -> tuple[tuple[int, ...], float] | None:
-        """Position and value of the first entry that is infinite or too large for float32, or NaN unless `missing`."""
+        """Find the first entry that is infinite or too large for float32, or NaN unless that is allowed.
+
+        Parameters
+        ----------
+        missing : bool, default=False
+            Whether NaN is allowed.
+
+        Returns
+        -------
+        tuple of (position, value), or None
+            None if there is no such entry.
+        """
         extremes = np.abs([self.summary.low, self.summary.high])
         if not (extremes > FLOAT32_MAX).any() and (missing or not self.summary.n_missing.any()):
             return None
@@ -169,20 +244,42 @@ class SampleRows:
             if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & (not missing))))
         )
 
-    def subset(self, numbers: int, seed: int = 0) -> Index:
-        """Numbers of a random part of the samples that holds at most about `numbers` numbers, and the extremes."""
-        n_rows = max(1, numbers // max(1, int(np.prod(self.sample_shape))))
+    def subset(self, n_elements: int, seed: int = 0) -> Index:
+        """Choose a random part of the samples, and those where the extremes stand.
+
+        Parameters
+        ----------
+        n_elements : int
+            Number of elements in the part, about, at most.
+        seed : int, default=0
+            Of the choice.
+
+        Returns
+        -------
+        ndarray of int
+            Numbers of the chosen samples.
+        """
+        n_rows = self._rows_in(n_elements)
         if len(self) <= n_rows:
             return np.arange(len(self))
         drawn = np.random.RandomState(seed).choice(len(self), n_rows, replace=False)
         return np.union1d(drawn, self.summary.rows)
 
     def digest(self) -> bytes:
-        """Hash of all values."""
+        """Hash all values.
+
+        Returns
+        -------
+        bytes
+            The hash.
+        """
         digest = hashlib.sha256(repr(self.shape).encode())
         for _, chunk in self.chunks():
             digest.update(np.ascontiguousarray(chunk).tobytes())
         return digest.digest()
+
+    def _rows_in(self, n_elements: int) -> int:
+        return max(1, n_elements // max(1, int(np.prod(self.sample_shape))))
 
     def _gather(self, array: NDArray[Any], rows: Index) -> NDArray[Any]:
         """Rows of an array; few at a time from a memory map, where touching one can map two megabytes around it."""
@@ -198,12 +295,6 @@ class SampleRows:
         if row.shape != self.sample_shape:
             raise ValueError(f"X[{number}] has shape {row.shape}, but X[0] has {self.sample_shape}: all must be equal.")
         return row
-
-
-def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    """A tensor as an array; bfloat16, which numpy lacks, becomes float32."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _plain_row(row: Any, number: int) -> NDArray[Any]:

@@ -25,6 +25,7 @@ from flowmatch.preprocessing.scaling import (
     Standardize,
 )
 from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 
 TRANSFORMS: dict[str, type[ColumnTransform]] = {
     "standardize": Standardize,
@@ -36,29 +37,40 @@ TRANSFORMS: dict[str, type[ColumnTransform]] = {
 
 
 FITTED_ELEMENTS = 2**22
-"""Numbers that the scaling is fitted to at most."""
+"""Most elements that the scaling is fitted to."""
 
 ENCODED_AT_ONCE = 2**26
-"""Most numbers that are encoded before training; larger data are encoded batch by batch."""
+"""Most elements that are encoded before training; larger data are encoded batch by batch."""
 
 MOST_LEVELS = 256
 """A channel with at most so many distinct values counts as discrete."""
 
 
 def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
-    """What ``preprocessing="auto"`` means: "quantile" for tables, "standardize" (per channel) for grids."""
+    """Choose a transform, as ``preprocessing="auto"`` does.
+
+    Parameters
+    ----------
+    sample_shape : tuple of int
+        Shape of a sample.
+
+    Returns
+    -------
+    ColumnTransform
+        `QuantileNormal` for tables, `Standardize` (per channel) for grids; not fitted.
+    """
     return QuantileNormal() if len(sample_shape) == 1 else Standardize()
 
 
 @storable
 @dataclass(frozen=True, eq=False)
 class SampleEncoder:
-    """Fitted map between user's samples and a flow's codes.
+    """Fitted map between the user's samples and a flow's codes.
 
-    Tables lose their constant columns on the way in and get them back exactly; missing cells are NaN among samples and
-    codes. Grids are transformed per channel.
+    Tables lose their constant columns on the way in and get them back exactly; missing entries are NaN among samples
+    and codes. Grids are transformed per channel.
 
-    Attributes
+    Parameters
     ----------
     container : Container
         What the data came in.
@@ -68,14 +80,16 @@ class SampleEncoder:
         Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
         First row's values, used where a column does not vary.
-    levels : tuple of ndarray
-        For each channel of a grid the values it takes in training, if they are few (grey levels, counts): generated
+    sample_shape : tuple of int
+        Shape of a sample.
+    levels : tuple of ndarray, default=()
+        For each channel of a grid the values it takes in training, if they are few (gray levels, counts): generated
         samples are put on the nearest of them. Empty for continuous channels. Of large data, values that the part
         drawn for the scaling lacks are left out.
-    limits : ndarray of shape (2, n_channels)
+    limits : ndarray of shape (2, n_columns)
         Smallest and largest value of each column or channel. Generated grids stay between them; tables leave that to
         their transform.
-    categories : CategoryCodes or None
+    categories : CategoryCodes or None, default=None
         Fitted to the columns of a table that vary and are categories.
     is_category : ndarray of bool, shape (n_columns,)
         Which columns of a table are.
@@ -95,39 +109,57 @@ class SampleEncoder:
     def fit(
         cls, X: SampleRows | Array, container: Container, transform: ColumnTransform, weight: Array | None
     ) -> SampleEncoder:
-        """Fit to `X` (n, *sample_shape), with row weights of mean 1.
+        """Fit a transform and what else a map of samples needs.
 
-        Of more than four million numbers, a random part that holds the extremes of every column decides the scaling.
+        Parameters
+        ----------
+        X : SampleRows or ndarray of shape (n, *sample_shape)
+            Samples. Of more than four million elements, a random part that holds the extremes of every column decides
+            the scaling.
+        container : Container
+            What they came in.
+        transform : ColumnTransform
+            Is fitted in place.
+        weight : ndarray of shape (n,) or None
+            Weights of the rows, with mean 1.
+
+        Returns
+        -------
+        SampleEncoder
+            Fitted to the samples.
 
         Raises
         ------
         ValueError
-            For a column of a table whose cells are all missing.
+            For a column of a table whose entries are all missing.
         """
         rows = SampleRows.of(X)
-        empty = np.flatnonzero(rows.summary.n_missing == len(rows))
-        if len(rows.sample_shape) == 1 and len(empty):
+        summary, is_table = rows.summary, len(rows.sample_shape) == 1
+        empty = np.flatnonzero(summary.n_missing == len(rows))
+        if is_table and len(empty):
             name = container.columns[empty[0]] if container.columns else int(empty[0])
             raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
-        varying = (rows.summary.high > rows.summary.low) | (rows.summary.n_missing > 0)
+        varying = (summary.high > summary.low) | (summary.n_missing > 0)
         if not varying.any():
             varying[0] = True
         part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
-        weight = None if weight is None else weight[part]
-        is_table = len(rows.sample_shape) == 1
-        if not is_table and weight is not None:
-            weight = np.repeat(weight, len(columns) // len(part))
-        tolerance, limits = container.tolerance(columns.shape[1]), np.stack([rows.summary.low, rows.summary.high])
-        if is_table:
-            is_category = container.categorical if isinstance(container, TableContainer) else np.zeros_like(varying)
-            fit_numbers(transform, columns, varying & ~is_category, weight, tolerance)
-            categories = fit_categories(container, columns, varying & is_category, weight)
-            constants = columns[0].copy()
-            return cls(container, transform, varying, constants, rows.sample_shape, (), limits, categories, is_category)
-        transform.fit(columns, weight, tolerance)
-        levels = tuple(map(find_levels, columns.T))
-        return cls(container, transform, varying, columns[0].copy(), rows.sample_shape, levels, limits)
+        weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
+        tolerance, limits = container.tolerance(columns.shape[1]), np.stack([summary.low, summary.high])
+        known = container, transform, varying, columns[0].copy(), rows.sample_shape
+        if not is_table:
+            transform.fit(columns, weight, tolerance)
+            return cls(*known, tuple(map(find_levels, columns.T)), limits)
+        is_category = container.categorical if isinstance(container, TableContainer) else np.zeros_like(varying)
+        numeric, coded = varying & ~is_category, np.flatnonzero(varying & is_category)
+        if numeric.any():
+            transform.fit(columns[:, numeric], weight, tolerance[numeric])
+        else:  # no column of numbers; the transform is fitted to zeros
+            transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
+        categories = None
+        if isinstance(container, TableContainer) and len(coded):
+            categories = CategoryCodes(tuple(container.n_levels(int(j)) for j in coded)).fit(columns[:, coded], weight)
+        return cls(*known, (), limits, categories, is_category)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -166,7 +198,18 @@ class SampleEncoder:
         return (len(self.code_columns),) if self.is_table else self.sample_shape
 
     def category_shares(self, column: int) -> Array:
-        """How often each category of a column occurs in training, (n_levels,)."""
+        """Look up how often each category of a column occurs in training.
+
+        Parameters
+        ----------
+        column : int
+            Position of the column.
+
+        Returns
+        -------
+        ndarray of shape (n_levels,)
+            Shares with sum 1.
+        """
         if self.categories is None or not self.varying[column]:
             assert isinstance(self.container, TableContainer)
             shares = np.zeros(self.container.n_levels(column))
@@ -195,15 +238,48 @@ class SampleEncoder:
         return MixedColumns(self.transform, self.categories, self.is_category[self.varying])
 
     def encode(self, X: Array) -> Array:
-        """Codes (n, *code_shape) of samples (n, *sample_shape)."""
+        """Turn samples into codes.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, *sample_shape)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n, *code_shape)
+            Codes.
+        """
         return self._map(self.columns.transform, X)
 
     def decode(self, Z: Array) -> Array:
-        """The exact inverse of `encode`, but for categories, which are those of the nearest points."""
+        """Undo `encode` exactly, but for categories, which are those of the nearest points.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, *code_shape)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape)
+            Samples.
+        """
         return self._unmap(self.columns.inverse_transform, Z)
 
     def restore(self, Z: Array) -> Array:
-        """Samples from generated codes, on the values that the data can take."""
+        """Turn generated codes into samples, on the values that the data can take.
+
+        Parameters
+        ----------
+        Z : ndarray of shape (n, *code_shape)
+            Codes.
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape)
+            Samples.
+        """
         X = self._unmap(self.columns.restore, Z)
         if not self.is_table:
             X = np.clip(X, *self.limits.reshape(2, -1, *[1] * (X.ndim - 2)))
@@ -213,7 +289,18 @@ class SampleEncoder:
         return X
 
     def log_jacobian(self, X: Array) -> Array:
-        """Log |dz/dx| of each sample, (n,); minus infinity where a constant column has another value."""
+        """Compute log |dz/dx| of each sample.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, *sample_shape)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Minus infinity where a constant column has another value.
+        """
         total = self.log_slopes(X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
@@ -222,7 +309,18 @@ class SampleEncoder:
         return total
 
     def log_slopes(self, X: Array) -> Array:
-        """Log |dz/dx| of each number, of the shape of `X`; 0 in the constant columns and missing cells of a table."""
+        """Compute log |dz/dx| of each entry.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, *sample_shape)
+            Samples.
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape)
+            0 in the constant columns and missing entries of a table.
+        """
         slopes = self._map(self.columns.log_slope, X)
         if not self.is_table:
             return slopes
@@ -231,21 +329,43 @@ class SampleEncoder:
         return whole
 
     def training_codes(self, X: SampleRows | Array, device: torch.device) -> TrainingCodes | StoredCodes:
-        """The training set, ready to be drawn from: encoded on `device`, or left where it is.
+        """Make a training set that batches can be drawn from.
 
-        Data on disk, behind a container, or of more than 64 million numbers stay there; their rows are encoded when
-        they are drawn.
+        Parameters
+        ----------
+        X : SampleRows or ndarray of shape (n, *sample_shape)
+            Samples. Those on disk, behind a container, or of more than 64 million elements stay there.
+        device : torch.device
+            Where batches are wanted.
+
+        Returns
+        -------
+        TrainingCodes or StoredCodes
+            Encoded on the device, or to be encoded when they are drawn.
         """
         rows = SampleRows.of(X)
         if not rows.in_memory or rows.size > ENCODED_AT_ONCE:
-            return StoredCodes(self, rows, device)
+            return StoredCodes(self.columns, self.training_bounds, rows, device)
         pieces = [self.training_bounds(chunk) for _, chunk in rows.chunks()]  # no more than one in double precision
         lows, highs = zip(*pieces, strict=True)
         high = None if highs[0] is None else torch.cat(highs).to(device)
         return TrainingCodes(self.columns, torch.cat(lows).to(device), high)
 
     def training_bounds(self, X: Array) -> tuple[Tensor, Tensor | None]:
-        """Codes (n, *code_shape) in float32, or lower and upper bounds of the cells to draw them from."""
+        """Find what training draws from: codes, or bounds of the cells to draw them from.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, *sample_shape)
+            Samples.
+
+        Returns
+        -------
+        low : Tensor of shape (n, *code_shape)
+            Codes in float32, or lower bounds.
+        high : Tensor of shape (n, *code_shape) or None
+            Upper bounds; None where codes are fixed.
+        """
         low, high = self.columns.training_bounds(self._columns_in(X))
 
         def as_codes(bound: Array) -> Tensor:
@@ -270,89 +390,6 @@ class SampleEncoder:
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
-
-
-@dataclass(frozen=True)
-class TrainingCodes:
-    """Codes of the training set on the device, or the cells to draw them from; batches are drawn by row numbers.
-
-    Attributes
-    ----------
-    low, high : Tensor of shape (n, *code_shape)
-        `high` is None where codes are fixed.
-    """
-
-    transform: ColumnTransform
-    low: Tensor
-    high: Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.low)
-
-    @property
-    def device(self) -> torch.device:
-        """Where row numbers are wanted."""
-        return self.low.device
-
-    def tensors(self) -> dict[str, Tensor | None]:
-        """What identifies the data, for fingerprints."""
-        return {"low": self.low, "high": self.high}
-
-    def take(self, rows: Tensor) -> TrainingCodes:
-        """A subset of the rows."""
-        return TrainingCodes(self.transform, self.low[rows], None if self.high is None else self.high[rows])
-
-    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Codes of the given rows, (B, *code_shape)."""
-        high = None if self.high is None else self.high[rows]
-        return self.transform.draw_codes(self.low[rows], high, generator)
-
-
-@dataclass(frozen=True)
-class StoredCodes:
-    """A training set that stays where it is; batches are read, encoded and moved to the device."""
-
-    encoder: SampleEncoder
-    rows: SampleRows
-    target: torch.device
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def device(self) -> torch.device:
-        """Where row numbers are wanted."""
-        return torch.device("cpu")
-
-    def tensors(self) -> dict[str, Tensor | None]:
-        """What identifies the data, for fingerprints."""
-        return {"rows": torch.tensor(list(self.rows.digest()))}
-
-    def take(self, rows: Tensor) -> StoredCodes:
-        """A subset of the rows."""
-        return StoredCodes(self.encoder, self.rows.take(rows.numpy()), self.target)
-
-    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Codes of the given rows, (B, *code_shape), on the device."""
-        low, high = self.encoder.training_bounds(self.rows.read(rows.numpy()))
-        high = None if high is None else high.to(self.target)
-        return self.encoder.columns.draw_codes(low.to(self.target), high, generator)
-
-
-def fit_numbers(transform: ColumnTransform, columns: Array, which: Any, weight: Array | None, tolerance: Array) -> None:
-    """Fit a transform to a table's columns of numbers; without any, to one of zeros."""
-    if which.any():
-        transform.fit(columns[:, which], weight, tolerance[which])
-    else:
-        transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
-
-
-def fit_categories(container: Any, columns: Array, which: Any, weight: Array | None) -> CategoryCodes | None:
-    """Fit the map of a table's categories, if there are any."""
-    if not which.any():
-        return None
-    n_levels = tuple(container.n_levels(j) for j in np.flatnonzero(which))
-    return CategoryCodes(n_levels).fit(columns[:, which], weight)
 
 
 def find_levels(values: Array) -> Array:

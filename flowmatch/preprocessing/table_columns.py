@@ -1,4 +1,4 @@
-"""The cells of one column as numbers, and back: categories as positions, dates as whole days (seconds, ...)."""
+"""The entries of one column as numbers, and back: categories as positions, dates as whole days (seconds, ...)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime
 import decimal
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
-from flowmatch.preprocessing.table_frames import RawColumn, nearest_positions
+from flowmatch.preprocessing.table_frames import RawColumn, objects
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 MOST_SHOWN = 20
 """Errors list at most so many known categories."""
@@ -30,26 +30,40 @@ IDENTIFIER_LEVELS = 100
 MANY_LEVELS = 1000
 """More categories than this are warned about."""
 
+_GROUPS: dict[str, Any] = {
+    "booleans": (bool, np.bool_),
+    "numbers": (Real, decimal.Decimal),
+    "text": (str, bytes),
+    "datetimes": (datetime.datetime, np.datetime64),
+    "dates": datetime.date,
+    "timedeltas": (datetime.timedelta, np.timedelta64),
+}
+"""What Python's objects count as: the first that fits, since booleans are numbers, and datetimes dates, for Python."""
+
+_TOGETHER = ({"numbers", "booleans"}, {"text"}, {"dates"}, {"datetimes"}, {"timedeltas"})
+"""Groups that may stand in one column."""
+
 
 @dataclass(frozen=True)
 class ColumnFormat:
     """What the numbers of a column stand for.
 
-    Attributes
+    Parameters
     ----------
     kind : {"number", "category", "boolean", "datetime", "timedelta"}
+        What the column holds.
     levels : ndarray
         Values of a category by position; the numbers themselves, as float64, where numbers or dates were named
         categories. Empty for other kinds.
-    level_dtype : str
+    level_dtype : str, default=""
         Of a categorical dtype's categories, "" for others.
-    ordered : bool
+    ordered : bool, default=False
         Of a categorical dtype.
-    cell : str
-        Type of the cells of an object column: "int", "float", "bool", "text", "date", "datetime" or "timedelta".
-    mark : {"None", "nan", "NA", "NaT"}
-        How such a column marks missing cells.
-    dates : DateGrid, optional
+    cell : str, default=""
+        Type of the entries of an object column: "int", "float", "bool", "text", "date", "datetime" or "timedelta".
+    mark : {"None", "nan", "NA", "NaT"}, default="None"
+        How such a column marks missing entries.
+    dates : DateGrid or None, default=None
         What dates and durations are counted on.
     """
 
@@ -76,9 +90,9 @@ class ColumnFormat:
         return self.kind == "category" and not self.level_dtype and self.levels.dtype.kind == "f"
 
     @property
-    def uncoded(self) -> str:
-        """The kind of what stands behind the categories of a coded column."""
-        return self.dates.kind if self.dates else "number"
+    def uncoded(self) -> ColumnFormat:
+        """What stands behind the categories of a coded column."""
+        return replace(self, kind=self.dates.kind if self.dates else "number")
 
 
 NUMBER = ColumnFormat("number", np.empty(0))
@@ -94,10 +108,10 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
         If nothing is in it, if it mixes types, if it looks like an identifier (unless named), or holds text with
         `numbersonly`. The message starts with `where`.
     TypeError
-        If a cell holds a list, dict or another object.
+        If an entry is a list, dict or another object.
     """
-    values = _objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
-    missing = missing_cells(values)
+    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
+    missing = missing_entries(values)
     if len(values) and missing.all():
         raise ValueError(f"{where} holds no value at all: leave it out.")
     if raw.levels is not None:
@@ -118,7 +132,7 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     elif named and found.kind in ("number", "datetime", "timedelta"):
         if values.dtype.kind in "iu" and len(values) and max(abs(int(values.min())), int(values.max())) > 2**53:
             raise ValueError(f"{where} holds integers beyond 2^53, which floats cannot tell apart: convert it to text.")
-        numbers = read_column(found, raw, where)
+        numbers = _read_numbers(found, raw, where)
         found = replace(found, kind="category", levels=np.unique(numbers[~np.isnan(numbers)]))
     if found.kind == "category" and len(found.levels) > MANY_LEVELS:
         warn(
@@ -129,18 +143,17 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
 
 
 def read_column(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
-    """Numbers of a column's cells, NaN for missing ones.
+    """Numbers of a column's entries, NaN for missing ones.
 
     Raises
     ------
     ValueError
         For a category that is not known, text where numbers are expected, and the like, with the first row of it.
     TypeError
-        If a cell holds a list, dict or another object.
+        If an entry is a list, dict or another object.
     """
     if column.is_coded:
-        values = _read_numbers(replace(column, kind=column.uncoded), raw, where)
-        return _positions_of_numbers(values, column, where)
+        return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where)
     if column.kind in ("category", "boolean"):
         return _read_positions(column, raw, where)
     return _read_numbers(column, raw, where)
@@ -151,25 +164,30 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
     numbers = np.asarray(numbers, dtype=np.float64)
     gaps = np.isnan(numbers)
     if column.kind == "category":
-        positions = nearest_positions(numbers, len(column.levels))
+        positions = column_positions(numbers, len(column.levels))
         if not column.is_coded:
-            return _with_mark(_objects(column.levels)[positions], gaps, column.mark)
+            return _with_mark(objects(column.levels)[positions], gaps, column.mark)
         numbers = np.where(gaps, np.nan, column.levels[positions])
     if column.dates:
         dates = column.dates.write(numbers)
-        return _with_mark(_objects(dates), gaps, column.mark) if column.cell else dates
+        return _with_mark(objects(dates), gaps, column.mark) if column.cell else dates
     if not column.cell:
         return numbers
     filled = np.where(gaps, 0.0, numbers)
     if column.cell == "bool":
-        cells: NDArray[Any] = filled >= 0.5
+        entries: NDArray[Any] = filled >= 0.5
     else:
-        cells = np.clip(np.round(filled), -(2.0**62), 2.0**62).astype(np.int64) if column.cell == "int" else filled
-    return _with_mark(cells.astype(object), gaps, column.mark)
+        entries = np.clip(np.round(filled), -(2.0**62), 2.0**62).astype(np.int64) if column.cell == "int" else filled
+    return _with_mark(entries.astype(object), gaps, column.mark)
 
 
-def missing_cells(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which cells are NaN, None, pandas.NA or NaT."""
+def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
+    """The nearest positions in so many levels; 0 for NaN."""
+    return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
+
+
+def missing_entries(values: NDArray[Any]) -> Mask:
+    """Which entries are NaN, None, pandas.NA or NaT."""
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind in "mM":
@@ -182,48 +200,30 @@ def missing_cells(values: NDArray[Any]) -> NDArray[np.bool_]:
     return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
 
 
-def list_levels(levels: NDArray[Any]) -> str:
-    """Known categories for an error message."""
-    shown = ", ".join(map(repr, levels[:MOST_SHOWN].tolist()))
-    return shown + (f", ... ({len(levels)} in all)" if len(levels) > MOST_SHOWN else "")
+def _group_of(entry: Any) -> str:
+    """What a Python object counts as; "" for what no table can hold."""
+    return next((group for group, types in _GROUPS.items() if isinstance(entry, types)), "")
 
 
-def _group_of(cell_type: type) -> str:
-    """What objects of a Python type count as; "" for what no table can hold."""
-    if issubclass(cell_type, (bool, np.bool_)):
-        return "booleans"
-    if issubclass(cell_type, (Real, decimal.Decimal)):
-        return "numbers"
-    if issubclass(cell_type, (str, bytes)):
-        return "text"
-    if issubclass(cell_type, (datetime.datetime, np.datetime64)):
-        return "datetimes"
-    if issubclass(cell_type, datetime.date):
-        return "dates"
-    return "timedeltas" if issubclass(cell_type, (datetime.timedelta, np.timedelta64)) else ""
-
-
-def _check_groups(values: NDArray[Any], missing: NDArray[np.bool_], where: str, expected: set[str]) -> set[str]:
-    """Groups of the cells that are not missing; an error for the first cell that is of none of the expected ones."""
-    types = set(map(type, values[~missing]))
-    found = {_group_of(cell_type) for cell_type in types}
+def _check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
+    """Groups of the entries that are not missing; an error for the first entry that is of none of the expected ones."""
+    expected = expected or set(_GROUPS)
+    examples = {type(entry): entry for entry in values[~missing]}
+    found = set(map(_group_of, examples.values()))
     if not found - expected:
         return found
-    row = next(i for i, cell in enumerate(values) if not missing[i] and _group_of(type(cell)) not in expected)
-    cell, name = values[row], type(values[row]).__name__
-    if not _group_of(type(cell)):
+    row = next(i for i, entry in enumerate(values) if not missing[i] and _group_of(entry) not in expected)
+    entry, name = values[row], type(values[row]).__name__
+    if not _group_of(entry):
         raise TypeError(f"{where}, row {row}: argument must be a string or a real number, not {name!r}.")
     wanted = "numbers" if "numbers" in expected else " or ".join(sorted(expected))
-    raise ValueError(f"{where} holds {cell!r} ({name}) in row {row}; {wanted} are expected, as in training.")
+    raise ValueError(f"{where} holds {entry!r} ({name}) in row {row}; {wanted} are expected, as in training.")
 
 
-_TOGETHER = ({"numbers", "booleans"}, {"text"}, {"dates"}, {"datetimes"}, {"timedeltas"})
-
-
-def _fit_objects(values: NDArray[Any], missing: NDArray[np.bool_], where: str) -> ColumnFormat:
-    """Judge a column of objects by the types of its cells."""
+def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnFormat:
+    """Judge a column of objects by the types of its entries."""
     present = values[~missing]
-    groups = _check_groups(values, missing, where, set().union(*_TOGETHER))
+    groups = _check_groups(values, missing, where)
     if not any(groups <= together for together in _TOGETHER):
         _raise_mixed(values, missing, where)
     mark = type(values[missing.argmax()]).__name__ if missing.any() else ""
@@ -233,14 +233,14 @@ def _fit_objects(values: NDArray[Any], missing: NDArray[np.bool_], where: str) -
         return replace(BOOLEAN, cell="bool", mark=mark or "None")
     if group == "text":
         try:
-            levels = _objects(sorted(set(present)))
+            levels = objects(sorted(set(present)))
         except TypeError:  # bytes beside text
             raise ValueError(f"{where} mixes str and bytes: make them all str.") from None
         return ColumnFormat("category", levels, cell="text", mark=mark or "None")
     if group == "numbers":
-        whole = all(issubclass(cell_type, Integral) for cell_type in set(map(type, present)))
+        whole = all(issubclass(kind, Integral) for kind in set(map(type, present)))
         return replace(NUMBER, cell="int" if whole else "float", mark=mark or "nan")
-    if any(getattr(cell, "tzinfo", None) for cell in present):
+    if any(getattr(entry, "tzinfo", None) for entry in present):
         raise ValueError(f"{where} holds objects of dates with time zones: convert them with pandas.to_datetime.")
     cell = group.removesuffix("s")
     grid = DateGrid.fit(as_dates(values, missing, OBJECTS[cell])[~missing])
@@ -251,9 +251,9 @@ def _dates_format(grid: DateGrid) -> ColumnFormat:
     return ColumnFormat(grid.kind, np.empty(0), dates=grid)
 
 
-def _raise_mixed(values: NDArray[Any], missing: NDArray[np.bool_], where: str) -> None:
-    """Name the first cell that is not of the group most cells are of."""
-    groups = [None if gap else _group_of(type(cell)) for cell, gap in zip(values, missing, strict=True)]
+def _raise_mixed(values: NDArray[Any], missing: Mask, where: str) -> None:
+    """Name the first entry that is not of the group most entries are of."""
+    groups = [None if gap else _group_of(entry) for entry, gap in zip(values, missing, strict=True)]
     usual = Counter(group for group in groups if group is not None).most_common(1)[0][0]
     together = next(together for together in _TOGETHER if usual in together)
     row = next(i for i, group in enumerate(groups) if group is not None and group not in together)
@@ -284,32 +284,21 @@ def _without_categories(found: ColumnFormat, raw: RawColumn, where: str) -> Colu
 
 
 def _read_positions(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
-    """Positions of cells in a column's levels."""
-    if column.kind == "boolean" and raw.levels is None and raw.values.dtype.kind == "b":
+    """Positions of entries in a column's levels."""
+    if column.kind == "boolean" and raw.values.dtype.kind == "b":
         return raw.values.astype(np.float64)
-    lookup = {level: i for i, level in enumerate(column.levels.tolist())}
-    find: Callable[[Any], int | None] = lookup.get
-    if raw.levels is not None:
-        missing = np.isnan(raw.values)
-        known = np.array([*map(find, raw.levels.tolist()), None], dtype=np.float64)  # the last stands for missing cells
-        rows = np.where(missing, -1, raw.values).astype(np.intp)
-        positions = known[rows]
-        cells = raw.levels
-    else:
-        cells = _objects(raw.values)
-        missing = missing_cells(cells)
-        try:
-            positions = np.array(list(map(find, cells)), dtype=np.float64)
-        except TypeError:  # a list or dict
-            _check_groups(cells, missing, where, set().union(*_TOGETHER))
-            raise
-        _check_groups(cells, missing | ~np.isnan(positions), where, set().union(*_TOGETHER))
-        rows = np.arange(len(cells))
-    unseen = np.isnan(positions) & ~missing
-    if unseen.any():
-        row = int(unseen.argmax())
-        raise _unseen(cells[rows[row]], row, list_levels(column.levels), where)
-    return positions
+    entries = objects(raw.values)
+    missing = missing_entries(entries)
+    positions = {level: i for i, level in enumerate(column.levels.tolist())}
+    try:
+        found = np.array(list(map(positions.get, entries)), dtype=np.float64)
+    except TypeError:  # a list or dict
+        _check_groups(entries, missing, where)
+        raise
+    if raw.levels is None:
+        _check_groups(entries, missing | ~np.isnan(found), where)
+    _check_seen(np.isnan(found) & ~missing, entries, column.levels.tolist(), where)
+    return found
 
 
 def _positions_of_numbers(values: Array, column: ColumnFormat, where: str) -> Array:
@@ -319,24 +308,29 @@ def _positions_of_numbers(values: Array, column: ColumnFormat, where: str) -> Ar
     positions = np.clip(np.searchsorted(column.levels, values), 0, len(column.levels) - 1)
     unseen = (column.levels[positions] != values) & ~np.isnan(values)
     if unseen.any():
-        row = int(unseen.argmax())
-        cell, *known = write_column(replace(column, kind=column.uncoded), np.array([values[row], *column.levels]))
+        entries, known = (write_column(column.uncoded, numbers).tolist() for numbers in (values, column.levels))
         if column.dates:
-            known, cell = [date_text(date, column.dates) for date in known], date_text(cell, column.dates)
-        raise _unseen(cell, row, list_levels(_objects(known)), where)
+            entries, known = ([date_text(date, column.dates) for date in dates] for dates in (entries, known))
+        _check_seen(unseen, entries, known, where)
     return np.where(np.isnan(values), np.nan, positions)
 
 
-def _unseen(cell: Any, row: int, known: str, where: str) -> ValueError:
-    cell = cell.item() if isinstance(cell, np.generic) else cell
-    return ValueError(f"{where} holds {cell!r} in row {row}, a category that training has not seen. Known are {known}.")
+def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> None:
+    """Raise an error that names the first entry that training has not seen, if there is any."""
+    if not unseen.any():
+        return
+    row = int(unseen.argmax())
+    entry = entries[row].item() if isinstance(entries[row], np.generic) else entries[row]
+    shown = ", ".join(map(repr, known[:MOST_SHOWN])) + (
+        f", ... ({len(known)} in all)" if len(known) > MOST_SHOWN else ""
+    )
+    raise ValueError(f"{where} holds {entry!r} in row {row}, a category that training has not seen. Known are {shown}.")
 
 
 def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
-    """Cells of a column of numbers or dates."""
-    values = raw.values if raw.levels is None else _from_levels(raw)
-    values = _objects(values) if values.dtype.kind in "UST" else values
-    missing = missing_cells(values)
+    """Entries of a column of numbers or dates."""
+    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
+    missing = missing_entries(values)
     if missing.all():
         return np.full(len(values), np.nan)
     if column.dates:
@@ -349,19 +343,11 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
     return values.astype(np.float64)
 
 
-def _from_levels(raw: RawColumn) -> NDArray[Any]:
-    """Cells of a categorical column."""
-    assert raw.levels is not None
-    gaps = np.isnan(raw.values)
-    levels = _objects([*raw.levels.tolist(), None])
-    return levels[np.where(gaps, -1, raw.values).astype(np.intp)]
-
-
-def _read_dates(grid: DateGrid, values: NDArray[Any], missing: NDArray[np.bool_], timezone: str, where: str) -> Array:
-    """Cells of a column of dates or durations."""
+def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str) -> Array:
+    """Entries of a column of dates or durations."""
     if values.dtype.kind == "O":
         _check_groups(values, missing, where, {"timedeltas"} if grid.kind == "timedelta" else {"dates", "datetimes"})
-        zoned = [getattr(cell, "tzinfo", None) is not None for cell in values[~missing]]
+        zoned = [getattr(entry, "tzinfo", None) is not None for entry in values[~missing]]
         if all(zoned):
             values, timezone = moments_of(values), "UTC"
         elif any(zoned):
@@ -376,22 +362,13 @@ def _read_dates(grid: DateGrid, values: NDArray[Any], missing: NDArray[np.bool_]
     return grid.read(values)
 
 
-def _objects(values: Any) -> NDArray[Any]:
-    """A flat array of Python objects."""
-    if isinstance(values, np.ndarray):
-        return values.astype(object)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
-def _with_mark(cells: NDArray[Any], gaps: NDArray[np.bool_], mark: str) -> NDArray[Any]:
+def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
     """Put the column's own sign of a missing value into the gaps."""
     if gaps.any():
         if mark in ("NA", "NaT"):
             import pandas as pd
 
-            cells[gaps] = pd.NA if mark == "NA" else pd.NaT
+            entries[gaps] = pd.NA if mark == "NA" else pd.NaT
         else:
-            cells[gaps] = np.nan if mark == "nan" else None
-    return cells
+            entries[gaps] = np.nan if mark == "nan" else None
+    return entries

@@ -26,7 +26,7 @@ OBJECTS = {"date": "datetime64[D]", "datetime": "datetime64[us]", "timedelta": "
 class DateGrid:
     """The grid that dates or durations lie on.
 
-    Attributes
+    Parameters
     ----------
     unit : {"D", "h", "m", "s", "ms", "us", "ns"}
         What they are counted in.
@@ -34,9 +34,9 @@ class DateGrid:
         Their dtype in numpy, such as "datetime64[ns]".
     origin : int
         What has the number 0, in the unit of that dtype (and since 1970 for dates).
-    timezone : str
+    timezone : str, default=""
         Name of the time zone, "" without one; dates are then passed in UTC.
-    wall : bool
+    wall : bool, default=False
         Whether dates are counted on the clock of their time zone and not in UTC: days have 23 to 25 hours.
     """
 
@@ -123,6 +123,26 @@ def moments_of(objects: NDArray[Any]) -> NDArray[Any]:
     import pandas as pd
 
     return pd.to_datetime(objects.tolist(), utc=True).tz_convert(None).to_numpy()
+
+
+def parse_dates(values: NDArray[Any], grid: DateGrid, where: str) -> NDArray[Any]:
+    """Text, objects and datetime64 as dates, in UTC where those of the grid have a time zone; `where` is for errors."""
+    zone = grid.timezone
+    if values.dtype.kind == "M":
+        return in_utc(values, zone) if zone else values
+    try:
+        if zone:
+            import pandas as pd
+
+            dates = [pd.Timestamp(value) for value in values.tolist()]
+            dates = [date.tz_localize(zone) if date.tzinfo is None else date for date in dates]
+            return np.array([date.tz_convert(None).to_datetime64() for date in dates], dtype=grid.tick)
+        values = values.astype(object)
+        text = np.array([isinstance(value, str) for value in values], dtype=bool)
+        values[text] = list(values[text].astype(grid.tick))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where} is no date: {error}.") from error
+    return values
 
 
 def on_the_clock(dates: NDArray[Any], timezone: str) -> NDArray[Any]:

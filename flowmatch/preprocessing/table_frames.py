@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,27 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Container, _as_dtype
-from flowmatch.preprocessing.rows import as_numpy
 from flowmatch.preprocessing.table_dates import localize
 
 
 @dataclass(frozen=True)
 class RawColumn:
-    """The cells of one column, as they came.
+    """The entries of one column, as they came.
 
-    Attributes
+    Parameters
     ----------
     values : ndarray of shape (n,)
-        Booleans, numbers, datetime64, timedelta64 or objects; positions in `levels` (NaN is missing) where those are
-        given.
-    levels : ndarray, optional
+        Booleans, numbers, datetime64, timedelta64 or objects.
+    levels : ndarray or None, default=None
         What a column of a categorical dtype can hold, in order.
-    level_dtype : str
+    level_dtype : str, default=""
         Dtype of those.
-    ordered : bool
+    ordered : bool, default=False
         Whether they are in an order that means something.
-    timezone : str
+    timezone : str, default=""
         Name of the time zone; datetime64 values are then in UTC.
     """
 
@@ -42,15 +39,53 @@ class RawColumn:
     timezone: str = ""
 
 
+def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    """Turn a tensor into an array.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        On any device.
+
+    Returns
+    -------
+    ndarray
+        Of the same dtype, but float32 for bfloat16, which numpy lacks.
+    """
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Cast, with rounding and saturation where the target is integer or boolean."""
+    target = np.dtype(dtype)
+    if values.dtype == target or target.kind not in "biuf":
+        return values
+    if target.kind == "b":
+        return values >= 0.5
+    if target.kind in "iu":
+        limits = np.iinfo(target)
+        return np.clip(np.round(values), limits.min, limits.max).astype(target)
+    return values.astype(target)
+
+
 def is_polars(X: Any) -> bool:
     """Whether `X` is a DataFrame (Series) of polars, which need not be installed."""
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
 
 
 def native_frame(X: Any) -> Any:
-    """A frame of another library, such as a table of pyarrow, as one of pandas; anything else as it is.
+    """Turn a frame of another library, such as a table of pyarrow, into one of pandas.
 
-    Frames of narwhals become what they hold.
+    Parameters
+    ----------
+    X : Any
+        Frames of narwhals become what they hold; what is no frame, or one of pandas or polars, stays as it is.
+
+    Returns
+    -------
+    Any
+        A DataFrame of pandas or polars, or `X` itself.
 
     Raises
     ------
@@ -92,15 +127,12 @@ def as_table(X: Any) -> Any:
     return X
 
 
-def describe(table: Any) -> tuple[str, tuple[str, ...], tuple[Any, ...], str]:
-    """Kind, dtypes, column names and device of a table, as `Container` has them."""
-    if is_polars(table):
-        return "polars", tuple(_polars_name(dtype) for dtype in table.dtypes), tuple(table.columns), "cpu"
-    plain = Container.of(table)
-    dtypes = plain.dtypes
-    if plain.kind == "dataframe":  # plain "string" says nothing about how it is stored
-        dtypes = tuple(f"string[{t.storage}]" if str(t) == "string" else str(t) for t in table.dtypes)
-    return plain.kind, dtypes, plain.columns, plain.device
+def dtypes_of(frame: Any) -> tuple[str, ...]:
+    """Names of the dtypes of a frame of pandas or polars, with their parameters."""
+    if is_polars(frame):
+        return tuple(_polars_name(dtype) for dtype in frame.dtypes)
+    # plain "string" says nothing about how it is stored
+    return tuple(f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype) for dtype in frame.dtypes)
 
 
 def take_apart(table: Any) -> list[RawColumn]:
@@ -109,9 +141,8 @@ def take_apart(table: Any) -> list[RawColumn]:
         table = as_numpy(table)
     if isinstance(table, np.ndarray):
         return [RawColumn(column) for column in table.T]
-    if is_polars(table):
-        return [raw_series(series, f"column {series.name!r} of X") for series in table]
-    return [raw_series(table.iloc[:, j], f"column {name!r} of X") for j, name in enumerate(table.columns)]
+    columns = list(table) if is_polars(table) else [table.iloc[:, j] for j in range(table.shape[1])]
+    return [raw_series(column, f"column {column.name!r} of X") for column in columns]
 
 
 def raw_series(series: Any, where: str) -> RawColumn:
@@ -128,11 +159,9 @@ def raw_series(series: Any, where: str) -> RawColumn:
 
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        codes = series.cat.codes.to_numpy(np.float64)
-        levels = dtype.categories
-        return RawColumn(
-            np.where(codes < 0, np.nan, codes), _level_array(levels), str(levels.dtype), bool(dtype.ordered)
-        )
+        levels = _level_array(dtype.categories)
+        entries = objects([*levels.tolist(), None])[series.cat.codes.to_numpy()]  # -1, the last, is missing
+        return RawColumn(entries, levels, str(dtype.categories.dtype), bool(dtype.ordered))
     if isinstance(dtype, pd.DatetimeTZDtype):
         return RawColumn(series.dt.tz_convert(None).to_numpy(), timezone=str(dtype).split(", ", 1)[1].removesuffix("]"))
     if isinstance(dtype, np.dtype):
@@ -151,56 +180,46 @@ def raw_series(series: Any, where: str) -> RawColumn:
     raise _unfit_dtype(where, dtype)
 
 
-def nearest_positions(numbers: NDArray[np.float64], n_levels: int) -> NDArray[np.intp]:
-    """Positions in so many levels; 0 for NaN."""
-    return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
+def raw_entries(values: Any, where: str) -> RawColumn:
+    """One value or a sequence as a column."""
+    if hasattr(values, "iloc") or is_polars(values):
+        return raw_series(values, where)
+    if isinstance(values, torch.Tensor):
+        values = as_numpy(values)
+    if isinstance(values, np.ndarray):
+        return RawColumn(values.reshape(-1))
+    several = isinstance(values, Iterable) and not isinstance(values, (str, bytes, dict))
+    return RawColumn(objects(list(values) if several else [values]))
 
 
-def numbers_array(values: NDArray[Any], container: Container) -> NDArray[Any] | torch.Tensor:
-    """Numbers (n, d) in an array or tensor of the container's dtype, or one that can hold NaN if there is any."""
-    dtype = container.numpy_dtype
-    if np.dtype(dtype).kind in "biu" and np.isnan(values).any():
-        if dtype == "bool" and container.kind == "numpy":
-            return np.where(np.isnan(values), None, values >= 0.5)  # type: ignore[call-overload]
-        return (
-            Container("torch", ("float64",), device=container.device).wrap(values)
-            if container.kind == "torch"
-            else values
-        )
-    if container.kind == "torch":
-        return Container.wrap(container, values)
-    return _as_dtype(values, dtype)
-
-
-def pandas_series(values: NDArray[Any], dtype: str, timezone: str, wall: bool) -> Any:
+def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bool = False) -> Any:
     """A Series of `dtype` from numbers with NaN, objects, or dates (on the clock of the time zone if `wall`)."""
     import pandas as pd
 
     if timezone:
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
-    if values.dtype.kind == "f":
-        plain = dtype.lower() if dtype.startswith(("Int", "UInt", "boolean", "Float")) else dtype.partition("[")[0]
-        plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
-        gaps = np.isnan(values)
-        try:
-            narrow = _as_dtype(np.where(gaps, 0.0, values), plain)
-        except TypeError:  # the dtype of an extension that numpy does not know by name
-            return pd.Series(values).astype(dtype)
-        if not gaps.any():
-            return pd.Series(narrow, dtype=dtype)
-        if plain == dtype and narrow.dtype.kind == "b":
-            return pd.Series(np.where(gaps, None, narrow), dtype=object)  # type: ignore[call-overload]
-        if plain == dtype:
-            return pd.Series(values if narrow.dtype.kind in "iu" else values.astype(dtype))
+    if values.dtype.kind != "f":
+        return pd.Series(values, dtype=dtype)
+    plain = dtype.lower() if dtype.startswith(("Int", "UInt", "boolean", "Float")) else dtype.partition("[")[0]
+    plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
+    gaps = np.isnan(values)
+    try:
+        narrow = as_dtype(np.where(gaps, 0.0, values), plain)
+    except TypeError:  # the dtype of an extension that numpy does not know by name
+        return pd.Series(values).astype(dtype)
+    if not gaps.any():
+        return pd.Series(narrow, dtype=dtype)
+    if plain != dtype:
         return pd.Series(narrow).astype(dtype).mask(gaps)
-    return pd.Series(values, dtype=dtype)
+    if narrow.dtype.kind == "b":
+        return pd.Series(np.where(gaps, None, narrow), dtype=object)  # type: ignore[call-overload]
+    return pd.Series(values if narrow.dtype.kind in "iu" else values.astype(dtype))
 
 
-def pandas_categories(positions: NDArray[np.float64], levels: NDArray[Any], dtype: str, ordered: bool) -> Any:
-    """A Series of pandas' categorical dtype."""
+def pandas_categories(codes: NDArray[np.intp], levels: NDArray[Any], dtype: str, ordered: bool) -> Any:
+    """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
     import pandas as pd
 
-    codes = np.where(np.isnan(positions), -1, nearest_positions(positions, len(levels)))
     return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(levels, dtype=dtype), ordered=ordered))
 
 
@@ -214,30 +233,39 @@ def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...]) -> Any:
 
 
 def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any]) -> Any:
-    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `describe` wrote it."""
+    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it."""
     import polars as pl
 
     kind, *parameters = dtype.split("|")
+    target: Any
     if kind == "Enum":
         target = pl.Enum(levels.tolist())
-    elif kind == "Decimal":
-        target = pl.Decimal(*map(int, parameters))
     elif kind == "Datetime":
-        target = pl.Datetime(parameters[0], parameters[1] or None)
+        target = pl.Datetime(parameters[0], parameters[1] or None)  # type: ignore[arg-type]
     else:
-        target = getattr(pl, kind)(*parameters)
+        target = getattr(pl, kind)(*(map(int, parameters) if kind == "Decimal" else parameters))
     if values.dtype.kind == "f":
         gaps = np.isnan(values)
         if kind in ("Boolean", "Decimal") or kind.startswith("Float"):
             whole = values >= 0.5 if kind == "Boolean" else values
         else:
-            whole = _as_dtype(np.where(gaps, 0, values), kind.lower())
+            whole = as_dtype(np.where(gaps, 0, values), kind.lower())
         return pl.Series(name, np.where(gaps, None, whole).tolist(), dtype=target, strict=False)  # type: ignore
     if values.dtype.kind == "O":
         return pl.Series(name, values.tolist(), dtype=target)
     series = pl.Series(name, values)  # dates
     zone = parameters[1] if kind == "Datetime" else ""
     return (series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else series).cast(target)
+
+
+def objects(values: Any) -> NDArray[Any]:
+    """A flat array of Python objects; tuples and intervals do not become rows."""
+    if isinstance(values, np.ndarray):
+        return values.astype(object)
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
 
 
 def _as_array(X: Any) -> NDArray[Any]:
@@ -252,19 +280,14 @@ def _as_array(X: Any) -> NDArray[Any]:
 
 def _level_array(levels: Any) -> NDArray[Any]:
     """Numbers and booleans as they are, everything else as objects."""
-    if isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "biuf":
-        return levels.to_numpy()
-    array = np.empty(len(levels), dtype=object)
-    for i, level in enumerate(levels):  # intervals and tuples must not become rows
-        array[i] = level
-    return array
+    is_plain = isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "biuf"
+    return levels.to_numpy() if is_plain else objects(list(levels))
 
 
 def _from_polars(series: Any, where: str) -> RawColumn:
     kind = type(series.dtype).__name__
     if kind == "Enum":
-        levels = series.dtype.categories
-        return RawColumn(series.to_physical().to_numpy().astype(np.float64), _level_array(levels.to_numpy()), "str")
+        return RawColumn(objects(series.to_list()), objects(series.dtype.categories.to_list()), "str")
     if kind == "Decimal":
         return RawColumn(series.cast(sys.modules["polars"].Float64).to_numpy())
     values = series.to_numpy()

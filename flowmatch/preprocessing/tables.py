@@ -1,11 +1,10 @@
-"""Tables of mixed columns as matrices of numbers, and back: categories, booleans, dates, text, missing cells."""
+"""Tables of mixed columns as matrices of numbers, and back: categories, booleans, dates, text, missing entries."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -13,28 +12,21 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.rows import as_numpy
+from flowmatch.preprocessing import table_columns, table_frames
+from flowmatch.preprocessing.column_names import listed, named_columns, positions_of_name
+from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, fit_column, read_column, write_column
-from flowmatch.preprocessing.table_dates import DateGrid, in_utc
-from flowmatch.preprocessing.table_frames import (
-    RawColumn,
-    as_table,
-    describe,
-    is_polars,
-    numbers_array,
-    pandas_categories,
-    pandas_frame,
-    pandas_series,
-    polars_series,
-    raw_series,
-    take_apart,
-)
+from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
+from flowmatch.preprocessing.table_frames import RawColumn, as_numpy, as_table, take_apart
 
-Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
-def _no_numbers() -> NDArray[np.int64]:
+def _no_flags() -> Mask:
+    return np.empty(0, dtype=bool)
+
+
+def _no_origins() -> NDArray[np.int64]:
     return np.empty(0, dtype=np.int64)
 
 
@@ -43,29 +35,37 @@ def _no_numbers() -> NDArray[np.int64]:
 class TableContainer(Container):
     """What a table came in, and what the numbers of its columns stand for.
 
-    `read` makes a float64 matrix of a table, one number a cell, NaN where it is missing; `wrap` goes back. All
-    fields have one entry a column, as in `ColumnFormat`.
+    `read` makes a float64 matrix of a table, one number for each entry, NaN where it is missing; `wrap` goes back. All
+    but the first four fields have one element a column, as in `ColumnFormat`.
 
-    Attributes
+    Parameters
     ----------
     kind : {"numpy", "dataframe", "torch", "polars"}
-    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta"}
-    levels : tuple of ndarray
+        What the table came in.
+    dtypes : tuple of str
+        One dtype a column for a DataFrame, one for all otherwise.
+    columns : tuple, default=()
+        Names of a DataFrame's columns.
+    device : str, default="cpu"
+        Of a torch tensor.
+    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta"}, default=()
+        What the columns hold.
+    levels : tuple of ndarray, default=()
         Values of each category column, in order (of a categorical dtype all its categories, also unused ones; else
-        sorted); cells are positions in them. Numbers and dates that were named as categories have their float64
+        sorted); entries are positions in them. Numbers and dates that were named as categories have their float64
         numbers here. Empty for other columns.
-    level_dtypes : tuple of str
+    level_dtypes : tuple of str, default=()
         Of the categories of a categorical dtype.
-    ordered : ndarray of bool
+    ordered : ndarray of bool, default=empty
         Whether a categorical dtype is ordered.
-    cell_types, marks : tuple of str
-        What the cells of object columns are, and how these mark missing ones: "None", "nan", "NA" or "NaT".
-    units, ticks, timezones : tuple of str
+    cell_types, marks : tuple of str, default=()
+        What the entries of object columns are, and how these mark missing ones: "None", "nan", "NA" or "NaT".
+    units, ticks, timezones : tuple of str, default=()
         For dates and durations: the coarsest unit ("D", "h", "m", "s", "ms", "us", "ns") that holds all of them
         exactly, their dtype in numpy, and their time zone. The number of a date counts these units.
-    origins : ndarray of int
+    origins : ndarray of int, default=empty
         The date with the number 0, the earliest one, in the unit of `ticks`.
-    walls : ndarray of bool
+    walls : ndarray of bool, default=empty
         Whether dates are counted on the clock of their time zone, not in UTC.
 
     Examples
@@ -85,14 +85,14 @@ class TableContainer(Container):
     kinds: tuple[str, ...] = ()
     levels: tuple[NDArray[Any], ...] = ()
     level_dtypes: tuple[str, ...] = ()
-    ordered: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    ordered: Mask = field(default_factory=_no_flags)
     cell_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     ticks: tuple[str, ...] = ()
     timezones: tuple[str, ...] = ()
-    origins: NDArray[np.int64] = field(default_factory=_no_numbers)
-    walls: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    origins: NDArray[np.int64] = field(default_factory=_no_origins)
+    walls: Mask = field(default_factory=_no_flags)
 
     @classmethod
     def fit(cls, X: Any, categorical_features: Any = "auto") -> TableContainer:
@@ -106,6 +106,11 @@ class TableContainer(Container):
             "auto" takes text, booleans and pandas' category dtype for categories. A list names further ones,
             whatever their dtype. None allows none: booleans are numbers, and text is an error.
 
+        Returns
+        -------
+        TableContainer
+            Knows what the columns hold.
+
         Raises
         ------
         ValueError
@@ -113,37 +118,49 @@ class TableContainer(Container):
             not understood, or of text that looks like an identifier (more than 100 values, and in more than half of
             the rows another) and is not named in `categorical_features`. The error names the column and row.
         TypeError
-            If a cell holds a list, dict or another object.
+            If an entry is a list, dict or another object.
         """
         table = as_table(X)
-        kind, dtypes, columns, device = describe(table)
-        named = _named_columns(categorical_features, columns, table.shape[1])
-        if _is_numeric(table) and not named.any() and dtypes[0] != "bool":
+        container = Container.of(table)
+        if container.kind == "dataframe":
+            kind = "polars" if table_frames.is_polars(table) else "dataframe"
+            container = Container(kind, table_frames.dtypes_of(table), container.columns)
+        named = named_columns(categorical_features, container.columns, table.shape[1])
+        if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
             suspects = np.flatnonzero(np.isnan(_as_floats(table[:1])[0])) if len(table) else ()
             for j in suspects:  # the other columns have a value in the first row
                 fit_column(RawColumn(_as_floats(table[:, j])), f"column {j} of X")
-            formats = [NUMBER] * table.shape[1]
-        else:
-            labels = columns or range(table.shape[1])
-            formats = [
-                fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
-                for raw, label, also in zip(take_apart(table), labels, named, strict=True)
-            ]
-        return cls._of(Container(kind, dtypes, columns, device), formats)
+            return cls.of_numbers(container, table.shape[1])
+        labels = container.columns or range(table.shape[1])
+        formats = [
+            fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
+            for raw, label, also in zip(take_apart(table), labels, named, strict=True)
+        ]
+        return cls._of(container, formats)
 
     @classmethod
     def of_numbers(cls, container: Container, n_columns: int) -> TableContainer:
-        """A table whose columns are all numbers."""
+        """Describe a table whose columns are all numbers.
+
+        Parameters
+        ----------
+        container : Container
+            What the table came in.
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        TableContainer
+            Knows that the columns hold numbers.
+        """
         return cls._of(container, [NUMBER] * n_columns)
 
     @classmethod
     def _of(cls, container: Container, formats: list[ColumnFormat]) -> TableContainer:
         grids = [column.dates or DateGrid("", "", 0) for column in formats]
         return cls(
-            container.kind,
-            container.dtypes,
-            container.columns,
-            container.device,
+            **vars(container),
             kinds=tuple(column.kind for column in formats),
             levels=tuple(column.levels for column in formats),
             level_dtypes=tuple(column.level_dtype for column in formats),
@@ -168,19 +185,10 @@ class TableContainer(Container):
 
     @cached_property
     def _formats(self) -> tuple[ColumnFormat, ...]:
-        return tuple(map(self._format, range(len(self.kinds))))
-
-    def _format(self, j: int) -> ColumnFormat:
-        grid = DateGrid(self.units[j], self.ticks[j], int(self.origins[j]), self.timezones[j], bool(self.walls[j]))
-        return ColumnFormat(
-            self.kinds[j],
-            self.levels[j],
-            self.level_dtypes[j],
-            bool(self.ordered[j]),
-            self.cell_types[j],
-            self.marks[j],
-            grid if grid.unit else None,
-        )
+        grids = zip(self.units, self.ticks, self.origins.tolist(), self.timezones, self.walls.tolist(), strict=True)
+        dates = [DateGrid(*grid) if grid[0] else None for grid in grids]
+        kinds = (self.kinds, self.levels, self.level_dtypes, self.ordered.tolist(), self.cell_types, self.marks)
+        return tuple(ColumnFormat(*column) for column in zip(*kinds, dates, strict=True))
 
     @property
     def labels(self) -> Sequence[Any]:
@@ -188,13 +196,9 @@ class TableContainer(Container):
         return self.columns or range(len(self.kinds))
 
     @property
-    def categorical(self) -> NDArray[np.bool_]:
+    def categorical(self) -> Mask:
         """Which columns are categories; booleans count, (d,)."""
         return np.array([kind in ("category", "boolean") for kind in self.kinds], dtype=bool)
-
-    def n_levels(self, column_position: int) -> int:
-        """Number of categories that a column can hold, at least 2; booleans have no levels."""
-        return max(2, len(self.levels[column_position]))
 
     @property
     def plain(self) -> bool:
@@ -204,16 +208,41 @@ class TableContainer(Container):
             for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
         )
 
+    def n_levels(self, column_position: int) -> int:
+        """Count the categories that a column can hold.
+
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+
+        Returns
+        -------
+        int
+            At least 2.
+        """
+        return max(2, len(self.levels[column_position]))
+
     def read(self, X: Any) -> Array:
-        """Numbers of a table with the same columns, (n, d); NaN is missing.
+        """Turn a table with the same columns into numbers.
+
+        Parameters
+        ----------
+        X : DataFrame, ndarray, Tensor, or list of rows
+            The table.
+
+        Returns
+        -------
+        ndarray of shape (n, d)
+            Numbers; NaN where an entry is missing.
 
         Raises
         ------
         ValueError
-            For another number of columns, categories that training has not seen, and cells of another type, with the
-            column and the first row of it.
+            For another number of columns, categories that training has not seen, and entries of another type, with
+            the column and the first row of it.
         TypeError
-            If a cell holds a list, dict or another object.
+            If an entry is a list, dict or another object.
         """
         table = as_table(X)
         if table.shape[1] != len(self.kinds):
@@ -226,65 +255,112 @@ class TableContainer(Container):
         return values
 
     def wrap(self, values: Any) -> Any:
-        """A table like that of `fit` from a matrix of numbers (n, d).
+        """Make a table like that of `fit` of numbers.
 
-        Categories are the nearest positions, and dates lie on their unit. NaN becomes what the column marks missing
-        cells with: NaN, None, <NA> or NaT. Where there is one, integers that cannot hold it become float64, and
-        booleans objects with None.
+        Parameters
+        ----------
+        values : array-like of shape (n, d)
+            Categories are the nearest positions, and dates lie on their unit.
+
+        Returns
+        -------
+        ndarray, Tensor or DataFrame
+            NaN becomes what the column marks missing entries with: NaN, None, <NA> or NaT. Where there is one, integers
+            that cannot hold it become float64, and booleans objects with None.
         """
         values = np.asarray(values, dtype=np.float64)
-        if self.kind in ("dataframe", "polars"):
-            return self._wrap_frame(values)
+        if self.has_columns:
+            return self._frame(values)
         is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
         if is_numeric and not any(column.is_coded for column in self._formats):
-            return numbers_array(values, self)
-        columns = [write_column(column, entries) for column, entries in zip(self._formats, values.T, strict=True)]
+            return super().wrap(values)
+        columns = [self.entries(j, numbers) for j, numbers in enumerate(values.T)]
         if is_numeric:
-            return numbers_array(np.stack(columns, axis=1), self)
+            return super().wrap(np.stack(columns, axis=1))
         holds_none = self.dtypes[0][:1] not in "<|>SU"
         table = np.empty(values.shape, self.dtypes[0] if holds_none or not np.isnan(values).any() else object)
         for j, column in enumerate(columns):
             table[:, j] = column
         return table
 
-    def _wrap_frame(self, values: Array) -> Any:
+    def _frame(self, values: Array) -> Any:
         columns = []
-        for j, (column, dtype) in enumerate(zip(self._formats, self.dtypes, strict=True)):
-            if column.level_dtype and self.kind == "dataframe":
-                columns.append(pandas_categories(values[:, j], column.levels, column.level_dtype, column.ordered))
-                continue
-            written = write_column(column, values[:, j])
-            if self.kind == "dataframe":
-                columns.append(pandas_series(written, dtype, self.timezones[j], bool(self.walls[j])))
+        for j, (column, dtype, numbers) in enumerate(zip(self._formats, self.dtypes, values.T, strict=True)):
+            zone, wall = self.timezones[j], bool(self.walls[j])
+            if self.kind == "polars":
+                entries = self.entries(j, numbers)
+                entries = in_utc(entries, zone) if wall else entries
+                columns.append(table_frames.polars_series(entries, dtype, self.columns[j], column.levels))
+            elif column.level_dtype:
+                codes = np.where(np.isnan(numbers), -1, table_columns.column_positions(numbers, len(column.levels)))
+                levels = column.levels, column.level_dtype, column.ordered
+                columns.append(table_frames.pandas_categories(codes, *levels))
             else:
-                written = in_utc(written, self.timezones[j]) if self.walls[j] else written
-                columns.append(polars_series(written, dtype, self.columns[j], column.levels))
+                columns.append(table_frames.pandas_series(self.entries(j, numbers), dtype, zone, wall))
         if self.kind == "dataframe":
-            return pandas_frame(columns, self.columns)
+            return table_frames.pandas_frame(columns, self.columns)
         import polars as pl
 
         return pl.DataFrame(columns)
 
+    def entries(self, column_position: int, numbers: Array) -> NDArray[Any]:
+        """Turn numbers of one column into what they stand for.
+
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+        numbers : ndarray of shape (n,)
+            NaN where an entry is missing.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Entries: float64 for numbers and booleans, dates as such, and objects for categories and object columns.
+        """
+        return write_column(self._formats[column_position], numbers)
+
     def position(self, column: Any) -> int:
-        """Number of a column by its name, or by number where columns have no names.
+        """Find a column by its name, or by number where columns have no names.
+
+        Parameters
+        ----------
+        column : Any
+            Name or number.
+
+        Returns
+        -------
+        int
+            Position of the column.
 
         Raises
         ------
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        found = _positions_of(column, self.labels, by_number=not self.columns)
+        found = positions_of_name(column, self.labels, by_number=not self.columns)
         if len(found) == 1:
             return found[0]
         if not self.columns:
             raise ValueError(f"there is no column {column!r}; columns have the numbers 0 to {len(self.kinds) - 1}.")
         problem = f"{len(found)} columns are called {column!r}" if found else f"there is no column {column!r}"
-        raise ValueError(f"{problem}; the columns are {_listed(self.columns)}.")
+        raise ValueError(f"{problem}; the columns are {listed(self.columns)}.")
 
     def cells(self, column_position: int, values: Any) -> Array:
-        """Numbers of a value, or a sequence of values, of one column, (n,).
+        """Turn entries of one column into numbers.
 
-        Dates may be text such as "2024-03-01"; without a time zone they are on the clock of the column's.
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+        values : Any
+            A value, or a sequence of values. Dates may be text such as "2024-03-01"; without a time zone they are on
+            the clock of the column's.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Numbers; NaN where an entry is missing.
 
         Raises
         ------
@@ -294,98 +370,44 @@ class TableContainer(Container):
             For a list, dict or another object as one value.
         """
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
-        raw = _raw_cells(values, where)
-        if column.dates and column.dates.kind == "datetime":
-            raw = _parse_dates(raw, column.dates, where)
+        raw = table_frames.raw_entries(values, where)
+        grid, is_bare = column.dates, raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
+        if grid and grid.kind == "datetime" and is_bare:
+            raw = RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
         return read_column(column, raw, where)
 
     def tolerance(self, n_columns: int) -> Array:
-        """Relative rounding error of each column, (n_columns,): that of its floating dtype, 0 for all others."""
+        """Look up the relative rounding error of each column.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,)
+            That of its floating dtype, 0 for all others.
+        """
         aliases = {"float[pyarrow]": "float32", "halffloat[pyarrow]": "float16"}
         plain = Container(self.kind, tuple(aliases.get(dtype, dtype) for dtype in self.dtypes))
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
         return np.where(numeric, plain.tolerance(n_columns), 0.0)
 
     def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give `values` the dtype of an array or tensor of numbers, if it can hold them; other tables wait."""
-        if not self.plain or (np.dtype(self.numpy_dtype).kind not in "f" and np.isnan(values).any()):
-            return values
-        return super().narrow(values)
+        """Give values the dtype of an array or tensor of numbers, if it can hold them.
 
+        Parameters
+        ----------
+        values : ndarray of shape (n, d)
+            Numbers.
 
-def _named_columns(categorical_features: Any, names: tuple[Any, ...], d: int) -> NDArray[np.bool_]:
-    """Which columns `categorical_features` names."""
-    if categorical_features is None or (isinstance(categorical_features, str) and categorical_features == "auto"):
-        return np.zeros(d, dtype=bool)
-    expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
-    listed = hasattr(categorical_features, "__iter__") and not isinstance(categorical_features, (str, bytes, dict))
-    if not listed or getattr(categorical_features, "ndim", 1) != 1:
-        raise ValueError(f"categorical_features={categorical_features!r}; {expected}.")
-    entries = list(categorical_features)
-    if entries and all(isinstance(entry, (bool, np.bool_)) for entry in entries):
-        if len(entries) != d:
-            raise ValueError(f"categorical_features has {len(entries)} booleans, but X has {d} columns; {expected}.")
-        return np.array(entries, dtype=bool)
-    chosen = np.zeros(d, dtype=bool)
-    for entry in entries:
-        found = _positions_of(entry, names or range(d), by_number=not any(isinstance(name, Integral) for name in names))
-        if not found:
-            there = f"the columns {_listed(names)}" if names else f"columns 0 to {d - 1}, without names"
-            raise ValueError(f"categorical_features holds {entry!r}, but X has {there}; {expected}.")
-        chosen[found] = True
-    return chosen
-
-
-def _positions_of(column: Any, names: Sequence[Any], *, by_number: bool) -> list[int]:
-    """Positions of the columns of a name; if there are none, and that is wanted, the one of a number."""
-    found = [j for j, name in enumerate(names) if isinstance(column, Hashable) and name == column]
-    is_number = isinstance(column, Integral) and not isinstance(column, bool)
-    if not found and by_number and is_number and -len(names) <= int(column) < len(names):
-        found = [int(column) % len(names)]
-    return found
-
-
-def _raw_cells(values: Any, where: str) -> RawColumn:
-    """One value or a sequence as a column."""
-    if hasattr(values, "iloc") or is_polars(values):
-        return raw_series(values, where)
-    if isinstance(values, torch.Tensor):
-        values = as_numpy(values)
-    if isinstance(values, np.ndarray):
-        return RawColumn(values.reshape(-1))
-    several = isinstance(values, Iterable) and not isinstance(values, (str, bytes, dict))
-    listed = list(values) if several else [values]
-    cells = np.empty(len(listed), dtype=object)
-    cells[:] = listed
-    return RawColumn(cells)
-
-
-def _parse_dates(raw: RawColumn, grid: DateGrid, where: str) -> RawColumn:
-    """Text and objects as dates, in UTC where the column has a time zone."""
-    if raw.levels is not None or raw.timezone or raw.values.dtype.kind not in "OUM":
-        return raw
-    values, zone = raw.values, grid.timezone
-    if values.dtype.kind == "M":
-        return RawColumn(in_utc(values, zone), timezone=zone) if zone else raw
-    try:
-        if zone:
-            import pandas as pd
-
-            dates = [pd.Timestamp(value) for value in values.tolist()]
-            dates = [date.tz_localize(zone) if date.tzinfo is None else date for date in dates]
-            moments = [date.tz_convert(None).to_datetime64() for date in dates]
-            return RawColumn(np.array(moments, dtype=grid.tick), timezone=zone)
-        values = values.astype(object)
-        text = np.array([isinstance(value, str) for value in values], dtype=bool)
-        values[text] = list(values[text].astype(grid.tick))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where} is no date: {error}.") from error
-    return RawColumn(values)
-
-
-def _listed(columns: tuple[Any, ...]) -> str:
-    shown = ", ".join(map(repr, columns[:20]))
-    return shown + (f", ... ({len(columns)} in all)" if len(columns) > 20 else "")
+        Returns
+        -------
+        ndarray of shape (n, d)
+            The same; those of other tables wait for `wrap`.
+        """
+        return super().narrow(values) if self.plain else values
 
 
 def _is_plain(dtype: str) -> bool:

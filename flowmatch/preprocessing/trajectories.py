@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.rows import SampleRows, as_numpy
+from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.table_frames import as_numpy
 
 Index = NDArray[np.intp]
 
