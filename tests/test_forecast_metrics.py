@@ -277,7 +277,7 @@ Y, E = normal(6, 4), normal(20, 6, 4)
         (lambda: correlation_time(Y, Y), "one value a state"),
         (lambda: correlation_time(Y[..., None] * [1, 2], Y[..., None] * [1, 2], interval=0), "interval must be"),
         (lambda: spectrum(Y, 4), "grid_ndim must be an integer from 1 to 3"),
-        (lambda: spectrum(Y, 2), r"X has shape \(6, 4\); expected \(n, \.\.\., \*grid\) with a grid of 2 axes"),
+        (lambda: spectrum(Y, 2), r"X has shape \(6, 4\); expected \(n, \.\.\., \*grid\) with 2 axes of a grid"),
         (lambda: spectrum(Y, 1, lengths=(1, 2)), "lengths must be 1 positive numbers"),
         (lambda: spectrum_error(Y, E[:, :5], 1), r"samples has shape \(20, 5, 4\)"),
         (lambda: spectrum_error(Y[:, :2], E[:, :, :2], 1), "expected 3 a side at least"),

@@ -269,8 +269,8 @@ def test_dataframes_with_text_or_with_other_columns_are_refused_by_name():
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda X: wasserstein(X, X, p=0.5), "p is 0.5"),
-        (lambda X: sliced_wasserstein(X, X, p=np.inf), "p is inf"),
+        (lambda X: wasserstein(X, X, p=0.5), r"p must be a number in \[1, inf\), got 0.5"),
+        (lambda X: sliced_wasserstein(X, X, p=np.inf), r"p must be a number in \[1, inf\), got inf"),
         (lambda X: sliced_wasserstein(X, X, n_projections=0), "n_projections must be an integer >= 1, got 0"),
         (
             lambda X: precision_recall_density_coverage(X, X, n_neighbors=5),

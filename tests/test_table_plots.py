@@ -116,7 +116,7 @@ def test_rows_are_shown_on_the_principal_axes_of_the_real_ones(tmp_path):
         (lambda: PairDifferenceDisplay(np.zeros((2, 2)), "a").plot(), "names holds 1 labels for 2 columns"),
         (lambda: PairDifferenceDisplay(np.zeros((2, 2)), "ab").plot(limit=0), "limit must be a number"),
         (lambda: PairDifferenceDisplay.from_report(None), "report has no pairs .* got None"),
-        (lambda: EmbeddingDisplay.from_samples(REAL[["x"]], OTHER[["x"]]), "real has 8 rows of 1 columns"),
+        (lambda: EmbeddingDisplay.from_samples(REAL[["x"]], OTHER[["x"]]), r"real has shape \(8, 1\) after encoding"),
         (lambda: EmbeddingDisplay.from_samples(REAL, OTHER, max_rows=0), "max_rows must be an integer >= 1"),
     ],
 )

@@ -59,14 +59,13 @@ def downstream_scores(
 
 
 def _scores(y_true: FloatArray, predicted: NDArray[Any], classes: bool) -> dict[str, float]:
-    from sklearn.metrics import f1_score, r2_score, recall_score
+    """Scores of predictions, NaN where there are none."""
+    from sklearn.metrics import classification_report, r2_score
 
     if np.isnan(predicted).any():
         return dict.fromkeys(("macro_f1", "balanced_accuracy") if classes else ("r2",), float("nan"))
     if not classes:
         return {"r2": float(r2_score(y_true, predicted))}
-    averaged: dict[str, Any] = {"labels": np.unique(y_true), "average": "macro", "zero_division": 0.0}
-    return {
-        "macro_f1": float(f1_score(y_true, predicted, **averaged)),
-        "balanced_accuracy": float(recall_score(y_true, predicted, **averaged)),
-    }
+    options: dict[str, Any] = {"labels": np.unique(y_true), "output_dict": True, "zero_division": 0.0}
+    means = classification_report(y_true, predicted, **options)["macro avg"]
+    return {"macro_f1": float(means["f1-score"]), "balanced_accuracy": float(means["recall"])}

@@ -57,7 +57,7 @@ def as_members(X: Samples, name: str, truth: Floats) -> Floats:
         return members[None]
     if members.shape[1:] != truth.shape:
         raise ValueError(
-            f"{name} has shape {members.shape} and y_true {truth.shape}; expected the same, or members before it."
+            f"{name} has shape {members.shape} and y_true {truth.shape}; expected the same, or members first."
         )
     return members
 
@@ -89,10 +89,7 @@ def by_lead(array: Floats, per_lead: bool, *, n_before: int = 0) -> Floats:
     `n_before` axes come before the rows, such as that of the members.
     """
     if per_lead and array.ndim - n_before < 2:
-        raise ValueError(
-            f"per_lead=True needs y_true of shape (n, n_steps, ...), with the lead times in axis 1, got "
-            f"{array.shape[n_before:]}."
-        )
+        raise ValueError(f"per_lead=True needs y_true of shape (n, n_steps, ...), got {array.shape[n_before:]}.")
     n_leads = array.shape[n_before + 1] if per_lead else 1
     return array.reshape(*array.shape[: n_before + 1], n_leads, -1)
 

@@ -70,25 +70,18 @@ def check_same_columns(X: Any, Y: Any, n_first: int, n_second: int, names: tuple
 
     Two DataFrames named by strings must have the same names in the same order; others are compared by position.
     """
+    a, b = names
     shapes = [tuple(sample.shape) if hasattr(sample, "shape") else np.shape(sample) for sample in (X, Y)]
     if n_first != n_second:
-        raise ValueError(
-            f"{names[0]} has {n_first} columns and {names[1]} has {n_second} "
-            f"(shapes {shapes[0]} and {shapes[1]}). Both need the same columns."
-        )
+        raise ValueError(f"{a} has {n_first} columns and {b} has {n_second} (shapes {shapes[0]} and {shapes[1]}).")
     if min(map(len, shapes)) > 2 and shapes[0][1:] != shapes[1][1:]:
-        raise ValueError(
-            f"{names[0]} is {shapes[0]} and {names[1]} is {shapes[1]}: as many values a row, but laid out "
-            f"differently. Both need the same shape after the first dimension."
-        )
+        raise ValueError(f"{a} is {shapes[0]} and {b} {shapes[1]}: as many values a row, but laid out differently.")
     if not all(is_frame(frame) and all(isinstance(column, str) for column in frame.columns) for frame in (X, Y)):
         return
     first, second = list(X.columns), list(Y.columns)
     if first != second:
-        hint = ". Both need the same columns."
-        if sorted(first) == sorted(second):
-            hint = f", which are the same in another order: pass {names[1]}[{names[0]}.columns]."
-        raise ValueError(f"{names[0]} has columns {first} and {names[1]} has {second}{hint}")
+        hint = f", the same in another order: pass {b}[{a}.columns]" if sorted(first) == sorted(second) else ""
+        raise ValueError(f"{a} has columns {first} and {b} has {second}{hint}.")
 
 
 def is_frame(X: Any) -> bool:
@@ -110,7 +103,6 @@ def _to_numpy(X: Any, name: str) -> NDArray[Any]:
         texts = [str(name) for name in getattr(X, "columns", ()) if np.asarray(X[name]).dtype.kind not in "biuf"]
         where = f", in its columns {texts}" if texts else ""
         raise ValueError(
-            f"{name} holds something else than real numbers{where} ({error}). "
-            f"Encode categories and dates as numbers, and impute missing values, before measuring; "
-            f"flowmatch.metrics.report takes them as they are."
+            f"{name} holds something else than real numbers{where} ({error}). Encode categories and dates, and impute "
+            f"missing values, before measuring; flowmatch.metrics.report takes them as they are."
         ) from error

@@ -149,10 +149,7 @@ def ensemble_energy_distance(X: Samples, Y: Samples, *, scaled: bool = True, per
     """
     first, second = as_floats(X, "X"), as_floats(Y, "Y")
     if first.ndim < 2 or first.shape[1:] != second.shape[1:]:
-        raise ValueError(
-            f"X has shape {first.shape} and Y {second.shape}; expected (n_samples, n, ...) and (m_samples, n, ...), "
-            f"the same after the first axis."
-        )
+        raise ValueError(f"X has shape {first.shape} and Y {second.shape}; expected the same after the members' axis.")
     check_members("X", first, 2)
     check_members("Y", second, 2)
 

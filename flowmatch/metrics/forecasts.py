@@ -146,10 +146,8 @@ def pinball_loss(
     for level in levels.ravel():
         check_number("quantiles", float(level), 0.0, 1.0, closed_high=True)
     if levels.ndim > 1 or predicted.shape != levels.shape + truth.shape:
-        raise ValueError(
-            f"y_quantiles has shape {predicted.shape} for {levels.size} quantile(s) and y_true of shape {truth.shape}; "
-            f"expected {levels.shape + truth.shape}."
-        )
+        expected = levels.shape + truth.shape
+        raise ValueError(f"y_quantiles has shape {predicted.shape} for {levels.size} quantile(s); expected {expected}.")
     errors = np.subtract(truth, predicted.reshape(-1, *truth.shape), dtype=np.float64)
     q = levels.reshape(-1, *[1] * truth.ndim)
     losses = by_lead(np.maximum(q * errors, (q - 1) * errors), per_lead, n_before=1).mean(axis=(1, 3))
@@ -201,9 +199,8 @@ def _scale(scale: ArrayLike | None, truth: FloatArray) -> FloatArray:
     if not (np.isfinite(found) & (found > 0)).all():
         raise ValueError(f"scale must be finite and positive, got {scale!r}.")
     try:
-        fits = np.broadcast_shapes(found.shape, truth.shape) == truth.shape
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ValueError(f"scale has shape {found.shape}, which does not broadcast to y_true, {truth.shape}.")
-    return found
+        return np.broadcast_to(found, truth.shape)
+    except ValueError as error:
+        raise ValueError(
+            f"scale has shape {found.shape}, which does not broadcast to y_true, {truth.shape}."
+        ) from error

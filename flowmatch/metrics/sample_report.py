@@ -282,11 +282,11 @@ def _cut(rows: Mapping[str, FloatArray], rng: np.random.Generator) -> _Sides:
     train = shuffled["real"]
     half = len(train) // 2
     reference, floor = (train, shuffled["holdout"]) if held_out else (train[:half], train[half:])
-    if min(map(len, (reference, shuffled["synthetic"], floor))) < MIN_ROWS:
+    n, m, k = map(len, (reference, shuffled["synthetic"], floor))
+    if min(n, m, k) < MIN_ROWS:
         raise ValueError(
-            f"a report needs {MIN_ROWS} rows a side. There are {len(reference)} real rows to compare with, "
-            f"{len(shuffled['synthetic'])} synthetic rows and {len(floor)} real rows for the floor "
-            f"(without holdout, the real rows are cut in half)."
+            f"a report needs {MIN_ROWS} rows a side. There are {n} real rows to compare with, {m} synthetic rows and "
+            f"{k} real rows for the floor (without holdout, the real rows are cut in half)."
         )
     return _Sides(train, reference, shuffled["synthetic"], floor, held_out)
 

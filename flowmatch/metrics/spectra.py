@@ -41,9 +41,7 @@ def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = Fa
     """
     p, q = (by_lead(array, per_lead) for array in as_point_forecast(y_true, y_pred))
     if p.shape[-1] < 2:
-        raise ValueError(
-            f"y_true has shape {np.shape(y_true)}, one value a state; a correlation within states needs two or more."
-        )
+        raise ValueError(f"y_true has shape {np.shape(y_true)}, one value a state; a correlation needs two or more.")
     varies = (np.ptp(p, axis=-1) > 0) & (np.ptp(q, axis=-1) > 0)  # the residuals of constants are round-off
     p, q = p - p.mean(axis=-1, keepdims=True), q - q.mean(axis=-1, keepdims=True)
     products, norms = (p * q).sum(axis=-1), np.sqrt((p**2).sum(axis=-1) * (q**2).sum(axis=-1))
@@ -233,9 +231,7 @@ def _both_spectra(
     power = np.mean([_shell_power("samples", member, grid_ndim, lengths, per_lead)[0] for member in members], axis=0)
     k_max = int(2 * limit / 3 + 1e-9)
     if k_max < 1:
-        raise ValueError(
-            f"y_true has a grid of {truth.shape[truth.ndim - grid_ndim :]} points; expected 3 a side at least."
-        )
+        raise ValueError(f"y_true has a grid of {truth.shape[-grid_ndim:]} points; expected 3 a side at least.")
     return true_power, power, k_max
 
 
@@ -246,11 +242,11 @@ def _shell_power(
     check_count("grid_ndim", grid_ndim, 1, 3)
     n_before = 2 if per_lead else 1
     if fields.ndim < grid_ndim + n_before:
-        leads = "n_steps, " if per_lead else ""
+        rows = "n, n_steps" if per_lead else "n"
         raise ValueError(
-            f"{name} has shape {fields.shape}; expected (n, {leads}..., *grid) with a grid of {grid_ndim} axes."
+            f"{name} has shape {fields.shape}; expected ({rows}, ..., *grid) with {grid_ndim} axes of a grid."
         )
-    grid = fields.shape[fields.ndim - grid_ndim :]
+    grid = fields.shape[-grid_ndim:]
     shells, limit = _shells(grid, lengths)
     stacked = fields.reshape(1, len(fields), fields.shape[1] if per_lead else 1, -1, *grid)
     total: Any = 0.0
@@ -277,7 +273,5 @@ def _shells(grid: tuple[int, ...], lengths: ArrayLike | None) -> tuple[NDArray[n
 
 def _positive(power: FloatArray) -> FloatArray:
     if not (power > 0).all():
-        raise ValueError(
-            "y_true has no power at some of the wavenumbers compared, as constant or very smooth fields do."
-        )
+        raise ValueError("y_true has no power at some of the wavenumbers compared, as constant or smooth fields do.")
     return power

@@ -230,10 +230,8 @@ def _numeric(column: _Column, name: str, side: str) -> FloatArray:
         )
     found = np.where(column.missing, np.nan, 0.0 if values.dtype.kind in "US" else values).astype(np.float64)
     if np.isinf(found).any():
-        raise ValueError(
-            f"{side} holds infinity in {np.isinf(found).sum()} of its {len(found)} rows, in column {name!r}. "
-            f"Expected finite numbers, or NaN for a missing entry."
-        )
+        n_infinite = np.isinf(found).sum()
+        raise ValueError(f"{side} holds infinity in {n_infinite} of its {len(found)} rows, in column {name!r}.")
     return found + 0.0  # -0.0 becomes 0.0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import seed_from
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples, as_pair
 
@@ -60,12 +60,11 @@ def sliced_wasserstein(
     3.1
     """
     first, second = as_pair(X, Y)
-    check_count("n_projections", n_projections, 1)
+    order, n_projections = check_number("p", p, 1.0), check_count("n_projections", n_projections)
     directions = np.random.default_rng(seed_from(random_state)).standard_normal((first.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     n_batches = math.ceil((len(first) + len(second)) * n_projections / BLOCK_ENTRIES)
     batches = np.array_split(directions, min(n_batches, n_projections), axis=1)
-    order = _check_order(p)
     total = sum(_sorted_cost(first @ batch, second @ batch, order).sum() for batch in batches)
     return float((total / n_projections) ** (1 / order))
 
@@ -121,7 +120,7 @@ def wasserstein(
     from scipy.spatial.distance import cdist
 
     first, second = as_pair(X, Y)
-    order = _check_order(p)
+    order = check_number("p", p, 1.0)
     cost = cdist(first, second, metric) ** order
     common = math.lcm(*cost.shape)
     mean_cost = _assignment_cost(cost, common) if common <= 3 * max(cost.shape) else _transport_cost(cost)
@@ -169,9 +168,3 @@ def _transport_cost(cost: FloatArray) -> float:
     if solution.status != 0:
         raise RuntimeError(f"the transport program of {n} by {m} rows was not solved: {solution.message}")
     return float(solution.fun * largest / (n * m))
-
-
-def _check_order(p: float) -> float:
-    if not 1 <= p < math.inf:
-        raise ValueError(f"p is {p!r}. The order of a Wasserstein distance is a finite number, at least 1.")
-    return float(p)

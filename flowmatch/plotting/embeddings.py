@@ -100,10 +100,7 @@ class EmbeddingDisplay:
         encoding, rng = Encoding.of(tables), np.random.default_rng(random_state)
         encoded = encoding(tables.rows["real"])
         if min(encoded.shape) < 2:
-            raise ValueError(
-                f"real has {encoded.shape[0]} rows of {encoded.shape[1]} columns after encoding; expected at least 2 "
-                f"of both for two principal axes."
-            )
+            raise ValueError(f"real has shape {encoded.shape} after encoding; two principal axes need at least (2, 2).")
         axes = PCA(2, random_state=0).fit(encoded)
         real, synthetic = (axes.transform(encoding(rng.permutation(X)[:max_rows])) for X in tables.rows.values())
         first, second = np.nan_to_num(axes.explained_variance_ratio_).tolist()

@@ -187,8 +187,7 @@ class QualityDisplay:
         for name, values in found.items():
             if values.shape != (len(counts),):
                 raise ValueError(
-                    f"scores[{name!r}] has shape {values.shape}; expected ({len(counts)},), a value for each of "
-                    f"n_evaluations."
+                    f"scores[{name!r}] has shape {values.shape}; expected ({len(counts)},), as n_evaluations."
                 )
         if floor is not None:
             floor = check_number("floor", floor, -np.inf)

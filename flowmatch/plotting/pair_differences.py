@@ -115,7 +115,7 @@ class PairDifferenceDisplay:
         """
         if not getattr(report, "pairs", None):
             raise ValueError(
-                f"report has no pairs of columns; expected that of tables of 2 to 500 columns, got {report!r}."
+                f"report has no pairs of columns (those of tables of 2 to 500 columns have), got {report!r}."
             )
         names = list(report.columns)
         upper = np.zeros((len(names), len(names)))

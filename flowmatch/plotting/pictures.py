@@ -211,10 +211,7 @@ def _pictures(X: Floats, channel: int | None, slice_axis: int) -> Floats:
     """Images (n, C, H, W) or middle slices of fields (n, C, D, H, W) as pictures (n, H, W, 1 | 3 | 4)."""
     if X.ndim not in (4, 5) or 0 in X.shape:
         hint = " One-channel images are X[:, None]; signals have a SignalGridDisplay." if X.ndim == 3 else ""
-        raise ValueError(
-            f"X has shape {X.shape}; images are (n, n_channels, height, width), fields (n, n_channels, depth, height, "
-            f"width).{hint}"
-        )
+        raise ValueError(f"X has shape {X.shape}; images are (n, C, H, W), fields (n, C, D, H, W).{hint}")
     if X.ndim == 5:
         axis = check_count("slice_axis", slice_axis, 0, 2) + 2
         X = X.take(X.shape[axis] // 2, axis=axis)
