@@ -66,7 +66,7 @@ class Estimator(BaseEstimator):
         register(ESTIMATORS, cls)
         cls.__doc__ = with_shared_parameters(cls.__doc__)
 
-    def check_parameters(self) -> None:
+    def check_parameters(self) -> Any:
         """Raise a ValueError that names the first parameter which is out of its range."""
 
     @classmethod

@@ -193,22 +193,14 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
-    def check_parameters(self) -> None:
-        """Raise a ValueError for the first parameter that is out of range."""
-        self._settings()
-
-    def _settings(self) -> fitting.FitSettings:
+    def check_parameters(self) -> fitting.FitSettings:
+        """The parameters as objects; a ValueError for the first that is out of range."""
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
-        return fitting.resolve_settings(
-            self,
-            objective=self.objective,
-            condition_dropout=self.condition_dropout,
-            guidance_scale=self.guidance_scale,
-            frozen=_FROZEN,
-        )
+        own = (self.objective, self.condition_dropout, self.guidance_scale)
+        return fitting.resolve_settings(self, *own, frozen=_FROZEN)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, start: fitting.FitResult | None) -> Self:
-        settings = self._settings()
+        settings = self.check_parameters()
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
@@ -282,7 +274,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             check_choice("select", select, ("density",))
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        X, y = model.draw_samples(
+        X, y = model.sample_rows(
             model.CodeSampler.seeded(self.model_, integration, int(seeds[1])),
             n_samples,
             y,

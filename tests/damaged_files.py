@@ -3,7 +3,6 @@
 import copy
 import json
 
-import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors

@@ -33,7 +33,9 @@ def imported(path, known):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in known else node.module for a in node.names}
+            found |= {
+                f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in known else node.module for a in node.names
+            }
     return {name for name in found if name.split(".")[0] == "flowmatch"}
 
 
@@ -79,7 +81,10 @@ def body_lines(function):
 
 
 def reads_of_private_attributes(tree):
-    """Attributes with a leading underscore of anything but an object's own self or class, or a module."""
+    """Attributes with a leading underscore of anything but an object's own self or class, or a module.
+
+    Those of named tuples are public in spite of it.
+    """
     modules = {
         alias.asname or alias.name.split(".")[0]
         for node in ast.walk(tree)
@@ -88,6 +93,8 @@ def reads_of_private_attributes(tree):
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Attribute) or not node.attr.startswith("_") or node.attr.startswith("__"):
+            continue
+        if node.attr in ("_asdict", "_replace", "_fields"):
             continue
         owner = node.value
         own = isinstance(owner, ast.Name) and (owner.id in ("self", "cls") or owner.id in modules)

@@ -705,9 +705,7 @@ def test_files_and_pickles_keep_flow_maps(jumper, tmp_path):
 # -- trajectories -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"solver": "euler", "n_steps": 3}, {"solver": "rk4", "n_steps": 2}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"solver": "euler", "n_steps": 3}, {"solver": "rk4", "n_steps": 2}], ids=str)
 @pytest.mark.parametrize("kind", ["velocity", "flow map"])
 def test_a_trajectory_goes_from_noise_to_samples(gaussian, jumper, kind, options):
     model = gaussian[0] if kind == "velocity" else jumper[0]

@@ -153,7 +153,7 @@ def test_a_sixth_of_the_continuations_lies_between_neighbouring_quantiles_at_eac
     place = (y > quantiles).sum(axis=0)[..., 0]  # 0 ... 5
     for phase in range(LAW["period"]):
         shares = np.stack([(place[start % LAW["period"] == phase] == k).mean(axis=0) for k in range(6)])
-        # Windows of one series a season apart: more than 4,000 independent ones, the horizon being shorter, so 4 standard errors.
+        # SeriesWindows of one series a season apart: more than 4,000 independent ones, the horizon being shorter, so 4 standard errors.
         np.testing.assert_allclose(shares, 1 / 6, atol=4 * np.sqrt(5 / 36 / 4_000))
 
 

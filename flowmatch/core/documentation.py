@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 SHARED_PARAMETERS = {
-    "categorical_features": """categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
+    "categorical_features": """\
+categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
     Columns of a table that are categories. "auto" takes those of text, booleans and pandas' category dtype; a list
     names further ones, such as numbers that are codes. None allows no categories.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
@@ -25,7 +26,8 @@ SHARED_PARAMETERS = {
     How training times are drawn. "auto" takes "logit_normal", for large grids with a mean nearer to the noise.""",
     "loss": """loss : {"l2", "huber", "sobolev", "multiscale"} or ResidualLoss, default="l2"
     Norm of the velocity's error; see `flowmatch.objectives`.""",
-    "loss_weight": """loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
+    "loss_weight": """\
+loss_weight : {"uniform", "snr", "min_snr", "data_end", "noise_end", "adaptive"}, LossWeight or callable, \
 default="uniform"
     Weight of the loss over time; a callable is given times (B,) and returns weights (B,).""",
     "solver": """solver : str, default="auto"

@@ -166,7 +166,7 @@ def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: 
     return parts
 
 
-class Windows(NamedTuple):
+class SeriesWindows(NamedTuple):
     """What `make_windows` cuts: contexts, what followed each, and where they are from."""
 
     X: Floats
@@ -175,7 +175,7 @@ class Windows(NamedTuple):
     start: NDArray[np.intp]
 
 
-def make_windows(series: Any, n_lags: int, horizon: int = 1, *, stride: int = 1) -> Windows:
+def make_windows(series: Any, n_lags: int, horizon: int = 1, *, stride: int = 1) -> SeriesWindows:
     """Cut series into contexts and what followed, never across the border of two series.
 
     Parameters
@@ -241,7 +241,7 @@ def make_windows(series: Any, n_lags: int, horizon: int = 1, *, stride: int = 1)
     windows = np.concatenate(cut).swapaxes(1, 2)
     counts = [len(part) for part in cut]
     start = np.concatenate([n_lags + stride * np.arange(count) for count in counts])
-    return Windows(windows[:, :n_lags], windows[:, n_lags:], np.repeat(np.arange(len(arrays)), counts), start)
+    return SeriesWindows(windows[:, :n_lags], windows[:, n_lags:], np.repeat(np.arange(len(arrays)), counts), start)
 
 
 def _as_arrays(series: Any) -> list[Floats]:

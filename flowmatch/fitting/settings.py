@@ -125,10 +125,10 @@ class FitSettings:
 
 def resolve_settings(
     estimator: Any,
-    *,
     objective: Any = "velocity",
     condition_dropout: float = 0.0,
     guidance_scale: float = 1.0,
+    *,
     frozen: Sequence[str] = (),
 ) -> FitSettings:
     """Check the parameters that all estimators with a flow share, before any data are touched.

@@ -36,7 +36,7 @@ from flowmatch.model.rows import (
     Select,
     draw_best_rows,
     draw_rows,
-    draw_samples,
+    sample_rows,
     draw_trajectories,
     fill_rows,
 )
@@ -68,7 +68,7 @@ __all__ = [
     "decode_codes",
     "draw_best_rows",
     "draw_rows",
-    "draw_samples",
+    "sample_rows",
     "draw_trajectories",
     "encode_rows",
     "feature_names",

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.core.batches import blocks
+from flowmatch.core.batches import noise_blocks
 from flowmatch.core.entries import start_from, with_entries
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
@@ -114,7 +114,7 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
     """Samples in the user's container."""
     model, encoder = sampler.model, sampler.model.encoder
     condition, parts = condition_pieces(model, known.y, n_samples), []
-    for rows in blocks(n_samples, model.source.scale.numel()):  # so large that noise hardly takes memory
+    for rows in noise_blocks(n_samples, model.source.scale.numel()):  # so large that noise hardly takes memory
         vector, n_rows = condition(rows), rows.stop - rows.start
         if known.entries is None and known.holes is None:
             parts.append(encoder.container.narrow(encoder.restore(to_numpy(sampler.rows(n_rows, vector)))))
@@ -133,7 +133,7 @@ def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
     """States of whole rows on the way from noise, (n_steps + 1, n_samples, *sample_shape)."""
     model, parts = sampler.model, []
     condition = condition_pieces(model, y, n_samples)
-    for rows in blocks(n_samples, model.source.scale.numel()):
+    for rows in noise_blocks(n_samples, model.source.scale.numel()):
         codes = sampler.rows(rows.stop - rows.start, condition(rows), return_trajectory=True)
         states = model.encoder.decode(to_numpy(codes.flatten(0, 1)))
         parts.append(states.reshape(*codes.shape[:2], *model.encoder.sample_shape))
@@ -175,7 +175,7 @@ def fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
     if vectors is not None:
         vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
     filled = values.copy()
-    for part in blocks(len(incomplete), model.source.scale.numel()):
+    for part in noise_blocks(len(incomplete), model.source.scale.numel()):
         entries = values[incomplete[part]]
         codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
         drawn = model.encoder.restore(to_numpy(codes))
@@ -183,7 +183,7 @@ def fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
     return fill_table(model.encoder.container, X, values, filled)
 
 
-def draw_samples(
+def sample_rows(
     sampler: CodeSampler,
     n_samples: int,
     y: Any,

@@ -35,7 +35,7 @@ class UnstorableError(ValueError):
     """A value that no file can hold."""
 
 
-class Encoder:
+class ValueEncoder:
     """Values to JSON; arrays and tensors go to `tensors` and leave their name.
 
     Attributes
@@ -130,8 +130,8 @@ class Encoder:
         return {"texts": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
 
 
-class Decoder:
-    """Undo `Encoder`.
+class ValueDecoder:
+    """Undo `ValueEncoder`.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from flowmatch.core.storable import ESTIMATORS, MISFITS, declared_types, is_a, i
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
-from flowmatch.persistence.codec import Decoder, Encoder, UnstorableError
+from flowmatch.persistence.codec import ValueDecoder, ValueEncoder, UnstorableError
 from flowmatch.persistence.format_3 import read_format_3, teacher_of_format_3
 
 FORMAT_VERSION = 4
@@ -54,7 +54,7 @@ def save(
             f"{name} is not a class that files know, since another one has its name; save it with pickle or joblib."
         )
     estimator.check_parameters()
-    encoder = Encoder()
+    encoder = ValueEncoder()
     tensors: Mapping[str, Tensor] = encoder.tensors
     header = encoder.estimator(estimator)
     try:
@@ -137,7 +137,7 @@ def load(
             tensors = {**tensors, **_teacher_weights(known, teacher)}
         if version == 3:
             header = read_format_3(tensors, header)
-        decoder = Decoder(tensors, network, device)
+        decoder = ValueDecoder(tensors, network, device)
         estimator = decoder.estimator(header)
         estimator.check_parameters()
         fitted = decoder.value(header["fitted"])

@@ -58,14 +58,14 @@ class ColumnEncoder(ConditionEncoder):
         return sum(max(1, len(labels)) for labels in self._labels) + 1
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
-        return replace(self, rows=self._positions(y, len(y)), shares=row_shares(len(y), weight))  # type: ignore
+        return replace(self, rows=self.positions(y, len(y)), shares=row_shares(len(y), weight))  # type: ignore
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
-        rows = self._positions(y, n_samples)
+        rows = self.positions(y, n_samples)
         return self._given_back(np.broadcast_to(rows, (n_samples, rows.shape[1])).copy())
 
     def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
-        scaled = (self._positions(y, n_samples) - self.mean) / self.scale
+        scaled = (self.positions(y, n_samples) - self.mean) / self.scale
         columns = [
             np.eye(len(labels))[column.astype(np.intp)] if len(labels) else column
             for column, labels in zip(scaled.T, self._labels, strict=True)
@@ -77,7 +77,7 @@ class ColumnEncoder(ConditionEncoder):
         drawn = conditions.systematic_sample(self.shares, n_samples, rng)
         return self._given_back(self.rows[rng.permutation(drawn)])
 
-    def _positions(self, y: Any, n_samples: int) -> Array:
+    def positions(self, y: Any, n_samples: int) -> Array:
         """Checked rows (n_samples, k) or (1, k), with positions for labels."""
         k, has_labels = len(self._labels), any(map(len, self._labels))
         try:
@@ -219,7 +219,7 @@ class MixedEncoder(ColumnEncoder):
         )
         shares, zeros = row_shares(len(y), weight), np.zeros(y.shape[1])
         encoder = cls(container, classes, zeros, zeros + 1, np.empty((0, y.shape[1])), shares)
-        rows = encoder._positions(y, len(y))
+        rows = encoder.positions(y, len(y))
         labels = np.array([len(labels) > 0 for labels in classes])
         mean = np.where(labels, 0.0, shares @ rows)
         spread = np.sqrt(shares @ (rows - mean) ** 2)

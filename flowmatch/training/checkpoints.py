@@ -141,11 +141,10 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
 
 def _set_schedule(run: TrainingRun) -> None:
     """Put the learning rate where it stood after `run.step` steps."""
-    run.scheduler.last_epoch = run.step
     rate = run.plan.learning_rate * run.scheduler.lr_lambdas[0](run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.scheduler._last_lr = [rate]
+    run.scheduler.load_state_dict({**run.scheduler.state_dict(), "last_epoch": run.step, "_last_lr": [rate]})
 
 
 def _generators(run: TrainingRun) -> dict[str, torch.Generator]:
