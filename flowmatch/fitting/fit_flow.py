@@ -127,13 +127,15 @@ def fit_and_assign(
             estimator.fitted_ = record(interruption.result)
             text = f"{error} The last good weights are kept on the estimator."
             raise training.NonFiniteTrainingError(text, error.step) from error
-        if start is None and not hasattr(estimator, "fitted_") and interruption.result.n_iter > 0:
-            estimator.fitted_ = record(interruption.result)
-            warn(
-                f"the fit was interrupted by {type(error).__name__} after {interruption.result.n_iter} of "
-                f"{task.schedule.max_iter} steps: the estimator has the weights so far."
-            )
-        raise error from None
+        try:
+            if start is None and not hasattr(estimator, "fitted_") and interruption.result.n_iter > 0:
+                estimator.fitted_ = record(interruption.result)
+                warn(
+                    f"the fit was interrupted by {type(error).__name__} after {interruption.result.n_iter} of "
+                    f"{task.schedule.max_iter} steps: the estimator has the weights so far."
+                )
+        finally:
+            raise error from None
 
 
 def carry_out(

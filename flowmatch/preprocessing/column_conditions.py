@@ -100,7 +100,7 @@ class ColumnEncoder(ConditionEncoder):
         return rows
 
     def _given_back(self, rows: Array) -> NDArray[Any]:
-        """Undo `_positions`."""
+        """Undo `positions`."""
         given = rows.astype(object)
         for j, labels in enumerate(self._labels):
             if len(labels):
