@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch.metrics._samples import FloatArray
-from flowmatch.metrics.tables import Encoding, Tables
+from flowmatch.metrics.tables import Encoding, SampleTables
 
 QUANTILES = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "max": 1.0}
 
@@ -64,7 +64,7 @@ def column_differences(
     return found
 
 
-def statistics(real: FloatArray, synthetic: FloatArray, tables: Tables) -> dict[str, dict[str, dict[str, float]]]:
+def statistics(real: FloatArray, synthetic: FloatArray, tables: SampleTables) -> dict[str, dict[str, dict[str, float]]]:
     """Statistics of each column, of both sides; of observed entries, in the column's own units.
 
     Numeric columns have mean, std and quantiles, categories the number of their levels and the share of the real rows'

@@ -94,7 +94,7 @@ def by_lead(array: Floats, per_lead: bool, *, n_before: int = 0) -> Floats:
     return array.reshape(*array.shape[: n_before + 1], n_leads, -1)
 
 
-def blocks(*ensembles: Floats) -> Iterator[list[FloatArray]]:
+def row_blocks(*ensembles: Floats) -> Iterator[list[FloatArray]]:
     """Some rows at a time of ensembles (n_samples, n, ...) for the same rows, in float64, free to overwrite."""
     n = ensembles[0].shape[1]
     n_rows = max(1, BLOCK_ENTRIES * n // max(ensemble.size for ensemble in ensembles))
@@ -109,7 +109,7 @@ def mean_score(score: Callable[..., FloatArray], per_lead: bool, *ensembles: Flo
     an ensemble of one member.
     """
     total, count = np.zeros(1), 0
-    for block in blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in ensembles)):
+    for block in row_blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in ensembles)):
         scores = score(*block)
         total = total + scores.reshape(*scores.shape[:2], -1).sum(axis=(0, 2))
         count += scores.size // scores.shape[1]

@@ -8,14 +8,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from flowmatch.metrics._samples import FloatArray
-from flowmatch.metrics.tables import MAX_LEVELS, Tables
+from flowmatch.metrics.tables import MAX_LEVELS, SampleTables
 
 MAX_COLUMNS = 500
 """Columns up to which pairs are measured."""
 ROUNDING = 1e-12
 
 
-def associations(rows: FloatArray, tables: Tables) -> FloatArray:
+def associations(rows: FloatArray, tables: SampleTables) -> FloatArray:
     """The association of each pair of columns, (d, d), symmetric, with a diagonal of 1.
 
     Numeric columns enter by their ranks, so that neither units nor outliers nor a monotone transformation matter.

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import seed_from
-from flowmatch.metrics._ensembles import Values, as_forecast, blocks, by_lead, mean_score
+from flowmatch.metrics._ensembles import Values, as_forecast, by_lead, mean_score, row_blocks
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples
 
 
@@ -140,7 +140,7 @@ def pit_histogram(
     truth, members = as_forecast(y_true, samples)
     rng, m = np.random.default_rng(seed_from(random_state)), len(members)
     counts: FloatArray = np.zeros(1)
-    for y, X in blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in (truth[None], members))):
+    for y, X in row_blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in (truth[None], members))):
         smaller, equal = (y > X).sum(axis=0), (y == X).sum(axis=0)
         rank = (smaller + (equal + 1) * rng.random(smaller.shape)) / (m + 1)
         bins = np.minimum((rank * n_bins).astype(int), n_bins - 1)

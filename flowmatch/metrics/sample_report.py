@@ -20,7 +20,7 @@ from flowmatch.metrics.associations import MAX_COLUMNS, associations
 from flowmatch.metrics.copies import copy_check, duplicate_share, nearest_distances
 from flowmatch.metrics.energy import energy_distance
 from flowmatch.metrics.fidelity import precision_recall_density_coverage
-from flowmatch.metrics.tables import Encoding, Tables, find_column, read_tables
+from flowmatch.metrics.tables import Encoding, SampleTables, find_column, read_tables
 from flowmatch.metrics.transport import sliced_wasserstein, wasserstein
 from flowmatch.metrics.two_sample import classifier_two_sample_test
 
@@ -291,7 +291,7 @@ def _cut(rows: Mapping[str, FloatArray], rng: np.random.Generator) -> _Sides:
     return _Sides(train, reference, shuffled["synthetic"], floor, held_out)
 
 
-def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tuple[Tables, int | None]:
+def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tuple[SampleTables, int | None]:
     """The samples as tables, and the position of the target among their columns."""
     if target is None or isinstance(target, (str, numbers.Integral)):
         tables = read_tables(samples, categorical_features)
@@ -344,7 +344,7 @@ def _differences(sides: _Sides, encoding: Encoding, n_rows: int) -> dict[str, di
     return found
 
 
-def _pairs(sides: _Sides, tables: Tables, n_rows: int) -> list[dict[str, Any]]:
+def _pairs(sides: _Sides, tables: SampleTables, n_rows: int) -> list[dict[str, Any]]:
     """The association of each pair of columns, in the order of the columns."""
     if len(tables.names) > MAX_COLUMNS:
         return []

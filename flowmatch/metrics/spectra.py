@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.metrics._ensembles import Floats, Values, as_members, as_point_forecast, blocks, by_lead, out
+from flowmatch.metrics._ensembles import Floats, Values, as_members, as_point_forecast, by_lead, out, row_blocks
 from flowmatch.metrics._samples import FloatArray, Samples, as_floats
 
 
@@ -250,7 +250,7 @@ def _shell_power(
     shells, limit = _shells(grid, lengths)
     stacked = fields.reshape(1, len(fields), fields.shape[1] if per_lead else 1, -1, *grid)
     total: Any = 0.0
-    for (block,) in blocks(stacked):
+    for (block,) in row_blocks(stacked):
         modes = np.fft.fftn(block, axes=tuple(range(-grid_ndim, 0)))
         total = total + (modes.real**2 + modes.imag**2).sum(axis=(0, 1, 3))
     power = (total / (stacked.shape[1] * stacked.shape[3] * np.prod(grid, dtype=float) ** 2)).reshape(len(total), -1)

@@ -21,7 +21,7 @@ SECONDS_A_DAY = 86400.0
 
 
 @dataclass(frozen=True)
-class Tables:
+class SampleTables:
     """Samples with the same columns, every entry a float.
 
     Attributes
@@ -63,14 +63,14 @@ class Encoding:
     values plus the number of categories in which they differ: that of k-prototypes (Huang, 1998) with weight 1.
     """
 
-    tables: Tables
+    tables: SampleTables
     center: FloatArray
     scale: FloatArray
     marked: NDArray[np.bool_]
     """Columns with a missing entry in any sample, (d,)."""
 
     @classmethod
-    def of(cls, tables: Tables) -> Encoding:
+    def of(cls, tables: SampleTables) -> Encoding:
         """Learn center and scale of the numeric columns from the real rows."""
         real = tables.rows["real"]
         real = np.where(tables.is_category | np.isnan(real).all(axis=0), 0.0, real)
@@ -95,7 +95,7 @@ class Encoding:
 
 def read_tables(
     samples: Mapping[str, Any], categorical_features: Any = "auto", y: Sequence[Any] | None = None
-) -> Tables:
+) -> SampleTables:
     """Read samples with the same columns; the first is the real one, whose columns say what all of them are.
 
     Parameters
@@ -109,7 +109,7 @@ def read_tables(
 
     Returns
     -------
-    Tables
+    SampleTables
         The samples as floats, with the names, kinds and levels of their columns.
 
     Raises
@@ -142,7 +142,7 @@ def read_tables(
         levels.append(found)
         entries.append(values)
     rows = {side: np.column_stack(values) for side, values in zip(columns, zip(*entries, strict=True), strict=True)}
-    return Tables(names, kinds, levels, rows)
+    return SampleTables(names, kinds, levels, rows)
 
 
 def find_column(parameter: str, column: Any, names: list[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from flowmatch.core.checks import check_count
+from flowmatch.core.randomness import seed_from
 from flowmatch.metrics.tables import Encoding, read_tables
 from flowmatch.plotting._common import Floats, one_axes
 
@@ -76,7 +77,7 @@ class EmbeddingDisplay:
             See `flowmatch.metrics.report`.
         max_rows : int, default=2000
             Rows a side to show, chosen at random.
-        random_state : int, Generator or None, default=0
+        random_state : int, RandomState, Generator or None, default=0
             Of that choice.
         ax : matplotlib Axes, optional
             By default a figure of its own.
@@ -97,7 +98,7 @@ class EmbeddingDisplay:
 
         check_count("max_rows", max_rows)
         tables = read_tables({"real": real, "synthetic": synthetic}, categorical_features)
-        encoding, rng = Encoding.of(tables), np.random.default_rng(random_state)
+        encoding, rng = Encoding.of(tables), np.random.default_rng(seed_from(random_state))
         encoded = encoding(tables.rows["real"])
         if min(encoded.shape) < 2:
             raise ValueError(f"real has shape {encoded.shape} after encoding; two principal axes need at least (2, 2).")

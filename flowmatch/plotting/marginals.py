@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from flowmatch.core.checks import check_count
-from flowmatch.metrics.tables import Tables, find_column, read_tables
+from flowmatch.metrics.tables import SampleTables, find_column, read_tables
 from flowmatch.plotting._common import Floats, divide_axes
 
 _COLUMNS = 4
@@ -23,7 +23,7 @@ class MarginalsDisplay:
 
     Parameters
     ----------
-    tables : flowmatch.metrics.tables.Tables
+    tables : flowmatch.metrics.tables.SampleTables
         Rows "real" and "synthetic".
     columns : sequence of int
         Positions of the columns shown, a panel each.
@@ -51,7 +51,7 @@ class MarginalsDisplay:
     >>> MarginalsDisplay.from_samples(real, synthetic).figure_.savefig("columns.png")  # doctest: +SKIP
     """
 
-    tables: Tables
+    tables: SampleTables
     columns: Sequence[int]
 
     @classmethod
