@@ -1,4 +1,4 @@
-"""Vibration of a rolling bearing, healthy or with one localised fault, from its kinematics.
+"""Vibration of a rolling bearing, healthy or with one localized fault, from its kinematics.
 
 A point defect is struck at a frequency that the geometry gives, and each strike rings a resonance of the housing
 (P. D. McFadden and J. D. Smith, "Model for the vibration produced by a single point defect in a rolling element
@@ -102,7 +102,7 @@ def make_bearing_signals(
     bearing: Bearing | None = None,
     random_state: RandomState = None,
 ) -> Bunch:
-    """Simulate windows of vibration from a machine whose bearing is healthy or has a localised fault.
+    """Simulate windows of vibration from a machine whose bearing is healthy or has a localized fault.
 
     A window is the sum of three parts that do not depend on each other:
 
@@ -147,6 +147,8 @@ def make_bearing_signals(
     Returns
     -------
     signals : Bunch
+        Signals and what made them, with the attributes:
+
         data : float32 ndarray of shape (n_windows, 1, n_times)
             Vibration.
         target : str ndarray of shape (n_windows,)

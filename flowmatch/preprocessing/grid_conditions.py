@@ -16,8 +16,9 @@ from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.samples import SampleEncoder, StoredCodes, TrainingCodes
+from flowmatch.preprocessing.samples import SampleEncoder
 from flowmatch.preprocessing.scaling import Standardize
+from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 
 
 @dataclass(frozen=True)
