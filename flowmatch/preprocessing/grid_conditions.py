@@ -139,7 +139,7 @@ class GridEncoder(ConditionEncoder):
 
 def _checked(y: Any) -> SampleRows:
     rows = SampleRows(y)
-    if rows.dtype != "bfloat16" and np.dtype(rows.dtype).kind not in "biuf":
+    if not rows.is_real:
         raise ValueError(f"y has dtype {rows.dtype}; grids must hold real numbers.")
     if not rows.summary.finite:
         raise ValueError("y contains NaN or infinity.")

@@ -64,7 +64,7 @@ def make_kuramoto_sivashinsky(
     warmup : float, default=100.0
         Time before the first frame, rounded up to whole frame intervals.
     noise : float, default=0.0
-        With a positive number (`n_dims=1`), the transition from frame to frame is stochastic and its distribution is known:
+        If positive (with `n_dims=1`), the transition from frame to frame is stochastic and its distribution is known:
         half a frame interval of the equation, one kick of `noise` times smooth noise (the ten longest waves, mean 0
         and variance 1 over the box), half a frame interval of the equation.
         :func:`sample_next_kuramoto_sivashinsky` draws from this distribution.
