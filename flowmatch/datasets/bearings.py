@@ -190,7 +190,9 @@ def make_bearing_signals(
     strength = np.where(target == "normal", 0.0, _check_severity(severity, len(target)))
     low, high = _check_rpm(rpm, rate)
     noise_std = _noise_std(snr_db)
-    bearing = _check_bearing(bearing)
+    bearing = Bearing() if bearing is None else bearing
+    if not isinstance(bearing, Bearing):
+        raise ValueError(f"bearing must be a Bearing or None, got {bearing!r}.")
 
     # no part of a window depends on how much another part draws
     streams = np.random.SeedSequence(entropy_of(random_state)).spawn(4)
@@ -301,11 +303,3 @@ def _check_rpm(rpm: Any, rate: float) -> tuple[float, float]:
             f"{len(HARMONICS)} of the shaft is below half of that, got {rpm!r}."
         )
     return low, high
-
-
-def _check_bearing(bearing: Any) -> Bearing:
-    if bearing is None:
-        return Bearing()
-    if not isinstance(bearing, Bearing):
-        raise ValueError(f"bearing must be a Bearing or None, got {bearing!r}.")
-    return bearing
