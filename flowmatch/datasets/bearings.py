@@ -1,4 +1,4 @@
-"""Vibration of a rolling bearing, healthy or with one localised fault, from its kinematics.
+"""Vibration of a rolling bearing, healthy or with one localized fault, from its kinematics.
 
 A point defect is struck at a frequency that the geometry gives, and each strike rings a resonance of the housing
 (P. D. McFadden and J. D. Smith, "Model for the vibration produced by a single point defect in a rolling element
@@ -102,7 +102,7 @@ def make_bearing_signals(
     bearing: Bearing | None = None,
     random_state: RandomState = None,
 ) -> Bunch:
-    """Simulate windows of vibration from a machine whose bearing is healthy or has a localised fault.
+    """Simulate windows of vibration from a machine whose bearing is healthy or has a localized fault.
 
     A window is the sum of three parts that do not depend on each other:
 
@@ -147,6 +147,8 @@ def make_bearing_signals(
     Returns
     -------
     signals : Bunch
+        Signals and what made them, with the attributes:
+
         data : float32 ndarray of shape (n_windows, 1, n_times)
             Vibration.
         target : str ndarray of shape (n_windows,)
@@ -188,7 +190,9 @@ def make_bearing_signals(
     strength = np.where(target == "normal", 0.0, _check_severity(severity, len(target)))
     low, high = _check_rpm(rpm, rate)
     noise_std = _noise_std(snr_db)
-    bearing = _check_bearing(bearing)
+    bearing = Bearing() if bearing is None else bearing
+    if not isinstance(bearing, Bearing):
+        raise ValueError(f"bearing must be a Bearing or None, got {bearing!r}.")
 
     # no part of a window depends on how much another part draws
     streams = np.random.SeedSequence(entropy_of(random_state)).spawn(4)
@@ -299,11 +303,3 @@ def _check_rpm(rpm: Any, rate: float) -> tuple[float, float]:
             f"{len(HARMONICS)} of the shaft is below half of that, got {rpm!r}."
         )
     return low, high
-
-
-def _check_bearing(bearing: Any) -> Bearing:
-    if bearing is None:
-        return Bearing()
-    if not isinstance(bearing, Bearing):
-        raise ValueError(f"bearing must be a Bearing or None, got {bearing!r}.")
-    return bearing

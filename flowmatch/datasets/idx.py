@@ -35,6 +35,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Parameters
     ----------
     path : path-like
+        Where the file is.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def load_idx_folder(folder: str | os.PathLike[str], part: str = "train") -> tupl
     Returns
     -------
     X : uint8 ndarray of shape (n, 1, height, width)
-        Grey levels.
+        Gray levels.
     y : int64 ndarray of shape (n,)
         Labels.
 

@@ -31,13 +31,13 @@ def make_seasonal_series(
     .. math:: \log y_t = a \sin(2 \pi t / p) + z_t, \qquad z_t = \phi z_{t-1} + s_t e_t, \qquad
         s_t = s (1 + \tfrac12 \cos(2 \pi t / p)).
 
-    So y is positive and its law h steps ahead, given the past, is log-normal; `seasonal_series_quantiles` gives its
-    quantiles exactly. What counts of the past are the last value and the time of the season.
+    So y is positive and its distribution h steps ahead, given the past, is log-normal; `seasonal_series_quantiles`
+    gives its quantiles exactly. What counts of the past are the last value and the time of the season.
 
     Parameters
     ----------
     n_steps : int, default=480
-        Steps of each series. All begin at t = 0, in the law that the process has there after a long time.
+        Steps of each series. All begin at t = 0, in the distribution that the process has there after a long time.
     n_series : int, default=1
         Independent series.
     period : int, default=24
@@ -45,7 +45,7 @@ def make_seasonal_series(
     amplitude : float, default=0.5
         Of the sine, a.
     memory : float, default=0.8
-        phi, from 0 to less than 1.
+        The factor phi, from 0 to less than 1.
     noise : float, default=0.2
         Standard deviation of the noise in the logarithm, s, the mean over a season.
     random_state : int, Generator, RandomState or None, default=None
@@ -109,8 +109,10 @@ def seasonal_series_quantiles(
         Levels between 0 and 1.
     horizon : int, default=1
         Steps ahead, from the first to this one.
-    period, amplitude, memory, noise
-        What the series were drawn with.
+    period : int, default=24
+        Steps of a season that the series were drawn with.
+    amplitude, memory, noise : float, default=0.5, 0.8, 0.2
+        What else they were drawn with.
 
     Returns
     -------

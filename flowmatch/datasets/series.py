@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.checks import check_choice, check_count
-from flowmatch.datasets._times import check_order, check_spacing, to_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,83 +86,11 @@ def read_series(
     2024-01-02   2.2
     2024-01-03   2.3
     """
-    import pandas as pd
+    from flowmatch.datasets._series_tables import read_table  # needs pandas
 
     check_choice("gaps", gaps, GAPS)
-    frame = source if isinstance(source, pd.DataFrame) else pd.read_csv(source)
     keys = [] if group is None else list(group) if isinstance(group, list | tuple) else [group]
-    names = _columns(frame, time, columns, keys)
-    if not len(frame):
-        raise ValueError("source has no rows. A series needs at least one.")
-    numbers = pd.DataFrame({name: _numbers(frame, name) for name in names})
-    numbers.index = to_index(frame.index if time is None else frame[time], "the index" if time is None else repr(time))
-    return [
-        part
-        for label, rows in _groups(frame, keys, len(frame)).items()
-        for part in _series(numbers, rows, label, sort=sort, gaps=gaps)
-    ]
-
-
-def _columns(
-    frame: pd.DataFrame, time: Hashable | None, columns: Sequence[Hashable] | None, keys: list[Hashable]
-) -> list[Hashable]:
-    """Names of the variables, all names having been found in the table, once each."""
-    if isinstance(columns, str):
-        raise ValueError(f"columns must be a sequence of column names, got {columns!r}. Pass [{columns!r}].")
-    others = keys if time is None else [time, *keys]
-    names = [name for name in frame.columns if name not in others] if columns is None else list(columns)
-    for parameter, wanted in (("time", [] if time is None else [time]), ("group", keys), ("columns", names)):
-        for name in wanted:
-            n_found = int((frame.columns == name).sum())
-            if n_found != 1:
-                how_often = f"{n_found} times" if n_found else "not"
-                raise ValueError(f"{parameter} names {name!r}, which is {how_often} among {list(frame.columns)}.")
-    if not names:
-        raise ValueError(f"There is no column of values: source has {list(frame.columns)}, used for times and groups.")
-    return names
-
-
-def _numbers(frame: pd.DataFrame, name: Hashable) -> Floats:
-    """A column as float64; dates, text and whatever else is no number is an error that names the first of them."""
-    import pandas as pd
-
-    column = frame[name].reset_index(drop=True)
-    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
-        raise ValueError(f"Column {name!r} holds times. Name it as time=, or leave it out of columns.")
-    numbers = pd.to_numeric(column, errors="coerce")
-    wrong = np.flatnonzero(numbers.isna() & column.notna())
-    if len(wrong):
-        raise ValueError(
-            f"Column {name!r} must hold numbers, got {column[wrong[0]]!r} in row {wrong[0]} ({len(wrong)} such values "
-            f"in all). Encode it as numbers, name it as group=, or leave it out of columns."
-        )
-    return numbers.to_numpy(np.float64, na_value=np.nan)
-
-
-def _groups(frame: pd.DataFrame, keys: list[Hashable], n_rows: int) -> dict[Any, NDArray[np.intp]]:
-    """Label -> positions of the rows, in the order in which the labels first appear."""
-    if not keys:
-        return {None: np.arange(n_rows)}
-    for key in keys:
-        missing = np.flatnonzero(frame[key].isna())
-        if len(missing):
-            raise ValueError(f"group column {key!r} has no value in row {missing[0]}: which series is that row of?")
-    parts = frame[keys].reset_index(drop=True).groupby(keys[0] if len(keys) == 1 else keys, sort=False)
-    return {label: part.index.to_numpy() for label, part in parts}
-
-
-def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: bool, gaps: str) -> list[pd.DataFrame]:
-    """The rows of one group, checked, and cut at gaps if that is wanted."""
-    where = "" if label is None else f"Series {label!r}: "
-    part = numbers.iloc[rows]
-    if sort:
-        order = np.argsort(part.index.to_numpy(), kind="stable")
-        part, rows = part.iloc[order], rows[order]
-    check_order(part.index, rows, where)
-    parts = check_spacing(part, gaps, where)
-    for part in parts:
-        part.attrs["group"] = label
-    return parts
+    return read_table(source, time, columns, keys, sort, gaps)
 
 
 class SeriesWindows(NamedTuple):

@@ -36,9 +36,9 @@ from flowmatch.model.rows import (
     Select,
     draw_best_rows,
     draw_rows,
-    sample_rows,
     draw_trajectories,
     fill_rows,
+    sample_rows,
 )
 
 __all__ = [

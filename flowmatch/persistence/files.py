@@ -23,7 +23,7 @@ from flowmatch.core.storable import ESTIMATORS, MISFITS, declared_types, is_a, i
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
-from flowmatch.persistence.codec import ValueDecoder, ValueEncoder, UnstorableError
+from flowmatch.persistence.codec import UnstorableError, ValueDecoder, ValueEncoder
 from flowmatch.persistence.format_3 import read_format_3, teacher_of_format_3
 
 FORMAT_VERSION = 4

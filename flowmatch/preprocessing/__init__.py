@@ -13,20 +13,15 @@ from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.samples import (
-    FITTED_ELEMENTS,
-    TRANSFORMS,
-    SampleEncoder,
-    StoredCodes,
-    TrainingCodes,
-    choose_transform,
-)
+from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.table_frames import as_numpy, native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
-from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
+from flowmatch.preprocessing.window_encoder import WindowEncoder, persistence
+from flowmatch.preprocessing.windows import Windows, column_scale, find_boundaries
 
 __all__ = [
     "CYCLES",

@@ -16,8 +16,9 @@ from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.samples import SampleEncoder, StoredCodes, TrainingCodes
+from flowmatch.preprocessing.samples import SampleEncoder
 from flowmatch.preprocessing.scaling import Standardize
+from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class GridEncoder(ConditionEncoder):
 
 def _checked(y: Any) -> SampleRows:
     rows = SampleRows(y)
-    if rows.dtype != "bfloat16" and np.dtype(rows.dtype).kind not in "biuf":
+    if not rows.is_real:
         raise ValueError(f"y has dtype {rows.dtype}; grids must hold real numbers.")
     if not rows.summary.finite:
         raise ValueError("y contains NaN or infinity.")

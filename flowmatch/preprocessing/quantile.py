@@ -36,7 +36,7 @@ class QuantileNormal(ColumnTransform):
     knots would follow the sample and not the distribution, and make densities jagged. Beyond the data the map goes on
     with the slope of the standardized column.
 
-    In training a value stands for its whole cell of ranks [F(x-), F(x)]: each batch draws a fresh uniform rank from
+    In training a value stands for its whole interval of ranks [F(x-), F(x)]: each batch draws a fresh uniform rank from
     it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favoring
     any value, every column is exactly normal, and rows with neighboring ranks overlap, which keeps a network from
     memorizing them.
@@ -98,7 +98,7 @@ class QuantileNormal(ColumnTransform):
         check_count("max_knots", self.max_knots, low=2)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
-        values, lows, highs = zip(*(_cells(*column, self.max_knots) for column in columns), strict=True)
+        values, lows, highs = zip(*(_rank_intervals(*column, self.max_knots) for column in columns), strict=True)
         scale = np.array([deviation(*column) for column in columns])
         return self.set_state(
             {
@@ -130,7 +130,7 @@ class QuantileNormal(ColumnTransform):
         def slopes_at(j: int, x: Array) -> Array:
             values, scores = self._smooth_map(j)
             outer = 1.0 / self.scale_[j]
-            # a value between two cells belongs to the one on its right, the largest value to the one on its left
+            # a value between two pieces belongs to the one on its right, the largest value to the one on its left
             position = np.searchsorted(values, x, side="right")
             position[x == values[-1]] -= 1
             return np.concatenate([[outer], np.diff(scores) / np.diff(values), [outer]])[position]
@@ -184,7 +184,7 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _cells(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
+def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
     """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
     values, inverse = np.unique(column, return_inverse=True)
     high: Array = np.cumsum(np.bincount(inverse, weights=weight), dtype=np.float64)
@@ -215,7 +215,7 @@ def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
 
 
 def _quantile(ranks: Array, values: Array, low: Array, high: Array) -> Array:
-    """The inverse distribution function: constant inside a cell, linear between the middles of one-row cells."""
+    """The inverse distribution function: constant inside intervals of ranks, linear between those of single rows."""
     inset = np.minimum(0.5 * (high - low), 0.5 * np.min(high - low))
     knots = np.column_stack([low + inset, high - inset]).ravel()
     return np.interp(ranks, knots, np.repeat(values, 2))

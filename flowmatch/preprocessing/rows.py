@@ -104,6 +104,14 @@ class SampleRows:
         """Number of elements in all samples."""
         return int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def is_real(self) -> bool:
+        """Whether the samples hold real numbers."""
+        try:
+            return self.dtype == "bfloat16" or np.dtype(self.dtype).kind in "biuf"
+        except TypeError:  # a dtype that numpy lacks
+            return False
+
     def container(self, X: Any) -> Container:
         """Describe what the samples came in.
 

@@ -352,7 +352,7 @@ class SampleEncoder:
         return TrainingCodes(self.columns, torch.cat(lows).to(device), high)
 
     def training_bounds(self, X: Array) -> tuple[Tensor, Tensor | None]:
-        """Find what training draws from: codes, or bounds of the cells to draw them from.
+        """Find what training draws from: codes, or bounds of the intervals to draw them from.
 
         Parameters
         ----------

@@ -106,7 +106,7 @@ class ColumnTransform(Component):
         return self.inverse_transform(Z)
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
-        """Find what training draws from: codes, or bounds of a cell of equally good codes.
+        """Find what training draws from: codes, or bounds of an interval of equally good codes.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class ColumnTransform(Component):
         return self.transform(X), None
 
     def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        """Draw codes of a batch, one from each cell.
+        """Draw codes of a batch, one from each interval.
 
         Parameters
         ----------

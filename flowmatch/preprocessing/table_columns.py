@@ -59,7 +59,7 @@ class ColumnFormat:
         Of a categorical dtype's categories, "" for others.
     ordered : bool, default=False
         Of a categorical dtype.
-    cell : str, default=""
+    entry_type : str, default=""
         Type of the entries of an object column: "int", "float", "bool", "text", "date", "datetime" or "timedelta".
     mark : {"None", "nan", "NA", "NaT"}, default="None"
         How such a column marks missing entries.
@@ -71,14 +71,14 @@ class ColumnFormat:
     levels: NDArray[Any]
     level_dtype: str = ""
     ordered: bool = False
-    cell: str = ""
+    entry_type: str = ""
     mark: str = "None"
     dates: DateGrid | None = None
 
     def check(self) -> None:
         """Raise a ValueError if these are no such numbers."""
         require(self.kind in ("number", "category", "boolean", "datetime", "timedelta"), "table")
-        require(self.cell in ("", "int", "float", "bool", "text", *OBJECTS), "table")
+        require(self.entry_type in ("", "int", "float", "bool", "text", *OBJECTS), "table")
         require(self.mark in ("", "None", "nan", "NA", "NaT") and self.levels.ndim == 1, "table")
         if self.dates:
             self.dates.check()
@@ -160,7 +160,7 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
 
 
 def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
-    """Undo `read_column`: float64 for numbers and booleans, dates as such, and objects where `cell` says so."""
+    """Undo `read_column`: float64 for numbers and booleans, dates as such, and objects where `entry_type` says so."""
     numbers = np.asarray(numbers, dtype=np.float64)
     gaps = np.isnan(numbers)
     if column.kind == "category":
@@ -170,15 +170,15 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
         numbers = np.where(gaps, np.nan, column.levels[positions])
     if column.dates:
         dates = column.dates.write(numbers)
-        return _with_mark(objects(dates), gaps, column.mark) if column.cell else dates
-    if not column.cell:
+        return _with_mark(objects(dates), gaps, column.mark) if column.entry_type else dates
+    if not column.entry_type:
         return numbers
-    filled = np.where(gaps, 0.0, numbers)
-    if column.cell == "bool":
-        entries: NDArray[Any] = filled >= 0.5
-    else:
-        entries = np.clip(np.round(filled), -(2.0**62), 2.0**62).astype(np.int64) if column.cell == "int" else filled
-    return _with_mark(entries.astype(object), gaps, column.mark)
+    filled: NDArray[Any] = np.where(gaps, 0.0, numbers)
+    if column.entry_type == "bool":
+        filled = filled >= 0.5
+    elif column.entry_type == "int":
+        filled = np.clip(np.round(filled), -(2.0**62), 2.0**62).astype(np.int64)
+    return _with_mark(filled.astype(object), gaps, column.mark)
 
 
 def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
@@ -230,21 +230,21 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
     mark = {"NAType": "NA", "NaTType": "NaT", "NoneType": "None", "": ""}.get(mark, "nan")
     group = "numbers" if "numbers" in groups or not groups else groups.pop()  # booleans among numbers are numbers
     if group == "booleans":
-        return replace(BOOLEAN, cell="bool", mark=mark or "None")
+        return replace(BOOLEAN, entry_type="bool", mark=mark or "None")
     if group == "text":
         try:
             levels = objects(sorted(set(present)))
         except TypeError:  # bytes beside text
             raise ValueError(f"{where} mixes str and bytes: make them all str.") from None
-        return ColumnFormat("category", levels, cell="text", mark=mark or "None")
+        return ColumnFormat("category", levels, entry_type="text", mark=mark or "None")
     if group == "numbers":
         whole = all(issubclass(kind, Integral) for kind in set(map(type, present)))
-        return replace(NUMBER, cell="int" if whole else "float", mark=mark or "nan")
+        return replace(NUMBER, entry_type="int" if whole else "float", mark=mark or "nan")
     if any(getattr(entry, "tzinfo", None) for entry in present):
         raise ValueError(f"{where} holds objects of dates with time zones: convert them with pandas.to_datetime.")
-    cell = group.removesuffix("s")
-    grid = DateGrid.fit(as_dates(values, missing, OBJECTS[cell])[~missing])
-    return replace(_dates_format(grid), cell=cell, mark=mark or "None")
+    entry_type = group.removesuffix("s")
+    grid = DateGrid.fit(as_dates(values, missing, OBJECTS[entry_type])[~missing])
+    return replace(_dates_format(grid), entry_type=entry_type, mark=mark or "None")
 
 
 def _dates_format(grid: DateGrid) -> ColumnFormat:

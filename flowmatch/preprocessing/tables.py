@@ -165,7 +165,7 @@ class TableContainer(Container):
             levels=tuple(column.levels for column in formats),
             level_dtypes=tuple(column.level_dtype for column in formats),
             ordered=np.array([column.ordered for column in formats], dtype=bool),
-            cell_types=tuple(column.cell for column in formats),
+            cell_types=tuple(column.entry_type for column in formats),
             marks=tuple(column.mark for column in formats),
             units=tuple(grid.unit for grid in grids),
             ticks=tuple(grid.tick for grid in grids),

@@ -14,14 +14,14 @@ from flowmatch.preprocessing.scaling import Array, ColumnTransform
 
 @dataclass(frozen=True)
 class TrainingCodes:
-    """Codes of the training set on the device, or the cells to draw them from; batches are drawn by row numbers.
+    """Codes of the training set on the device, or the intervals to draw them from.
 
     Parameters
     ----------
     transform : ColumnTransform
-        Draws codes from cells.
+        Draws codes from intervals.
     low : Tensor of shape (n, *code_shape)
-        Codes, or lower bounds of the cells.
+        Codes, or lower bounds of the intervals.
     high : Tensor of shape (n, *code_shape) or None
         Upper bounds; None where codes are fixed.
     """
@@ -89,7 +89,7 @@ class StoredCodes:
     Parameters
     ----------
     transform : ColumnTransform
-        Draws codes from cells.
+        Draws codes from intervals.
     bounds : callable
         From samples to what their codes are drawn from (`SampleEncoder.training_bounds`).
     rows : SampleRows

@@ -190,17 +190,8 @@ def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     names = getattr(X, "columns", None)
     if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
         X = X.set_axis(range(len(names)), axis=1)
-    return SampleRows(
-        validate_data(
-            estimator,
-            X,
-            reset=reset,
-            dtype=np.float64,
-            ensure_all_finite=False,
-            allow_nd=True,
-            ensure_min_samples=min_samples,
-        )
-    )
+    checks: dict[str, Any] = {"dtype": np.float64, "allow_nd": True, "ensure_all_finite": False}
+    return SampleRows(validate_data(estimator, X, reset=reset, ensure_min_samples=min_samples, **checks))
 
 
 def _is_matrix(X: Any) -> bool:
@@ -246,11 +237,7 @@ def _stored_rows(estimator: Any, X: Any, reset: bool, min_samples: int) -> Sampl
     rows = SampleRows.of(X.detach() if isinstance(X, torch.Tensor) else X)
     if len(rows) and not rows.sample_shape:
         raise ValueError(f"X gives single numbers, such as {X[0]!r}; one array a sample is expected.")
-    try:
-        plain = rows.dtype == "bfloat16" or np.dtype(rows.dtype).kind in "biuf"
-    except TypeError:  # a dtype that numpy lacks
-        plain = False
-    if not plain:
+    if not rows.is_real:
         raise ValueError(f"X has dtype {rows.dtype}; real numbers are expected.")
     if len(rows) < min_samples:
         raise ValueError(
@@ -288,10 +275,6 @@ def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> Non
         return
     index, value = unfit
     where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
-    if np.isnan(value):
-        what = "contains NaN"
-    elif np.isinf(value):
-        what = "contains infinity"
-    else:
-        what = f"contains {value:g}, a value too large for dtype('float32') (at most {FLOAT32_MAX:.3g})"
-    raise ValueError(f"Input X {what}: {where}. Only finite values are expected.")
+    what = f"{value:g}, a value too large for dtype('float32') (at most {FLOAT32_MAX:.3g})"
+    what = what if np.isfinite(value) else "NaN" if np.isnan(value) else "infinity"
+    raise ValueError(f"Input X contains {what}: {where}. Only finite values are expected.")

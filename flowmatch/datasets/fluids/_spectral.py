@@ -34,7 +34,7 @@ class ETDRK4:
     """
 
     def __init__(self, linear: Floats, nonlinear: Callable[[Coefficients], Coefficients], step: float) -> None:
-        values, places = np.unique(step * linear, return_inverse=True)  # few: many waves are equally long
+        values, inverse = np.unique(step * linear, return_inverse=True)  # few: many waves are equally long
         z = values[:, None] + _CONTOUR
         exp = np.exp(z)
         stage = (np.exp(z / 2) - 1) / z
@@ -42,7 +42,7 @@ class ETDRK4:
         middle = 2 * (2 + z + exp * (z - 2)) / z**3
         last = (-4 - 3 * z - z**2 + exp * (4 - z)) / z**3
         means = step * np.stack([stage, first, middle, last]).mean(-1).real
-        self._stage, self._first, self._middle, self._last = means[:, places].reshape(4, *linear.shape)
+        self._stage, self._first, self._middle, self._last = means[:, inverse].reshape(4, *linear.shape)
         self._full, self._half = np.exp(step * linear), np.exp(step * linear / 2)
         self._linear, self._nonlinear = linear, nonlinear
 

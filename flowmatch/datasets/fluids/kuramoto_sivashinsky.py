@@ -1,4 +1,4 @@
-"""The Kuramoto-Sivashinsky equation in one and two dimensions, and a stochastic one whose transition law is known."""
+"""The Kuramoto-Sivashinsky equation in one and two dimensions, and a stochastic one with a known transition."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def make_kuramoto_sivashinsky(
     warmup : float, default=100.0
         Time before the first frame, rounded up to whole frame intervals.
     noise : float, default=0.0
-        With a positive number (`n_dims=1`), the transition from frame to frame is stochastic and its law is known: half
-        a frame interval of the equation, one kick of `noise` times smooth noise (the ten longest waves, mean 0 and
-        variance 1 over the box), half a frame interval of the equation.
-        :func:`sample_next_kuramoto_sivashinsky` draws from this law.
+        If positive (with `n_dims=1`), the transition from frame to frame is stochastic and its distribution is known:
+        half a frame interval of the equation, one kick of `noise` times smooth noise (the ten longest waves, mean 0
+        and variance 1 over the box), half a frame interval of the equation.
+        :func:`sample_next_kuramoto_sivashinsky` draws from this distribution.
     observe_every : int, default=1
         Keep every `observe_every`-th point per axis; must divide `n_points`. What is left out makes the observed
         transition stochastic.
@@ -136,10 +136,10 @@ def sample_next_kuramoto_sivashinsky(
     dtype: DTypeLike = np.float32,
     random_state: RandomState = None,
 ) -> NDArray[Any]:
-    """Draw next states of the stochastic Kuramoto-Sivashinsky equation from its transition law, exactly.
+    """Draw next states of the stochastic Kuramoto-Sivashinsky equation from its transition distribution, exactly.
 
-    The law by which :func:`make_kuramoto_sivashinsky` goes from frame to frame with the same `noise`, `length`,
-    `frame_interval` and `steps_per_frame`; hence the yardstick of a forecaster's ensemble.
+    The distribution by which :func:`make_kuramoto_sivashinsky` goes from frame to frame with the same `noise`,
+    `length`, `frame_interval` and `steps_per_frame`; hence the yardstick of a forecaster's ensemble.
 
     Parameters
     ----------
@@ -149,12 +149,19 @@ def sample_next_kuramoto_sivashinsky(
         Draws for each state.
     noise : float
         Size of the kick in the middle of the frame interval; with 0 all draws are the same.
-    length, frame_interval, steps_per_frame, dtype, random_state
-        As in :func:`make_kuramoto_sivashinsky`.
+    length, frame_interval : float, default=64.0, 1.0
+        Side of the box, and time between frames.
+    steps_per_frame : int, default=10
+        Time steps between frames.
+    dtype : dtype, default=float32
+        Element type of the result; inside all is float64.
+    random_state : int, Generator, RandomState or None, default=None
+        None for fresh entropy.
 
     Returns
     -------
     samples : ndarray of shape (n_samples, n, 1, n_points)
+        Next states.
 
     Raises
     ------
@@ -164,8 +171,8 @@ def sample_next_kuramoto_sivashinsky(
     Notes
     -----
     Tested: without noise the draws are the deterministic next frame; in the linear regime (states near zero) their
-    mean and covariance are those of the kick's law carried on by the linear equation; the next frames of simulated
-    trajectories rank uniformly among the draws.
+    mean and covariance are those of the kick's distribution carried on by the linear equation; the next frames of
+    simulated trajectories rank uniformly among the draws.
 
     Examples
     --------

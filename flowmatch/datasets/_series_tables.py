@@ -1,16 +1,15 @@
-"""Times of a series: read, in order, evenly spaced."""
+"""Tables of series: columns of numbers, times in order and evenly spaced, one series a group."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from flowmatch.core.user_warnings import warn
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _SLACK = 1e-2  # of a step, by which times that are numbers may be off the grid: files round them
 _MOST = 1000  # times as many points as there are times, and the smallest step is no series' step
@@ -18,10 +17,82 @@ _PARTS = 64  # parts of one size that are looked at
 _HELP = "Bring the series to a grid with pandas' resample."
 
 
+def read_table(source: Any, time: Any, columns: Any, keys: list[Hashable], sort: bool, gaps: str) -> list[pd.DataFrame]:
+    """What `flowmatch.datasets.read_series` gives; `keys` are the columns that tell the series apart."""
+    frame = source if isinstance(source, pd.DataFrame) else pd.read_csv(source)
+    names = _columns(frame, time, columns, keys)
+    if not len(frame):
+        raise ValueError("source has no rows. A series needs at least one.")
+    numbers = pd.DataFrame({name: _numbers(frame, name) for name in names})
+    times, label = (frame.index, "the index") if time is None else (frame[time], repr(time))
+    numbers.index = to_index(times, label)
+    return [
+        part
+        for name, rows in _groups(frame, keys, len(frame)).items()
+        for part in _series(numbers, rows, name, sort=sort, gaps=gaps)
+    ]
+
+
+def _columns(frame: pd.DataFrame, time: Any, columns: Any, keys: list[Hashable]) -> list[Hashable]:
+    """Names of the variables, all names having been found in the table, once each."""
+    if isinstance(columns, str):
+        raise ValueError(f"columns must be a sequence of column names, got {columns!r}. Pass [{columns!r}].")
+    others = keys if time is None else [time, *keys]
+    names = [name for name in frame.columns if name not in others] if columns is None else list(columns)
+    for parameter, wanted in (("time", [] if time is None else [time]), ("group", keys), ("columns", names)):
+        for name in wanted:
+            n_found = int((frame.columns == name).sum())
+            if n_found != 1:
+                how_often = f"{n_found} times" if n_found else "not"
+                raise ValueError(f"{parameter} names {name!r}, which is {how_often} among {list(frame.columns)}.")
+    if not names:
+        raise ValueError(f"There is no column of values: source has {list(frame.columns)}, used for times and groups.")
+    return names
+
+
+def _numbers(frame: pd.DataFrame, name: Hashable) -> NDArray[np.float64]:
+    """A column as float64; dates, text and whatever else is no number is an error that names the first of them."""
+    column = frame[name].reset_index(drop=True)
+    if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
+        raise ValueError(f"Column {name!r} holds times. Name it as time=, or leave it out of columns.")
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & column.notna())
+    if len(wrong):
+        raise ValueError(
+            f"Column {name!r} must hold numbers, got {column[wrong[0]]!r} in row {wrong[0]} ({len(wrong)} such values "
+            f"in all). Encode it as numbers, name it as group=, or leave it out of columns."
+        )
+    return numbers.to_numpy(np.float64, na_value=np.nan)
+
+
+def _groups(frame: pd.DataFrame, keys: list[Hashable], n_rows: int) -> dict[Any, NDArray[np.intp]]:
+    """Label -> positions of the rows, in the order in which the labels first appear."""
+    if not keys:
+        return {None: np.arange(n_rows)}
+    for key in keys:
+        missing = np.flatnonzero(frame[key].isna())
+        if len(missing):
+            raise ValueError(f"group column {key!r} has no value in row {missing[0]}: which series is that row of?")
+    parts = frame[keys].reset_index(drop=True).groupby(keys[0] if len(keys) == 1 else keys, sort=False)
+    return {label: part.index.to_numpy() for label, part in parts}
+
+
+def _series(numbers: pd.DataFrame, rows: NDArray[np.intp], label: Any, *, sort: bool, gaps: str) -> list[pd.DataFrame]:
+    """The rows of one group, checked, and cut at gaps if that is wanted."""
+    where = "" if label is None else f"Series {label!r}: "
+    part = numbers.iloc[rows]
+    if sort:
+        order = np.argsort(part.index.to_numpy(), kind="stable")
+        part, rows = part.iloc[order], rows[order]
+    check_order(part.index, rows, where)
+    parts = check_spacing(part, gaps, where)
+    for part in parts:
+        part.attrs["group"] = label
+    return parts
+
+
 def to_index(times: Any, name: str) -> pd.Index:
     """Dates, periods or numbers as an index; an error names the first that cannot be read."""
-    import pandas as pd
-
     if isinstance(times, pd.MultiIndex):
         raise ValueError("The index has several levels. Call reset_index and name the columns as time= and group=.")
     index = pd.Index(times)
@@ -107,8 +178,6 @@ def _complete_parts(frame: pd.DataFrame, position: NDArray[np.intp]) -> list[pd.
 
 def _grid(index: pd.Index) -> pd.Index | None:
     """Evenly spaced times from the first to the last, None if that would be far more than there are times."""
-    import pandas as pd
-
     step = _step(index)
     if (index[-1] - index[0]) / (index[1:] - index[:-1]).min() > _MOST * len(index):
         return None
@@ -127,8 +196,6 @@ def _step(index: pd.Index) -> Any:
 
     A long part tells business days from days and quarters from multiples of 90 days.
     """
-    import pandas as pd
-
     if not isinstance(index, pd.DatetimeIndex):
         steps = np.diff(index.to_numpy(np.float64))
         counts = np.rint(steps / steps.min())
