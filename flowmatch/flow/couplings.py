@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_count, checked
 from flowmatch.core.component import Component
 
 _SMALL_BLOCK = 96
@@ -23,6 +23,19 @@ class Coupling(Component, ABC):
 
     Noise is reordered, never data, so that conditions and weights stay with their rows; and every noise sample is
     used exactly once.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from flowmatch.flow import Coupling
+    >>> @dataclass(frozen=True)
+    ... class SortedCoupling(Coupling):
+    ...     def pair(self, x0, x1, groups=None):
+    ...         return x0.sort(dim=0).values[x1.argsort(dim=0).argsort(dim=0)[:, 0]]
+    >>> SortedCoupling().pair(torch.tensor([[1.0], [-1.0]]), torch.tensor([[-2.0], [2.0]]))
+    tensor([[-1.],
+            [ 1.]])
     """
 
     @abstractmethod
@@ -31,8 +44,10 @@ class Coupling(Component, ABC):
 
         Parameters
         ----------
-        x0, x1 : Tensor of shape (B, *sample_shape)
-            Noise and data.
+        x0 : Tensor of shape (B, *sample_shape)
+            Noise.
+        x1 : Tensor of shape (B, *sample_shape)
+            Data.
         groups : Tensor of shape (B,) of integers, optional
             Rows of different groups (classes, conditions) are never compared: pairing across conditions would bias
             the conditional flow.
@@ -46,7 +61,16 @@ class Coupling(Component, ABC):
 
 @dataclass(frozen=True)
 class IndependentCoupling(Coupling):
-    """Noise and data as they were drawn."""
+    """Noise and data as they were drawn.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import IndependentCoupling
+    >>> IndependentCoupling().pair(torch.tensor([[1.0], [-1.0]]), torch.tensor([[-2.0], [2.0]]))
+    tensor([[ 1.],
+            [-1.]])
+    """
 
     def pair(self, x0: Tensor, x1: Tensor, groups: Tensor | None = None) -> Tensor:
         return x0
@@ -65,12 +89,18 @@ class OptimalTransportCoupling(Coupling):
     ----------
     block_size : int, default=128
         Most rows that are assigned together.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import OptimalTransportCoupling
+    >>> x0, x1 = torch.tensor([[1.0], [-1.0]]), torch.tensor([[-2.0], [2.0]])
+    >>> OptimalTransportCoupling().pair(x0, x1)
+    tensor([[-1.],
+            [ 1.]])
     """
 
-    block_size: int = 128
-
-    def validate(self) -> None:
-        check_count("block_size", self.block_size)
+    block_size: int = checked(128, check_count)
 
     def pair(self, x0: Tensor, x1: Tensor, groups: Tensor | None = None) -> Tensor:
         if len(x1) < 2:

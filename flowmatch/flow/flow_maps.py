@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from flowmatch.core.types import Device, DType
 from flowmatch.flow.paths import expand_time
 
 AverageVelocity = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -22,7 +23,8 @@ def jump(average_velocity: AverageVelocity, x: Tensor, t: Tensor, step: Tensor) 
 
     Parameters
     ----------
-    average_velocity : callable ``(x, t, step) -> (B, *sample_shape)``
+    average_velocity : callable
+        The flow map's ``(x, t, step) -> (B, *sample_shape)``.
     x : Tensor of shape (B, *sample_shape)
         States at time `t`.
     t, step : Tensor of shape (B,)
@@ -32,6 +34,15 @@ def jump(average_velocity: AverageVelocity, x: Tensor, t: Tensor, step: Tensor) 
     -------
     Tensor of shape (B, *sample_shape)
         States at time ``t + step``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import jump
+    >>> steady = lambda x, t, step: torch.ones_like(x)
+    >>> jump(steady, torch.zeros(2, 1), torch.zeros(2), torch.tensor([0.5, 1.0]))
+    tensor([[0.5000],
+            [1.0000]])
     """
     return x + expand_time(step, x) * average_velocity(x, t, step)
 
@@ -41,16 +52,19 @@ def follow(average_velocity: AverageVelocity, x: Tensor, times: Tensor, *, retur
 
     Parameters
     ----------
-    average_velocity : callable ``(x, t, step) -> (B, *sample_shape)``
+    average_velocity : callable
+        The flow map's ``(x, t, step) -> (B, *sample_shape)``.
     x : Tensor of shape (B, *sample_shape)
+        Where to start.
     times : Tensor of shape (n_steps + 1,)
         Monotone grid in [0, 1]; decreasing times jump backwards.
-    return_trajectory : bool
+    return_trajectory : bool, default=False
         Return the states at all times instead of the last one.
 
     Returns
     -------
     Tensor of shape (B, *sample_shape), or (n_steps + 1, B, *sample_shape) with `return_trajectory`
+        The state at the last time, or those at all times.
 
     Examples
     --------
@@ -68,13 +82,27 @@ def follow(average_velocity: AverageVelocity, x: Tensor, times: Tensor, *, retur
     return torch.stack(states) if return_trajectory else x
 
 
-def jump_grid(
-    n_steps: int, first_time: float = 0.0, *, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Times (n_steps + 1,) of jumps from `first_time` to 1 whose lengths are halves of halves of the whole.
+def jump_grid(n_steps: int, first_time: float = 0.0, *, device: Device = None, dtype: DType = None) -> Tensor:
+    """Grid of jumps from `first_time` to 1 whose lengths are halves of halves of the whole.
 
     Even for powers of two. For other numbers the last intervals of the next smaller power are halved, so that every
     jump is one that a flow map is trained on, also where it only knows ``1, 1/2, 1/4, ...`` of the way.
+
+    Parameters
+    ----------
+    n_steps : int
+        The number of jumps.
+    first_time : float, default=0.0
+        Where they start.
+    device : torch.device, optional
+        Where the grid is made.
+    dtype : torch.dtype, optional
+        Its type.
+
+    Returns
+    -------
+    Tensor of shape (n_steps + 1,)
+        Increasing times.
 
     Examples
     --------
@@ -84,6 +112,6 @@ def jump_grid(
     """
     coarse = 2 ** (n_steps.bit_length() - 1)
     whole = 2 * coarse - n_steps  # intervals of the coarse grid that stay whole
-    places = [*range(0, 2 * whole, 2), *range(2 * whole, 2 * coarse + 1)]
-    times = torch.tensor(places, device=device, dtype=dtype or torch.get_default_dtype()) / (2 * coarse)
+    indices = [*range(0, 2 * whole, 2), *range(2 * whole, 2 * coarse + 1)]
+    times = torch.tensor(indices, device=device, dtype=dtype or torch.get_default_dtype()) / (2 * coarse)
     return first_time + (1 - first_time) * times

@@ -22,7 +22,7 @@ def guided_velocity(
     scale: float = 1.0,
     n_kept: int = 0,
 ) -> Tensor:
-    """A conditional velocity with guidance, (B, *sample_shape).
+    """A conditional velocity with guidance.
 
     ``v = v(x, t, null) + scale * (v(x, t, c) - v(x, t, null))`` (Ho and Salimans, 2022, eq. 6, with w + 1 = scale).
     Scale 1 is exactly the conditional field and scale 0 the unconditional one, each at one evaluation a row; any
@@ -30,13 +30,31 @@ def guided_velocity(
 
     Parameters
     ----------
-    velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
+    velocity : callable
+        A field ``(x, t, condition) -> (B, *sample_shape)``.
     x : Tensor of shape (B, *sample_shape)
+        States.
     t : Tensor of shape (B,)
-    condition : Tensor of shape (B, k), or None for an unconditional field
-    scale : float
-    n_kept : int
-        So many numbers at the end of a condition are not guided by, but known: the cells of a row that are given.
+        Times.
+    condition : Tensor of shape (B, k), or None
+        None for an unconditional field.
+    scale : float, default=1.0
+        How far to go from the unconditional field to the conditional one.
+    n_kept : int, default=0
+        So many elements at the end of a condition are not guided by, but known: the entries of a row that are given.
+
+    Returns
+    -------
+    Tensor of shape (B, *sample_shape)
+        The guided velocity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import guided_velocity
+    >>> towards = lambda x, t, condition: condition - x
+    >>> guided_velocity(towards, torch.zeros(1, 2), torch.zeros(1), torch.ones(1, 2), scale=3.0)
+    tensor([[3., 3.]])
     """
     if condition is None or scale == 1.0:
         return velocity(x, t, condition)
@@ -53,14 +71,26 @@ def guide(velocity: ConditionalVelocity, condition: Tensor | None, scale: float 
 
     Parameters
     ----------
-    velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
-    condition : Tensor of shape (B, k), or None for an unconditional field
-    scale : float
-    n_kept : int
+    velocity : callable
+        A field ``(x, t, condition) -> (B, *sample_shape)``.
+    condition : Tensor of shape (B, k), or None
+        None for an unconditional field.
+    scale : float, default=1.0
+        See `guided_velocity`.
+    n_kept : int, default=0
         See `guided_velocity`.
 
     Returns
     -------
-    callable ``(x, t) -> (B, *sample_shape)``; `t` is 0-d
+    callable
+        A velocity ``(x, t) -> (B, *sample_shape)`` with a 0-d `t`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import guide, integrate, time_grid
+    >>> velocity = guide(lambda x, t, condition: condition - x, torch.ones(1, 2))
+    >>> integrate(velocity, torch.zeros(1, 2), time_grid(1), "euler")
+    tensor([[1., 1.]])
     """
     return lambda x, t: guided_velocity(velocity, x, t.expand(len(x)), condition, scale, n_kept)

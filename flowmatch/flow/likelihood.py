@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
+from flowmatch.core.types import Rng
 from flowmatch.flow.solvers import Velocity, integrate
 
 Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -20,14 +21,24 @@ Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 MOST_EXACT = 64
-"""Numbers in a sample up to which the divergence is exact by default."""
+"""Elements of a sample up to which the divergence is exact by default."""
 
 N_PROBES = 32
 """Hutchinson probes beyond that."""
 
 
 class LogLikelihood(NamedTuple):
-    """Log-densities (B,), their standard errors (B,), and the latent codes x0 (B, *sample_shape)."""
+    """Log-densities with their errors, and latent codes.
+
+    Parameters
+    ----------
+    log_density : Tensor of shape (B,)
+        Log-density of each sample.
+    standard_error : Tensor of shape (B,)
+        Its error where the divergence is estimated.
+    x0 : Tensor of shape (B, *sample_shape)
+        The noise that the flow leads to each sample.
+    """
 
     log_density: Tensor
     standard_error: Tensor
@@ -39,18 +50,30 @@ def exact_divergence(velocity: Velocity, sample_size: int, chunk_size: int | Non
 
     Parameters
     ----------
-    velocity : callable ``(x, t) -> (B, *sample_shape)``
-        Each row of its result may depend only on that row of `x`.
+    velocity : callable
+        A field ``(x, t) -> (B, *sample_shape)``; each row of its result may depend only on that row of `x`.
     sample_size : int
-        Numbers in a sample: d for a table, C * prod(grid) for a grid.
+        Elements of a sample: d for a table, C * prod(grid) for a grid.
     chunk_size : int, optional
         Most coordinates per pass; bounds the memory, which grows with B * chunk_size.
+
+    Returns
+    -------
+    callable
+        ``(x, t) -> (velocity, divergence)``, the latter of shape (B, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import exact_divergence
+    >>> divergence = exact_divergence(lambda x, t: -x, sample_size=3)
+    >>> divergence(torch.ones(1, 3), torch.tensor(0.0))[1]
+    tensor([[-3.]])
     """
 
     def divergence(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        basis = torch.eye(sample_size, device=x.device, dtype=x.dtype).view(sample_size, *x.shape[1:])
         trace = x.new_zeros(len(x), 1)
-        for directions in basis.split(chunk_size or sample_size):
+        for directions in _basis(x).split(chunk_size or sample_size):
             value, diagonal = _directional_derivatives(velocity, x, t, directions)
             trace = trace + diagonal.sum(1, keepdim=True)
         return value, trace
@@ -63,39 +86,106 @@ def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
 
     Parameters
     ----------
-    velocity : callable ``(x, t) -> (B, *sample_shape)``
+    velocity : callable
+        A field ``(x, t) -> (B, *sample_shape)``.
     probes : Tensor of shape (n_probes, *sample_shape)
         Directions of zero mean and unit covariance. All rows share them, so that a row's estimate does not depend on
-        its place in the batch; and they are held fixed along the path, which keeps the ODE smooth.
+        its position in the batch; and they are held fixed along the path, which keeps the ODE smooth.
+
+    Returns
+    -------
+    callable
+        ``(x, t) -> (velocity, divergence)``, the latter of shape (B, n_probes).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import hutchinson_divergence, rademacher_probes
+    >>> divergence = hutchinson_divergence(lambda x, t: -x, rademacher_probes(2, torch.ones(3)))
+    >>> divergence(torch.ones(1, 3), torch.tensor(0.0))[1]
+    tensor([[-3., -3.]])
     """
     return lambda x, t: _directional_derivatives(velocity, x, t, probes)
 
 
-def _directional_derivatives(velocity: Velocity, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """The velocity, and ``e . J e`` of every row for each direction e, shape (B, n_directions).
+def _basis(x: Tensor) -> Tensor:
+    """Unit vectors (d, *sample_shape) of the elements of a sample of `x`."""
+    size = x[0].numel()
+    return torch.eye(size, device=x.device, dtype=x.dtype).view(size, *x.shape[1:])
+
+
+def _products(velocity: Velocity, x: Tensor, t: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The velocity, and a function from a direction e to ``e * J^T e``, (B, *sample_shape).
 
     Reverse mode: one forward pass serves all directions, and every layer supports it (fused attention, for one, has
     no forward mode).
     """
     value, pull_back, *_ = vjp(lambda y: velocity(y, t), x)
 
-    def along(direction: Tensor) -> Tensor:
+    def product(direction: Tensor) -> Tensor:
         (gradient,) = pull_back(direction.expand_as(x).contiguous())
-        return (gradient * direction).flatten(1).sum(1)
+        return gradient * direction
 
-    return value, vmap(along, out_dims=1)(directions)
+    return value, product
 
 
-def rademacher_probes(n_probes: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Random signs of shape (n_probes, *like.shape): the probes of least variance (Hutchinson, 1990)."""
+def _directional_derivatives(velocity: Velocity, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """The velocity, and ``e . J e`` of every row for each direction e, shape (B, n_directions)."""
+    value, product = _products(velocity, x, t)
+    return value, vmap(lambda direction: product(direction).flatten(1).sum(1), out_dims=1)(directions)
+
+
+def rademacher_probes(n_probes: int, like: Tensor, generator: Rng = None) -> Tensor:
+    """Draw random signs, the probes of least variance (Hutchinson, 1990).
+
+    Parameters
+    ----------
+    n_probes : int
+        How many.
+    like : Tensor of shape sample_shape
+        Gives shape, device and dtype.
+    generator : torch.Generator, optional
+        On the device of `like`.
+
+    Returns
+    -------
+    Tensor of shape (n_probes, *sample_shape)
+        Of -1 and 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import rademacher_probes
+    >>> rademacher_probes(4, torch.ones(3)).abs().unique()
+    tensor([1.])
+    """
     bits = torch.randint(0, 2, (n_probes, *like.shape), generator=generator, device=like.device)
     return (2 * bits - 1).to(like.dtype)
 
 
 def divergence_probes(like: Tensor, n_probes: int | None = None) -> Tensor | None:
-    """Probes (n_probes, *like.shape) that are the same at every call, on every device, or None for the exact trace.
+    """Draw probes that are the same at every call, on every device.
 
-    Without `n_probes`, the trace is exact up to 64 numbers a sample and estimated with 32 probes beyond.
+    Parameters
+    ----------
+    like : Tensor of shape sample_shape
+        Gives shape, device and dtype.
+    n_probes : int, optional
+        How many. Without, the trace is exact up to 64 elements of a sample and estimated with 32 probes beyond.
+
+    Returns
+    -------
+    Tensor of shape (n_probes, *sample_shape), or None
+        None for the exact trace.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import divergence_probes
+    >>> divergence_probes(torch.ones(3)) is None
+    True
+    >>> divergence_probes(torch.ones(1, 28, 28)).shape
+    torch.Size([32, 1, 28, 28])
     """
     if n_probes is None and like.numel() > MOST_EXACT:
         n_probes = N_PROBES
@@ -114,20 +204,21 @@ def log_likelihood(
     *,
     n_estimates: int = 1,
 ) -> LogLikelihood:
-    """Log-density of `x1` under the flow.
+    """Log-density of data under the flow.
 
     Parameters
     ----------
-    divergence : callable ``(x, t) -> (velocity, divergence)``
-        From `exact_divergence` or `hutchinson_divergence`.
+    divergence : callable
+        ``(x, t) -> (velocity, divergence)`` from `exact_divergence` or `hutchinson_divergence`.
     x1 : Tensor of shape (B, *sample_shape)
         Data.
     times : Tensor of shape (n_steps + 1,)
         Increasing grid from the source to the data; it is walked backwards.
-    source_log_density : callable ``x0 -> (B,)``
-    method : str
+    source_log_density : callable
+        Log-density of the noise, ``x0 -> (B,)``.
+    method : str, default="midpoint"
         A solver of `integrate`.
-    n_estimates : int
+    n_estimates : int, default=1
         Columns of the divergence: 1 if exact, the number of probes if estimated.
 
     Returns
@@ -135,17 +226,17 @@ def log_likelihood(
     LogLikelihood
         The standard error is that of the mean over the probes; NaN with one probe, 0 where the trace is exact is
         for the caller to say.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import NormalSource, exact_divergence, log_likelihood, time_grid
+    >>> still = exact_divergence(lambda x, t: 0 * x, sample_size=2)
+    >>> log_density = lambda x0: NormalSource().log_density(x0, torch.ones(2))
+    >>> log_likelihood(still, torch.zeros(1, 2), time_grid(4), log_density).log_density
+    tensor([-1.8379])
     """
-    shape = x1.shape
-
-    def augmented(state: Tensor, t: Tensor) -> Tensor:
-        value, estimates = divergence(state[:, :-n_estimates].reshape(shape), t)
-        return torch.cat([value.flatten(1), estimates], dim=1)
-
-    start = torch.cat([x1.flatten(1), x1.new_zeros(len(x1), n_estimates)], dim=1)
-    end = integrate(augmented, start, times.flip(0), method)
-    x0 = end[:, :-n_estimates].reshape(shape)
-    integrals = end[:, -n_estimates:]  # minus the integral of the divergence from 0 to 1, because time ran backwards
+    x0, integrals = _solve_back(divergence, x1, times, method, n_estimates)
     log_density = source_log_density(x0) + integrals.mean(1)
     standard_error = integrals.std(1) / n_estimates**0.5 if n_estimates > 1 else torch.full_like(log_density, torch.nan)
     return LogLikelihood(log_density, standard_error, x0)
@@ -160,46 +251,61 @@ def log_likelihood_terms(
     probes: Tensor | None = None,
     method: str = "midpoint",
 ) -> Tensor:
-    """The log-density as a sum over the numbers of a sample.
+    """The log-density as a sum over the elements of a sample.
 
-    A number's term is its part of the source's log-density and of the divergence, whose trace has one entry a number.
+    An element's term is its part of the source's log-density and of the divergence, whose trace has one entry an
+    element.
 
     Parameters
     ----------
-    velocity : callable ``(x, t) -> (B, *sample_shape)``
+    velocity : callable
+        A field ``(x, t) -> (B, *sample_shape)``.
     x1 : Tensor of shape (B, *sample_shape)
+        Data.
     times : Tensor of shape (n_steps + 1,)
         Increasing grid from the source to the data.
-    source_log_density_terms : callable ``x0 -> (B, *sample_shape)``
+    source_log_density_terms : callable
+        Terms of the noise's log-density, ``x0 -> (B, *sample_shape)``.
     probes : Tensor of shape (n_probes, *sample_shape), optional
         Estimate the Jacobian's diagonal by the mean of ``e * J e`` over these directions (Bekas et al., 2007, eq. 3),
         whose sum is Hutchinson's estimate. Exact without.
-    method : str
+    method : str, default="midpoint"
         A solver of `integrate`.
 
     Returns
     -------
     Tensor of shape (B, *sample_shape)
         Its sum over a sample is what `log_likelihood` gives.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import NormalSource, log_likelihood_terms, time_grid
+    >>> terms = lambda x0: NormalSource().log_density_terms(x0, torch.ones(2))
+    >>> log_likelihood_terms(lambda x, t: 0 * x, torch.zeros(1, 2), time_grid(4), terms)
+    tensor([[-0.9189, -0.9189]])
     """
-    size = x1[0].numel()
-    directions = torch.eye(size, device=x1.device, dtype=x1.dtype).view(size, *x1.shape[1:])
-    directions = directions if probes is None else probes
+
+    def diagonal(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        value, product = _products(velocity, x, t)
+        total = vmap(product)(_basis(x) if probes is None else probes).sum(0)
+        return value, (total if probes is None else total / len(probes)).flatten(1)
+
+    x0, integrals = _solve_back(diagonal, x1, times, method, x1[0].numel())
+    return source_log_density_terms(x0) + integrals.reshape(x1.shape)
+
+
+def _solve_back(rates: Divergence, x1: Tensor, times: Tensor, method: str, n_integrals: int) -> tuple[Tensor, Tensor]:
+    """The noise (B, *sample_shape) that leads to `x1`, and minus the integrals (B, n_integrals) of rates on the way.
+
+    `rates` gives the velocity and what is integrated. The sign is minus because time runs backwards.
+    """
+    shape, size = x1.shape, x1[0].numel()
 
     def augmented(state: Tensor, t: Tensor) -> Tensor:
-        x = state[:, :size].reshape(x1.shape)
-        value, pull_back, *_ = vjp(lambda y: velocity(y, t), x)
+        value, rate = rates(state[:, :size].reshape(shape), t)
+        return torch.cat([value.flatten(1), rate], dim=1)
 
-        def along(direction: Tensor) -> Tensor:
-            (gradient,) = pull_back(direction.expand_as(x).contiguous())
-            return gradient * direction
-
-        diagonal = vmap(along)(directions).sum(0)
-        if probes is not None:
-            diagonal = diagonal / len(probes)
-        return torch.cat([value.flatten(1), diagonal.flatten(1)], dim=1)
-
-    start = torch.cat([x1.flatten(1), torch.zeros_like(x1).flatten(1)], dim=1)
+    start = torch.cat([x1.flatten(1), x1.new_zeros(len(x1), n_integrals)], dim=1)
     end = integrate(augmented, start, times.flip(0), method)
-    # time ran backwards: the second half is minus the integral of the diagonal from 0 to 1
-    return source_log_density_terms(end[:, :size].reshape(x1.shape)) + end[:, size:].reshape(x1.shape)
+    return end[:, :size].reshape(shape), end[:, size:]

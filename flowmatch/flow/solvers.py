@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flowmatch.core.checks import check_count
 from flowmatch.core.component import unknown_option
+from flowmatch.core.types import Device, DType
 
 Velocity = Callable[[Tensor, Tensor], Tensor]
 """A velocity field ``v(x, t)`` with `x` of shape (B, *sample_shape) and `t` a 0-d tensor."""
@@ -85,24 +86,25 @@ def integrate(
 
     Parameters
     ----------
-    velocity : callable ``(x, t) -> (B, *sample_shape)``
-        The field; `t` comes as a 0-d tensor.
+    velocity : callable
+        The field ``(x, t) -> (B, *sample_shape)``; `t` comes as a 0-d tensor.
     x : Tensor of shape (B, *sample_shape)
         Where to start.
     times : Tensor of shape (n_steps + 1,)
         Monotone grid; decreasing times integrate backwards. Adaptive methods read the grid only as the times at
         which a trajectory is wanted.
-    method : str
+    method : str, default="midpoint"
         "euler", "midpoint", "heun", "rk4" or "ab2" (fixed-step); "dopri5", "dopri8", "bosh3", "fehlberg2" or
         "adaptive_heun" (torchdiffeq).
-    return_trajectory : bool
+    return_trajectory : bool, default=False
         Return the states at all times instead of the last one.
-    rtol, atol : float
+    rtol, atol : float, default=1e-5
         Tolerances of the adaptive methods.
 
     Returns
     -------
     Tensor of shape (B, *sample_shape), or (n_steps + 1, B, *sample_shape) with `return_trajectory`
+        The state at the last time, or those at all times.
 
     Raises
     ------
@@ -117,19 +119,7 @@ def integrate(
     >>> integrate(decay, torch.ones(1, 1), torch.linspace(0, 1, 11), "rk4")
     tensor([[0.3679]])
     """
-    states = [x] if return_trajectory else []
-    if method in ONE_STEP:
-        step = ONE_STEP[method]
-        for t, t_next in itertools.pairwise(times):
-            x = step(velocity, x, t, t_next - t)
-            if return_trajectory:
-                states.append(x)
-    elif method == "ab2":
-        for state in adams_bashforth_2(velocity, x, times):
-            x = state
-            if return_trajectory:
-                states.append(x)
-    elif method in ADAPTIVE:
+    if method in ADAPTIVE:
         from torchdiffeq import odeint
 
         stop_at_the_end = {"step_t": times[-1:]}  # else the last step reaches beyond it, where no field is known
@@ -137,18 +127,49 @@ def integrate(
         states = odeint(
             lambda t, y: velocity(y, t), x, wanted, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
         )
-        x = states[-1]
-    else:
+        return states if return_trajectory else states[-1]
+    if method not in FIXED_STEP:
         raise unknown_option("solver", method, (*FIXED_STEP, *ADAPTIVE))
-    if not return_trajectory:
-        return x
-    return states if isinstance(states, Tensor) else torch.stack(states)
+    later = adams_bashforth_2(velocity, x, times) if method == "ab2" else _steps(ONE_STEP[method], velocity, x, times)
+    if return_trajectory:
+        return torch.stack([x, *later])
+    for state in later:
+        x = state
+    return x
 
 
-def time_grid(
-    n_steps: int, first_time: float = 0.0, *, device: torch.device | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
-    """Even grid of ``n_steps + 1`` times from `first_time` to 1."""
+def _steps(step: Step, velocity: Velocity, x: Tensor, times: Tensor) -> Iterator[Tensor]:
+    """The states that a one-step method reaches."""
+    for t, t_next in itertools.pairwise(times):
+        x = step(velocity, x, t, t_next - t)
+        yield x
+
+
+def time_grid(n_steps: int, first_time: float = 0.0, *, device: Device = None, dtype: DType = None) -> Tensor:
+    """Even grid of times from `first_time` to 1.
+
+    Parameters
+    ----------
+    n_steps : int
+        Intervals of the grid.
+    first_time : float, default=0.0
+        Where it starts.
+    device : torch.device, optional
+        Where it is made.
+    dtype : torch.dtype, optional
+        Its type.
+
+    Returns
+    -------
+    Tensor of shape (n_steps + 1,)
+        Increasing times.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import time_grid
+    >>> time_grid(4)
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000])
+    """
     return torch.linspace(first_time, 1.0, n_steps + 1, device=device, dtype=dtype)
 
 

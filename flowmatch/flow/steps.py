@@ -12,41 +12,85 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number, checked
 from flowmatch.core.component import Component
+from flowmatch.core.types import Device, DType, Rng
+
+Jumps = tuple[Tensor, Tensor]
+"""Times t and increments d, (n_samples,) each."""
 
 _TABLE = 4096
-"""Intervals of the tabulated quantile function of a beta law."""
+"""Intervals of the tabulated quantile function of a beta distribution."""
 
 _ROUNDING = 1e-6
 
 
 class StepSampler(Component, ABC):
-    """A distribution of jumps: the increment d first, then the time t uniform on [0, 1 - d]."""
+    """A distribution of jumps: the increment d first, then the time t uniform on [0, 1 - d].
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from flowmatch.flow import StepSampler
+    >>> @dataclass(frozen=True)
+    ... class LongSteps(StepSampler):
+    ...     def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    ...         return 1 - 0.5 * torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
+    >>> LongSteps().check()
+    """
 
     @abstractmethod
-    def draw_steps(
-        self,
-        n_samples: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> Tensor:
-        """Increments of shape (n_samples,) in (0, 1]."""
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
+        """Draw increments.
 
-    def draw(
-        self,
-        n_samples: int,
-        generator: torch.Generator | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Times and increments, each of shape (n_samples,), with ``t + d <= 1``."""
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        generator : torch.Generator, optional
+            On `device`.
+        device : torch.device, optional
+            Where they are drawn.
+        dtype : torch.dtype, optional
+            Their type.
+
+        Returns
+        -------
+        Tensor of shape (n_samples,)
+            In (0, 1].
+        """
+
+    def draw(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Jumps:
+        """Draw times and increments.
+
+        Parameters
+        ----------
+        n_samples : int
+            How many.
+        generator : torch.Generator, optional
+            On `device`.
+        device : torch.device, optional
+            Where they are drawn.
+        dtype : torch.dtype, optional
+            Their type.
+
+        Returns
+        -------
+        t, d : Tensor of shape (n_samples,)
+            With ``t >= 0``, ``d > 0`` and ``t + d <= 1``.
+        """
         step = self.draw_steps(n_samples, generator, device, dtype)
         return torch.rand(n_samples, generator=generator, device=device, dtype=dtype) * (1 - step), step
 
     def check(self) -> None:
-        """Raise a ValueError if draws leave the unit interval; a look at a thousand of them, before training."""
+        """Look at a thousand draws, before training.
+
+        Raises
+        ------
+        ValueError
+            If they leave the unit interval.
+        """
         t, step = self.draw(1000, torch.Generator().manual_seed(0), dtype=torch.float64)
         for name, values in (("t", t), ("d", step)):
             if values.shape != (1000,):
@@ -64,35 +108,46 @@ class StepSampler(Component, ABC):
 
 @dataclass(frozen=True)
 class UniformSteps(StepSampler):
-    """Increments uniform on (0, 1]."""
+    """Increments uniform on (0, 1].
 
-    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    Examples
+    --------
+    >>> from flowmatch.flow import UniformSteps
+    >>> t, step = UniformSteps().draw(100)
+    >>> bool((t + step <= 1).all())
+    True
+    """
+
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
         return 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
 class BetaSteps(StepSampler):
-    """Increments from a beta law, by linear interpolation of its tabulated quantile function.
+    """Increments from a beta distribution, by linear interpolation of its tabulated quantile function.
 
     Parameters
     ----------
     a, b : float, default=1.0
-        ``a > b`` favours long jumps, ``a < b`` short ones; 1 and 1 are the uniform law.
+        Parameters of the distribution: ``a > b`` favors long jumps, ``a < b`` short ones; 1 and 1 are the uniform
+        distribution.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import BetaSteps
+    >>> bool(BetaSteps(9.0, 1.0).draw_steps(1000).mean() > 0.8)
+    True
     """
 
-    a: float = 1.0
-    b: float = 1.0
+    a: float = checked(1.0, check_number, 0.0, open_low=True)
+    b: float = checked(1.0, check_number, 0.0, open_low=True)
 
-    def validate(self) -> None:
-        for name in ("a", "b"):
-            check_number(name, getattr(self, name), 0.0, open_low=True)
-
-    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
         u = 1 - torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
         table = _beta_quantiles(self.a, self.b, u.device, u.dtype)
-        place = u * _TABLE
-        left = place.long().clamp(max=_TABLE - 1)
-        drawn = torch.lerp(table[left], table[left + 1], place - left)
+        position = u * _TABLE
+        left = position.long().clamp(max=_TABLE - 1)
+        drawn = torch.lerp(table[left], table[left + 1], position - left)
         return drawn.clamp(min=torch.finfo(u.dtype).tiny)
 
 
@@ -111,27 +166,30 @@ class FixedSteps(StepSampler):
     Parameters
     ----------
     n_steps : int, default=1
+        The number n of steps.
     jitter : float, default=0.0
         Relative half-width, in [0, 1).
+
+    Examples
+    --------
+    >>> from flowmatch.flow import FixedSteps
+    >>> FixedSteps(4).draw_steps(3)
+    tensor([0.2500, 0.2500, 0.2500])
     """
 
-    n_steps: int = 1
-    jitter: float = 0.0
+    n_steps: int = checked(1, check_count)
+    jitter: float = checked(0.0, check_number, 0.0, 1.0)
 
-    def validate(self) -> None:
-        check_count("n_steps", self.n_steps)
-        check_number("jitter", self.jitter, 0.0, 1.0)
-
-    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
         u = torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
         return ((1 + self.jitter * (2 * u - 1)) / self.n_steps).clamp(max=1.0)
 
-    def draw(self, n_samples, generator=None, device=None, dtype=None):
+    def draw(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Jumps:
         if self.jitter > 0:
             return super().draw(n_samples, generator, device, dtype)
-        place = torch.randint(self.n_steps, (n_samples,), generator=generator, device=device)
+        index = torch.randint(self.n_steps, (n_samples,), generator=generator, device=device)
         step = torch.full((n_samples,), 1 / self.n_steps, device=device, dtype=dtype)
-        return place * step, step
+        return index * step, step
 
 
 @dataclass(frozen=True)
@@ -143,18 +201,22 @@ class DyadicSteps(StepSampler):
     Parameters
     ----------
     n_halvings : int, default=3
+        How often the whole interval is halved at most.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import DyadicSteps
+    >>> DyadicSteps(2).draw_steps(100).unique()
+    tensor([0.2500, 0.5000, 1.0000])
     """
 
-    n_halvings: int = 3
+    n_halvings: int = checked(3, check_count)
 
-    def validate(self) -> None:
-        check_count("n_halvings", self.n_halvings)
-
-    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
         halvings = torch.randint(self.n_halvings + 1, (n_samples,), generator=generator, device=device)
         return torch.ldexp(torch.ones(n_samples, device=device, dtype=dtype), -halvings)
 
-    def draw(self, n_samples, generator=None, device=None, dtype=None):
+    def draw(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Jumps:
         step = self.draw_steps(n_samples, generator, device, dtype)
         u = torch.rand(n_samples, generator=generator, device=device, dtype=dtype)
         return torch.floor(u / step) * step, step
@@ -169,21 +231,26 @@ class LogitNormalSteps(StepSampler):
 
     Parameters
     ----------
-    mean, std : float
-        Of the logit.
+    mean : float, default=0.4
+        Mean of the logit.
+    std : float, default=1.0
+        Standard deviation of the logit.
+
+    Examples
+    --------
+    >>> from flowmatch.flow import LogitNormalSteps
+    >>> t, step = LogitNormalSteps().draw(100)
+    >>> bool((t + step <= 1).all())
+    True
     """
 
-    mean: float = 0.4
-    std: float = 1.0
+    mean: float = checked(0.4, check_number, -math.inf)
+    std: float = checked(1.0, check_number, 0.0, open_low=True)
 
-    def validate(self) -> None:
-        check_number("mean", self.mean, -math.inf)
-        check_number("std", self.std, 0.0, open_low=True)
-
-    def draw_steps(self, n_samples, generator=None, device=None, dtype=None):
+    def draw_steps(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Tensor:
         return self.draw(n_samples, generator, device, dtype)[1]
 
-    def draw(self, n_samples, generator=None, device=None, dtype=None):
+    def draw(self, n_samples: int, generator: Rng = None, device: Device = None, dtype: DType = None) -> Jumps:
         normal = torch.randn(2, n_samples, generator=generator, device=device, dtype=dtype)
         low, high = torch.sigmoid(self.mean + self.std * normal).sort(0).values
         return low, (high - low).clamp(min=torch.finfo(low.dtype).eps)

@@ -15,7 +15,7 @@ from flowmatch.core.component import Component
 class Sizes:
     """What a network is built for.
 
-    Attributes
+    Parameters
     ----------
     sample_shape : tuple of int
         Shape of one sample: (d,) for tables, (C, *grid) otherwise.
