@@ -1,4 +1,4 @@
-"""FlowAnomalyDetector: learn what is normal, and tell how far other rows are from it, and where."""
+"""FlowAnomalyDetector: learn what is normal, and measure how far other rows are from it, and where."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     [shared: path, coupling, source]
     time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
 "noise_emphasis"} or TimeSampler, default="auto"
-        How training times are drawn. "auto" takes "uniform": anomalies are told near the data.
+        How training times are drawn. "auto" takes "uniform": anomalies show near the data.
     [shared: loss, loss_weight]
     max_iter : int or None, default=None
         Optimizer steps of each flow. None takes those of `FlowMatchingGenerator`, but for tables 200 for each fold of

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from damaged_files import setting, tamper, tensor, without
+from reference_store import FOLDER
 from scipy.stats import kstest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -978,6 +979,21 @@ def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "detector.safetensors"
     tiny(method="combined").fit(X60, LABELS).save(path)
     return path.read_bytes()
+
+
+def test_files_of_format_3_keep_the_names_of_columns(path):
+    written = FOLDER / "format_3" / "detector_combined.safetensors"
+    nameless = flowmatch.load(written, device="cpu")
+    path.write_bytes(written.read_bytes())
+    tamper(path, setting(["a", "b", "c"], "fitted", "feature_names_in_"))
+    named, X = flowmatch.load(path, device="cpu"), pd.DataFrame(np.eye(3), columns=["a", "b", "c"])
+    assert named.feature_names_in_.tolist() == ["a", "b", "c"]
+    assert not hasattr(nameless, "feature_names_in_")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(named.score_samples(X), nameless.score_samples(X.to_numpy()))
+    with pytest.raises(ValueError, match="feature names"):
+        named.predict(X[["b", "a", "c"]])
 
 
 def test_a_file_rewritten_without_a_change_still_loads(saved, path):

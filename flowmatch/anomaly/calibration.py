@@ -23,7 +23,7 @@ class Calibration:
     them, so there it holds approximately. So it does with several folds, each scored by the model that did not see it:
     cross-conformal prediction (Vovk, 2015).
 
-    Attributes
+    Parameters
     ----------
     scores, weights : ndarray of shape (n,)
         In the order in which they came, the latest fit first. Weights have mean 1; a new row counts as one of weight 1.
@@ -34,7 +34,18 @@ class Calibration:
 
     @classmethod
     def of(cls, scores: Floats, weights: Floats | None = None) -> Calibration:
-        """The calibration by held-out rows, of equal weights unless some are given."""
+        """The calibration by held-out rows.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (n,)
+        weights : ndarray of shape (n,), optional
+            Equal by default.
+
+        Returns
+        -------
+        Calibration
+        """
         return cls(scores, np.ones(len(scores)) if weights is None else weights / weights.mean())
 
     def check(self) -> None:
@@ -42,21 +53,49 @@ class Calibration:
         require(self.scores.ndim == 1 and self.scores.shape == self.weights.shape and len(self.scores), "scores")
 
     def before(self, earlier: Calibration) -> Calibration:
-        """These scores and the latest of the earlier ones, no more than the larger of the two has."""
+        """These scores and the latest of the earlier ones, no more than the larger of the two has.
+
+        Parameters
+        ----------
+        earlier : Calibration
+
+        Returns
+        -------
+        Calibration
+        """
         kept = max(len(self.scores), len(earlier.scores))
         weights = np.concatenate([self.weights, earlier.weights])[:kept]
         return type(self)(np.concatenate([self.scores, earlier.scores])[:kept], weights / weights.mean())
 
     def p_values(self, scores: Floats) -> Floats:
-        """``(1 + weight of held-out rows that score at least as high) / (1 + weight of all)`` for each score."""
+        """Conformal p-values.
+
+        Parameters
+        ----------
+        scores : ndarray of shape (m,)
+            Anomaly scores of new rows.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            ``(1 + weight of held-out rows that score at least as high) / (1 + weight of all)``.
+        """
         order = np.argsort(self.scores)
         above = np.append(np.cumsum(self.weights[order][::-1])[::-1], 0.0)
         return (1 + above[np.searchsorted(self.scores[order], scores, side="left")]) / (1 + self.weights.sum())
 
     def threshold(self, false_alarm_rate: float) -> float:
-        """The smallest held-out score whose excess has a p-value of at most `false_alarm_rate`.
+        """The anomaly score beyond which rows are flagged.
 
-        The largest one where there are too few rows for that rate.
+        Parameters
+        ----------
+        false_alarm_rate : float
+
+        Returns
+        -------
+        float
+            The smallest held-out score whose excess has a p-value of at most `false_alarm_rate`; the largest one where
+            there are too few rows for that rate.
         """
         order = np.argsort(self.scores)
         beyond = self.weights.sum() - np.cumsum(self.weights[order])

@@ -37,8 +37,8 @@ class Combined(Score):
 
     ``S = prod_k (S_k / typical_k)^w_k``, where log typical_k is the mean of log S_k over rows that the flow was not
     trained on, and w_k is in proportion to the score's weight over its log's standard deviation on them, so that
-    scores of different spread have the same say; the w_k add up to 1. A normal row so has a score around 1. A number's
-    contribution is S times the mean of its shares in the scores, weighted by w_k.
+    scores of different spread have the same say; the w_k add up to 1. A normal row so has a score around 1. The
+    contribution of an element is S times the mean of its shares in the scores, weighted by w_k.
 
     Parameters
     ----------
@@ -98,10 +98,10 @@ class Combined(Score):
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         log_score, shares = torch.zeros_like(codes.flatten(1)[:, 0]), torch.zeros_like(codes)
         for k, part in enumerate(self._parts(field, state, codes, condition)):
-            numbers = part + state["floor"][k] / part[0].numel()
-            total = numbers.flatten(1).sum(1)
+            elements = part + state["floor"][k] / part[0].numel()
+            total = elements.flatten(1).sum(1)
             log_score = log_score + state["weight"][k] * (total.log() - state["typical"][k])
-            shares = shares + state["weight"][k] * numbers / _as_column(total, codes)
+            shares = shares + state["weight"][k] * elements / _as_column(total, codes)
         return shares * _as_column(log_score.exp(), codes)
 
     def _weighted(self, codes: Tensor) -> tuple[tuple[Score, float], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ def scoring_dtype(model: FlowModel) -> torch.dtype:
 class FlowField:
     """The velocity that was learned from normal rows, and how to follow it.
 
-    Attributes
+    Parameters
     ----------
     network : nn.Module
         ``network(x, t, condition)``; its dtype and device are those of the computation.
@@ -50,7 +51,17 @@ class FlowField:
 
     @classmethod
     def of(cls, model: FlowModel) -> FlowField:
-        """The velocity of a fitted flow, in the precision of `scoring_dtype`."""
+        """The velocity of a fitted flow, in the precision of `scoring_dtype`.
+
+        Parameters
+        ----------
+        model : FlowModel
+            Its default solver and steps are taken.
+
+        Returns
+        -------
+        FlowField
+        """
         network = model.precise_network() if scoring_dtype(model) == torch.float64 else model.network
         return cls(
             network,
@@ -63,42 +74,99 @@ class FlowField:
         )
 
     def velocity(self, condition: Tensor | None) -> Velocity:
-        """The velocity ``(x, t)`` under a condition, for the solvers; `t` is 0-d."""
-        if condition is None:
-            return self._velocity
+        """The velocity under a condition, for the solvers.
 
-        def conditional(x: Tensor, t: Tensor) -> Tensor:
-            parts = zip(x.split(self.rows_at_once), condition.split(self.rows_at_once), strict=True)
+        Parameters
+        ----------
+        condition : Tensor of shape (B, k), or None
+
+        Returns
+        -------
+        callable ``(x, t) -> Tensor``
+            Of points (B, *code_shape) and a 0-d time.
+        """
+        size = self.rows_at_once
+
+        def of_rows(x: Tensor, t: Tensor) -> Tensor:
+            conditions = itertools.repeat(None) if condition is None else condition.split(size)
+            parts = zip(x.split(size), conditions, strict=False)
             return torch.cat([self.network(part, t.expand(len(part)), known) for part, known in parts])
 
-        return conditional
-
-    def _velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        parts = x.split(self.rows_at_once)
-        found = [self.network(part, t.expand(len(part))) for part in parts]
-        return found[0] if len(found) == 1 else torch.cat(found)
+        return of_rows
 
     def time(self, t: float) -> Tensor:
-        """A time as a 0-d tensor."""
+        """A time as the network takes it.
+
+        Parameters
+        ----------
+        t : float
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
         return torch.full((), t, dtype=self.source_scale.dtype, device=self.source_scale.device)
 
     def times(self, start: float = 0.0, stop: float = 1.0) -> Tensor:
-        """Steps from `start` to `stop`, as many as that part of the way needs; never before the path's first time."""
+        """Times of the steps over a part of the way.
+
+        Parameters
+        ----------
+        start, stop : float
+            From 0 to 1.
+
+        Returns
+        -------
+        Tensor of shape (n + 1,)
+            As many as that part needs; never before the path's first time.
+        """
         start = max(start, self.path.first_time)
         n_steps = max(1, round(self.n_steps * (stop - start)))
         scale = self.source_scale
         return torch.linspace(start, stop, n_steps + 1, dtype=scale.dtype, device=scale.device)
 
     def to_data(self, x: Tensor, condition: Tensor | None, start: float = 0.0) -> Tensor:
-        """Carry points at time `start` to the data."""
+        """Carry points to the data.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, *code_shape)
+        condition : Tensor of shape (B, k), or None
+        start : float, default=0.0
+            The time of the points.
+
+        Returns
+        -------
+        Tensor of shape (B, *code_shape)
+        """
         return flow.integrate(self.velocity(condition), x, self.times(start), self.solver)
 
     def to_noise(self, codes: Tensor, condition: Tensor | None) -> Tensor:
-        """Carry codes back to the noise that they come from, in units of the source's scale."""
+        """Carry codes back to the noise that they come from.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (B, *code_shape)
+        condition : Tensor of shape (B, k), or None
+
+        Returns
+        -------
+        Tensor of shape (B, *code_shape)
+            In units of the source's scale.
+        """
         x0 = flow.integrate(self.velocity(condition), codes, self.times().flip(0), self.solver)
         return x0 / self.source_scale
 
     def draw_noise(self, n_draws: int, seed: int) -> Tensor:
-        """Noise (n_draws, *code_shape) that is the same at every call, on every device."""
+        """Noise that is the same at every call, on every device.
+
+        Parameters
+        ----------
+        n_draws, seed : int
+
+        Returns
+        -------
+        Tensor of shape (n_draws, *code_shape)
+        """
         scale = self.source_scale.float().cpu()  # drawn where every machine draws alike
         return self.source.draw(n_draws, scale, torch.Generator().manual_seed(seed)).to(self.source_scale)

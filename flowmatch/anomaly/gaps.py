@@ -1,4 +1,4 @@
-"""What an anomaly score does with the numbers that a row of a table misses."""
+"""What an anomaly score does with the entries that a row of a table misses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NEAREST = 10
 MOST_REFERENCE = 1024
 
 _RIDGE = 1e-3
-"""Share of each number's own variance that is added to it in the regression."""
+"""Share of each code's own variance that is added to it in the regression."""
 
 _ELEMENTS_AT_ONCE = 2**22
 _DECIMALS = 9
@@ -31,10 +31,10 @@ class Gaps:
 
     The codes of the ten nearest training rows, compared where the row has codes, are a first guess; what they leave
     of the row's own codes is carried over to the missing ones by a ridge regression, whose covariance is that of
-    training rows about their own nearest ten: ``z_m = n_m + C_mo C_oo^-1 (z_o - n_o)``, the mean of a normal law given
-    a part of it, about the local mean instead of the whole one.
+    training rows about their own nearest ten: ``z_m = n_m + C_mo C_oo^-1 (z_o - n_o)``, the mean of a normal
+    distribution given a part of it, about the local mean instead of the whole one.
 
-    Attributes
+    Parameters
     ----------
     reference : ndarray of float32, shape (n_reference, k)
         Codes of training rows without gaps, at most 1024.
@@ -44,9 +44,18 @@ class Gaps:
 
     @classmethod
     def fit(cls, codes: Floats, earlier: Gaps | None = None) -> Gaps:
-        """Learn from codes (n, k), and as many `earlier` ones as there is room for.
+        """Learn from rows.
 
-        Codes may be NaN where they are missing; those are filled from the nearest rows that have them.
+        Parameters
+        ----------
+        codes : ndarray of shape (n, k)
+            NaN where they are missing; those are filled from the nearest rows that have them.
+        earlier : Gaps, optional
+            Its rows are kept as far as there is room.
+
+        Returns
+        -------
+        Gaps
         """
         reference = codes[np.random.RandomState(0).permutation(len(codes))[:MOST_REFERENCE]]
         if np.isnan(reference).any():
@@ -74,7 +83,17 @@ class Gaps:
         return covariance + np.diag(_RIDGE * (own + max(float(own.mean()), _RIDGE)))
 
     def fill(self, codes: Floats) -> Floats:
-        """Codes (B, k) with expected values in place of NaN; a row's result does not depend on the others."""
+        """Codes with expected values in place of NaN.
+
+        Parameters
+        ----------
+        codes : ndarray of shape (B, k)
+
+        Returns
+        -------
+        ndarray of shape (B, k)
+            A row's result does not depend on the others.
+        """
         filled = codes.copy()
         rows = np.flatnonzero(np.isnan(codes).any(axis=1))
         for part in self._pieces(rows):

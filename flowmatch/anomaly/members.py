@@ -18,7 +18,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
 from flowmatch.model import FlowModel, condition_pieces
 from flowmatch.preprocessing import FITTED_ELEMENTS, Container, LabelEncoder, SampleEncoder, SampleRows, TableContainer
-from flowmatch.preprocessing.categories import points_of
+from flowmatch.preprocessing.categories import points_at
 
 Floats = NDArray[np.float64]
 
@@ -174,7 +174,7 @@ def as_condition(container: Container, X: Floats) -> Floats:
     if not isinstance(container, TableContainer) or not container.categorical.any():
         return X
     columns = [
-        points_of(max(2, len(levels)))[column.astype(np.intp)] if coded else column[:, None]
-        for column, coded, levels in zip(X.T, container.categorical, container.levels, strict=True)
+        points_at(container.n_levels(j), column) if coded else column[:, None]
+        for j, (column, coded) in enumerate(zip(X.T, container.categorical, strict=True))
     ]
     return np.concatenate(columns, axis=1)

@@ -93,24 +93,24 @@ class Neighbors(Score):
         return replace(field, n_steps=self.n_steps or field.n_steps).to_noise(codes, condition)
 
     def _nearest(self, place: Tensor, reference: Tensor, codes: Tensor, known: Tensor) -> NDArray[np.intp]:
-        """Numbers (B, k) of the nearest reference rows, one exact copy of the row passed over.
+        """Positions (B, k) of the nearest reference rows, one exact copy of the row passed over.
 
-        Copies are told by their codes: distances to them are zero only up to rounding.
+        Copies are those of equal codes: distances to them are zero only up to rounding.
         """
         k = min(self.n_neighbors, len(reference) - 1)
         search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(_flat(reference))
-        numbers = search.kneighbors(_flat(place), return_distance=False)
-        ranked = torch.as_tensor(numbers, device=codes.device).T
+        found = search.kneighbors(_flat(place), return_distance=False)
+        ranked = torch.as_tensor(found, device=codes.device).T
         is_copy = torch.stack([(known[row] == codes).flatten(1).all(1) for row in ranked], dim=1).cpu().numpy()
         passed_over = np.where(is_copy.any(axis=1), is_copy.argmax(axis=1), k)
-        return numbers[np.arange(k + 1) != passed_over[:, None]].reshape(-1, k)
+        return found[np.arange(k + 1) != passed_over[:, None]].reshape(-1, k)
 
 
 def _mean_squared_differences(place: Tensor, reference: Tensor, nearest: NDArray[np.intp]) -> Tensor:
-    """Squared differences from the nearest rows, number by number, their mean over these."""
+    """Squared differences from the nearest rows, element by element, their mean over these."""
     total = torch.zeros_like(place)
-    for neighbour in torch.as_tensor(nearest, device=place.device).T:
-        total = total + (place - reference[neighbour]).square()
+    for neighbor in torch.as_tensor(nearest, device=place.device).T:
+        total = total + (place - reference[neighbor]).square()
     return total / nearest.shape[1]
 
 

@@ -1,7 +1,7 @@
 """Anomaly scores of a velocity network.
 
-Every score is a sum over a row's numbers: a score gives each number's contribution, which is its explanation too.
-Below, z is a row on the flow's scale (its code), v the learned velocity, and time runs from 0 (noise) to 1 (data).
+Every score is a sum over a row's elements: it gives the contribution of each, which is its explanation too. Below, z
+is a row on the flow's scale (its code), v the learned velocity, and time runs from 0 (noise) to 1 (data).
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ State = dict[str, Tensor]
 
 
 class Score(Component, ABC):
-    """How abnormal a row is, told by a flow that has learned normal ones.
+    """How abnormal a row is, computed from a flow that has learned normal ones.
+
+    A subclass is a frozen dataclass with a method `contributions`; `fit` and `calibrate` are for scores that keep
+    something of the rows.
 
     Attributes
     ----------
@@ -36,20 +39,79 @@ class Score(Component, ABC):
     given_the_row = False
 
     def copies(self, size: int) -> int:
-        """How many times the numbers of a row of `size` are held in memory together."""
+        """How many times a row is held in memory while it is scored.
+
+        Parameters
+        ----------
+        size : int
+            Elements of a row.
+
+        Returns
+        -------
+        int
+            1, unless a subclass says otherwise.
+        """
         return 1
 
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
-        """What to keep of the rows (n, *code_shape) that the flow was trained on, and of the state before."""
+        """What to keep of the rows that the flow was trained on.
+
+        Parameters
+        ----------
+        field : FlowField
+        codes : Tensor of shape (n, *code_shape)
+            The rows.
+        condition : Tensor of shape (n, k), or None
+            Vectors of their conditions.
+        previous : dict of Tensor
+            What was kept in the fit that this one goes on from; empty in a first fit.
+
+        Returns
+        -------
+        dict of Tensor
+            `previous`, unless a subclass says otherwise.
+        """
         return previous
 
     def calibrate(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> State:
-        """The state once rows are known that the flow was not trained on, (n, *code_shape)."""
+        """What to keep once rows are known that the flow was not trained on.
+
+        Parameters
+        ----------
+        field : FlowField
+        state : dict of Tensor
+            What `fit` has kept.
+        codes : Tensor of shape (n, *code_shape)
+            The rows.
+        condition : Tensor of shape (n, k), or None
+            Vectors of their conditions.
+
+        Returns
+        -------
+        dict of Tensor
+            `state`, unless a subclass says otherwise.
+        """
         return state
 
     @abstractmethod
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
-        """How much each number of each row adds to the row's score, (B, *code_shape)."""
+        """How much each element of each row adds to the row's score.
+
+        Parameters
+        ----------
+        field : FlowField
+        state : dict of Tensor
+            What `fit` and `calibrate` have kept.
+        codes : Tensor of shape (B, *code_shape)
+            The rows.
+        condition : Tensor of shape (B, k), or None
+            Vectors of their conditions.
+
+        Returns
+        -------
+        Tensor of shape (B, *code_shape)
+            A row's must not depend on the other rows.
+        """
 
 
 @dataclass(frozen=True)
@@ -84,7 +146,7 @@ class OneStep(Score):
 
 @dataclass(frozen=True)
 class Latent(Score):
-    """Squared norm of the noise that the flow, run backwards, takes the row to: ``S = |z_0|^2``.
+    """Squared norm of the noise that the flow, run backward, takes the row to: ``S = |z_0|^2``.
 
     With a normal source, normal rows have a squared norm of about their number of columns.
     """
@@ -97,14 +159,14 @@ class Latent(Score):
 class Likelihood(Score):
     """Negative log-density by the instantaneous change of variables (Chen et al., 2018, theorem 1).
 
-    A number's contribution is its own term of the source's log-density, of the divergence along the flow, and of the
+    An element's contribution is its own term of the source's log-density, of the divergence along the flow, and of the
     preprocessing's log-Jacobian.
 
     Parameters
     ----------
     n_probes : int or None, default=None
-        Estimate the divergence by so many Hutchinson probes, the same for every row. None: exact up to 64 numbers a
-        row, 32 probes beyond.
+        Estimate the divergence by so many Hutchinson probes, the same for every row. None: exact up to 64
+        elements a row, 32 probes beyond.
     """
 
     n_probes: int | None = None
@@ -194,14 +256,14 @@ class Rebuilding(Score):
 class Reconstruction(Score):
     """Encode the row, sample several times given its encoding, average, and compare.
 
-    The flow is trained with an encoder of `size` numbers between the row and its condition, both at once. The mean
+    The flow is trained with an encoder of `size` elements between the row and its condition, both at once. The mean
     of the samples is, but for the spread of few of them, what one evaluation at t = 0 gives (the conditional mean),
     so the score is that of an autoencoder; "one_step" ranks anomalies better at a fraction of the cost.
 
     Parameters
     ----------
     size : int or None, default=None
-        Numbers in an encoding; None takes a quarter of the row's, at least 1 and at most 64.
+        Elements of an encoding; None takes a quarter of the row's, at least 1 and at most 64.
     n_samples : int, default=4
         Samples that are averaged, from the same noises for every row.
     """

@@ -115,11 +115,14 @@ def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
         parameters["network"] = factory
     solver, n_steps = parameters["solver"], parameters["n_steps"]
     defaults = {"solver": "midpoint" if solver == "auto" else solver, "n_steps": n_steps, "velocity_steps": n_steps}
-    members = []
+    members, names = [], saved["fitted"]["feature_names_in_"]
     for k, part in enumerate(saved["flows"]):
         prefix = f"flows.{k}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         is_table = len(part["encoder"]["sample_shape"]) == 1
+        container = part["encoder"]["container"]
+        if names and container["kind"] == "numpy":  # flows did not know what tables of numbers came in
+            container |= {"kind": "dataframe", "columns": names, "dtypes": container["dtypes"] * len(names)}
         member = _a(
             "Member",
             flow=_flow(part, parameters, own, factory, defaults, _OF_WEIGHTS),
