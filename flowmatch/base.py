@@ -14,7 +14,7 @@ from flowmatch import training
 from flowmatch.core.component import Component, split_nested
 from flowmatch.core.devices import available_device
 from flowmatch.core.documentation import with_shared_parameters
-from flowmatch.core.storable import ESTIMATORS, register
+from flowmatch.core.storable import ESTIMATORS, declared_types, is_a, register, require
 from flowmatch.fitting import ALIASES
 from flowmatch.persistence import save
 
@@ -68,6 +68,10 @@ class Estimator(BaseEstimator):
 
     def check_parameters(self) -> Any:
         """Raise a ValueError that names the first parameter which is out of its range."""
+
+    def check_fitted(self) -> None:
+        """Raise a ValueError unless what a file holds as fitted is what the estimator's fit makes."""
+        require(is_a(self.fitted_, declared_types(type(self))["fitted_"]), "fitted")
 
     @classmethod
     def from_fitted(cls, fitted: Any, **parameters: Any) -> Self:

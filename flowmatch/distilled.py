@@ -252,6 +252,15 @@ class DistilledFlowMap(Estimator):
     def check_parameters(self) -> None:
         """Raise a ValueError for the first parameter that is out of range, or of no use to the method."""
         distillation.check_parameters(self)
+        if not isinstance(self.unwrapped_estimator, (FlowMatchingGenerator, ConditionalForecaster, DistilledFlowMap)):
+            raise ValueError(
+                f"estimator must be one with a velocity, such as FlowMatchingGenerator(), got {self.estimator!r}."
+            )
+
+    def check_fitted(self) -> None:
+        """Raise a ValueError unless what a file holds as fitted is a student of such an estimator."""
+        super().check_fitted()
+        self.as_teacher().check_fitted()
 
     def _data(self, teacher: Any, seed: int, X: Any, y: Any, sample_weight: Any) -> fitting.TrainingData:
         """Codes and conditions of the rows to distil from."""
@@ -282,10 +291,6 @@ class DistilledFlowMap(Estimator):
     def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """The estimator itself if it is fitted, else a clone that is fitted now."""
         estimator = self.unwrapped_estimator
-        if not isinstance(estimator, (FlowMatchingGenerator, ConditionalForecaster, DistilledFlowMap)):
-            raise ValueError(
-                f"estimator must be one with a velocity, such as FlowMatchingGenerator(), got {self.estimator!r}."
-            )
         if sample_weight is not None and is_regressor(estimator):
             raise ValueError("sample_weight was given, but a ConditionalForecaster takes none.")
         try:

@@ -223,8 +223,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
-        settings = fitting.resolve_settings(self, frozen=_FROZEN)
-        forecasting.check_forecast_parameters(self)
+        settings = self._settings()
         start: forecasting.FittedForecaster | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
@@ -237,6 +236,15 @@ class ConditionalForecaster(RegressorMixin, Estimator):
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
             fitting.fit_and_assign(self, task, settings, start.flow, lambda flow: replace(start, flow=flow))
         return self
+
+    def check_parameters(self) -> None:
+        """Raise a ValueError for the first parameter that is out of range."""
+        self._settings()
+
+    def _settings(self) -> fitting.FitSettings:
+        settings = fitting.resolve_settings(self, frozen=_FROZEN)
+        forecasting.check_forecast_parameters(self)
+        return settings
 
     # -- forecasts ----------------------------------------------------------------------------------------------------
 

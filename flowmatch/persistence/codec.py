@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
@@ -49,14 +48,15 @@ class ValueEncoder:
         self.tensors: dict[str, Tensor] = {}
         self.factory: Callable[..., Any] | None = None
 
-    def estimator(self, estimator: BaseEstimator, name: str = "parameters") -> dict[str, Any]:
+    def estimator(self, estimator: Any, name: str = "parameters") -> dict[str, Any]:
         """An estimator's class and parameters; it is warned of those that files cannot hold.
 
         Raises
         ------
         ValueError
-            That names a parameter which cannot be left out.
+            That names a parameter which is out of range, or which cannot be left out.
         """
+        estimator.check_parameters()  # what could not be loaded is not written
         parameters = {}
         for key, value in estimator.get_params(deep=False).items():
             try:
@@ -153,16 +153,18 @@ class ValueDecoder:
         Raises
         ------
         ValueError
-            For unknown classes, tensors that are not there, and fields that do not fit each other.
+            For unknown classes, and fields that do not fit each other.
+        KeyError
+            For tensors that are not there.
         """
         if isinstance(saved, list):
             return tuple(map(self.value, saved))
         if not isinstance(saved, dict):
             return saved
         if "tensor" in saved:
-            return self._tensor(saved["tensor"])
+            return self.tensors[saved["tensor"]]
         if "array" in saved:
-            return self._tensor(saved["array"]).numpy()
+            return self.tensors[saved["array"]].numpy()
         if "texts" in saved:
             array = np.asarray(saved["texts"], dtype=saved["dtype"])
             require(_holds_texts(array), "texts")
@@ -174,11 +176,7 @@ class ValueDecoder:
         if "estimator" in saved:
             return self.estimator(saved)
         if "class" in saved:
-            if str(saved["class"]) not in STORABLE:
-                raise ValueError(
-                    f"the file names an unknown component {saved['class']!r}; import what defines it first."
-                )
-            cls, fields = STORABLE[saved["class"]], self.fields(saved["fields"])
+            cls, fields = _look_up(STORABLE, saved["class"]), self.fields(saved["fields"])
             return cls.from_store(fields) if hasattr(cls, "from_store") else rebuild(cls, fields)
         raise ValueError(f"the file holds an object that is no value: {str(saved)[:80]}.")
 
@@ -197,21 +195,20 @@ class ValueDecoder:
 
     def estimator(self, saved: Mapping[str, Any]) -> Any:
         """An unfitted estimator of the class and with the parameters that a file names."""
-        if str(saved["estimator"]) not in ESTIMATORS:
-            raise ValueError(
-                f"the file holds a {saved['estimator']!r}, which flowmatch does not know; import what defines it first."
-            )
-        parameters = self.fields(saved["parameters"])
+        cls, parameters = _look_up(ESTIMATORS, saved["estimator"]), self.fields(saved["parameters"])
         if "device" in parameters:
             parameters["device"] = self.device
         if self.network is not None and "network" in parameters:
             parameters["network"] = self.network
-        return ESTIMATORS[saved["estimator"]](**parameters)
+        estimator = cls(**parameters)
+        estimator.check_parameters()
+        return estimator
 
-    def _tensor(self, name: Any) -> Tensor:
-        if name not in self.tensors:
-            raise ValueError(f"its tensor {name!r} is missing.")
-        return self.tensors[name]
+
+def _look_up(registry: Mapping[str, Any], name: Any) -> Any:
+    if str(name) not in registry:
+        raise ValueError(f"the file holds a {name!r}, which flowmatch does not know; import what defines it first.")
+    return registry[name]
 
 
 def _stored(value: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from flowmatch.core.devices import resolve_device
-from flowmatch.core.storable import ESTIMATORS, MISFITS, declared_types, is_a, is_registered, require
+from flowmatch.core.storable import ESTIMATORS, MISFITS, is_registered
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
@@ -53,7 +53,6 @@ def save(
         raise ValueError(
             f"{name} is not a class that files know, since another one has its name; save it with pickle or joblib."
         )
-    estimator.check_parameters()
     encoder = ValueEncoder()
     tensors: Mapping[str, Tensor] = encoder.tensors
     header = encoder.estimator(estimator)
@@ -64,12 +63,8 @@ def save(
             f"what was fitted cannot be written to a file ({error}); save with pickle or joblib."
         ) from error
     header["format_version"] = FORMAT_VERSION
-    header["versions"] = {
-        "flowmatch": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "sklearn": sklearn.__version__,
-    }
+    libraries = {library.__name__: library.__version__ for library in (torch, np, sklearn)}
+    header["versions"] = {"flowmatch": __version__, **libraries}
     if encoder.factory is not None:
         warn(f"parameter network={encoder.factory!r} cannot be written to a file: pass it to load(path, network=...).")
     if teacher_weights is not None:
@@ -139,12 +134,11 @@ def load(
             header = read_format_3(tensors, header)
         decoder = ValueDecoder(tensors, network, device)
         estimator = decoder.estimator(header)
-        estimator.check_parameters()
-        fitted = decoder.value(header["fitted"])
-        require(is_a(fitted, declared_types(type(estimator))["fitted_"]), "fitted")
+        estimator.fitted_ = decoder.value(header["fitted"])
+        estimator.check_fitted()
         if teacher is not None:
-            fitted = replace(fitted, teacher=teacher)
-        estimator.fitted_ = fitted.to(place)
+            estimator.fitted_ = replace(estimator.fitted_, teacher=teacher)
+        estimator.fitted_ = estimator.fitted_.to(place)
         return estimator
     except KeyError as error:
         raise ValueError(f"the contents of {str(path)!r} are incomplete: {error} is missing.") from error

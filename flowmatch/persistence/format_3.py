@@ -19,24 +19,13 @@ _NAMED = {
     "network": {"auto": "AutoNetwork", "mlp": "MLP", "unet": "UNet", "transformer": "Transformer"},
     "path": {"linear": "LinearPath", "vp": "VariancePreservingPath", "cosine": "CosinePath"},
     "source": {"normal": "NormalSource", "matched": "MatchedSource", "sparse": "SparseSource"},
-    "score": {
-        "combined": "Combined",
-        "one_step": "OneStep",
-        "latent": "Latent",
-        "likelihood": "Likelihood",
-        "neighbors": "Neighbors",
-        "denoising": "Denoising",
-        "rebuilding": "Rebuilding",
-        "reconstruction": "Reconstruction",
-    },
+    "score": {},  # "one_step" was OneStep
 }
 """Components by their names in that format."""
 
 _OF_WEIGHTS = ("network", "path", "source")
-_OF_ROWS = (*_OF_WEIGHTS, "objective", "masked_share", "categorical_features")
-_OF_STATES = (
-    *(*_OF_WEIGHTS, "n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar"),
-)
+_OF_ROWS = ("objective", "masked_share", "categorical_features")
+_OF_STATES = ("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar")
 """Parameters that belong to the weights."""
 
 _FEW_WINDOWS = 200
@@ -57,20 +46,20 @@ def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> dict[str, Jso
     Raises
     ------
     ValueError
-        For an estimator or component that the format does not know.
+        For an estimator that the format does not know.
     KeyError, TypeError, AttributeError, IndexError
         For what is missing, or of another kind than JSON should be.
     """
     name = str(header.get("class"))
     if name not in _READERS:
         raise ValueError(f"the file holds a {header.get('class')!r}, which flowmatch does not know.")
-    parameters = _values(header["parameters"])
+    parameters = _value(header["parameters"])
     fitted = _READERS[name](header, parameters, tensors)
     if name == "FlowAnomalyDetector":
         parameters["method"] = parameters.pop("score")
     if name == "DistilledFlowMap":
         source = header["estimator"]
-        parameters["estimator"] = {"estimator": source["class"], "parameters": _values(source["parameters"])}
+        parameters["estimator"] = {"estimator": source["class"], "parameters": _value(source["parameters"])}
     return {"estimator": name, "parameters": parameters, "fitted": fitted}
 
 
@@ -79,7 +68,7 @@ def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> dict[str, Jso
 
 def _generator(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     factory = _component("network", parameters["network"])
-    return _flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 10), _OF_ROWS)
+    return _flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 10), (*_OF_WEIGHTS, *_OF_ROWS))
 
 
 def _forecaster(saved: Json, parameters: Json, tensors: Tensors) -> Json:
@@ -92,12 +81,12 @@ def _forecaster(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     if isinstance(network, str) and factory["class"] == "UNet":
         factory["fields"]["boundary"] = ["zeros" if edge == "wall" else edge for edge in boundary]
     if reader is not None:
-        arrays = {name: _array(reader[name]) for name in ("means", "holed")}
-        numbers = _a("TableNumbers", container=_container(reader["container"]), **arrays)
+        means, holed = _value(reader["means"]), _value(reader["holed"])
+        numbers = _a("TableNumbers", container=_container(reader["container"]), means=means, holed=holed)
         reader = _a("TableReader", numbers=numbers, exogenous=reader["exogenous"], known=reader["known"])
     return _a(
         "FittedForecaster",
-        flow=_flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 5), _OF_STATES),
+        flow=_flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 5), (*_OF_WEIGHTS, *_OF_STATES)),
         layout=_a("Layout", **layout),
         reader=reader,
         columns=saved["fitted"]["feature_names_in_"],
@@ -129,25 +118,22 @@ def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
             score=score,
             surprise=part["surprise"],
             state=_tensors(own, "state."),
-            gaps=_a("Gaps", reference={"array": "gaps"}) if is_table else None,
-            typical={"array": "typical"} if is_table else None,
+            gaps=_a("Gaps", reference={"array": "gaps"}) if "gaps" in own else None,
+            typical={"array": "typical"} if "typical" in own else None,
         )
         members.append(_prefixed(member, prefix))
-    calibration, classes = saved["calibration"], saved["classes_"]
     return _a(
         "FittedDetector",
         members=members,
         offset=saved["offset_"],
-        calibration=_optional("Calibration", _arrays(calibration)),
-        classes=None if classes is None else _array(classes),
+        calibration=_optional("Calibration", _value(saved["calibration"])),
+        classes=_value(saved["classes_"]),
     )
 
 
 def _student(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     student = saved["student"]
-    if str(student["class"]) not in ("FlowMatchingGenerator", "ConditionalForecaster"):
-        raise ValueError(f"the file holds a student of a {student['class']!r}, which flowmatch does not know.")
-    return _a("FittedStudent", flow=_READERS[student["class"]](student, _values(student["parameters"]), tensors))
+    return _a("FittedStudent", flow=_READERS[student["class"]](student, _value(student["parameters"]), tensors))
 
 
 _READERS: dict[str, Callable[[Json, Json, Tensors], Json]] = {
@@ -190,7 +176,7 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
         "MissingValueModel",
         masked_share=parameters.get("masked_share", 0.0),
         guess=_optional("FactorModel", saved["factors"]),
-        patterns=_optional("MissingPatterns", _arrays(saved["patterns"])),
+        patterns=_optional("MissingPatterns", _value(saved["patterns"])),
     )
     kind = _a(
         "FlowMap",
@@ -199,6 +185,7 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
         grid="dyadic" if saved.get("dyadic_jumps", False) else "even",
     )
     conditions, corrects = saved["conditions"], saved.get("corrects")
+    encoded = conditions and {name: _value(value) for name, value in conditions.items() if name != "kind"}
     blueprint = _a(
         "Blueprint",
         factory=factory,
@@ -207,9 +194,8 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
         context_channels=_context_channels(conditions, tensors),
         flow_map=flow_map,
         is_masked=is_masked,
-        correction=None
-        if corrects is None
-        else _a("Correction", guidance_scale=corrects["guidance_scale"], of_flow_map=corrects["flow_map"]),
+        correction=corrects
+        and _a("Correction", guidance_scale=corrects["guidance_scale"], of_flow_map=corrects["flow_map"]),
     )
     source = _component("source", parameters["source"])
     return _a(
@@ -219,7 +205,7 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
         path=_component("path", parameters["path"]),
         source=_a("FittedSource", source=source, scale={"tensor": "source_scale"}),
         encoder=_encoder(saved["encoder"]),
-        conditions=None if conditions is None else _conditions(conditions),
+        conditions=conditions and _a(conditions["kind"], **encoded),
         condition_dropout=parameters.get("condition_dropout", 0.0),
         missing=missing if is_masked else None,
         defaults=_a("SamplingDefaults", **defaults),
@@ -230,92 +216,72 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
 # -- encoders ---------------------------------------------------------------------------------------------------------
 
 
-def _context_channels(conditions: Mapping[str, Json] | None, tensors: Tensors) -> Json:
+def _context_channels(conditions: Json, tensors: Tensors) -> Json:
     """Channels of the grid that a condition ends in."""
-    if conditions is None:
-        return 0
-    if conditions["kind"] == "GridEncoder":
+    kind = None if conditions is None else conditions["kind"]
+    if kind == "GridEncoder":
         return conditions["grids"]["encoder"]["sample_shape"][0]
-    if conditions["kind"] == "WindowEncoder" and len(tensors[conditions["grid"]["tensor"]]):
+    if kind == "WindowEncoder" and len(tensors[conditions["grid"]["tensor"]]):
         return len(tensors[conditions["weights"]["tensor"]])
     return 0
 
 
-def _conditions(saved: Mapping[str, Json]) -> Json:
-    return _a(saved["kind"], **{name: _field(value) for name, value in saved.items() if name != "kind"})
-
-
-def _field(saved: Mapping[str, Json]) -> Json:
-    if "encoder" in saved:
-        return _encoder(saved["encoder"])
-    if "container" in saved:
-        return _container(saved["container"])
-    if "arrays" in saved:
-        return [_array(entry) for entry in saved["arrays"]]
-    return saved["value"] if "value" in saved else _array(saved)
-
-
-def _encoder(saved: Mapping[str, Json]) -> Json:
+def _encoder(saved: Json) -> Json:
     transform, categories = _value(saved["transform"]), saved["categories"]
-    transform["fields"] |= _arrays(saved["state"])
+    transform["fields"] |= _value(saved["state"])
     if categories is not None:
-        categories = _a("CategoryCodes", n_levels=categories["n_levels"], shares_=_array(categories["shares"]))
+        categories = _a("CategoryCodes", n_levels=categories["n_levels"], shares_=_value(categories["shares"]))
+    plain = ("sample_shape", "levels", "varying", "constants", "limits", "is_category")
     return _a(
         "SampleEncoder",
         container=_container(saved["container"]),
         transform=transform,
         categories=categories,
-        sample_shape=saved["sample_shape"],
-        levels=[_array(levels) for levels in saved["levels"]],
-        **{name: _array(saved[name]) for name in ("varying", "constants", "limits", "is_category")},
+        **{name: _value(saved[name]) for name in plain},
     )
 
 
-def _container(saved: Mapping[str, Json]) -> Json:
+def _container(saved: Json) -> Json:
     plain = {name: saved[name] for name in ("kind", "dtypes", "columns")}
-    if "table" not in saved:
-        return _a("Container", **plain)
-    table = {
-        name: _array(value)
-        if isinstance(value, dict)
-        else [_array(entry) if isinstance(entry, dict) else entry for entry in value]
-        for name, value in saved["table"].items()
-    }
-    return _a("TableContainer", **plain, **table)
+    return _a("TableContainer", **plain, **_value(saved["table"])) if "table" in saved else _a("Container", **plain)
 
 
 # -- values -----------------------------------------------------------------------------------------------------------
 
 
-def _a(name: str, **fields: Json) -> dict[str, Json]:
+def _a(name: str, /, **fields: Json) -> dict[str, Json]:
     """An instance of a class."""
     return {"class": name, "fields": fields}
 
 
-def _optional(name: str, fields: Mapping[str, Json] | None) -> Json:
+def _optional(name: str, fields: Json) -> Json:
     return None if fields is None else _a(name, **fields)
 
 
 def _component(parameter: str, value: Json) -> Json:
-    """What a parameter stands for."""
-    if not isinstance(value, str):
-        return value
-    if value not in _NAMED[parameter]:
-        raise ValueError(f"the file holds an unknown {parameter} {value!r}.")
-    return _a(_NAMED[parameter][value])
-
-
-def _values(saved: Mapping[str, Json]) -> dict[str, Json]:
-    return {name: _value(value) for name, value in saved.items()}
+    """What a parameter stands for; the decoder refuses unknown names."""
+    return _a(_NAMED[parameter].get(value, value.title().replace("_", ""))) if isinstance(value, str) else value
 
 
 def _value(saved: Json) -> Json:
-    """A parameter."""
+    """Parameters, components, encoders and arrays."""
     if isinstance(saved, list):
         return [_value(entry) for entry in saved]
     if not isinstance(saved, dict) or saved == _LEFT_OUT:
         return saved
-    return _a(saved["component"], **_values(saved["parameters"]))
+    if "component" in saved:
+        return _a(saved["component"], **_value(saved["parameters"]))
+    if "encoder" in saved:
+        return _encoder(saved["encoder"])
+    if "container" in saved:
+        return _container(saved["container"])
+    if "arrays" in saved or "value" in saved:
+        return _value(saved.get("arrays", saved.get("value")))
+    if "tensor" in saved:
+        return {"array": saved["tensor"]}
+    if "dtype" in saved:
+        return {"texts": saved["list"], "dtype": saved["dtype"]}
+    return {name: _value(entry) for name, entry in saved.items()}
 
 
 def _tensors(tensors: Tensors, prefix: str) -> Json:
@@ -334,11 +300,3 @@ def _prefixed(value: Json, prefix: str) -> Json:
         key: f"{prefix}{entry}" if key in ("array", "tensor") and isinstance(entry, str) else _prefixed(entry, prefix)
         for key, entry in value.items()
     }
-
-
-def _arrays(saved: Mapping[str, Json] | None) -> Json:
-    return None if saved is None else {name: _array(value) for name, value in saved.items()}
-
-
-def _array(saved: Mapping[str, Json]) -> Json:
-    return {"array": saved["tensor"]} if "tensor" in saved else {"texts": saved["list"], "dtype": saved["dtype"]}

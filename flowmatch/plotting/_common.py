@@ -77,7 +77,7 @@ def divide_axes(
     return axes[:n]
 
 
-def check_labels(name: str, labels: Sequence[Any] | None, expected: int, of: str) -> None:
+def check_one_label_each(name: str, labels: Sequence[Any] | None, expected: int, of: str) -> None:
     """Raise a ValueError unless there are as many labels as expected."""
     if labels is not None and len(labels) != expected:
         raise ValueError(f"{name} holds {len(labels)} labels for {expected} {of}.")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes
+from flowmatch.plotting._common import Floats, as_array, check_one_label_each, divide_axes
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
 
@@ -293,8 +293,8 @@ def _check_options(shape: tuple[int, ...], options: dict[str, Any]) -> None:
         dimensions, made_for = _MADE_FOR[name]
         if value is not None and len(shape) not in dimensions:
             raise ValueError(f"{name} is for {made_for}; each row of X has shape {shape}.")
-    check_labels("feature_names", options["feature_names"], shape[0], "features")
-    check_labels("channel_names", options["channel_names"], shape[0], "channels")
+    check_one_label_each("feature_names", options["feature_names"], shape[0], "features")
+    check_one_label_each("channel_names", options["channel_names"], shape[0], "channels")
     if options["sampling_rate"] is not None:
         check_number("sampling_rate", options["sampling_rate"], 0.0, open_low=True)
     if options["channel"] is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count
-from flowmatch.plotting._common import Floats, as_array, check_labels, one_axes
+from flowmatch.plotting._common import Floats, as_array, check_one_label_each, one_axes
 
 _MOST_GROUPS = 10  # as many as there are colors
 _SPAN = 10.0  # ratio of the scores from which their axis is logarithmic
@@ -164,7 +164,7 @@ class AnomalyScoreDisplay:
         if weights is not None and len(weights) != n_compared:
             raise ValueError(f"reference_weights holds {len(weights)} weights for {n_compared} scores in reference.")
         groups: Any = None if y is None else np.asarray(y).ravel()
-        check_labels("y", groups, len(found), "rows")
+        check_one_label_each("y", groups, len(found), "rows")
         n_groups = 0 if y is None else len(np.unique(groups))
         if n_groups > _MOST_GROUPS:
             raise ValueError(f"y holds {n_groups} different labels; at most {_MOST_GROUPS} are shown.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes, load_pyplot
+from flowmatch.plotting._common import Floats, as_array, check_one_label_each, divide_axes, load_pyplot
 from flowmatch.plotting._forecast_inputs import checked_times, chosen_steps, row_of
 from flowmatch.plotting._forecast_panels import (
     PANELS,
@@ -162,7 +162,7 @@ class ForecastDisplay:
         if len(state) > 1:
             check_count("channel", channel, 0, state[0] - 1, f" for fields with {state[0]} channels")
             check_count("slice_axis", slice_axis, 0, 2)
-        check_labels("names", names, int(np.prod(state[:1])), "variables")
+        check_one_label_each("names", names, int(np.prod(state[:1])), "variables")
         return cls(
             ensemble[:, index],
             truth,

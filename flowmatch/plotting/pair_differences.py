@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from flowmatch.core.checks import check_number
 from flowmatch.metrics.associations import associations
 from flowmatch.metrics.tables import read_tables
-from flowmatch.plotting._common import as_array, check_labels, one_axes
+from flowmatch.plotting._common import as_array, check_one_label_each, one_axes
 
 _FAINT = 0.2
 
@@ -150,7 +150,7 @@ class PairDifferenceDisplay:
         difference = as_array(self.difference)
         if difference.ndim != 2 or difference.shape[0] != difference.shape[1]:
             raise ValueError(f"difference has shape {difference.shape}; expected a square matrix, a column each.")
-        check_labels("names", self.names, len(difference), "columns")
+        check_one_label_each("names", self.names, len(difference), "columns")
         limit = max(_FAINT, float(np.abs(difference).max())) if limit is None else limit
         check_number("limit", limit, 0.0, open_low=True)
         side = 2.5 + 0.3 * min(len(difference), 40)

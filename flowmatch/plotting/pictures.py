@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count
-from flowmatch.plotting._common import Floats, as_array, check_labels, draw_samples, finite_range, one_axes
+from flowmatch.plotting._common import Floats, as_array, check_one_label_each, draw_samples, finite_range, one_axes
 
 _COLORS = (1, 3, 4)
 _COLUMNS = 8
@@ -109,8 +109,8 @@ class SampleGridDisplay:
         elif n_columns is None:
             n_columns = -(-len(pictures) // len(row_labels)) if row_labels else math.ceil(math.sqrt(len(pictures)))
         check_count("n_columns", n_columns)
-        check_labels("column_labels", column_labels, n_columns, "columns")
-        check_labels("row_labels", row_labels, -(-len(pictures) // n_columns), "rows")
+        check_one_label_each("column_labels", column_labels, n_columns, "columns")
+        check_one_label_each("row_labels", row_labels, -(-len(pictures) // n_columns), "rows")
         display = cls(pictures, n_columns=n_columns, row_labels=row_labels, column_labels=column_labels)
         return display.plot(ax=ax, **plot_params)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.plotting._common import Floats, as_array, check_labels, divide_axes, draw_samples
+from flowmatch.plotting._common import Floats, as_array, check_one_label_each, divide_axes, draw_samples
 
 
 @dataclass(eq=False, repr=False)
@@ -101,8 +101,8 @@ class SignalGridDisplay:
             raise ValueError(f"X has shape {signals.shape}; signals are (n_signals, n_channels, n_times).{hint}")
         if sampling_rate is not None:
             check_number("sampling_rate", sampling_rate, 0.0, open_low=True)
-        check_labels("labels", labels, len(signals), "signals")
-        check_labels("channel_names", channel_names, signals.shape[1], "channels")
+        check_one_label_each("labels", labels, len(signals), "signals")
+        check_one_label_each("channel_names", channel_names, signals.shape[1], "channels")
         display = cls(signals, sampling_rate=sampling_rate, labels=labels, channel_names=channel_names)
         return display.plot(ax=ax, **plot_params)
 

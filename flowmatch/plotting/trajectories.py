@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike
 from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import seed_from
 from flowmatch.metrics import straightness
-from flowmatch.plotting._common import Floats, as_array, check_estimators, check_labels, check_mapping, divide_axes
+from flowmatch.plotting._common import (
+    Floats,
+    as_array,
+    check_estimators,
+    check_mapping,
+    check_one_label_each,
+    divide_axes,
+)
 
 
 @dataclass(eq=False, repr=False)
@@ -169,7 +176,7 @@ class TrajectoryDisplay:
         check_mapping("trajectories", trajectories, "paths")
         found = {str(name): as_array(states) for name, states in trajectories.items()}
         pair = _check_columns(columns, found)
-        check_labels("column_names", column_names, 2, "columns")
+        check_one_label_each("column_names", column_names, 2, "columns")
         return cls(found, pair, column_names=column_names).plot(ax=ax, **plot_params)
 
     def plot(self, *, ax: Any = None, n_columns: int | None = None, **line_params: Any) -> Self:

@@ -21,7 +21,7 @@ from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
 from flowmatch.preprocessing.window_encoder import WindowEncoder, persistence
-from flowmatch.preprocessing.windows import Windows, column_scale, find_boundaries
+from flowmatch.preprocessing.windows import Windows, column_scale
 
 __all__ = [
     "CYCLES",
