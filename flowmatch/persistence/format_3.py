@@ -108,7 +108,6 @@ def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     for k, part in enumerate(saved["flows"]):
         prefix = f"flows.{k}."
         own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        is_table = len(part["encoder"]["sample_shape"]) == 1
         container = part["encoder"]["container"]
         if names and container["kind"] == "numpy":  # flows did not know what tables of numbers came in
             container |= {"kind": "dataframe", "columns": names, "dtypes": container["dtypes"] * len(names)}

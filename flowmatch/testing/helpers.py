@@ -20,6 +20,7 @@ Check = Callable[[Any], None]
 
 
 def run(checks: tuple[Check, ...], estimator: Any) -> list[str]:
+    """Run checks on an estimator and return their names."""
     for check in checks:
         check(estimator)
     return [check.__name__ for check in checks]
@@ -33,6 +34,7 @@ def two_classes(n_rows: int = 60) -> tuple[NDArray[np.float64], NDArray[np.int64
 
 
 def fit_to_classes(estimator: Any, X: Any = None, random_state: int | None = 0) -> Any:
+    """A clone fitted to two classes."""
     data, y = two_classes()
     return clone(estimator).set_params(random_state=random_state).fit(data if X is None else X, y)
 
@@ -48,6 +50,7 @@ def histories() -> list[NDArray[np.float64]]:
 
 
 def fit_to_walks(estimator: Any, random_state: int | None = 0) -> Any:
+    """A clone fitted to random walks."""
     return clone(estimator).set_params(random_state=random_state).fit(random_walks())
 
 
@@ -102,4 +105,5 @@ def own_parameters(estimator: Any) -> dict[str, Any]:
 
 
 def weights_of(fitted: Any) -> NDArray[Any]:
+    """All weights of a fitted estimator's network."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in fitted.network_.parameters()])
