@@ -39,6 +39,8 @@ class _Taught:
 def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, n_steps: int) -> Any:
     """An estimator of the teacher's class that takes a student's steps."""
     parameters = {**teacher.get_params(deep=False), "solver": "auto", "n_steps": n_steps}
+    if not fitted.result.model.is_flow_map:
+        parameters["path"] = fitted.result.model.path  # reflow straightens it
     if isinstance(teacher, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
         kind = fitted.result.model.kind
         parameters["guidance_scale"] = kind.guidance_scale if isinstance(kind, model.FlowMap) else 1.0

@@ -309,14 +309,13 @@ def test_each_check_of_detectors_can_fail(broken, message, request):
 
 
 class Absorbing(DistilledFlowMap):
-    def _teacher_of(self, X):
-        teacher, fitted = super()._teacher_of(X)
-        return (self.estimator, False) if not fitted else (teacher, fitted)
+    def _fitted_teacher(self, X, y, sample_weight):
+        return self.estimator.fit(X, y)
 
 
 class Refitting(DistilledFlowMap):
-    def _teacher_of(self, X):
-        return clone(self.estimator), False
+    def _fitted_teacher(self, X, y, sample_weight):
+        return clone(self.estimator).fit(X, y)
 
 
 class Deaf(DistilledFlowMap):

@@ -21,6 +21,7 @@ from flowmatch import MLP, DistilledFlowMap, FlowAnomalyDetector, FlowMatchingGe
 from flowmatch.distillation import CorrectedVelocity
 from flowmatch.flow import STEP_SAMPLERS, BetaSteps, FixedSteps, LinearPath, StepSampler
 from flowmatch.metrics import sliced_wasserstein
+from flowmatch.model import FlowModel
 from flowmatch.networks import UNet
 from flowmatch.training import Phase
 
@@ -179,15 +180,15 @@ def test_guidance_becomes_part_of_the_student(labelled):
         ours = fitted.sample(N, y="right", random_state=1)
         assert rmse(ours, guided) < 0.5 * rmse(ours, plain)
     with pytest.raises(ValueError, match="guidance_scale=1, but .* learned with guidance_scale=2"):
-        student.student_.sample(3, guidance_scale=1.0)
+        student.as_teacher().sample(3, guidance_scale=1.0)
     assert model.guidance_scale == 1.0
 
 
 def test_the_teachers_own_guidance_is_the_default(labelled):
     model, X, y = labelled
     guided = copy.copy(model).set_params(guidance_scale=1.5)
-    assert distil(guided).fit(X, y).student_.guidance_scale == 1.5
-    assert distil(guided, guidance_scale=1.0).fit(X, y).student_.guidance_scale == 1.0
+    assert distil(guided).fit(X, y).student_.kind.guidance_scale == 1.5
+    assert distil(guided, guidance_scale=1.0).fit(X, y).student_.kind.guidance_scale == 1.0
 
 
 @pytest.mark.parametrize(
@@ -229,10 +230,10 @@ def test_a_mean_flow_model_is_a_teacher(mean_flow, moons):
 @pytest.mark.parametrize("first", METHODS)
 def test_a_student_is_a_teacher(students, moons, first):
     known = students[first]
-    before = snapshot(known.student_)
+    before = snapshot(known.as_teacher())
     student = distil(known).fit(moons)
-    assert student.teacher_ is known.student_
-    assert_same(known.student_, before)
+    assert student.teacher_ is known
+    assert_same(known.as_teacher(), before)
     aim, ours = (fitted.sample(N, random_state=3, n_steps=4) for fitted in (known, student))
     assert rmse(ours, aim) < 0.3
     assert rmse(ours, aim) > 0
@@ -277,7 +278,7 @@ def test_steps_are_the_estimators_where_the_call_does_not_say(teacher, moons):
     student = distil(teacher, n_steps=3).fit(moons)
     with Calls(student.network_) as counts:
         student.sample(5)
-        student.student_.sample(5)
+        student.as_teacher().sample(5)
     assert counts == [6]
 
 
@@ -294,7 +295,7 @@ def test_folding_leaves_one_network_and_not_folding_two(students, teacher, moons
     assert counts == [2, 2]
     for name, value in unfolded.network_.velocity.network.state_dict().items():
         assert torch.equal(value, teacher.network_.state_dict()[name]), name
-    np.testing.assert_allclose(unfolded.student_.score_samples(moons[:20]), teacher.score_samples(moons[:20]))
+    np.testing.assert_allclose(unfolded.score_samples(moons[:20]), teacher.score_samples(moons[:20]))
     assert rmse(ours, folded.sample(N, random_state=3, n_steps=2)) < 0.1  # the folded network knows the other one
     assert rmse(ours, teacher.sample(N, random_state=3, n_steps=2, solver="euler")) > 0.1
 
@@ -382,7 +383,7 @@ def test_the_way_back_must_have_been_learned(students, moons):
 def test_decoding_noise_is_sampling(students):
     for method in METHODS:
         start = students[method].sample(6, random_state=2, n_steps=3, return_trajectory=True)[0]
-        noise = students[method].student_._encoder.encode(start)
+        noise = students[method].student_.encoder.encode(start)
         expected = students[method].sample(6, random_state=2, n_steps=3)
         np.testing.assert_allclose(students[method].decode(noise, n_steps=3), expected, rtol=1e-4, atol=1e-4)
 
@@ -725,7 +726,8 @@ def test_it_offers_what_its_teacher_offers(students, teacher):
         assert all(hasattr(estimator, name) for name in ("sample", "encode", "decode", "fit"))
         assert not any(hasattr(estimator, name) for name in ("predict", "rollout", "transform"))
     assert not hasattr(DistilledFlowMap(LogisticRegression()), "sample")
-    assert type(students["progressive"].student_) is FlowMatchingGenerator
+    assert type(students["progressive"].student_) is FlowModel
+    assert type(students["progressive"].as_teacher()) is FlowMatchingGenerator
     assert not hasattr(students["progressive"], "classes_")
     assert not hasattr(students["progressive"], "feature_names_in_")
 
@@ -752,18 +754,41 @@ def test_pickles_sample_alike(students, method):
     )
 
 
-def test_students_do_not_go_on_by_fits_to_data(students, moons):
-    before = snapshot(students["progressive"].student_)
+def test_students_are_values_and_do_not_go_on_by_fits_to_data(students, moons):
+    student = students["progressive"]
+    assert not hasattr(student.student_, "fit")
+    with pytest.raises(AttributeError):
+        student.student_.network = None
+    before = snapshot(student.as_teacher())
     with pytest.raises(ValueError, match="distilled from a velocity.*distil it anew"):
-        students["progressive"].student_.partial_fit(moons)
-    assert_same(students["progressive"].student_, before)
-    anew = copy.copy(students["both ways"].student_).set_params(max_iter=2, solver="auto", n_steps=None)
+        student.as_teacher().partial_fit(moons)
+    assert_same(student.as_teacher(), before)
+    anew = students["both ways"].as_teacher().set_params(max_iter=2, n_steps=None)
     with Calls(anew.fit(moons).network_) as counts:  # a velocity like any
         anew.decode(anew.encode(moons[:3]))
         anew.sample(3)
     assert counts[0] >= 20
-    straight = copy.copy(students["reflow"].student_).set_params(max_iter=2)
+    assert students["both ways"].student_.is_flow_map
+    straight = students["reflow"].as_teacher().set_params(max_iter=2)
     assert straight.partial_fit(moons).n_iter_ == 82
+    assert students["reflow"].n_iter_ == 80
+
+
+def test_the_steps_of_one_student_are_not_those_of_another(students):
+    one, other = copy.copy(students["progressive"]), copy.copy(students["progressive"])
+    one.set_params(n_steps=3)
+    with Calls(one.network_) as counts:
+        one.sample(4)
+        other.sample(4)
+    assert counts == [4]
+
+
+def test_students_compute_densities_as_their_teachers_do(students, teacher, moons):
+    for method in METHODS:
+        found, expected = students[method].score_samples(moons[:50]), teacher.score_samples(moons[:50])
+        assert np.isfinite(found).all()
+        assert np.corrcoef(found, expected)[0, 1] > 0.5
+        assert students[method].score(moons[:50]) == pytest.approx(found.mean())
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------
@@ -819,14 +844,14 @@ class Backwards(StepSampler):
 )  # fmt: skip
 def test_bad_parameters_and_data_are_named_and_change_nothing(students, moons, parameters, message):
     student = copy.copy(students["progressive"])
-    before = snapshot(student.student_)
+    before = snapshot(student.as_teacher())
     given = dict(parameters)
     X = moons[given.pop("X", slice(None)), : given.pop("columns", 2)]
     y = np.arange(len(X)) % 2 if given.pop("y", False) else None
     with pytest.raises(ValueError, match=message):
         student.set_params(**({"n_pairs": None} | given)).fit(X, y)
     assert student.student_ is students["progressive"].student_
-    assert_same(student.student_, before)
+    assert_same(student.set_params(n_steps=1).as_teacher(), before)
     np.testing.assert_array_equal(student.set_params(n_steps=1).sample(5, random_state=0), before[-1])
 
 
@@ -939,11 +964,11 @@ def test_a_diverging_distillation_leaves_all_as_it_was(students, teacher, moons)
     from flowmatch import NonFiniteTrainingError
 
     student = copy.copy(students["progressive"])
-    before, known = snapshot(student.student_), snapshot(teacher)
+    before, known = snapshot(student.as_teacher()), snapshot(teacher)
     options = TrainingOptions(gradient_clipping=None, warmup=0.0)
     with pytest.raises(NonFiniteTrainingError, match="smaller learning_rate.*The distillation is undone"):
         student.set_params(learning_rate=1e30, max_iter=30, n_pairs=100, training=options).fit(moons)
-    assert_same(student.student_, before)
+    assert_same(student.set_params(n_steps=1).as_teacher(), before)
     assert_same(teacher, known)
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_a_fit_goes_on_with_the_kind_of_field_it_began_with(objective):
 
 @pytest.mark.parametrize("method", ["reflow", "progressive"])
 def test_densities_of_students_are_not_integrated_in_their_few_steps(teacher, method):
-    student = student_of(teacher, method).student_
+    student = student_of(teacher, method)
     default, fine = (student.score_samples(X[:5], Y[:5], **how) for how in ({}, {"n_steps": 10, "solver": "midpoint"}))
     np.testing.assert_allclose(default, fine)
     coarse = student.score_samples(X[:5], Y[:5], n_steps=1, solver="euler")
@@ -112,8 +113,7 @@ def test_students_of_students_go_through_files(teacher, tmp_path):
 
 def test_settings_after_the_fit_do_not_spoil_the_file(teacher, tmp_path):
     path = tmp_path / "model.safetensors"
-    student = student_of(teacher).student_
-    student.set_params(solver="flow_map", training=TrainingOptions(compile=True))
+    student = student_of(teacher).set_params(n_steps=2, training=TrainingOptions(compile=True))
     student.save(path)
     np.testing.assert_array_equal(flowmatch.load(path).sample(4, random_state=0), student.sample(4, random_state=0))
 
@@ -139,7 +139,7 @@ def test_a_teacher_that_a_file_has_no_use_for_is_refused(teacher, tmp_path):
 
 def test_steps_are_even_except_for_students_that_know_halves_only(teacher):
     def lengths(method, **changes):
-        return student_of(teacher, method, **changes).student_._times(3, "flow_map").diff()
+        return student_of(teacher, method, **changes).student_.times(3, "flow_map").diff()
 
     even = torch.full((3,), 1 / 3)
     torch.testing.assert_close(lengths("progressive", n_steps=3), even)
@@ -165,7 +165,7 @@ def test_reflow_pairs_start_at_the_noise_that_sampling_starts_from():
         def forward(self, x, t, condition=None):
             return spy(x, t) + self.weight
 
-    model.network_, model._trainable = Peek(), [True]
+    model.fitted_ = replace(model.fitted_, model=replace(model.model_, network=Peek(), trainable=(True,)))
     DistilledFlowMap(model, "reflow", n_pairs=1000, max_iter=1, random_state=0).fit(X + 100)
     assert seen[0].mean().abs() < 0.2  # of a standard normal; a trace of the data would show
 

@@ -105,7 +105,10 @@ class _Distiller:
         self.velocity = TeacherVelocity(
             network, self.correction.guidance_scale, 0 if teacher.is_flow_map else teacher.blueprint.n_kept
         )
-        self.result = FitResult(self._student(), parameters=parameters)
+        student = self._student()
+        if not student.is_flow_map:
+            parameters = {**parameters, "path": student.path}
+        self.result = FitResult(student, parameters=parameters)
 
     def _student(self) -> FlowModel:
         """The teacher as a model of few steps, before its network is trained."""

@@ -63,6 +63,11 @@ def fit_flow(
     """
     device = settings.device
     check_options_have_an_effect(task, settings)
+    if start is not None and start.model.is_flow_map and not settings.objective.flow_map:
+        raise ValueError(
+            "this model's steps were distilled from a velocity, which fits to data cannot go on with: go on with the "
+            "teacher, and distil it anew."
+        )
     n_before = 0 if start is None else start.n_iter
     checkpointer = _checkpointer(task, settings, start)
     seed = seed_from(settings.random_state)
