@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -111,3 +111,9 @@ def check_output(network: Any, output: Any, like: Tensor) -> Tensor:
             f"the network {name} returned {got} for a batch of shape {tuple(like.shape)}; expected that shape, too."
         )
     return output
+
+
+def listed(values: Sequence[Any], most: int = 20) -> str:
+    """Values as an error message lists them: the first, and how many there are if not all are shown."""
+    shown = ", ".join(map(repr, values[:most]))
+    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")

@@ -217,13 +217,12 @@ class MixedEncoder(ColumnEncoder):
             else conditions.find_classes(column, f"column {_name(container, j)!r} of y")[0]
             for j, column in enumerate(y.T)
         )
-        shares, zeros = row_shares(len(y), weight), np.zeros(y.shape[1])
-        encoder = cls(container, classes, zeros, zeros + 1, np.empty((0, y.shape[1])), shares)
-        rows = encoder.positions(y, len(y))
-        labels = np.array([len(labels) > 0 for labels in classes])
-        mean = np.where(labels, 0.0, shares @ rows)
-        spread = np.sqrt(shares @ (rows - mean) ** 2)
-        return replace(encoder, rows=rows, mean=mean, scale=np.where(labels | (spread == 0), 1.0, spread))
+        zeros = np.zeros(y.shape[1])
+        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1)).with_shares_of(y, weight)
+        has_labels = np.array([len(labels) > 0 for labels in classes])
+        mean = np.where(has_labels, 0.0, encoder.shares @ encoder.rows)
+        spread = np.sqrt(encoder.shares @ (encoder.rows - mean) ** 2)
+        return replace(encoder, mean=mean, scale=np.where(has_labels | (spread == 0), 1.0, spread))
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.checks import listed
+
 
 def named_columns(categorical_features: Any, names: tuple[Any, ...], d: int) -> NDArray[np.bool_]:
     """Which columns `categorical_features` names."""
@@ -40,9 +42,3 @@ def positions_of_name(column: Any, names: Sequence[Any], *, by_number: bool) -> 
     if not found and by_number and is_number and -len(names) <= int(column) < len(names):
         found = [int(column) % len(names)]
     return found
-
-
-def listed(columns: tuple[Any, ...]) -> str:
-    """The names of the columns, at most twenty of them."""
-    shown = ", ".join(map(repr, columns[:20]))
-    return shown + (f", ... ({len(columns)} in all)" if len(columns) > 20 else "")

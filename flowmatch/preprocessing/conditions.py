@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.containers import Container
 
@@ -346,9 +347,8 @@ def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -
     positions = {label: position for position, label in enumerate(classes.tolist())}
     codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.intp)
     if (codes < 0).any():
-        known = ", ".join(repr(label) for label in list(positions)[:20])
         raise ValueError(
             f"{what} holds the label {labels.tolist()[np.argmin(codes)]!r}, which was not there in training. "
-            f"Known labels: {known}{', ...' if len(positions) > 20 else ''}."
+            f"Known labels: {listed(list(positions))}."
         )
     return codes

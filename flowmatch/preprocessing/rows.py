@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.table_frames import as_numpy
+from flowmatch.preprocessing.table_frames import as_floats, as_numpy
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -149,12 +149,10 @@ class SampleRows:
         """
         rows = rows if self.index is None else self.index[rows]
         if isinstance(self.data, np.ndarray):
-            values = self._gather(self.data, rows)
-        elif isinstance(self.data, torch.Tensor):
-            return _from_tensor(self.data[torch.as_tensor(rows, device=self.data.device)])
-        else:
-            values = np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows])
-        return values.astype(np.float64, copy=False)
+            return as_floats(self._gather(self.data, rows))
+        if isinstance(self.data, torch.Tensor):
+            return as_floats(self.data[torch.as_tensor(rows, device=self.data.device)])
+        return as_floats(np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows]))
 
     def chunks(self, n_elements: int = ELEMENTS_AT_ONCE) -> Iterator[tuple[int, Array]]:
         """Read consecutive pieces.
@@ -171,17 +169,10 @@ class SampleRows:
         piece : ndarray of shape (n, *sample_shape)
             Samples.
         """
-        n_rows = self._rows_in(n_elements)
+        n_rows, is_whole = self._rows_in(n_elements), self.index is None and hasattr(self.data, "shape")
         for start in range(0, len(self), n_rows):
             stop = min(start + n_rows, len(self))
-            if self.index is not None or not hasattr(self.data, "shape"):
-                yield start, self.read(np.arange(start, stop))
-                continue
-            piece = self.data[start:stop]
-            if isinstance(piece, torch.Tensor):
-                yield start, _from_tensor(piece)
-            else:
-                yield start, np.asarray(piece).astype(np.float64, copy=False)
+            yield start, as_floats(self.data[start:stop]) if is_whole else self.read(np.arange(start, stop))
             _release(self.data)
 
     def array(self) -> Array:
@@ -317,10 +308,6 @@ def _plain_row(row: Any, number: int) -> NDArray[Any]:
         f"X[{number}] is a {type(row).__name__}; X must give arrays of numbers, one sample each, and conditions are "
         "passed as y."
     )
-
-
-def _from_tensor(values: torch.Tensor) -> Array:
-    return values.detach().cpu().double().numpy()
 
 
 def _memory_map(array: Any) -> mmap.mmap | None:

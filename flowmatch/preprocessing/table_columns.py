@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
@@ -20,9 +21,6 @@ from flowmatch.preprocessing.table_frames import RawColumn, objects
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-MOST_SHOWN = 20
-"""Errors list at most so many known categories."""
 
 IDENTIFIER_LEVELS = 100
 """Text with more different values than this, and than half its rows, looks like an identifier."""
@@ -321,10 +319,9 @@ def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> Non
         return
     row = int(unseen.argmax())
     entry = entries[row].item() if isinstance(entries[row], np.generic) else entries[row]
-    shown = ", ".join(map(repr, known[:MOST_SHOWN])) + (
-        f", ... ({len(known)} in all)" if len(known) > MOST_SHOWN else ""
+    raise ValueError(
+        f"{where} holds {entry!r} in row {row}, a category that training has not seen. Known are {listed(known)}."
     )
-    raise ValueError(f"{where} holds {entry!r} in row {row}, a category that training has not seen. Known are {shown}.")
 
 
 def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
