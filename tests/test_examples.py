@@ -13,15 +13,24 @@ SLOW = (
     *("augment_imbalanced", "surrogate_fluid"),
 )
 
+WARNINGS = (
+    *("error::DeprecationWarning", "error::PendingDeprecationWarning", "error::FutureWarning"),
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",  # by torch itself at the first forward derivative
+)
+
 
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in EXAMPLES],
 )
-def test_example_runs(path, tmp_path):
+def test_example_runs(path, tmp_path, pytestconfig):
     copy = tmp_path / path.name
     copy.write_text(path.read_text())
-    short = {**os.environ, "FLOWMATCH_EXAMPLE_STEPS": "20"}  # for those that would train for minutes
+    short = {
+        **os.environ,
+        "FLOWMATCH_EXAMPLE_STEPS": "20",  # for those that would train for minutes
+        "PYTHONWARNINGS": ",".join([*WARNINGS, *(pytestconfig.getoption("pythonwarnings") or ())]),
+    }
     result = subprocess.run([sys.executable, str(copy)], capture_output=True, text=True, env=short)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip()

@@ -78,7 +78,7 @@ def test_errors_of_a_group_count_the_rows_of_the_table():
         read_series(rows.assign(who=["a", "b", "b", None, "b", "a"]), time="t", group="who")
 
 
-@pytest.mark.parametrize("freq", ["D", "MS", "QE", "B", "15min", "W-SUN"])
+@pytest.mark.parametrize("freq", ["D", "MS", pd.offsets.QuarterEnd(), "B", "15min", "W-SUN"], ids=str)
 def test_calendar_steps_count_as_even_and_a_gap_is_found_and_filled(freq):
     times = pd.date_range("2023-01-02", periods=40, freq=freq)
     (whole,) = read_series(table(times), time="time")

@@ -87,6 +87,9 @@ def plain_conditions(y: Any) -> Any:
     if isinstance(y, torch.Tensor):
         return as_numpy(y)
     array = np.asarray(y)
+    numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
+    if numeric and array.dtype.kind == "O" and not any(map(_is_missing, array)):
+        array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers
     if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
         objects = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
         return array if all(isinstance(entry, str) for entry in objects.ravel()) else objects
