@@ -11,8 +11,8 @@ from flowmatch.networks import UNet
 from flowmatch.objectives import ChannelWeighted, L2Loss, MultiScale, Sobolev, VelocityObjective
 from flowmatch.objectives.velocity import random_windows
 from flowmatch.training import Phase, TrainingOptions
-from flowmatch.training.loop import learning_rate_factor
 from flowmatch.training.phases import phase_ends
+from flowmatch.training.plans import learning_rate_factor
 
 X = np.random.default_rng(0).normal(size=(60, 1, 12)).astype(np.float32)
 LABELS = np.arange(60) % 2

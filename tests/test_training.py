@@ -14,7 +14,7 @@ from flowmatch import FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import IndependentCoupling
 from flowmatch.training import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
 from flowmatch.training.averaging import AveragedWeights
-from flowmatch.training.loop import learning_rate_factor
+from flowmatch.training.plans import learning_rate_factor
 from flowmatch.training.rows import RowSampler
 
 warnings.filterwarnings("ignore", message="X has .* rows")

@@ -13,15 +13,17 @@ from torch import Tensor
 from flowmatch.core.component import unknown_option
 
 
-def checked(default: Any, check: Callable[..., Any], *bounds: Any, **more: Any) -> Any:
+def checked(default: Any, check: Callable[..., Any], *bounds: Any, optional: bool = False, **more: Any) -> Any:
     """A parameter of a component that ``validate`` checks by ``check(name, value, *bounds, **more)``.
 
     Parameters
     ----------
     default : object
-        Its default value, `dataclasses.MISSING` if it must be given. If that is None, None passes.
+        Its default value, `dataclasses.MISSING` if it must be given.
     check : callable
         Raises a ValueError; one of those in this module.
+    optional : bool, default=False
+        Whether None passes, which it also does if it is the default.
     *bounds, **more
         Further arguments of `check`.
 
@@ -42,7 +44,7 @@ def checked(default: Any, check: Callable[..., Any], *bounds: Any, **more: Any) 
     """
 
     def check_value(name: str, value: Any) -> None:
-        if value is not None or default is not None:
+        if value is not None or not (optional or default is None):
             check(name, value, *bounds, **more)
 
     return dataclasses.field(default=default, metadata={"check": check_value})

@@ -1,7 +1,7 @@
 """Losses for residuals on grids: gradients, several resolutions, channels of unequal importance.
 
 Each is a positive definite quadratic form of the residual (for squared inner losses) that does not depend on the
-data. So each has the minimiser of the plain loss, the conditional mean of the velocity, and with it the exact flow.
+data. So each has the minimizer of the plain loss, the conditional mean of the velocity, and with it the exact flow.
 What changes is where a network of limited capacity, trained for a limited time, makes its errors: at short or long
 wavelengths, in one channel or another.
 """
@@ -11,16 +11,17 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.checks import check_choice, check_each, check_number, check_sequence, checked
 from flowmatch.core.component import resolve_component
 from flowmatch.objectives.losses import L2Loss, PseudoHuberLoss, ResidualLoss
+from flowmatch.objectives.weights import at_times
 
 TimeWeight = float | Callable[[Tensor], Tensor]
 """A number, or a function of times (B,) with values (B,)."""
@@ -31,13 +32,37 @@ _POOLS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3:
 _TRIAL_TIMES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
+def _check_time_weight(name: str, weight: Any, *, open_low: bool) -> None:
+    """A number in range, or a function that turns five times between 0 and 1 into such numbers."""
+    if not callable(weight):
+        check_number(name, weight, 0.0, open_low=open_low)
+        return
+    values = at_times(name, weight, torch.tensor(_TRIAL_TIMES))
+    for t, value in zip(_TRIAL_TIMES, values.tolist(), strict=True):
+        check_number(f"{name}(t) at t = {t:g}", value, 0.0, open_low=open_low)
+
+
+def _check_scales(name: str, scales: Any) -> None:
+    """Numbers 1 over an integer, 1 among them."""
+    check_sequence(name, scales, check_number, 0.0, open_low=True)
+    for scale in scales:
+        if scale > 1 or abs(1 / scale - round(1 / scale)) > 1e-6:
+            raise ValueError(f"{name} must be 1 over an integer, such as 1.0, 0.5 and 0.25; got {scale!r}.")
+    if all(scale != 1 for scale in scales):
+        raise ValueError(f"{name} must contain 1.0, or fine details are not learned; got {scales!r}.")
+
+
+def _check_inner(name: str, loss: Any) -> None:
+    resolve_component(name, loss, ResidualLoss, dict(LOSSES))
+
+
 @dataclass(frozen=True)
 class Sobolev(ResidualLoss):
     """``alpha(t) |e|^2 + beta(t) sum over grid axes |grad e|^2``, each a mean over a sample's entries.
 
     Gradients are forward differences divided by the grid spacing. On a wave of wavenumber k (radians per unit of
     spacing h) the loss is ``alpha + beta sum over axes (2 / h sin(k h / 2))^2`` times the plain one, so beta > 0 puts
-    short wavelengths first; centred differences would not see the shortest, the checkerboard. Independent noise
+    short wavelengths first; centered differences would not see the shortest, the checkerboard. Independent noise
     weighs ``alpha + 2 beta / h^2`` for each periodic axis. ``Sobolev(1, 0)`` is `L2Loss`.
 
     Near t = 1 the velocity's target is mostly noise, which no network can predict and which beta > 0 amplifies. On
@@ -57,7 +82,7 @@ class Sobolev(ResidualLoss):
     boundary : {"wall", "periodic"} or sequence of them, default="wall"
         Whether differences wrap around at the end of an axis; one for all axes or one for each.
     spacing : float > 0 or sequence of them, default=1.0
-        Distance of neighbouring points; one for all axes or one for each. Inside `MultiScale` that of every
+        Distance of neighboring points; one for all axes or one for each. Inside `MultiScale` that of every
         resolution.
 
     Examples
@@ -68,18 +93,10 @@ class Sobolev(ResidualLoss):
     tensor([2.])
     """
 
-    alpha: TimeWeight = 1.0
-    beta: TimeWeight = 0.25
-    boundary: str | Sequence[str] = "wall"
-    spacing: float | Sequence[float] = 1.0
-
-    def validate(self) -> None:
-        _check_time_weight("alpha", self.alpha, open_low=True)
-        _check_time_weight("beta", self.beta, open_low=False)
-        for boundary in _each(self.boundary, 1):
-            check_choice("boundary", boundary, BOUNDARIES)
-        for spacing in _each(self.spacing, 1):
-            check_number("spacing", spacing, 0.0, open_low=True)
+    alpha: TimeWeight = checked(1.0, _check_time_weight, open_low=True)
+    beta: TimeWeight = checked(0.25, _check_time_weight, open_low=False)
+    boundary: str | Sequence[str] = checked("wall", check_each, check_choice, BOUNDARIES)
+    spacing: float | Sequence[float] = checked(1.0, check_each, check_number, 0.0, open_low=True)
 
     def check_shape(self, sample_shape: tuple[int, ...]) -> None:
         _check_grid("Sobolev", sample_shape)
@@ -95,7 +112,18 @@ class Sobolev(ResidualLoss):
         return loss + _at(self.beta, t) * self.squared_gradient(residual)
 
     def squared_gradient(self, residual: Tensor) -> Tensor:
-        """Sum over grid axes of the squared forward differences, as a mean over entries: (B, C, *grid) to (B,)."""
+        """Sum over grid axes of the squared forward differences, as a mean over entries.
+
+        Parameters
+        ----------
+        residual : Tensor of shape (B, C, *grid)
+            Prediction minus target.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            One for each sample.
+        """
         n_axes = residual.ndim - 2
         total = residual.new_zeros(len(residual))
         for axis, boundary, spacing in zip(
@@ -112,10 +140,10 @@ class MultiScale(ResidualLoss):
 
     Averaging is linear, so the averaged residual is the flow matching residual of the averaged data along the averaged
     path, and the network is trained on coarse versions of the problem without being shown any. A squared loss keeps
-    its minimiser. Weights go from 1 for the mean of the field down to ``1 / sum_s s`` (0.57 by default) of it for the
+    its minimizer. Weights go from 1 for the mean of the field down to ``1 / sum_s s`` (0.57 by default) of it for the
     shortest wavelengths, so that long ones come first: the opposite of `Sobolev`.
 
-    Training notes for signals instead feed downsampled samples to the network and add the losses. A network that works
+    Tutorials on signals instead feed downsampled samples to the network and add the losses. A network that works
     at any size is then not told which resolution it sees and learns, at each, a mixture of their velocities; one of
     fixed size cannot be run on them at all.
 
@@ -138,19 +166,8 @@ class MultiScale(ResidualLoss):
     tensor([0.8571])
     """
 
-    scales: Sequence[float] = (1.0, 0.5, 0.25)
-    loss: str | ResidualLoss = "l2"
-
-    def validate(self) -> None:
-        if not isinstance(self.scales, (tuple, list)) or not self.scales:
-            raise ValueError(f"scales must be a sequence of numbers 1 / integer, got {self.scales!r}.")
-        for scale in self.scales:
-            check_number("scales", scale, 0.0, open_low=True)
-            if scale > 1 or abs(1 / scale - round(1 / scale)) > 1e-6:
-                raise ValueError(f"scales must be 1 over an integer, such as 1.0, 0.5 and 0.25; got {scale!r}.")
-        if all(scale != 1 for scale in self.scales):
-            raise ValueError(f"scales must contain 1.0, or fine details are not learned; got {self.scales!r}.")
-        _check_inner(self.loss)
+    scales: Sequence[float] = checked((1.0, 0.5, 0.25), _check_scales)
+    loss: str | ResidualLoss = checked("l2", _check_inner)
 
     def check_shape(self, sample_shape: tuple[int, ...]) -> None:
         _check_grid("MultiScale", sample_shape)
@@ -167,7 +184,7 @@ class MultiScale(ResidualLoss):
 class ChannelWeighted(ResidualLoss):
     """A loss in which channels count unequally: channel c of the residual is scaled by ``sqrt(w_c / mean(w))``.
 
-    A squared loss is then weighted by w, keeps its size and its minimiser. Data are standardised per channel by
+    A squared loss is then weighted by w, keeps its size and its minimizer. Data are standardized per channel by
     default, so that equal weights already mean equal shares of a channel's variance.
 
     Parameters
@@ -185,15 +202,8 @@ class ChannelWeighted(ResidualLoss):
     tensor([0.7500])
     """
 
-    weights: Sequence[float]
-    loss: str | ResidualLoss = "l2"
-
-    def validate(self) -> None:
-        if not isinstance(self.weights, (tuple, list)) or not self.weights:
-            raise ValueError(f"weights must be a sequence of positive numbers, one per channel; got {self.weights!r}.")
-        for weight in self.weights:
-            check_number("weights", weight, 0.0, open_low=True)
-        _check_inner(self.loss)
+    weights: Sequence[float] = checked(MISSING, check_sequence, check_number, 0.0, open_low=True)
+    loss: str | ResidualLoss = checked("l2", _check_inner)
 
     def check_shape(self, sample_shape: tuple[int, ...]) -> None:
         if len(self.weights) != sample_shape[0]:
@@ -238,25 +248,8 @@ def _inner(loss: str | ResidualLoss) -> ResidualLoss:
     return LOSSES[loss]() if isinstance(loss, str) else loss
 
 
-def _check_inner(loss: Any) -> None:
-    resolve_component("loss", loss, ResidualLoss, dict(LOSSES))
-
-
 def _at(weight: TimeWeight, t: Tensor) -> Tensor | float:
     return weight(t) if callable(weight) else weight
-
-
-def _check_time_weight(name: str, weight: Any, *, open_low: bool) -> None:
-    """A number in range, or a function that turns five times between 0 and 1 into such numbers."""
-    if not callable(weight):
-        check_number(name, weight, 0.0, open_low=open_low)
-        return
-    values = weight(torch.tensor(_TRIAL_TIMES))
-    if not isinstance(values, Tensor) or values.shape != (len(_TRIAL_TIMES),):
-        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"{name} must turn times of shape (B,) into a tensor of that shape, got {got}.")
-    for t, value in zip(_TRIAL_TIMES, values.tolist(), strict=True):
-        check_number(f"{name}(t) at t = {t:g}", value, 0.0, open_low=open_low)
 
 
 def _check_grid(name: str, sample_shape: tuple[int, ...]) -> None:

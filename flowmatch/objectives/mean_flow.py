@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowmatch.core.checks import check_choice, check_number, check_output
+from flowmatch.core.checks import check_choice, check_number, check_output, checked
 from flowmatch.core.component import Component, resolve_component
 from flowmatch.core.entries import without_labels
+from flowmatch.core.types import Rng
 from flowmatch.flow import STEP_SAMPLERS, BetaSteps, StepSampler, expand_time
 from flowmatch.objectives.derivatives import derivative_along
 from flowmatch.objectives.velocity import VelocityObjective
@@ -21,15 +22,31 @@ VELOCITIES = ("learned", "conditional")
 
 
 class Objective(Component):
-    """What kind of field a generator learns, and how; see `FlowMatching` and `MeanFlow`."""
+    """What kind of field a generator learns, and how; see `FlowMatching` and `MeanFlow`.
+
+    Attributes
+    ----------
+    flow_map : bool
+        Whether the network is a flow map, which is told the increment too.
+    """
 
     flow_map = False
-    """Whether the network is a flow map, which is told the increment too."""
 
 
 @dataclass(frozen=True)
 class FlowMatching(Objective):
-    """Learn the velocity: conditional flow matching (Lipman et al., 2023)."""
+    """Learn the velocity: conditional flow matching (Lipman et al., 2023).
+
+    Examples
+    --------
+    >>> from flowmatch.objectives import FlowMatching
+    >>> FlowMatching().flow_map
+    False
+    """
+
+
+def _check_step_sampler(name: str, value: Any) -> None:
+    resolve_component(name, value, StepSampler, STEP_SAMPLERS).check()
 
 
 @dataclass(frozen=True)
@@ -51,38 +68,54 @@ class MeanFlow(Objective):
         What stands for v where d > 0. "learned": the network's own ``U(x, t, 0)``, so that the target is free of the
         noise in any single pair. "conditional": the pair's velocity, as in the paper.
     step_sampler : {"uniform", "beta", "fixed", "dyadic", "logit_normal"} or StepSampler, \
-default=BetaSteps(a=1.0, b=1.5)
+default=BetaSteps(b=1.5)
         Jumps (t, d).
-    jump_weight : {"adaptive", "uniform", ...} or LossWeight, default=AdaptiveWeight(power=1.0, offset=1.0)
+    jump_weight : {"adaptive", "uniform", ...} or LossWeight, default=AdaptiveWeight(offset=1.0)
         Further weight of the rows with d > 0. The default, ``1 / (error + 1)``, keeps a wild target from carrying the
         training away. Where d = 0 targets are noisy by nature, and a weight that depends on the error moves the
-        minimiser away from the velocity: then more steps give worse samples. That is why the paper's weight, for all
+        minimizer away from the velocity: then more steps give worse samples. That is why the paper's weight, for all
         rows alike, is an option (``loss_weight="adaptive"``) and not the default.
     warmup : float, default=0.4
         Share of the training that learns the velocity alone, which the rest builds on.
+
+    Examples
+    --------
+    >>> from flowmatch import FlowMatchingGenerator
+    >>> from flowmatch.objectives import MeanFlow
+    >>> generator = FlowMatchingGenerator(objective=MeanFlow(flow_ratio=0.75))
     """
 
-    flow_ratio: float = 0.5
-    velocity: str = "learned"
-    step_sampler: Any = field(default_factory=lambda: BetaSteps(1.0, 1.5))
-    jump_weight: Any = field(default_factory=lambda: AdaptiveWeight(1.0, 1.0))
-    warmup: float = 0.4
+    flow_ratio: float = checked(0.5, check_number, 0.0, 1.0)
+    velocity: str = checked("learned", check_choice, VELOCITIES)
+    step_sampler: str | StepSampler = checked(BetaSteps(1.0, 1.5), _check_step_sampler)
+    jump_weight: str | LossWeight = checked(AdaptiveWeight(1.0, 1.0), resolve_component, LossWeight, LOSS_WEIGHTS)
+    warmup: float = checked(0.4, check_number, 0.0, 1.0)
 
     flow_map = True
-
-    def validate(self) -> None:
-        check_number("flow_ratio", self.flow_ratio, 0.0, 1.0)
-        check_number("warmup", self.warmup, 0.0, 1.0)
-        check_choice("velocity", self.velocity, VELOCITIES)
-        resolve_component("step_sampler", self.step_sampler, StepSampler, STEP_SAMPLERS).check()
-        resolve_component("jump_weight", self.jump_weight, LossWeight, LOSS_WEIGHTS)
 
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {"velocity": FlowMatching, "mean_flow": MeanFlow}
 
 
 def is_flow_map(objective: Any) -> bool:
-    """Whether an estimator's `objective`, a name or a component, asks for a flow map."""
+    """Whether an objective asks for a flow map.
+
+    Parameters
+    ----------
+    objective : str or Objective
+        As estimators take it.
+
+    Returns
+    -------
+    bool
+        False for what is neither.
+
+    Examples
+    --------
+    >>> from flowmatch.objectives import is_flow_map
+    >>> is_flow_map("velocity"), is_flow_map("mean_flow")
+    (False, True)
+    """
     kind = OBJECTIVES.get(objective) if isinstance(objective, str) else objective
     return bool(getattr(kind, "flow_map", False))
 
@@ -93,20 +126,31 @@ class MeanFlowObjective(VelocityObjective):
 
     Parameters
     ----------
-    settings : MeanFlow
-    guidance_scale : float
+    path, source, coupling, time_sampler, source_scale, loss, weight, condition_dropout, conditions_are_classes, crop, \
+is_masked : object
+        See `VelocityObjective`.
+    settings : MeanFlow, default=MeanFlow()
+        Its parameters.
+    guidance_scale : float, default=1.0
         The field that is learned under a condition is the guided one (Geng et al., 2025, section 4.2): the pair's
         velocity v_c gives way to ``U(x, t, 0 | null) + scale * (v_c - U(x, t, 0 | null))``.
 
-    Other parameters are those of `VelocityObjective`.
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import IndependentCoupling, LinearPath, NormalSource, UniformTimes
+    >>> from flowmatch.networks import MLP
+    >>> from flowmatch.objectives import MeanFlowObjective
+    >>> parts = LinearPath(), NormalSource(), IndependentCoupling(), UniformTimes()
+    >>> objective = MeanFlowObjective(*parts, source_scale=torch.ones(2))
+    >>> objective(MLP()((2,), 0, flow_map=True), torch.zeros(8, 2)).shape
+    torch.Size([8])
     """
 
-    settings: MeanFlow = field(default_factory=MeanFlow)
+    settings: MeanFlow = MeanFlow()
     guidance_scale: float = 1.0
 
-    def __call__(
-        self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def __call__(self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: Rng = None) -> Tensor:
         """Draw noise, times and increments, and return the loss of each sample, shape (B,)."""
         x0, x1 = self.draw_pairs(x1, condition, generator)
         n_still = round(self.settings.flow_ratio * len(x1))
@@ -127,7 +171,28 @@ class MeanFlowObjective(VelocityObjective):
         condition: Tensor | None = None,
         n_still: int = 0,
     ) -> Tensor:
-        """Loss of each sample for given noise, times and increments, of which the first `n_still` are 0; (B,)."""
+        """Loss of each sample for given noise, times and increments.
+
+        Parameters
+        ----------
+        network : callable
+            The flow map ``U(x, t, condition, step)``.
+        x0 : Tensor of shape (B, *sample_shape)
+            Noise.
+        x1 : Tensor of shape (B, *sample_shape)
+            Data.
+        t, step : Tensor of shape (B,)
+            Times and increments.
+        condition : Tensor of shape (B, k), optional
+            Conditions.
+        n_still : int, default=0
+            How many of the increments, from the first, are 0.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            The losses.
+        """
         x = self.path.interpolate(x0, x1, t)
         velocity = self._guided(network, self.path.velocity(x0, x1, t), x, t, condition)
         still, moving = slice(0, n_still), slice(n_still, None)
@@ -143,7 +208,26 @@ class MeanFlowObjective(VelocityObjective):
     def target(
         self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None, velocity: Tensor
     ) -> Tensor:
-        """The right-hand side of the MeanFlow identity, without gradient, (B, *sample_shape)."""
+        """The right-hand side of the MeanFlow identity, without gradient.
+
+        Parameters
+        ----------
+        network : callable
+            The flow map ``U(x, t, condition, step)``.
+        x : Tensor of shape (B, *sample_shape)
+            States.
+        t, step : Tensor of shape (B,)
+            Times and increments.
+        condition : Tensor of shape (B, k) or None
+            Conditions.
+        velocity : Tensor of shape (B, *sample_shape)
+            Velocities of the pairs.
+
+        Returns
+        -------
+        Tensor of shape (B, *sample_shape)
+            The targets.
+        """
         with torch.no_grad():
             if self.settings.velocity == "learned":
                 velocity = check_output(network, network(x, t, condition, torch.zeros_like(t)), x)
@@ -153,7 +237,26 @@ class MeanFlowObjective(VelocityObjective):
             return velocity + expand_time(step, x) * slope
 
     def residual_loss(self, network: Any, x0: Tensor, x1: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Loss of the velocity ``U(x, t, 0)`` alone, shape (B,): what the warm-up minimises."""
+        """Loss of the velocity ``U(x, t, 0)`` alone: what the warm-up minimizes.
+
+        Parameters
+        ----------
+        network : callable
+            The flow map ``U(x, t, condition, step)``.
+        x0 : Tensor of shape (B, *sample_shape)
+            Noise.
+        x1 : Tensor of shape (B, *sample_shape)
+            Data.
+        t : Tensor of shape (B,)
+            Times.
+        condition : Tensor of shape (B, k), optional
+            Conditions.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            The losses.
+        """
         x = self.path.interpolate(x0, x1, t)
         velocity = self._guided(network, self.path.velocity(x0, x1, t), x, t, condition)
         predicted = check_output(network, network(x, t, condition, torch.zeros_like(t)), x)
@@ -178,9 +281,30 @@ class MeanFlowObjective(VelocityObjective):
 
 @dataclass(frozen=True)
 class InstantVelocityObjective(MeanFlowObjective):
-    """The same loss where all increments are 0."""
+    """The same loss where all increments are 0.
 
-    def __call__(
-        self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
+    Parameters
+    ----------
+    path, source, coupling, time_sampler, source_scale, loss, weight, condition_dropout, conditions_are_classes, crop, \
+is_masked : object
+        See `VelocityObjective`.
+    settings : MeanFlow, default=MeanFlow()
+        Its parameters.
+    guidance_scale : float, default=1.0
+        The field that is learned under a condition is the guided one (Geng et al., 2025, section 4.2): the pair's
+        velocity v_c gives way to ``U(x, t, 0 | null) + scale * (v_c - U(x, t, 0 | null))``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import IndependentCoupling, LinearPath, NormalSource, UniformTimes
+    >>> from flowmatch.networks import MLP
+    >>> from flowmatch.objectives import InstantVelocityObjective
+    >>> parts = LinearPath(), NormalSource(), IndependentCoupling(), UniformTimes()
+    >>> objective = InstantVelocityObjective(*parts, source_scale=torch.ones(2))
+    >>> objective(MLP()((2,), 0, flow_map=True), torch.zeros(8, 2)).shape
+    torch.Size([8])
+    """
+
+    def __call__(self, network: Any, x1: Tensor, condition: Tensor | None = None, generator: Rng = None) -> Tensor:
         return VelocityObjective.__call__(self, network, x1, condition, generator)

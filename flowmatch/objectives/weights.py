@@ -10,21 +10,36 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowmatch.core.checks import check_number
+from flowmatch.core.checks import check_flag, check_number, checked
 from flowmatch.core.component import Component
 from flowmatch.flow import Path
 
 
 class LossWeight(Component, ABC):
-    """A weight of each sample's loss."""
+    """A weight of each sample's loss.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import LossWeight
+    >>> @dataclass(frozen=True)
+    ... class MiddleWeight(LossWeight):
+    ...     def __call__(self, t, error, path):
+    ...         return 4 * t * (1 - t)
+    >>> MiddleWeight()(torch.tensor([0.0, 0.5]), torch.ones(2), LinearPath())
+    tensor([0., 1.])
+    """
 
     @abstractmethod
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
-        """Weights of shape (B,).
+        """Weight of each sample.
 
         Parameters
         ----------
@@ -34,12 +49,26 @@ class LossWeight(Component, ABC):
             Mean squared error of each sample's velocity.
         path : Path
             The path that `t` belongs to.
+
+        Returns
+        -------
+        Tensor of shape (B,)
+            The weights.
         """
 
 
 @dataclass(frozen=True)
 class UniformWeight(LossWeight):
-    """Weight 1: the plain flow matching loss."""
+    """Weight 1: the plain flow matching loss.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import UniformWeight
+    >>> UniformWeight()(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([1., 1.])
+    """
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return torch.ones_like(t)
@@ -47,7 +76,16 @@ class UniformWeight(LossWeight):
 
 @dataclass(frozen=True)
 class DataEndWeight(LossWeight):
-    """``t^2``: errors near the data count most."""
+    """``t^2``: errors near the data count most.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import DataEndWeight
+    >>> DataEndWeight()(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([0.0625, 0.5625])
+    """
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return t.square()
@@ -55,7 +93,16 @@ class DataEndWeight(LossWeight):
 
 @dataclass(frozen=True)
 class NoiseEndWeight(LossWeight):
-    """``(1 - t)^2``: errors near the noise count most."""
+    """``(1 - t)^2``: errors near the noise count most.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import NoiseEndWeight
+    >>> NoiseEndWeight()(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([0.5625, 0.0625])
+    """
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return (1 - t).square()
@@ -71,13 +118,18 @@ class SNRWeight(LossWeight):
         Weight by 1 / SNR instead, ``(b^2 / (a D))^2``; on the linear path it diverges at t = 0.
     max_weight : float, default=100.0
         Weights are clipped at this value.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import SNRWeight
+    >>> SNRWeight()(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([0.0625, 0.5625])
     """
 
-    inverse: bool = False
-    max_weight: float = 100.0
-
-    def validate(self) -> None:
-        check_number("max_weight", self.max_weight, 0.0, open_low=True)
+    inverse: bool = checked(False, check_flag)
+    max_weight: float = checked(100.0, check_number, 0.0, open_low=True)
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         a, b, d = path.data_scale(t), path.noise_scale(t), path.velocity_scale(t)
@@ -91,18 +143,23 @@ class MinSNRWeight(LossWeight):
 
     ``min(SNR, gamma) (b / D)^2 = min(a^2, gamma b^2) / D^2``, bounded everywhere; on the linear path
     ``min(t^2, gamma (1 - t)^2)``. The variance-preserving form ``min(SNR, gamma) / (SNR + 1)`` that circulates belongs
-    to another parameterisation.
+    to another parameterization.
 
     Parameters
     ----------
     gamma : float, default=5.0
         Where the signal-to-noise ratio is cut.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import MinSNRWeight
+    >>> MinSNRWeight(gamma=1.0)(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([0.0625, 0.0625])
     """
 
-    gamma: float = 5.0
-
-    def validate(self) -> None:
-        check_number("gamma", self.gamma, 0.0, open_low=True)
+    gamma: float = checked(5.0, check_number, 0.0, open_low=True)
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         a, b, d = path.data_scale(t), path.noise_scale(t), path.velocity_scale(t)
@@ -113,24 +170,28 @@ class MinSNRWeight(LossWeight):
 class AdaptiveWeight(LossWeight):
     """``1 / (error + c)^p`` with the gradient stopped: large errors count less (Geng et al., 2025, eq. 22).
 
-    A weight that depends on the data moves the minimiser away from the conditional mean.
+    A weight that depends on the data moves the minimizer away from the conditional mean.
 
     `error` is the mean squared error over a sample's entries, so `c` does not depend on the dimension.
 
     Parameters
     ----------
     power : float, default=1.0
-        p; 0 is the plain loss, 1/2 resembles the pseudo-Huber loss.
+        The exponent p: 0 is the plain loss, 1/2 resembles the pseudo-Huber loss.
     offset : float, default=1e-3
-        c.
+        The constant c.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import AdaptiveWeight
+    >>> AdaptiveWeight(offset=1.0)(torch.tensor([0.25, 0.75]), torch.ones(2), LinearPath())
+    tensor([0.5000, 0.5000])
     """
 
-    power: float = 1.0
-    offset: float = 1e-3
-
-    def validate(self) -> None:
-        check_number("power", self.power, 0.0)
-        check_number("offset", self.offset, 0.0, open_low=True)
+    power: float = checked(1.0, check_number, 0.0)
+    offset: float = checked(1e-3, check_number, 0.0, open_low=True)
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return (error.detach() + self.offset).pow(-self.power)
@@ -138,19 +199,44 @@ class AdaptiveWeight(LossWeight):
 
 @dataclass(frozen=True)
 class CallableWeight(LossWeight):
-    """A user's own ``w(t)``; what a callable ``loss_weight`` becomes."""
+    """A user's own ``w(t)``; what a callable ``loss_weight`` becomes.
+
+    Parameters
+    ----------
+    function : callable
+        From times (B,) to weights (B,).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.flow import LinearPath
+    >>> from flowmatch.objectives import CallableWeight
+    >>> CallableWeight(torch.sqrt)(torch.tensor([0.25]), torch.ones(1), LinearPath())
+    tensor([0.5000])
+    """
 
     function: Callable[[Tensor], Tensor]
 
     def validate(self) -> None:
-        """Try the function on two times."""
-        weight = self.function(torch.tensor([0.25, 0.75]))
-        if not isinstance(weight, Tensor) or weight.shape != (2,):
-            got = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else type(weight).__name__
-            raise ValueError(f"loss_weight must turn times of shape (B,) into a tensor of that shape, got {got}.")
+        at_times("loss_weight", self.function, torch.tensor([0.25, 0.75]))
 
     def __call__(self, t: Tensor, error: Tensor, path: Path) -> Tensor:
         return self.function(t)
+
+
+def at_times(name: str, function: Callable[[Tensor], Any], t: Tensor) -> Tensor:
+    """The values of a function of time at `t` (B,).
+
+    Raises
+    ------
+    ValueError
+        If they are no tensor of that shape.
+    """
+    values = function(t)
+    if not isinstance(values, Tensor) or values.shape != t.shape:
+        got = f"shape {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"{name} must turn times of shape (B,) into a tensor of that shape, got {got}.")
+    return values
 
 
 LOSS_WEIGHTS: dict[str, type[LossWeight]] = {

@@ -2,10 +2,11 @@
 
 from flowmatch.training.callbacks import CallbackList, FitContext
 from flowmatch.training.checkpoints import Checkpointer, fingerprint
-from flowmatch.training.loop import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
+from flowmatch.training.loop import NonFiniteTrainingError, TrainingRun, train
 from flowmatch.training.monitoring import SampleMonitor, TensorBoardWriter
 from flowmatch.training.options import TrainingOptions
 from flowmatch.training.phases import Phase
+from flowmatch.training.plans import TrainingPlan
 
 __all__ = [
     "CallbackList",

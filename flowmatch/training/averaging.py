@@ -26,11 +26,9 @@ class AveragedWeights:
     """
 
     def __init__(self, network: nn.Module, decay: float | None, warmup: bool) -> None:
-        self.module = copy.deepcopy(network).eval()
+        self.module = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay, self.warmup = decay, warmup
         self.n_updates = 0
-        for parameter in self.module.parameters():
-            parameter.requires_grad_(False)
         self._averaged: list[Tensor] = [*self.module.parameters()]
         self._current = [parameter.detach() for parameter in network.parameters()]
         self._buffers = list(zip(self.module.buffers(), network.buffers(), strict=True))
@@ -46,3 +44,15 @@ class AveragedWeights:
         torch._foreach_lerp_(self._averaged, self._current, 1 - kept)
         for averaged, current in self._buffers:
             averaged.copy_(current)
+
+    def tensors(self) -> list[Tensor]:
+        """The averaged weights and buffers themselves."""
+        return [*self._averaged, *self.module.buffers()]
+
+    def snapshot(self) -> list[Tensor]:
+        """A copy of them."""
+        return [value.clone() for value in self.tensors()]
+
+    def load(self, weights: list[Tensor]) -> None:
+        """Set them to what a snapshot holds."""
+        torch._foreach_copy_(self.tensors(), weights)

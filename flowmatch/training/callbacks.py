@@ -25,23 +25,34 @@ _INSTEAD = {
 class FitContext:
     """What a callback is told about the running fit.
 
-    Attributes
+    Parameters
     ----------
     estimator_name : str
         Class of the estimator.
-    task_name : str
-        "fit" for the whole fit (``setup``, ``teardown``), "report" for a stretch of steps between two reports.
-    task_id : int
-        Optimiser steps made so far.
     max_iter : int
-        Optimiser steps asked for.
-    report : dict
+        Optimizer steps asked for.
+    task_name : str, default="fit"
+        "fit" for the whole fit (``setup``, ``teardown``), "report" for a stretch of steps between two reports.
+    task_id : int, default=0
+        Optimizer steps made so far.
+    report : dict, optional
         The newest entry of the history: step, loss, validation_loss, gradient_norm, learning_rate, seconds. A number
         that a callback adds under another name becomes a column of `history_`, NaN at the reports that lack it.
-    history : dict of lists
+    history : dict of lists, optional
         The reports of this fit so far, those before an interruption included.
-    memory : dict of tensors
+    memory : dict of Tensor, optional
         What a callback puts here comes back when the fit goes on from a checkpoint.
+
+    Examples
+    --------
+    >>> from flowmatch import FlowMatchingGenerator, TrainingOptions
+    >>> class Printer:
+    ...     def on_fit_task_end(self, estimator, context):
+    ...         print(context.task_id, "of", context.max_iter)
+    >>> options = TrainingOptions(callbacks=[Printer()], report_period=10)
+    >>> generator = FlowMatchingGenerator(max_iter=20, training=options, random_state=0).fit([[0.0], [1.0]] * 50)
+    10 of 20
+    20 of 20
     """
 
     estimator_name: str
@@ -53,20 +64,20 @@ class FitContext:
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 
-def check_callbacks(callbacks: Any) -> None:
+def check_callbacks(name: str, callbacks: Any) -> None:
     """Raise a ValueError unless `callbacks` is a sequence of objects with hooks."""
     if not isinstance(callbacks, Sequence) or isinstance(callbacks, str):
-        raise ValueError(f"callbacks must be a list or tuple of callbacks, got {callbacks!r}.")
+        raise ValueError(f"{name} must be a list or tuple of callbacks, got {callbacks!r}.")
     for callback in callbacks:
         if not any(callable(getattr(callback, hook, None)) for hook in HOOKS):
-            raise ValueError(f"callbacks: {callback!r} has none of the hooks {', '.join(HOOKS)}.")
+            raise ValueError(f"{name}: {callback!r} has none of the hooks {', '.join(HOOKS)}.")
         _refuse_scikit_learns(callback)
         if isinstance(callback, Component):
             callback.validate()
-    names = [callback.name for callback in callbacks if isinstance(callback, Component) and hasattr(callback, "name")]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"callbacks: {names.count(name)} of them are called {name!r}; give each its own name.")
+    names = [getattr(callback, "name", None) for callback in callbacks if isinstance(callback, Component)]
+    twice = next((own for own in names if own is not None and names.count(own) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{name}: {names.count(twice)} of them are called {twice!r}; give each its own name.")
 
 
 def _refuse_scikit_learns(callback: Any) -> None:
@@ -96,6 +107,19 @@ class CallbackList:
 
     The estimator that hooks are given is the one being fitted: it carries the averaged weights of the moment, so that
     its methods (`sample`, `save`) work. The user's own object takes them over when the fit ends.
+
+    Parameters
+    ----------
+    callbacks : iterable
+        Objects with hooks.
+    estimator : object
+        What hooks are given.
+    max_iter : int
+        Optimizer steps of the fit.
+    history : dict of lists
+        See `FitContext`.
+    memory : dict of Tensor
+        See `FitContext`.
     """
 
     def __init__(
@@ -112,14 +136,40 @@ class CallbackList:
         self.context = FitContext(type(estimator).__name__, max_iter, history=history, memory=memory)
 
     def report(self, entry: dict[str, float]) -> bool:
-        """End the stretch of steps up to a report, and begin the next unless a callback stops training."""
+        """End the stretch of steps up to a report, and begin the next unless a callback stops training.
+
+        Parameters
+        ----------
+        entry : dict
+            The newest entry of the history.
+
+        Returns
+        -------
+        bool
+            Whether a callback stops training.
+        """
         stop = self.call("on_fit_task_end", "report", entry)
         if not stop and entry["step"] < self.context.max_iter:
             self.call("on_fit_task_begin", "report")
         return stop
 
     def call(self, hook: str, task_name: str = "fit", report: dict[str, float] | None = None) -> bool:
-        """Call `hook` on every callback that has it; True if any of them returned True."""
+        """Call a hook of every callback that has it.
+
+        Parameters
+        ----------
+        hook : str
+            Its name.
+        task_name : str, default="fit"
+            See `FitContext`.
+        report : dict, optional
+            The newest entry of the history.
+
+        Returns
+        -------
+        bool
+            True if any of them returned True.
+        """
         self.context.task_name = task_name
         if report is not None:
             self.context.report, self.context.task_id = report, int(report["step"])

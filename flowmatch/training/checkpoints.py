@@ -25,11 +25,16 @@ class Checkpointer:
     Parameters
     ----------
     folder : path-like
-        Made if it is not there.
+        Where to write; made if it is not there.
     period : int
         Steps between two checkpoints.
     fingerprint : str
         Of data, parameters and start. It names the file, so that several fits may share a folder.
+
+    Raises
+    ------
+    ValueError
+        If the folder cannot be made or written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str], period: int, fingerprint: str) -> None:
@@ -43,11 +48,25 @@ class Checkpointer:
             raise ValueError(f"checkpoint_folder {str(folder)!r} is not writable.")
 
     def saved_seed(self) -> int | None:
-        """The seed of the interrupted run whose checkpoint is there, None without one."""
+        """The seed of the interrupted run whose checkpoint is there.
+
+        Returns
+        -------
+        int or None
+            None without one.
+        """
         return int(self._read()[1]["seed"]) if self.path.exists() else None
 
     def save_when_due(self, run: TrainingRun, seed: int) -> None:
-        """Write a checkpoint if `period` divides the number of steps made."""
+        """Write a checkpoint if `period` divides the number of steps made.
+
+        Parameters
+        ----------
+        run : TrainingRun
+            Its state is written, unless it has ended or diverged.
+        seed : int
+            What the run's generators were seeded with.
+        """
         if run.step % self.period == 0 and not run.finished and not run.diverged:
             tensors, scalars = run_state(run)
             header = {"format": FORMAT, "fingerprint": self.fingerprint, "seed": seed, "state": scalars}
@@ -55,6 +74,11 @@ class Checkpointer:
 
     def resume(self, run: TrainingRun) -> None:
         """Bring a fresh run to the state of the checkpoint, if there is one.
+
+        Parameters
+        ----------
+        run : TrainingRun
+            Of the same plan as the one that was interrupted.
 
         Raises
         ------
@@ -77,7 +101,27 @@ class Checkpointer:
 
 
 def fingerprint(arrays: Mapping[str, Tensor | None], parameters: str) -> str:
-    """Hash of tensors' shapes and bytes, a description of the parameters, and the version of torch."""
+    """Hash of what a fit depends on.
+
+    Parameters
+    ----------
+    arrays : mapping of str to Tensor or None
+        Their shapes and bytes count.
+    parameters : str
+        A description of the parameters; the version of torch counts, too.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from flowmatch.training import fingerprint
+    >>> fingerprint({"X": torch.zeros(3)}, "") == fingerprint({"X": torch.ones(3)}, "")
+    False
+    """
     digest = hashlib.sha256(json.dumps([parameters, torch.__version__]).encode())
     for name, tensor in sorted(arrays.items()):
         if tensor is not None:
@@ -88,53 +132,51 @@ def fingerprint(arrays: Mapping[str, Tensor | None], parameters: str) -> str:
 
 def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that the next step of `run` depends on, as tensors and JSON."""
-    tensors = {
-        **{f"network.{name}": value for name, value in run.network.state_dict().items()},
-        **{f"average.{name}": value for name, value in run.averaged_network.state_dict().items()},
-        **{f"good.{i}": value for i, value in enumerate(run.good_weights)},
-        **{f"best.{i}": value for i, value in enumerate(run.best_weights or ())},
-        **{f"memory.{name}": value for name, value in run.memory.items()},
-        "rows": run.rows.stream,
-        **{f"global.{i}": state for i, state in enumerate(run.global_draws.state)},
-        "sums": run.sums,
+    sections: dict[str, Mapping[str, Tensor]] = {
+        "network": run.network.state_dict(),
+        "average": run.averaged_network.state_dict(),
+        "good": _numbered(run.good_weights),
+        "best": _numbered(run.best_weights or []),
+        "memory": run.memory,
+        "optimizer": {
+            f"{index}.{name}": value
+            for index, state in run.optimizer.state_dict()["state"].items()
+            for name, value in state.items()
+        },
+        "random": {name: generator.get_state() for name, generator in _generators(run).items()},
+        "global": _numbered(run.global_draws.state),
+        "run": {"rows": run.rows.stream, "sums": run.sums},
     }
-    for index, state in run.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    for name, generator in _generators(run).items():
-        tensors[f"random.{name}"] = generator.get_state()
-    scalars = {name: getattr(run, name) for name in _SCALARS}
-    scalars |= {
+    scalars = {name: getattr(run, name) for name in _SCALARS} | {
         "row_position": run.rows.position,
         "history": run.history,
         "scaler": run.scaler.state_dict(),
+        "scheduler": run.scheduler.state_dict(),
         "n_averaged": run.average.n_updates,
     }
     # shared storage is not allowed in the file
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}, scalars
+    return {f"{s}.{name}": t.detach().clone() for s, named in sections.items() for name, t in named.items()}, scalars
 
 
 def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
     """Undo `run_state` on a fresh run of the same plan."""
-    run.network.load_state_dict(_section(tensors, "network"))
-    run.averaged_network.load_state_dict(_section(tensors, "average"))
-    run.good_weights = _weights(_section(tensors, "good"), run.device)
-    run.best_weights = _weights(_section(tensors, "best"), run.device) or None
-    run.memory = {name: value.to(run.device) for name, value in _section(tensors, "memory").items()}
-    run.rows.stream = tensors["rows"].to(run.rows.device)
-    run.sums = tensors["sums"].to(run.device)
+
+    def section(prefix: str) -> dict[str, Tensor]:
+        return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
+
+    def listed(prefix: str, device: torch.device) -> list[Tensor]:
+        named = section(prefix)
+        return [named[name].to(device) for name in sorted(named, key=int)]
+
+    run.network.load_state_dict(section("network"))
+    run.averaged_network.load_state_dict(section("average"))
+    run.good_weights, run.best_weights = listed("good", run.device), listed("best", run.device) or None
+    run.memory = {name: value.to(run.device) for name, value in section("memory").items()}
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _section(tensors, "optimizer").items():
+    for key, value in section("optimizer").items():
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = value
     run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
-    for name in _SCALARS:
-        setattr(run, name, scalars[name])
-    run.rows.position = scalars["row_position"]
-    run.history = scalars["history"]
-    run.average.n_updates = scalars["n_averaged"]
-    run.scaler.load_state_dict(scalars["scaler"])
-    _set_schedule(run)
-    run.global_draws.state = _weights(_section(tensors, "global"), torch.device("cpu"))
     for name, generator in _generators(run).items():
         generator.set_state(tensors[f"random.{name}"])
 
@@ -150,11 +192,3 @@ def _set_schedule(run: TrainingRun) -> None:
 def _generators(run: TrainingRun) -> dict[str, torch.Generator]:
     named = {"noise": run.noise, "shuffle": run.rows.generator, "dropout": run.dropout}
     return {name: generator for name, generator in named.items() if generator is not None}
-
-
-def _section(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def _weights(section: dict[str, Tensor], device: torch.device) -> list[Tensor]:
-    return [section[name].to(device) for name in sorted(section, key=int)]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,17 +13,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from flowmatch.core.randomness import GlobalDraws
+from flowmatch.core.types import Rng
 from flowmatch.networks import draw_dropout_from
 from flowmatch.training.averaging import AveragedWeights
 from flowmatch.training.options import TrainingOptions
-from flowmatch.training.phases import phase_ends
+from flowmatch.training.plans import TrainingPlan, learning_rate_factor
 from flowmatch.training.rows import RowSampler
-
-BatchLoss = Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]
-"""``(network, rows, generator) -> losses``: row numbers (B,) in, the loss of each row (B,) out."""
-
-LINEAR_PART = 0.4
-"""Share of the steps over which the "linear" schedule falls."""
 
 HISTORY = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
 
@@ -34,65 +26,17 @@ HISTORY = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", 
 class NonFiniteTrainingError(ValueError):
     """The loss or its gradient was infinite or not a number.
 
-    Attributes
+    Parameters
     ----------
+    message : str
+        What happened, and what to try.
     step : int
-        The first step where that happened, counted from 1.
+        The first step where it happened, counted from 1.
     """
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
         self.step = step
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How long and how fast to train, and on what.
-
-    Parameters
-    ----------
-    batch_losses : sequence of callables
-        See `BatchLoss`: one for each phase of the options, or a single one without phases.
-    n_rows : int
-        Rows to train on.
-    max_iter, batch_size, learning_rate
-        Optimiser steps, rows a batch, peak learning rate.
-    options : TrainingOptions
-    sample_weight : Tensor of shape (n_rows,), optional
-        Rows are drawn in proportion to it, so that every loss and every coupling inside a batch sees the weighted
-        data.
-    validation_loss : callable ``network -> 0-d tensor``, optional
-        Must give the same number for the same weights.
-    validate_from : int
-        The step before which it does not say which weights are best, and patience does not run out.
-    data_device : torch.device
-        Where row numbers are wanted.
-    """
-
-    batch_losses: Sequence[BatchLoss]
-    n_rows: int
-    max_iter: int
-    batch_size: int
-    learning_rate: float
-    options: TrainingOptions
-    sample_weight: Tensor | None = None
-    validation_loss: Callable[[nn.Module], Tensor] | None = None
-    validate_from: int = 0
-    data_device: torch.device | str = "cpu"
-
-    @property
-    def report_period(self) -> int:
-        """Steps between two reports."""
-        return self.options.report_period or max(1, self.max_iter // 100)
-
-    @cached_property
-    def phase_ends(self) -> list[int]:
-        """The step at which each phase is over."""
-        return phase_ends(self.options.phases, self.max_iter)
-
-    def batch_loss_at(self, step: int) -> BatchLoss:
-        """The loss of the phase that `step`, counted from 0, belongs to."""
-        return self.batch_losses[bisect.bisect_right(self.phase_ends[:-1], step)]
 
 
 class TrainingRun:
@@ -103,9 +47,10 @@ class TrainingRun:
 
     Parameters
     ----------
-    network : nn.Module
+    network : torch.nn.Module
         Trained in place.
     plan : TrainingPlan
+        How long and how fast, and on what.
     noise : torch.Generator or None
         On the network's device, handed to the loss.
     shuffle : torch.Generator or None
@@ -114,15 +59,24 @@ class TrainingRun:
         On the network's device, for the masks of `flowmatch.networks.Dropout`. Its seed also decides what other
         layers draw, which know no generator but torch's global ones: these are put back after every step. None takes
         the global generators as they are now.
+
+    Attributes
+    ----------
+    step : int
+        Steps made so far.
+    history : dict of lists
+        An entry for each report.
+    memory : dict of Tensor
+        What callbacks want kept in checkpoints.
     """
 
     def __init__(
         self,
         network: nn.Module,
         plan: TrainingPlan,
-        noise: torch.Generator | None,
-        shuffle: torch.Generator | None,
-        dropout: torch.Generator | None = None,
+        noise: Rng,
+        shuffle: Rng,
+        dropout: Rng = None,
     ) -> None:
         options = plan.options
         self.network, self.plan, self.noise, self.dropout = network, plan, noise, dropout
@@ -149,12 +103,11 @@ class TrainingRun:
         self.sums = torch.zeros(2, device=self.device)
         self.first_bad_step = torch.full((), math.inf, device=self.device)
         self.steps_since_report = 0
-        self.good_weights = self.snapshot()
+        self.good_weights = self.average.snapshot()
         self.best_weights: list[Tensor] | None = None
         self.best_loss = math.inf
         self.reports_since_best = 0
         self.memory: dict[str, Tensor] = {}
-        """What callbacks want kept in checkpoints."""
 
     @property
     def diverged(self) -> bool:
@@ -169,7 +122,7 @@ class TrainingRun:
         )
 
     def advance(self) -> None:
-        """One optimiser step."""
+        """Make one optimizer step."""
         with self._own_global_draws():
             self._step()
 
@@ -194,6 +147,11 @@ class TrainingRun:
     def report(self) -> dict[str, float]:
         """Fetch the sums since the last report, validate, and append to the history.
 
+        Returns
+        -------
+        dict
+            The new entry of the history.
+
         Raises
         ------
         NonFiniteTrainingError
@@ -205,7 +163,7 @@ class TrainingRun:
         loss, norm = (self.sums / max(1, self.steps_since_report)).tolist()
         self.sums.zero_()
         self.steps_since_report = 0
-        self._copy_average_into(self.good_weights)
+        torch._foreach_copy_(self.good_weights, self.average.tensors())
         entry = {
             "step": self.step,
             "loss": loss,
@@ -220,7 +178,13 @@ class TrainingRun:
         return entry
 
     def record(self, entry: dict[str, float]) -> None:
-        """Take what callbacks added to the newest entry into the history, NaN where a report lacks it."""
+        """Take what callbacks added to the newest entry into the history, NaN where a report lacks it.
+
+        Parameters
+        ----------
+        entry : dict
+            From `report`.
+        """
         earlier = len(self.history["step"]) - 1
         for name in entry.keys() - self.history.keys():
             self.history[name] = [math.nan] * earlier
@@ -228,9 +192,15 @@ class TrainingRun:
             self.history[name].append(float(entry.get(name, math.nan)))
 
     def finish(self) -> nn.Module:
-        """The averaged network, with its best weights if early stopping kept any."""
+        """End the run, with the best weights if early stopping kept any.
+
+        Returns
+        -------
+        torch.nn.Module
+            The averaged network.
+        """
         if self.plan.options.early_stopping and self.best_weights is not None:
-            self.load_weights(self.best_weights)
+            self.average.load(self.best_weights)
         return self.averaged_network
 
     @property
@@ -238,18 +208,15 @@ class TrainingRun:
         """The network that users get, updated in place while training goes on."""
         return self.average.module
 
-    def snapshot(self) -> list[Tensor]:
-        """A copy of the averaged weights."""
-        return [value.detach().clone() for value in self._averaged_tensors()]
-
-    def load_weights(self, weights: list[Tensor]) -> None:
-        """Set the averaged weights."""
-        with torch.no_grad():
-            torch._foreach_copy_(self._averaged_tensors(), weights)
-
     def restore_good_weights(self) -> nn.Module:
-        """The averaged network as it was at the last report that found everything finite."""
-        self.load_weights(self.good_weights)
+        """Take the averaged weights back to the last report that found everything finite.
+
+        Returns
+        -------
+        torch.nn.Module
+            The averaged network.
+        """
+        self.average.load(self.good_weights)
         return self.averaged_network
 
     @contextlib.contextmanager
@@ -288,17 +255,10 @@ class TrainingRun:
             return loss
         if loss < self.best_loss:
             self.best_loss, self.reports_since_best = loss, 0
-            self.best_weights = self.snapshot()
+            self.best_weights = self.average.snapshot()
         else:
             self.reports_since_best += 1
         return loss
-
-    def _copy_average_into(self, weights: list[Tensor]) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(weights, self._averaged_tensors())
-
-    def _averaged_tensors(self) -> list[Tensor]:
-        return [*self.averaged_network.parameters(), *self.averaged_network.buffers()]
 
 
 def train(
@@ -314,6 +274,7 @@ def train(
     Parameters
     ----------
     run : TrainingRun
+        Begun or just made.
     on_report : callable, optional
         Called with each new entry of the history; training stops when it returns True.
     on_step : callable, optional
@@ -322,6 +283,11 @@ def train(
         Show a tqdm bar with loss and learning rate.
     description : str, optional
         What is trained, such as "flow 2 of 5": stands before the bar.
+
+    Returns
+    -------
+    torch.nn.Module
+        With the best weights if early stopping kept any.
 
     Raises
     ------
@@ -348,27 +314,6 @@ def train(
     return run.finish()
 
 
-def learning_rate_factor(options: TrainingOptions, max_iter: int) -> Callable[[int], float]:
-    """Factor of the peak learning rate for each step: linear warm-up, then the schedule, times the phase's factor."""
-    warmup = round(options.warmup * max_iter)
-    ends = phase_ends(options.phases, max_iter)[:-1]
-    rates = [phase.learning_rate for phase in options.phases] or [1.0]
-
-    def factor(step: int) -> float:
-        return scheduled(step) * rates[bisect.bisect_right(ends, step)]
-
-    def scheduled(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if options.schedule == "constant":
-            return 1.0
-        if options.schedule == "linear":
-            return min(1.0, (max_iter - step) / (LINEAR_PART * max_iter))
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, max_iter - warmup)))
-
-    return factor
-
-
 def checkpoint_activations(network: nn.Module, wanted: bool) -> None:
     """Tell a network's modules whether to recompute activations in the backward pass.
 
@@ -388,21 +333,15 @@ def checkpoint_activations(network: nn.Module, wanted: bool) -> None:
         setattr(module, "activation_checkpointing", wanted)  # noqa: B010 (modules declare their attributes as tensors)
 
 
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """The autocast context of a precision; none for float32."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
-
-
 def _forward(network: nn.Module, device: torch.device, options: TrainingOptions) -> Any:
     """The network, compiled and under autocast if asked for; couplings and losses around it keep full precision."""
     if options.precision == "float32" and not options.compile:
         return network
     compiled = torch.compile(network) if options.compile else network
+    dtype = torch.float16 if options.precision == "fp16" else torch.bfloat16
 
     def forward(*arguments: Any, **named: Any) -> Tensor:
-        with autocast(device, options.precision):
+        with torch.autocast(device.type, dtype, enabled=options.precision != "float32"):
             return compiled(*arguments, **named)
 
     forward.__name__ = type(network).__name__  # for messages

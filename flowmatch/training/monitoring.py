@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,33 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_count, check_flag, checked
 from flowmatch.core.component import Component
 from flowmatch.core.randomness import GlobalDraws
 from flowmatch.training.callbacks import FitContext
+from flowmatch.training.loop import HISTORY
 
-RESERVED = ("step", "loss", "validation_loss", "gradient_norm", "learning_rate", "seconds")
 _NOT_DRAWN = ("step", "seconds")
+
+
+def _check_metric(name: str, metric: Any) -> None:
+    if not callable(metric):
+        raise ValueError(f"{name} must be a function of samples that returns a number, got {metric!r}.")
+
+
+def _check_name(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value or value in HISTORY:
+        raise ValueError(f"{name} must be a string other than {', '.join(HISTORY)}, got {value!r}.")
+
+
+def _check_mapping(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be a mapping of arguments of sample, got {value!r}.")
+
+
+def _check_path(name: str, value: Any) -> None:
+    if not isinstance(value, (str, Path)):
+        raise ValueError(f"{name} must be a path, got {value!r}.")
 
 
 @dataclass(eq=False)
@@ -83,33 +103,16 @@ class SampleMonitor(Component):
     [10, 20, 30]
     """
 
-    metric: Callable[[Any], float]
-    n_samples: int = 500
+    metric: Callable[[Any], float] = checked(MISSING, _check_metric)
+    n_samples: int = checked(500, check_count)
     y: Any = None
-    period: int = 10
-    patience: int | None = None
-    greater_is_better: bool = False
-    restore_best: bool = True
-    random_state: int = 0
-    name: str = "quality"
-    sample_params: Mapping[str, Any] | None = None
-
-    def validate(self) -> None:
-        """Raise a ValueError that names the first parameter out of its range."""
-        if not callable(self.metric):
-            raise ValueError(f"metric must be a function of samples that returns a number, got {self.metric!r}.")
-        for name in ("n_samples", "period"):
-            check_count(name, getattr(self, name))
-        if self.patience is not None:
-            check_count("patience", self.patience)
-        check_count("random_state", self.random_state, low=0, high=2**32 - 1)
-        for name in ("greater_is_better", "restore_best"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        if not isinstance(self.name, str) or not self.name or self.name in RESERVED:
-            raise ValueError(f"name must be a string other than {', '.join(RESERVED)}, got {self.name!r}.")
-        if self.sample_params is not None and not isinstance(self.sample_params, Mapping):
-            raise ValueError(f"sample_params must be a mapping of arguments of sample, got {self.sample_params!r}.")
+    period: int = checked(10, check_count)
+    patience: int | None = checked(None, check_count)
+    greater_is_better: bool = checked(False, check_flag)
+    restore_best: bool = checked(True, check_flag)
+    random_state: int = checked(0, check_count, 0, 2**32 - 1)
+    name: str = checked("quality", _check_name)
+    sample_params: Mapping[str, Any] | None = checked(None, _check_mapping)
 
     @property
     def best_step_(self) -> int | None:
@@ -129,6 +132,13 @@ class SampleMonitor(Component):
     def setup(self, estimator: Any, context: FitContext) -> None:
         """Forget the last fit, take up what an interrupted one had measured, and see whether sampling works.
 
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+
         Raises
         ------
         ValueError
@@ -146,7 +156,20 @@ class SampleMonitor(Component):
                 self._note(step, value)
 
     def on_fit_task_end(self, estimator: Any, context: FitContext) -> bool:
-        """Look, if it is time; True when patience is at its end."""
+        """Look, if it is time.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+
+        Returns
+        -------
+        bool
+            True when patience is at its end.
+        """
         if len(context.history["step"]) % self.period and context.task_id < context.max_iter:
             return False
         value = self._look(estimator, context.task_id)
@@ -159,7 +182,15 @@ class SampleMonitor(Component):
         return self.patience is not None and looks_since_best >= self.patience
 
     def teardown(self, estimator: Any, context: FitContext) -> None:
-        """Put the best weights into the network that the fit hands out."""
+        """Put the best weights into the network that the fit hands out.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+        """
         if self._key(0) in context.memory:
             weights = _weights(estimator.network_)
             with torch.no_grad():
@@ -210,7 +241,7 @@ class TensorBoardWriter(Component):
     log_dir : path-like
         The folder; made if it is not there.
     images : int or None, default=None
-        Samples to show as pictures, for data of shape (n, 1 or 3, H, W); grey levels are stretched from the smallest
+        Samples to show as pictures, for data of shape (n, 1 or 3, H, W); gray levels are stretched from the smallest
         value to the largest.
     image_period : int, default=10
         Reports from one set of pictures to the next.
@@ -224,22 +255,28 @@ class TensorBoardWriter(Component):
     >>> options = TrainingOptions(callbacks=[TensorBoardWriter("runs/first")])
     """
 
-    log_dir: str | Path
-    images: int | None = None
-    image_period: int = 10
-    random_state: int = 0
-
-    def validate(self) -> None:
-        """Raise a ValueError that names the first parameter out of its range."""
-        if not isinstance(self.log_dir, (str, Path)):
-            raise ValueError(f"log_dir must be a path, got {self.log_dir!r}.")
-        if self.images is not None:
-            check_count("images", self.images)
-        check_count("image_period", self.image_period)
-        check_count("random_state", self.random_state, low=0, high=2**32 - 1)
+    log_dir: str | Path = checked(MISSING, _check_path)
+    images: int | None = checked(None, check_count)
+    image_period: int = checked(10, check_count)
+    random_state: int = checked(0, check_count, 0, 2**32 - 1)
 
     def setup(self, estimator: Any, context: FitContext) -> None:
-        """Open the files."""
+        """Open the files.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+
+        Raises
+        ------
+        ValueError
+            If samples are no pictures, but `images` are asked for.
+        ImportError
+            If tensorboard is not installed.
+        """
         shape = estimator.sample_shape_
         if self.images is not None and not (len(shape) == 3 and shape[0] in (1, 3)):
             raise ValueError(
@@ -252,11 +289,27 @@ class TensorBoardWriter(Component):
         self._writer = writer_class(str(self.log_dir), purge_step=self._steps_before + self._written + 1)
 
     def on_fit_task_begin(self, estimator: Any, context: FitContext) -> None:
-        """Write the report that has just ended; by now every callback has added to it."""
+        """Write the report that has just ended; by now every callback has added to it.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+        """
         self._write(estimator, context)
 
     def teardown(self, estimator: Any, context: FitContext) -> None:
-        """Write the last report and close the files."""
+        """Write the last report and close the files.
+
+        Parameters
+        ----------
+        estimator : object
+            The estimator that is being fitted.
+        context : FitContext
+            What is known of the fit.
+        """
         self._write(estimator, context)
         self._writer.close()
         del self._writer  # so that the estimator can be pickled

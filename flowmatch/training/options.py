@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_flag, check_number, check_sequence, checked
 from flowmatch.core.component import Component
 from flowmatch.training.callbacks import check_callbacks
 from flowmatch.training.phases import Phase, check_phases
 
 PRECISIONS = ("float32", "bf16", "fp16")
 SCHEDULES = ("cosine", "linear", "constant")
+
+
+def _check_betas(name: str, value: Any) -> None:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name} must be two numbers in [0, 1), got {value!r}.")
+    check_sequence(name, value, check_number, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -75,53 +81,39 @@ class TrainingOptions(Component):
         `flowmatch.training.FitContext`. Training stops when ``on_fit_task_end`` returns True. Ready ones are
         `flowmatch.training.SampleMonitor` and `flowmatch.training.TensorBoardWriter`; scikit-learn's own, such as
         `sklearn.callback.ScoringMonitor`, read its fits' contexts and are refused.
+
+    Examples
+    --------
+    >>> from flowmatch import FlowMatchingGenerator, TrainingOptions
+    >>> generator = FlowMatchingGenerator(training=TrainingOptions(early_stopping=True, ema_decay=0.999))
+    >>> generator.set_params(training__patience=20).training
+    TrainingOptions(ema_decay=0.999, early_stopping=True, patience=20)
     """
 
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: float = 0.05
-    schedule: str = "cosine"
-    gradient_clipping: float | None = 1.0
-    accumulation: int = 1
-    ema_decay: float | None = 0.99
-    ema_warmup: bool = True
-    validation_fraction: float | None = None
-    early_stopping: bool = False
-    patience: int = 10
-    report_period: int | None = None
-    precision: str = "float32"
-    compile: bool = False
-    activation_checkpointing: bool = False
-    phases: Sequence[Phase] = ()
+    weight_decay: float = checked(0.0, check_number, 0.0)
+    betas: tuple[float, float] = checked((0.9, 0.99), _check_betas)
+    warmup: float = checked(0.05, check_number, 0.0, 1.0)
+    schedule: str = checked("cosine", check_choice, SCHEDULES)
+    gradient_clipping: float | None = checked(1.0, check_number, 0.0, open_low=True, optional=True)
+    accumulation: int = checked(1, check_count)
+    ema_decay: float | None = checked(0.99, check_number, 0.0, 1.0, optional=True)
+    ema_warmup: bool = checked(True, check_flag)
+    validation_fraction: float | None = checked(None, check_number, 0.0, 1.0)
+    early_stopping: bool = checked(False, check_flag)
+    patience: int = checked(10, check_count)
+    report_period: int | None = checked(None, check_count)
+    precision: str = checked("float32", check_choice, PRECISIONS)
+    compile: bool = checked(False, check_flag)
+    activation_checkpointing: bool = checked(False, check_flag)
+    phases: Sequence[Phase] = checked((), check_phases)
     checkpoint_folder: str | Path | None = None
-    checkpoint_period: int = 500
-    callbacks: Sequence[Any] = ()
+    checkpoint_period: int = checked(500, check_count)
+    callbacks: Sequence[Any] = checked((), check_callbacks)
 
     def validate(self) -> None:
-        """Raise a ValueError that names the first option out of its range."""
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_number("weight_decay", self.weight_decay, 0.0)
-        check_number("warmup", self.warmup, 0.0, 1.0)
-        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
-            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}.")
-        for beta in self.betas:
-            check_number("betas", beta, 0.0, 1.0)
-        for name in ("accumulation", "patience", "checkpoint_period"):
-            check_count(name, getattr(self, name))
-        if self.report_period is not None:
-            check_count("report_period", self.report_period)
-        if self.gradient_clipping is not None:
-            check_number("gradient_clipping", self.gradient_clipping, 0.0, open_low=True)
-        if self.ema_decay is not None:
-            check_number("ema_decay", self.ema_decay, 0.0, 1.0)
-        if self.validation_fraction is not None:
-            check_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=self.early_stopping)
-        for name in ("early_stopping", "ema_warmup", "compile", "activation_checkpointing"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}.")
-        check_callbacks(self.callbacks)
-        check_phases(self.phases)
+        super().validate()
+        if self.early_stopping and self.validation_fraction is not None:
+            check_number("validation_fraction", self.validation_fraction, 0.0, 1.0, open_low=True)
 
     @property
     def held_out(self) -> float:

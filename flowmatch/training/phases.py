@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import Any
 
-from flowmatch.core.checks import check_number
+from flowmatch.core.checks import check_flag, check_number, checked
 from flowmatch.core.component import Component
 
 
@@ -22,7 +22,9 @@ class Phase(Component):
         Its share of `max_iter`; the shares of all phases add up to 1.
     learning_rate : float, default=1.0
         Factor on the scheduled learning rate.
-    loss, loss_weight : as the estimator takes them, default=None
+    loss : str or ResidualLoss, optional
+        In place of the estimator's own.
+    loss_weight : str, LossWeight or callable, optional
         In place of the estimator's own.
     conditioned : bool, default=True
         False hides all conditions: the phase learns the unconditional distribution.
@@ -36,6 +38,7 @@ class Phase(Component):
     Plain loss, then adaptive weights, then conditions at a lower rate; short fits do not learn conditions that come so
     late and so slowly, measurements in the guide to grids say:
 
+    >>> from flowmatch.training import Phase
     >>> progressive = [
     ...     Phase(0.3, conditioned=False),
     ...     Phase(0.4, loss_weight="adaptive", conditioned=False),
@@ -47,30 +50,23 @@ class Phase(Component):
     >>> curriculum = [Phase(0.2, crop=0.25), Phase(0.3, crop=0.5), Phase(0.5)]
     """
 
-    share: float
-    learning_rate: float = 1.0
+    share: float = checked(MISSING, check_number, 0.0, 1.0, open_low=True, closed_high=True)
+    learning_rate: float = checked(1.0, check_number, 0.0)
     loss: Any = None
     loss_weight: Any = None
-    conditioned: bool = True
-    crop: float = 1.0
-
-    def validate(self) -> None:
-        check_number("share", self.share, 0.0, math.nextafter(1.0, 2.0), open_low=True)
-        check_number("learning_rate", self.learning_rate, 0.0)
-        check_number("crop", self.crop, 0.0, math.nextafter(1.0, 2.0), open_low=True)
-        if not isinstance(self.conditioned, bool):
-            raise ValueError(f"conditioned must be True or False, got {self.conditioned!r}.")
+    conditioned: bool = checked(True, check_flag)
+    crop: float = checked(1.0, check_number, 0.0, 1.0, open_low=True, closed_high=True)
 
 
-def check_phases(phases: Any) -> None:
+def check_phases(name: str, phases: Any) -> None:
     """Raise a ValueError unless `phases` is a sequence of phases whose shares add up to 1, or empty."""
     if not isinstance(phases, Sequence) or not all(isinstance(phase, Phase) for phase in phases):
-        raise ValueError(f"phases must be a list of flowmatch.training.Phase, got {phases!r}.")
+        raise ValueError(f"{name} must be a list of flowmatch.training.Phase, got {phases!r}.")
     for phase in phases:
         phase.validate()
     total = sum(phase.share for phase in phases)
     if phases and not math.isclose(total, 1.0, abs_tol=1e-6):
-        raise ValueError(f"the shares of phases must add up to 1, but {[p.share for p in phases]} add up to {total:g}.")
+        raise ValueError(f"the shares of {name} must add up to 1, but {[p.share for p in phases]} add up to {total:g}.")
 
 
 def phase_ends(phases: Sequence[Phase], max_iter: int) -> list[int]:
