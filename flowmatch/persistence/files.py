@@ -23,7 +23,7 @@ from flowmatch.core.storable import ESTIMATORS, MISFITS, is_registered
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.core.version import __version__
-from flowmatch.persistence.codec import ValueDecoder, ValueEncoder, UnstorableError
+from flowmatch.persistence.codec import UnstorableError, ValueDecoder, ValueEncoder
 from flowmatch.persistence.format_3 import read_format_3, teacher_of_format_3
 
 FORMAT_VERSION = 4
@@ -54,8 +54,7 @@ def save(
             f"{name} is not a class that files know, since another one has its name; save it with pickle or joblib."
         )
     encoder = ValueEncoder()
-    tensors: Mapping[str, Tensor] = encoder.tensors
-    header = encoder.estimator(estimator)
+    tensors, header = encoder.tensors, encoder.estimator(estimator)
     try:
         header["fitted"] = encoder.value("fitted", estimator.fitted_)
     except UnstorableError as error:
@@ -117,7 +116,6 @@ def load(
     >>> bool((flowmatch.load(path).sample(5, random_state=0) == generator.sample(5, random_state=0)).all())
     True
     """
-    tensors: Mapping[str, Tensor]
     tensors, header = read_tensors(path)
     version = header.get("format_version")
     if version not in (3, FORMAT_VERSION):
@@ -174,7 +172,5 @@ def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str,
 
 def _digest(weights: Iterable[Tensor]) -> str:
     """Tells one teacher from another."""
-    found = hashlib.sha256()
-    for value in weights:
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+    parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
