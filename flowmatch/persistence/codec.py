@@ -75,10 +75,9 @@ class ValueEncoder:
         UnstorableError
             For functions, objects of classes that are not registered, and fields of other types than declared.
         """
+        value = value.item() if isinstance(value, (np.bool_, np.integer, np.floating)) else value
         if value is None or isinstance(value, (str, bool, int, float)):
             return value
-        if isinstance(value, (np.bool_, np.integer, np.floating)):
-            return value.item()
         if isinstance(value, np.ndarray):
             return self._array(name, value)
         if isinstance(value, Tensor):
@@ -136,15 +135,13 @@ class ValueDecoder:
     Parameters
     ----------
     tensors : mapping of Tensor
-    network : callable, optional
+    network : callable or None
         The network factory, where a file has left one out.
     device : "auto", str or torch.device
         Where estimators are to work.
     """
 
-    def __init__(
-        self, tensors: Mapping[str, Tensor], network: Callable[..., Any] | None = None, device: Any = "auto"
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], network: Callable[..., Any] | None, device: Any) -> None:
         self.tensors, self.network, self.device = tensors, network, device
 
     def value(self, saved: Any) -> Any:
@@ -176,26 +173,23 @@ class ValueDecoder:
         if "estimator" in saved:
             return self.estimator(saved)
         if "class" in saved:
-            cls, fields = _look_up(STORABLE, saved["class"]), self.fields(saved["fields"])
+            cls, fields = _look_up(STORABLE, "component", saved["class"]), self.fields(saved["fields"])
             return cls.from_store(fields) if hasattr(cls, "from_store") else rebuild(cls, fields)
         raise ValueError(f"the file holds an object that is no value: {str(saved)[:80]}.")
 
     def fields(self, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Values by name; those that were left out are, but for networks, which the user brings."""
+        networks = [name for name, value in saved.items() if value == LEFT_OUT and name in _NETWORKS]
+        if networks and self.network is None:
+            raise ValueError(
+                "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
+            )
         values = {name: self.value(value) for name, value in saved.items() if value != LEFT_OUT}
-        for name in set(saved) - set(values):
-            if name in _NETWORKS:
-                if self.network is None:
-                    raise ValueError(
-                        "the model was built by a network factory, which a file cannot hold: call "
-                        "load(path, network=factory)."
-                    )
-                values[name] = self.network
-        return values
+        return {**values, **dict.fromkeys(networks, self.network)}
 
     def estimator(self, saved: Mapping[str, Any]) -> Any:
         """An unfitted estimator of the class and with the parameters that a file names."""
-        cls, parameters = _look_up(ESTIMATORS, saved["estimator"]), self.fields(saved["parameters"])
+        cls, parameters = _look_up(ESTIMATORS, "estimator", saved["estimator"]), self.fields(saved["parameters"])
         if "device" in parameters:
             parameters["device"] = self.device
         if self.network is not None and "network" in parameters:
@@ -205,9 +199,9 @@ class ValueDecoder:
         return estimator
 
 
-def _look_up(registry: Mapping[str, Any], name: Any) -> Any:
+def _look_up(registry: Mapping[str, Any], what: str, name: Any) -> Any:
     if str(name) not in registry:
-        raise ValueError(f"the file holds a {name!r}, which flowmatch does not know; import what defines it first.")
+        raise ValueError(f"the file names an unknown {what} {name!r}: if it is your own, import what defines it first.")
     return registry[name]
 
 

@@ -54,8 +54,7 @@ def save(
             f"{name} is not a class that files know, since another one has its name; save it with pickle or joblib."
         )
     encoder = ValueEncoder()
-    tensors: Mapping[str, Tensor] = encoder.tensors
-    header = encoder.estimator(estimator)
+    tensors, header = encoder.tensors, encoder.estimator(estimator)
     try:
         header["fitted"] = encoder.value("fitted", estimator.fitted_)
     except UnstorableError as error:
@@ -117,7 +116,6 @@ def load(
     >>> bool((flowmatch.load(path).sample(5, random_state=0) == generator.sample(5, random_state=0)).all())
     True
     """
-    tensors: Mapping[str, Tensor]
     tensors, header = read_tensors(path)
     version = header.get("format_version")
     if version not in (3, FORMAT_VERSION):
@@ -174,7 +172,5 @@ def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str,
 
 def _digest(weights: Iterable[Tensor]) -> str:
     """Tells one teacher from another."""
-    found = hashlib.sha256()
-    for value in weights:
-        found.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+    parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
+    return hashlib.sha256(b"".join(parts)).hexdigest()

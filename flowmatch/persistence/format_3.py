@@ -52,7 +52,7 @@ def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> dict[str, Jso
     """
     name = str(header.get("class"))
     if name not in _READERS:
-        raise ValueError(f"the file holds a {header.get('class')!r}, which flowmatch does not know.")
+        raise ValueError(f"the file names an unknown estimator {header.get('class')!r}.")
     parameters = _value(header["parameters"])
     fitted = _READERS[name](header, parameters, tensors)
     if name == "FlowAnomalyDetector":
@@ -125,7 +125,7 @@ def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
         "FittedDetector",
         members=members,
         offset=saved["offset_"],
-        calibration=_optional("Calibration", _value(saved["calibration"])),
+        calibration=saved["calibration"] and _a("Calibration", **_value(saved["calibration"])),
         classes=_value(saved["classes_"]),
     )
 
@@ -174,8 +174,8 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
     missing = _a(
         "MissingValueModel",
         masked_share=parameters.get("masked_share", 0.0),
-        guess=_optional("FactorModel", saved["factors"]),
-        patterns=_optional("MissingPatterns", _value(saved["patterns"])),
+        guess=saved["factors"] and _a("FactorModel", **saved["factors"]),
+        patterns=saved["patterns"] and _a("MissingPatterns", **_value(saved["patterns"])),
     )
     kind = _a(
         "FlowMap",
@@ -228,14 +228,13 @@ def _context_channels(conditions: Json, tensors: Tensors) -> Json:
 def _encoder(saved: Json) -> Json:
     transform, categories = _value(saved["transform"]), saved["categories"]
     transform["fields"] |= _value(saved["state"])
-    if categories is not None:
-        categories = _a("CategoryCodes", n_levels=categories["n_levels"], shares_=_value(categories["shares"]))
+    codes = categories and _a("CategoryCodes", n_levels=categories["n_levels"], shares_=_value(categories["shares"]))
     plain = ("sample_shape", "levels", "varying", "constants", "limits", "is_category")
     return _a(
         "SampleEncoder",
         container=_container(saved["container"]),
         transform=transform,
-        categories=categories,
+        categories=codes,
         **{name: _value(saved[name]) for name in plain},
     )
 
@@ -251,10 +250,6 @@ def _container(saved: Json) -> Json:
 def _a(name: str, /, **fields: Json) -> dict[str, Json]:
     """An instance of a class."""
     return {"class": name, "fields": fields}
-
-
-def _optional(name: str, fields: Json) -> Json:
-    return None if fields is None else _a(name, **fields)
 
 
 def _component(parameter: str, value: Json) -> Json:
