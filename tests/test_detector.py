@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from damaged_files import setting, tamper, tensor, without
+from damaged_files import fuzzed, setting, tamper, tensor, without
 from reference_store import FOLDER
 from scipy.stats import kstest
 from sklearn.base import clone
@@ -945,29 +945,32 @@ DAMAGES = {
     "fitted_class": (setting({"class": "Velocity", "fields": {}}, "fitted"), "its fitted does not fit"),
     "no_offset": (without(*FITTED, "offset"), "its offset is missing"),
     "offset_type": (setting([1.0], *FITTED, "offset"), "its offset does not fit"),
+    "offset_nan": (setting(float("nan"), *FITTED, "offset"), "its offset does not fit"),
     "offset_text": (setting("low", *FITTED, "offset"), "its offset does not fit"),
     "no_scores": (without(*FITTED, "calibration", "fields", "scores"), "its scores is missing"),
-    "short_scores": (tensor("fitted.calibration.scores", ODD), "its scores does not fit"),
-    "scores_dtype": (tensor("fitted.calibration.scores", torch.ones(12)), "its scores does not fit"),
-    "no_score_tensor": (tensor("fitted.calibration.scores", None), "'fitted.calibration.scores' is missing"),
+    "short_scores": (tensor(ODD, "calibration", "scores"), "its weights does not fit"),
+    "scores_dtype": (tensor(torch.ones(12), "calibration", "scores"), "its scores does not fit"),
+    "scores_nan": (tensor(torch.full((12,), torch.nan, dtype=torch.float64), "calibration", "scores"), "its scores does not fit"),
+    "weights": (tensor(-torch.ones(12, dtype=torch.float64), "calibration", "weights"), "its weights does not fit"),
+    "no_score_tensor": (tensor(None, "calibration", "scores"), "'fitted.calibration.scores' is missing"),
     "no_classes": (setting(None, *FITTED, "classes"), "its classes does not fit"),
     "other_classes": (setting(["a"], *FITTED, "classes", "texts"), "its classes does not fit"),
     "surprise": (setting("many", *MEMBER, "surprise"), "its surprise does not fit"),
     "no_gaps": (setting(None, *MEMBER, "gaps"), "its gaps does not fit"),
-    "gaps_of_other_rows": (tensor("fitted.members.0.gaps.reference", torch.ones(48, 7)), "its gaps does not fit"),
-    "gaps_without_a_number": (tensor("fitted.members.0.gaps.reference", torch.full((48, 2), torch.nan)), "its reference does not fit"),
-    "typical_of_other_rows": (tensor("fitted.members.0.typical", ODD), "its typical does not fit"),
+    "gaps_of_other_rows": (tensor(torch.ones(48, 7), "gaps", "reference"), "its gaps does not fit"),
+    "gaps_without_a_number": (tensor(torch.full((48, 2), torch.nan), "gaps", "reference"), "its reference does not fit"),
+    "typical_of_other_rows": (tensor(ODD, "members", "typical"), "its typical does not fit"),
     "unknown_score": (setting("Isolation", *MEMBER, "score", "class"), "unknown component 'Isolation'"),
     "no_score": (setting("MLP", *MEMBER, "score", "class"), "its .* does not fit"),
     "score_of_another_kind": (setting({"class": "Reconstruction", "fields": {}}, *MEMBER, "score"), "what its score keeps"),
     "score_out_of_range": (setting({"class": "Neighbors", "fields": {"n_neighbors": 0}}, *MEMBER, "score"), "n_neighbors must be"),
     "score_name": (setting("isolation", "parameters", "method"), "unknown method 'isolation'"),
     "contamination": (setting(0.9, "parameters", "contamination"), "contamination must be"),
-    "no_weight": (tensor("fitted.members.0.flow.model.weights.head.weight", None), "head.weight"),
-    "no_codes": (tensor("fitted.members.0.state.1.codes", None), "'fitted.members.0.state.1.codes' is missing"),
+    "no_weight": (tensor(None, "weights", "head.weight"), "head.weight"),
+    "no_codes": (tensor(None, "state", "1.codes"), "'fitted.members.0.state.1.codes' is missing"),
     "no_entry": (without(*MEMBER, "state", "dict", "1.codes"), "what its score keeps .*'codes'"),
-    "codes_of_other_rows": (tensor("fitted.members.0.state.1.codes", torch.ones(48, 7)), "what its score keeps"),
-    "codes_without_a_number": (tensor("fitted.members.0.state.1.codes", torch.full((48, 2), torch.nan)), "what its score keeps"),
+    "codes_of_other_rows": (tensor(torch.ones(48, 7), "state", "1.codes"), "what its score keeps"),
+    "codes_without_a_number": (tensor(torch.full((48, 2), torch.nan), "state", "1.codes"), "what its score keeps"),
     "unit": (without(*MEMBER, "state", "dict", "typical"), "what its score keeps .*'typical'"),
     "other_class": (setting("FlowMatchingGenerator", "estimator"), "unexpected keyword argument 'contamination'"),
 }  # fmt: skip
@@ -1009,6 +1012,17 @@ def test_a_damaged_file_is_refused(saved, path, damage):
     tamper(path, change)
     with pytest.raises(ValueError, match=message):
         flowmatch.load(path)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_file_changed_at_random_is_refused_or_gives_a_detector_that_works(saved, path, seed):
+    path.write_bytes(fuzzed(saved, np.random.RandomState(seed)))
+    try:
+        loaded = flowmatch.load(path, device="cpu")
+    except ValueError:
+        return
+    assert loaded.score_samples(X60).shape == loaded.predict(X60).shape == (N,)
+    assert loaded.explain(X60).shape == X60.shape
 
 
 def test_a_truncated_file_is_refused(saved, path):

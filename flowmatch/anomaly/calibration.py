@@ -50,7 +50,8 @@ class Calibration:
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored calibration do not fit each other."""
-        require(self.scores.ndim == 1 and self.scores.shape == self.weights.shape and len(self.scores), "scores")
+        require(self.scores.ndim == 1 and len(self.scores) and np.isfinite(self.scores).all(), "scores")
+        require(self.scores.shape == self.weights.shape and (self.weights > 0).all(), "weights")
 
     def before(self, earlier: Calibration) -> Calibration:
         """These scores and the latest of the earlier ones, no more than the larger of the two has.

@@ -97,6 +97,7 @@ class FittedDetector:
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored detector do not fit each other."""
         require(self.members, "members")
+        require(np.isfinite(self.offset), "offset")
         for member in self.members:
             conditions = member.model.conditions
             require(member.score == self.members[0].score, "score")
