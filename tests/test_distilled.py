@@ -850,7 +850,7 @@ def test_bad_parameters_and_data_are_named_and_change_nothing(students, moons, p
     y = np.arange(len(X)) % 2 if given.pop("y", False) else None
     with pytest.raises(ValueError, match=message):
         student.set_params(**({"n_pairs": None} | given)).fit(X, y)
-    assert student.student_ is students["progressive"].student_
+    assert student.network_ is students["progressive"].network_
     assert_same(student.set_params(n_steps=1).as_teacher(), before)
     np.testing.assert_array_equal(student.set_params(n_steps=1).sample(5, random_state=0), before[-1])
 
