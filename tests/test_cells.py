@@ -103,7 +103,7 @@ def test_a_call_without_cells_generates_whole_rows(network):
     torch.testing.assert_close(network(x, t), network(x, t, with_entries(0 * labels, x, none, none)))
     assert not torch.equal(network(x, t), network(x, t, labels))
     with pytest.raises(
-        ValueError, match=f"conditions of 2 elements, and {CELLS} that tell of the row.s entries, but got 5"
+        ValueError, match=f"conditions of 2 elements, and {CELLS} that describe the row.s entries, but got 5"
     ):
         network(x, t, torch.zeros(5, 5))
 

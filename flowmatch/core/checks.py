@@ -76,9 +76,14 @@ def check_number(
 
 def check_flag(name: str, value: Any) -> bool:
     """True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    check_type(name, value, bool, "True or False")
     return value
+
+
+def check_type(name: str, value: Any, kinds: Any, expected: str) -> None:
+    """An instance of one of `kinds`, which the message calls `expected`."""
+    if not isinstance(value, kinds):
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> str:

@@ -151,7 +151,7 @@ def _reduce(
 
     A constant taken from a row or a column changes every assignment's total alike, so the best one stays the best,
     whatever the constants are. Potentials from a few Sinkhorn sweeps at falling temperatures (shares of the mean cost;
-    Peyre and Cuturi, 2019, section 4.2) leave small numbers where the optimal plan runs, and the exact search ends
+    Peyre and Cuturi, 2019, section 4.2) leave small values where the optimal plan runs, and the exact search ends
     several times sooner.
     """
     if len(cost) < _SMALL_BLOCK:

@@ -48,7 +48,7 @@ def rk4(velocity: Velocity, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
 def adams_bashforth_2(velocity: Velocity, x: Tensor, times: Tensor) -> Iterator[Tensor]:
     """The two-step Adams-Bashforth method over the grid `times`, order 2, one evaluation a step.
 
-    On an uneven grid the weights follow from the ratio of neighbouring steps (Hairer, Norsett and Wanner, 1993,
+    On an uneven grid the weights follow from the ratio of neighboring steps (Hairer, Norsett and Wanner, 1993,
     section III.5). The first step is a midpoint step.
     """
     slope = None

@@ -46,16 +46,6 @@ class MixedConvolution(nn.Module):
         self.boundaries, self.padding = boundaries, kernel_size // 2
         self.conv = conv(c_in, c_out, kernel_size, stride=stride)
 
-    @property
-    def weight(self) -> Tensor:
-        """The kernel."""
-        return self.conv.weight
-
-    @property
-    def bias(self) -> Tensor:
-        """The bias of every channel."""
-        return self.conv.bias
-
     def forward(self, x: Tensor) -> Tensor:
         if self.padding:
             for axis, boundary in enumerate(reversed(self.boundaries)):  # F.pad counts from the last axis

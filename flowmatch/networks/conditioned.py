@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from flowmatch.networks.dropout import dropout_generator, same_masks
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class ConditionedNetwork(nn.Module):
@@ -79,10 +81,10 @@ def has_tangent(*values: Any) -> bool:
     return any(isinstance(value, Tensor) and forward_ad.unpack_dual(value).tangent is not None for value in values)
 
 
-def zero_initialized(layer: Any) -> Any:
+def zero_initialized(layer: Module) -> Module:
     """Start a layer at zero, so that the network starts as zero or the block as the identity."""
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 

@@ -67,8 +67,8 @@ def position_features(grid: tuple[int, ...], n_features: int, like: Tensor, long
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
         aligned = features.view(*[1] * axis, size, *[1] * (len(grid) - 1 - axis), 2 * n_frequencies)
         parts.append(aligned.expand(*grid, 2 * n_frequencies).flatten(0, -2))
-    places = torch.cat(parts, dim=1).to(like.dtype)
-    return F.pad(places, (0, n_features - places.shape[1]))
+    positions = torch.cat(parts, dim=1).to(like.dtype)
+    return F.pad(positions, (0, n_features - positions.shape[1]))
 
 
 class TimeFeatures(nn.Module):

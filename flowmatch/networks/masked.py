@@ -49,8 +49,8 @@ class MaskedNetwork(nn.Module):
             return self.network(x, t, known, *step)
         if condition.shape[1] != self.condition_size + n_entries:
             raise ValueError(
-                f"the network was built for conditions of {self.condition_size} elements, and {n_entries} that tell of "
-                f"the row's entries, but got {condition.shape[1]}."
+                f"the network was built for conditions of {self.condition_size} elements, and {n_entries} that "
+                f"describe the row's entries, but got {condition.shape[1]}."
             )
         shown = generated(condition, self.n_codes)
         return shown * check_output(self.network, self.network(shown * x, t, condition, *step), x)

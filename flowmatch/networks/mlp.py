@@ -1,4 +1,4 @@
-"""The residual multilayer perceptron for tables, and three ways to tell it time and condition."""
+"""The residual multilayer perceptron for tables, and three ways to condition it on time and more."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class MLP(Architecture):
     conditioning : {"film", "adaln", "concat"}, default="film"
         How time and condition enter. "film": they scale and shift the hidden units of blocks of two layers (Perez et
         al., 2018, eq. 1). "adaln": they shift, scale and gate layer-normalized blocks of two layers, whose gates start
-        at zero (DiT; Peebles and Xie, 2023, section 3.2); as good as "film", a fifth dearer. "concat": as further
-        inputs of the first layer, blocks of one layer follow; the cheapest.
+        at zero (DiT; Peebles and Xie, 2023, section 3.2); as good as "film", a fifth more expensive. "concat": as
+        further inputs of the first layer, blocks of one layer follow; the cheapest.
     dropout : float, default=0.0
         Share of hidden units dropped in training.
     context_width : int, default=32

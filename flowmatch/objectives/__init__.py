@@ -1,4 +1,4 @@
-"""Objectives: what a network is trained to minimise, ``objective(network, x1, condition, generator) -> (B,)``."""
+"""Objectives: what a network is trained to minimize, ``objective(network, x1, condition, generator) -> (B,)``."""
 
 from flowmatch.objectives.derivatives import check_forward_derivative, derivative_along, derivative_in_step
 from flowmatch.objectives.fields import LOSSES, ChannelWeighted, MultiScale, Sobolev

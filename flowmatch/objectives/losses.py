@@ -80,7 +80,7 @@ class PseudoHuberLoss(ResidualLoss):
     """``sqrt(|e|^2 + c^2) - c`` with |e| the Euclidean norm of a sample's residual.
 
     Quadratic for small and linear for large residuals, so outlying samples pull less. It changes the minimizer from
-    the conditional mean towards a conditional median. The default follows Song and Dhariwal (2023, section 3.3):
+    the conditional mean toward a conditional median. The default follows Song and Dhariwal (2023, section 3.3):
     ``c = 0.00054 sqrt(d)`` for samples of d entries.
 
     Parameters

@@ -58,7 +58,7 @@ class MeanFlow(Objective):
         ``U = v + d dU/dt``,  the derivative along the flow, in the direction ``(v, 1, -1)`` of (x, t, d)
 
     (MeanFlow identity; Geng et al., 2025, "Mean Flows for One-step Generative Modeling", eq. 6, with time reversed).
-    The network is pulled towards the right-hand side, whose gradient is stopped.
+    The network is pulled toward the right-hand side, whose gradient is stopped.
 
     Parameters
     ----------
@@ -155,7 +155,8 @@ is_masked : object
         x0, x1 = self.draw_pairs(x1, condition, generator)
         n_still = round(self.settings.flow_ratio * len(x1))
         still = self.draw_times(n_still, generator)
-        t, step = self._step_sampler.draw(len(x1) - n_still, generator, still.device, still.dtype)
+        sampler = resolve_component("step_sampler", self.settings.step_sampler, StepSampler, STEP_SAMPLERS)
+        t, step = sampler.draw(len(x1) - n_still, generator, still.device, still.dtype)
         first = self.path.first_time
         t = torch.cat([still, first + (1 - first) * t])
         step = torch.cat([torch.zeros_like(still), (1 - first) * step])
@@ -202,8 +203,8 @@ is_masked : object
         residual = predicted - torch.cat([velocity[still], target])
         loss = self.weigh(residual, t)
         error = residual[moving].square().flatten(1).mean(1)
-        weight = self._jump_weight(t[moving], error, self.path)
-        return torch.cat([loss[still], weight * loss[moving]])
+        weight = resolve_component("jump_weight", self.settings.jump_weight, LossWeight, LOSS_WEIGHTS)
+        return torch.cat([loss[still], weight(t[moving], error, self.path) * loss[moving]])
 
     def target(
         self, network: Any, x: Tensor, t: Tensor, step: Tensor, condition: Tensor | None, velocity: Tensor
@@ -269,14 +270,6 @@ is_masked : object
             unconditional = network(x, t, without_labels(condition, self.n_kept), torch.zeros_like(t))
         shown = expand_time((condition[:, : condition.shape[1] - self.n_kept] != 0).any(1), x)
         return torch.where(shown, unconditional + self.guidance_scale * (velocity - unconditional), velocity)
-
-    @property
-    def _step_sampler(self) -> StepSampler:
-        return resolve_component("step_sampler", self.settings.step_sampler, StepSampler, STEP_SAMPLERS)
-
-    @property
-    def _jump_weight(self) -> LossWeight:
-        return resolve_component("jump_weight", self.settings.jump_weight, LossWeight, LOSS_WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class VelocityObjective:
         if not self.is_masked or condition is None:
             return self._pair(x0, x1, condition), x1
         shown = generated(condition, self.source_scale.numel())
-        whole = (shown == 1).all(1)  # noise that knew the given entries would tell of them
+        whole = (shown == 1).all(1)  # noise that knew the given entries would reveal them
         vector = condition[:, : condition.shape[1] - self.n_kept]
         paired = self._pair(x0, x1, vector if vector.shape[1] else None, whole)
         return start_from(torch.where(whole[:, None], paired, x0), condition), x1

@@ -34,7 +34,7 @@ class AveragedWeights:
         self._buffers = list(zip(self.module.buffers(), network.buffers(), strict=True))
 
     def update(self) -> None:
-        """Move the average towards the network's present weights; buffers are copied."""
+        """Move the average toward the network's present weights; buffers are copied."""
         n = self.n_updates
         self.n_updates += 1
         if self.decay is None:

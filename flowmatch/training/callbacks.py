@@ -81,7 +81,7 @@ def check_callbacks(name: str, callbacks: Any) -> None:
 
 
 def _refuse_scikit_learns(callback: Any) -> None:
-    """Raise a ValueError for a callback that reads what only scikit-learn's own fits tell: it would do nothing here."""
+    """Raise a ValueError for a callback that reads what only scikit-learn's own fits give: it would do nothing here."""
     for hook in HOOKS:
         if _is_scikit_learns(getattr(callback, hook, None)):
             kinds = [kind.__name__ for kind in type(callback).__mro__]

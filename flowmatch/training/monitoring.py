@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flowmatch.core.checks import check_count, check_flag, checked
+from flowmatch.core.checks import check_count, check_flag, check_type, checked
 from flowmatch.core.component import Component
 from flowmatch.core.randomness import GlobalDraws
 from flowmatch.training.callbacks import FitContext
@@ -22,24 +22,9 @@ from flowmatch.training.loop import HISTORY
 _NOT_DRAWN = ("step", "seconds")
 
 
-def _check_metric(name: str, metric: Any) -> None:
-    if not callable(metric):
-        raise ValueError(f"{name} must be a function of samples that returns a number, got {metric!r}.")
-
-
 def _check_name(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value or value in HISTORY:
         raise ValueError(f"{name} must be a string other than {', '.join(HISTORY)}, got {value!r}.")
-
-
-def _check_mapping(name: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a mapping of arguments of sample, got {value!r}.")
-
-
-def _check_path(name: str, value: Any) -> None:
-    if not isinstance(value, (str, Path)):
-        raise ValueError(f"{name} must be a path, got {value!r}.")
 
 
 @dataclass(eq=False)
@@ -103,7 +88,9 @@ class SampleMonitor(Component):
     [10, 20, 30]
     """
 
-    metric: Callable[[Any], float] = checked(MISSING, _check_metric)
+    metric: Callable[[Any], float] = checked(
+        MISSING, check_type, Callable, "a function of samples that returns a number"
+    )
     n_samples: int = checked(500, check_count)
     y: Any = None
     period: int = checked(10, check_count)
@@ -112,7 +99,7 @@ class SampleMonitor(Component):
     restore_best: bool = checked(True, check_flag)
     random_state: int = checked(0, check_count, 0, 2**32 - 1)
     name: str = checked("quality", _check_name)
-    sample_params: Mapping[str, Any] | None = checked(None, _check_mapping)
+    sample_params: Mapping[str, Any] | None = checked(None, check_type, Mapping, "a mapping of arguments of sample")
 
     @property
     def best_step_(self) -> int | None:
@@ -177,8 +164,8 @@ class SampleMonitor(Component):
         self._note(context.task_id, value)
         looks_since_best = len(self.history_["value"]) - 1 - self._best
         if looks_since_best == 0 and self.restore_best:
-            weights = _weights(estimator.network_)
-            context.memory |= {self._key(i): weight.detach().clone() for i, weight in enumerate(weights)}
+            weights = enumerate(_weights(estimator.network_))
+            context.memory |= {f"{self.name}.{i}": weight.detach().clone() for i, weight in weights}
         return self.patience is not None and looks_since_best >= self.patience
 
     def teardown(self, estimator: Any, context: FitContext) -> None:
@@ -191,16 +178,15 @@ class SampleMonitor(Component):
         context : FitContext
             What is known of the fit.
         """
-        if self._key(0) in context.memory:
-            weights = _weights(estimator.network_)
+        if f"{self.name}.0" in context.memory:
             with torch.no_grad():
-                torch._foreach_copy_(weights, [context.memory.pop(self._key(i)) for i in range(len(weights))])
+                for i, weight in enumerate(_weights(estimator.network_)):
+                    weight.copy_(context.memory.pop(f"{self.name}.{i}"))
 
     def _look(self, estimator: Any, step: int) -> float:
         """The metric of samples from the present weights, with the random state of training put aside."""
-        samples = self._draw(estimator)
+        samples, where = self._draw(estimator), f"SampleMonitor {self.name!r}: at step {step} the metric"
         with self._seeded(estimator):
-            where = f"SampleMonitor {self.name!r}: at step {step} the metric"
             try:
                 value = float(self.metric(samples))
             except Exception as error:
@@ -222,9 +208,6 @@ class SampleMonitor(Component):
     def _note(self, step: float, value: float) -> None:
         self.history_["step"].append(self._steps_before + int(step))
         self.history_["value"].append(value)
-
-    def _key(self, index: int) -> str:
-        return f"{self.name}.{index}"
 
 
 @dataclass(eq=False)
@@ -255,7 +238,7 @@ class TensorBoardWriter(Component):
     >>> options = TrainingOptions(callbacks=[TensorBoardWriter("runs/first")])
     """
 
-    log_dir: str | Path = checked(MISSING, _check_path)
+    log_dir: str | Path = checked(MISSING, check_type, (str, Path), "a path")
     images: int | None = checked(None, check_count)
     image_period: int = checked(10, check_count)
     random_state: int = checked(0, check_count, 0, 2**32 - 1)
@@ -282,11 +265,16 @@ class TensorBoardWriter(Component):
             raise ValueError(
                 f"TensorBoardWriter: images={self.images} shows samples of shape (1 or 3, height, width), got {shape}."
             )
-        writer_class = _summary_writer()
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoardWriter needs the package tensorboard: pip install 'flowmatch[tensorboard]'."
+            ) from error
         self._steps_before = int(estimator.n_iter_)
         self._written = int(context.history["step"][-1]) if context.history.get("step") else 0
         # what a killed process wrote beyond its last checkpoint comes again
-        self._writer = writer_class(str(self.log_dir), purge_step=self._steps_before + self._written + 1)
+        self._writer = SummaryWriter(str(self.log_dir), purge_step=self._steps_before + self._written + 1)
 
     def on_fit_task_begin(self, estimator: Any, context: FitContext) -> None:
         """Write the report that has just ended; by now every callback has added to it.
@@ -331,14 +319,3 @@ class TensorBoardWriter(Component):
 
 def _weights(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
-
-
-def _summary_writer() -> Any:
-    """The class that writes TensorBoard's files."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoardWriter needs the package tensorboard: pip install 'flowmatch[tensorboard]'."
-        ) from error
-    return SummaryWriter
