@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,11 @@ def _set_schedule(run: TrainingRun) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     run.scheduler.load_state_dict({**run.scheduler.state_dict(), "last_epoch": run.step, "_last_lr": [rate]})
+
+
+def _numbered(tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Tensors by their positions."""
+    return {str(i): tensor for i, tensor in enumerate(tensors)}
 
 
 def _generators(run: TrainingRun) -> dict[str, torch.Generator]:
