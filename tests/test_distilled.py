@@ -823,7 +823,7 @@ class Backwards(StepSampler):
         ({"step_sampler": "uniform", "method": "reflow"}, "step_sampler='uniform' has no meaning for method='reflow'"),
         ({"ema_target": True}, "ema_target=True has no meaning for method='progressive'.*leave it at None"),
         ({"fold": False, "method": "lagrangian"}, "fold=False has no meaning for method='lagrangian', only for 'semigroup'"),
-        ({"step_sampler": "fixed", "n_stages": 2}, "step_sampler='fixed' with n_stages=2: the jumps of stages follow"),
+        ({"step_sampler": "fixed", "n_stages": 2}, "step_sampler='fixed' with n_stages=2: the steps of stages follow"),
         ({"step_sampler": "magic"}, "unknown step_sampler 'magic'. Choose one of 'uniform', 'beta'"),
         ({"step_sampler": Backwards()}, "Backwards drew jumps with d down to -1.*expected d > 0"),
         ({"loss": "magic"}, "unknown loss 'magic'. Choose one of 'l2'"),
