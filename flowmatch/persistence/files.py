@@ -154,7 +154,7 @@ def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str,
         If that is not the teacher, or none is needed.
     """
     if known is None:
-        raise ValueError("the file holds nothing that needs a teacher, or that could tell one: leave teacher out.")
+        raise ValueError("teacher is for students that need one, which the file does not hold: leave teacher out.")
     if teacher is None:
         raise ValueError(
             "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "
