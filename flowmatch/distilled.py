@@ -38,13 +38,14 @@ class _Taught:
 
 def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, n_steps: int) -> Any:
     """An estimator of the teacher's class that takes a student's steps."""
-    parameters = {**teacher.get_params(deep=False), "solver": "auto", "n_steps": n_steps}
+    estimator = type(teacher).from_fitted(fitted.flow, **teacher.get_params(deep=False))
+    estimator.solver, estimator.n_steps = "auto", n_steps
     if not fitted.result.model.is_flow_map:
-        parameters["path"] = fitted.result.model.path  # reflow straightens it
-    if isinstance(teacher, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
+        estimator.path = fitted.result.model.path  # reflow straightens it
+    if isinstance(estimator, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
         kind = fitted.result.model.kind
-        parameters["guidance_scale"] = kind.guidance_scale if isinstance(kind, model.FlowMap) else 1.0
-    return type(teacher).from_fitted(fitted.flow, **parameters)
+        estimator.guidance_scale = kind.guidance_scale if isinstance(kind, model.FlowMap) else 1.0
+    return estimator
 
 
 def _teacher_has(name: str) -> Any:

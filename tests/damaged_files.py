@@ -10,8 +10,6 @@ from safetensors.torch import save as save_tensors
 VALUES = (None, True, False, -1, 0, 1, 7, 1.5, float("nan"), "", "text", [], [1], {}, {"list": []}, {"dict": {}})
 """What is put in the place of others."""
 
-LEFT_OUT = {"left_out": True}
-
 
 def take_apart(content):
     """Header and tensors of a file."""
@@ -45,46 +43,28 @@ def at(header, way):
     return header
 
 
-def find(header, *names):
-    """The one way that ends in these names, whatever lies between them."""
-    found = [
-        way for way in places(header) if way[-1:] == names[-1:] and _holds(way, names) and not isinstance(way[-1], int)
-    ]
-    shortest = min(map(len, found))
-    (way,) = [way for way in found if len(way) == shortest]
-    return way
-
-
-def _holds(way, names):
-    rest = iter(way)
-    return all(name in rest for name in names)
-
-
-def setting(value, *names):
-    """Put `value` where the names lead in the header."""
+def setting(value, *keys):
+    """Put `value` where the keys lead in the header."""
 
     def change(header, tensors):
-        *way, key = find(header, *names)
-        at(header, way)[key] = value
+        at(header, keys[:-1])[keys[-1]] = value
 
     return change
 
 
-def without(*names):
-    """Delete what the names lead to in the header."""
+def without(*keys):
+    """Delete what the keys lead to in the header."""
 
     def change(header, tensors):
-        *way, key = find(header, *names)
-        del at(header, way)[key]
+        del at(header, keys[:-1])[keys[-1]]
 
     return change
 
 
-def tensor(value, *names):
-    """Put a tensor in the place of the one that the names lead to, or take it out with None."""
+def tensor(name, value):
+    """Put a tensor into the file, or take it out with None."""
 
     def change(header, tensors):
-        (name,) = at(header, find(header, *names)).values()
         if value is None:
             del tensors[name]
         else:

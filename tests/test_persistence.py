@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from damaged_files import setting, tamper, tensor, without
+from damaged_files import tamper
 from exact_forecasts import tiny, tiny_fields
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
@@ -292,34 +292,17 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(labelled, path, monkeyp
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_subclass_is_not_saved_as_its_parent(path):
-    class FlowMatchingGenerator(flowmatch.FlowMatchingGenerator):
-        pass
-
-    model = FlowMatchingGenerator(max_iter=2, n_steps=2).fit(table())
-    with pytest.raises(ValueError, match=r"not a class of flowmatch; save it with pickle or joblib"):
+@pytest.mark.parametrize("y", [[b"a", b"b"], np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]")], ids=str)
+def test_labels_that_json_cannot_hold_are_refused_by_name(y, path):
+    model = generator().fit(table(), np.tile(y, N // 2))
+    with pytest.raises(ValueError, match=r"cannot be written to a file \(.*conditions\.classes of dtype .*with pickle"):
         model.save(path)
     assert not path.exists()
 
 
-def test_a_users_own_path_is_not_saved(path):
-    class LinearPath(flow.LinearPath):
-        pass
-
-    with pytest.raises(ValueError, match=r"parameter path=.*cannot be written to a file"):
-        generator(path=LinearPath()).fit(table()).save(path)
-
-
-@pytest.mark.parametrize("y", [[b"a", b"b"], np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]")], ids=str)
-def test_labels_that_json_cannot_hold_are_refused_by_name(y, path):
-    model = generator().fit(table(), np.tile(y, N // 2))
-    with pytest.raises(ValueError, match=r"conditions\.classes .* cannot be written to a file; save with pickle"):
-        model.save(path)
-
-
 def test_column_names_that_json_cannot_hold_are_refused(path):
     X = pd.DataFrame(table(), columns=pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03"]))
-    with pytest.raises(ValueError, match=r"column name Timestamp.* cannot be written to a file; save with pickle"):
+    with pytest.raises(ValueError, match=r"cannot be written to a file \(.*columns\.0 is Timestamp.*save with pickle"):
         generator().fit(X).save(path)
     assert not path.exists()
 
@@ -337,6 +320,7 @@ def test_a_network_factory_is_warned_about_and_asked_for(path):
     loaded = flowmatch.load(path, network=factory)
     assert loaded.network is factory
     assert_same_model(model, loaded, X, None)
+    loaded.partial_fit(X)
 
 
 def test_a_wrong_network_factory_is_refused(path):
@@ -425,73 +409,6 @@ def test_a_file_rewritten_without_a_change_still_loads(labelled, path):
     assert_same_values(flowmatch.load(path).sample(3, random_state=0), labelled[0].sample(3, random_state=0))
 
 
-DAMAGES = {
-    "format_version": (setting(99, "format_version"), "format version 99"),
-    "class": (setting("os.system", "class"), "'os.system', which flowmatch does not know"),
-    "class_type": (setting(["FlowMatchingGenerator"], "class"), "which flowmatch does not know"),
-    "no_class": (without("class"), "which flowmatch does not know"),
-    "no_parameters": (without("parameters"), "'parameters' is missing"),
-    "no_encoder": (without("encoder"), "'encoder' is missing"),
-    "no_conditions": (without("conditions"), "'conditions' is missing"),
-    "no_condition_size": (without("condition_size"), "'condition_size' is missing"),
-    "no_container": (without("encoder", "container"), "'container' is missing"),
-    "no_sample_shape": (without("fitted", "sample_shape_"), "'sample_shape_' is missing"),
-    "no_history": (without("fitted", "history_"), "'history_' is missing"),
-    "no_network_parameter": (without("parameters", "network"), "network factory"),
-    "unknown_parameter": (setting(1, "parameters", "surprise"), "surprise"),
-    "unknown_component": (
-        setting({"component": "subprocess.Popen", "parameters": {}}, "parameters", "path"),
-        "unknown component 'subprocess.Popen'",
-    ),
-    "component_type": (setting({"component": ["MLP"], "parameters": {}}, "parameters", "path"), "unknown component"),
-    "component_elsewhere": (setting({"component": "MLP", "parameters": {}}, "parameters", "path"), "unknown path"),
-    "component_without_parameters": (setting({"component": "MLP"}, "parameters", "network"), "'parameters' is missing"),
-    "abstract_component": (setting({"component": "Path", "parameters": {}}, "parameters", "path"), "do not fit together"),
-    "component_parameter": (
-        setting({"component": "MLP", "parameters": {"hidden": 3}}, "parameters", "network"), "hidden",
-    ),
-    "other_network": (
-        setting({"component": "MLP", "parameters": {"width": 3}}, "parameters", "network"), "do not fit together",
-    ),
-    "network_type": (setting(3, "parameters", "network"), "unknown network 3"),
-    "n_steps_type": (setting("ten", "parameters", "n_steps"), "n_steps must be an integer"),
-    "solver": (setting("simpson", "parameters", "solver"), "unknown solver 'simpson'"),
-    "parameters_type": (setting([1], "parameters"), "do not fit together"),
-    "encoder_type": (setting("text", "encoder"), "do not fit together"),
-    "transform_type": (setting({"component": "MLP", "parameters": {}}, "encoder", "transform"), "transform"),
-    "no_state": (without("encoder", "state", "low_"), "state"),
-    "foreign_state": (setting({"list": [1], "dtype": "object"}, "encoder", "state", "transform"), "state"),
-    "sample_shape": (setting([3], "fitted", "sample_shape_"), "n_features_in_|varying"),
-    "sample_shape_type": (setting("5", "fitted", "sample_shape_"), "sample_shape_"),
-    "n_iter_type": (setting("many", "fitted", "n_iter_"), "n_iter_"),
-    "history_type": (setting([1, 2], "fitted", "history_"), "history_"),
-    "names": (setting(["a"], "fitted", "feature_names_in_"), "feature_names_in_"),
-    "condition_size": (setting(7, "condition_size"), "condition_size"),
-    "condition_kind": (setting("Thing", "conditions", "kind"), "kind of conditions"),
-    "condition_field": (without("conditions", "shares"), "shares"),
-    "no_conditions_but_a_size": (setting(None, "conditions"), "condition_size"),
-    "no_varying": (tensor("encoder.varying", None), "'encoder.varying' is missing"),
-    "no_weight": (tensor("network.network.head.weight", None), "head.weight"),
-    "weight_shape": (tensor("network.network.head.weight", torch.zeros(2, 2)), "head.weight"),
-    "more_weights": (tensor("network.surprise", torch.zeros(2)), "surprise"),
-    "no_source_scale": (tensor("source_scale", None), "'source_scale' is missing"),
-    "source_scale_shape": (tensor("source_scale", torch.ones(9)), "source_scale"),
-    "constants_shape": (tensor("encoder.constants", torch.ones(2, dtype=torch.float64)), "constants"),
-    "varying_dtype": (tensor("encoder.varying", torch.ones(5)), "varying"),
-    "bounds": (tensor("transform.bounds_", torch.tensor([0, 10**6])), "do not fit together"),
-    "shares_shape": (tensor("conditions.shares", torch.ones(0, dtype=torch.float64)), "shares"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_model_is_refused(labelled, path, damage):
-    change, message = DAMAGES[damage]
-    labelled[0].save(path)
-    tamper(path, change)
-    with pytest.raises(ValueError, match=message):
-        flowmatch.load(path)
-
-
 def test_saving_and_loading_do_not_touch_pickle(labelled, path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("pickle was used")
@@ -553,10 +470,9 @@ def test_a_saved_forecaster_comes_back_whole(case, tmp_path):
         for name in ("state_shape_", "sample_shape_", "boundary_", "calendar_", "n_features_in_", "n_iter_"):
             assert getattr(other, name) == getattr(model, name)
             assert type(getattr(other, name)) is type(getattr(model, name))
-        assert vars(other._layout) == vars(model._layout)
+        assert other.fitted_.layout == model.fitted_.layout
     assert hasattr(loaded, "feature_names_in_") == isinstance(X, pd.DataFrame)
-    params = {name: tuple(value) if isinstance(value, list) else value for name, value in model.get_params().items()}
-    assert loaded.get_params() == params
+    assert loaded.get_params() == model.get_params()
     loaded.save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -575,57 +491,3 @@ def test_a_saved_student_of_a_forecaster_comes_back(path):
     loaded = round_trip(student, path)
     assert_same_values(loaded.rollout(WALKS, 3, 2, 0), student.rollout(WALKS, 3, 2, 0))
     assert isinstance(loaded.estimator, flowmatch.ConditionalForecaster)
-
-
-@pytest.fixture(scope="module")
-def forecasting():
-    return tiny(n_lags=2, horizon=2, known_columns="price").fit(days())
-
-
-FORECAST_DAMAGES = {
-    "no_layout": (without("layout"), "'layout' is missing"),
-    "layout_type": (setting("text", "layout"), "layout|do not fit together"),
-    "layout_lacks_a_field": (without("layout", "known"), "layout"),
-    "layout_knows_more": (setting(1, "layout", "surprise"), "layout"),
-    "lags": (setting(3, "layout", "n_lags"), "layout"),
-    "lags_type": (setting("two", "layout", "n_lags"), "layout"),
-    "horizon": (setting(1, "layout", "horizon"), "layout"),
-    "state_shape": (setting([4], "layout", "state_shape"), "layout"),
-    "state_shape_of_a_field": (setting([3, 8], "layout", "state_shape"), "layout"),
-    "forecast_shape": (setting([3], "layout", "forecast_shape"), "layout"),
-    "targets": (setting([0, 1], "layout", "targets"), "layout"),
-    "targets_beyond": (setting([0, 9], "layout", "targets"), "layout"),
-    "known": (setting([], "layout", "known"), "layout"),
-    "cycles": (setting(["month"], "layout", "cycles"), "layout"),
-    "more_cycles": (setting(["week", "day"], "layout", "cycles"), "layout"),
-    "spacing": (setting([1], "layout", "spacing"), "layout"),
-    "columns": (setting(["load"], "layout", "columns"), "layout"),
-    "table": (setting("yes", "layout", "is_table"), "layout"),
-    "boundary": (setting(["wall"], "boundary"), "boundary"),
-    "boundary_name": (setting(["round"], "boundary"), "boundary"),
-    "no_boundary": (without("boundary"), "'boundary' is missing"),
-    "names": (setting(["a"], "fitted", "feature_names_in_"), "feature_names_in_"),
-    "kind": (setting("LabelEncoder", "conditions", "kind"), "do not fit together|conditions|missing"),
-    "size": (setting(3, "condition_size"), "condition_size"),
-    "n_calendar": (setting({"value": 0}, "conditions", "n_calendar"), "condition_size|windows"),
-    "n_lags_of_the_encoder": (setting({"value": 0}, "conditions", "n_lags"), "condition_size|windows"),
-    "no_weights": (without("conditions", "weights"), "weights"),
-    "mean": (tensor("conditions.mean", torch.ones(2, dtype=torch.float64)), "condition_size|windows"),
-    "scale": (tensor("conditions.scale", torch.ones(2, dtype=torch.float64)), "windows"),
-    "scale_of_zero": (tensor("conditions.scale", torch.zeros(3, dtype=torch.float64)), "windows"),
-    "target_scale": (tensor("conditions.target_scale", torch.ones(1, dtype=torch.float64)), "windows"),
-    "nan": (tensor("conditions.mean", torch.full((3,), torch.nan, dtype=torch.float64)), "windows"),
-    "base": (tensor("conditions.weights", torch.ones((2, 2), dtype=torch.float64)), "windows"),
-    "intercept": (tensor("conditions.intercept", torch.ones(9, dtype=torch.float64)), "windows"),
-    "known_of_the_encoder": (tensor("conditions.known", torch.tensor([7])), "windows"),
-    "targets_of_the_encoder": (tensor("conditions.targets", torch.tensor([0.0, 2.0])), "windows"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("damage", FORECAST_DAMAGES)
-def test_a_damaged_forecaster_is_refused(forecasting, path, damage):
-    change, message = FORECAST_DAMAGES[damage]
-    forecasting.save(path)
-    tamper(path, change)
-    with pytest.raises(ValueError, match=message):
-        flowmatch.load(path)

@@ -56,9 +56,10 @@ class ValueEncoder:
         ValueError
             That names a parameter which is out of range, or which cannot be left out.
         """
-        estimator.check_parameters()  # what could not be loaded is not written
-        parameters = {}
-        for key, value in estimator.get_params(deep=False).items():
+        parameters, own = {}, estimator.get_params(deep=False)
+        elsewhere = dict.fromkeys(own.keys() & {"device"}, "cpu")  # the device may be that of another machine
+        type(estimator)(**{**own, **elsewhere}).check_parameters()  # no file that could not be read
+        for key, value in own.items():
             try:
                 parameters[key] = self._field(f"{name}.{key}", key, value)
             except UnstorableError as error:

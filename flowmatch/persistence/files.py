@@ -123,7 +123,6 @@ def load(
             f"{str(path)!r} has format version {version!r}; this flowmatch ({__version__}) reads the versions 3 and "
             f"{FORMAT_VERSION}."
         )
-    place = resolve_device(device)
     try:
         known = teacher_of_format_3(header) if version == 3 else header.get("teacher")
         if teacher is not None or (known is not None and not known["included"]):
@@ -136,7 +135,7 @@ def load(
         estimator.check_fitted()
         if teacher is not None:
             estimator.fitted_ = replace(estimator.fitted_, teacher=teacher)
-        estimator.fitted_ = estimator.fitted_.to(place)
+        estimator.fitted_ = estimator.fitted_.to(resolve_device(device))
         return estimator
     except KeyError as error:
         raise ValueError(f"the contents of {str(path)!r} are incomplete: {error} is missing.") from error
@@ -155,7 +154,7 @@ def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str,
         If that is not the teacher, or none is needed.
     """
     if known is None:
-        raise ValueError("the file holds nothing that needs a teacher, or that could tell one: leave teacher out.")
+        raise ValueError("teacher is for students that need one, which the file does not hold: leave teacher out.")
     if teacher is None:
         raise ValueError(
             "the file holds a student that corrects its teacher's velocity, but not the teacher (it was saved with "

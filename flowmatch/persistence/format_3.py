@@ -68,7 +68,7 @@ def read_format_3(tensors: Tensors, header: Mapping[str, Json]) -> dict[str, Jso
 
 def _generator(saved: Json, parameters: Json, tensors: Tensors) -> Json:
     factory = _component("network", parameters["network"])
-    return _flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 10), (*_OF_WEIGHTS, *_OF_ROWS))
+    return _flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 10), _OF_ROWS)
 
 
 def _forecaster(saved: Json, parameters: Json, tensors: Tensors) -> Json:
@@ -86,7 +86,7 @@ def _forecaster(saved: Json, parameters: Json, tensors: Tensors) -> Json:
         reader = _a("TableReader", numbers=numbers, exogenous=reader["exogenous"], known=reader["known"])
     return _a(
         "FittedForecaster",
-        flow=_flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 5), (*_OF_WEIGHTS, *_OF_STATES)),
+        flow=_flow(saved, parameters, tensors, factory, _defaults(saved, parameters, 5), _OF_STATES),
         layout=_a("Layout", **layout),
         reader=reader,
         columns=saved["fitted"]["feature_names_in_"],
@@ -113,7 +113,7 @@ def _detector(saved: Json, parameters: Json, tensors: Tensors) -> Json:
             container |= {"kind": "dataframe", "columns": names, "dtypes": container["dtypes"] * len(names)}
         member = _a(
             "Member",
-            flow=_flow(part, parameters, own, factory, defaults, _OF_WEIGHTS),
+            flow=_flow(part, parameters, own, factory, defaults),
             score=score,
             surprise=part["surprise"],
             state=_tensors(own, "state."),
@@ -155,11 +155,11 @@ def _defaults(saved: Json, parameters: Json, measured: int) -> Json:
 
 
 def _flow(
-    saved: Json, parameters: Json, tensors: Tensors, factory: Json, defaults: Json, of_weights: tuple[str, ...]
+    saved: Json, parameters: Json, tensors: Tensors, factory: Json, defaults: Json, more: tuple[str, ...] = ()
 ) -> Json:
     """A fit; `parameters` are those that its weights belong to, among others."""
     fitted = saved["fitted"]
-    names = [*of_weights, "guidance_scale"] if saved.get("flow_map") and "guidance_scale" in parameters else of_weights
+    names = [*_OF_WEIGHTS, *more, *["guidance_scale"] * bool(saved.get("flow_map") and "guidance_scale" in parameters)]
     return _a(
         "FitResult",
         model=_model(saved, parameters, tensors, factory, defaults),
