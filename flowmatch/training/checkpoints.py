@@ -154,8 +154,7 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "scheduler": run.scheduler.state_dict(),
         "n_averaged": run.average.n_updates,
     }
-    # shared storage is not allowed in the file
-    return {f"{s}.{name}": t.detach().clone() for s, named in sections.items() for name, t in named.items()}, scalars
+    return {f"{section}.{name}": t for section, named in sections.items() for name, t in named.items()}, scalars
 
 
 def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
@@ -179,14 +178,20 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
     run.optimizer.load_state_dict({"state": state, "param_groups": run.optimizer.state_dict()["param_groups"]})
     for name, generator in _generators(run).items():
         generator.set_state(tensors[f"random.{name}"])
-
-
-def _set_schedule(run: TrainingRun) -> None:
-    """Put the learning rate where it stood after `run.step` steps."""
-    rate = run.plan.learning_rate * run.scheduler.lr_lambdas[0](run.step)
+    run.global_draws.state = listed("global", torch.device("cpu"))
+    run.rows.stream, run.sums = tensors["run.rows"].to(run.rows.device), tensors["run.sums"].to(run.device)
+    for name in _SCALARS:
+        setattr(run, name, scalars[name])
+    run.rows.position, run.history = scalars["row_position"], scalars["history"]
+    run.average.n_updates = scalars["n_averaged"]
+    run.scaler.load_state_dict(scalars["scaler"])
+    run.scheduler.load_state_dict(scalars["scheduler"])
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
-    run.scheduler.load_state_dict({**run.scheduler.state_dict(), "last_epoch": run.step, "_last_lr": [rate]})
+        group["lr"] = run.scheduler.get_last_lr()[0]
+
+
+def _numbered(tensors: list[Tensor]) -> dict[str, Tensor]:
+    return {str(index): tensor for index, tensor in enumerate(tensors)}
 
 
 def _generators(run: TrainingRun) -> dict[str, torch.Generator]:
