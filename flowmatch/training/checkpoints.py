@@ -154,8 +154,7 @@ def run_state(run: TrainingRun) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "scheduler": run.scheduler.state_dict(),
         "n_averaged": run.average.n_updates,
     }
-    # shared storage is not allowed in the file
-    return {f"{s}.{name}": t.detach().clone() for s, named in sections.items() for name, t in named.items()}, scalars
+    return {f"{section}.{name}": t for section, named in sections.items() for name, t in named.items()}, scalars
 
 
 def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
