@@ -246,7 +246,7 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     if kind == "Enum":
         target = pl.Enum(levels.tolist())
     elif kind == "Datetime":
-        target = pl.Datetime(parameters[0], parameters[1] or None)  # type: ignore[arg-type]
+        target = pl.Datetime(parameters[0], parameters[1] or None)
     else:
         target = getattr(pl, kind)(*(map(int, parameters) if kind == "Decimal" else parameters))
     if values.dtype.kind == "f":
