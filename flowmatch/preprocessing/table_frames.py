@@ -56,7 +56,7 @@ def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def as_floats(values: Any) -> NDArray[np.float64]:
+def as_float64(values: Any) -> NDArray[np.float64]:
     """An array or tensor as a float64 array, not copied if it is one."""
     return np.asarray(as_numpy(values) if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
