@@ -64,7 +64,7 @@ class CategoryCodes(ColumnTransform):
             np.bincount(column.astype(np.intp), weights=share, minlength=n)
             for n, (column, share) in zip(self.n_levels, observed_columns(X, weight), strict=True)
         ]
-        return self.set_state({"shares_": np.concatenate(shares)})
+        return self._set_fitted(shares_=np.concatenate(shares))
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -78,7 +78,25 @@ class ColumnEncoder(ConditionEncoder):
         return self._given_back(self.rows[rng.permutation(drawn)])
 
     def positions(self, y: Any, n_samples: int) -> Array:
-        """Checked rows (n_samples, k) or (1, k), with positions for labels."""
+        """Check conditions, and find the positions of labels.
+
+        Parameters
+        ----------
+        y : array-like
+            One condition for all samples, or one for each.
+        n_samples : int
+            Number of samples.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, k) or (1, k)
+            Numbers, and positions for labels.
+
+        Raises
+        ------
+        ValueError
+            For labels that were not there in training, another number of columns or rows, and what is no finite number.
+        """
         k, has_labels = len(self._labels), any(map(len, self._labels))
         try:
             given = np.asarray(y, dtype=object if has_labels else np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 
 
-def named_columns(categorical_features: Any, names: tuple[Any, ...], d: int) -> NDArray[np.bool_]:
+def named_categories(categorical_features: Any, names: tuple[Any, ...], d: int) -> NDArray[np.bool_]:
     """Which columns `categorical_features` names."""
     if categorical_features is None or (isinstance(categorical_features, str) and categorical_features == "auto"):
         return np.zeros(d, dtype=bool)

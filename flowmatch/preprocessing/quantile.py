@@ -100,18 +100,16 @@ class QuantileNormal(ColumnTransform):
         columns = list(observed_columns(X, row_shares(len(X), weight)))
         values, lows, highs = zip(*(_rank_intervals(*column, self.max_knots) for column in columns), strict=True)
         scale = np.array([deviation(*column) for column in columns])
-        return self.set_state(
-            {
-                "values_": np.concatenate(values),
-                "low_": np.concatenate(lows),
-                "high_": np.concatenate(highs),
-                "bounds_": np.cumsum([0, *map(len, values)]),
-                "scale_": np.where(scale > 0, scale, 1.0),
-                "decimals_": np.array([_decimals(c, t) for (c, _), t in zip(columns, tolerances, strict=True)]),
-                "few_values_": np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
-                "edge_": np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
-                "smooth_": np.concatenate(list(map(_evenly_scored, lows, highs))),
-            }
+        return self._set_fitted(
+            values_=np.concatenate(values),
+            low_=np.concatenate(lows),
+            high_=np.concatenate(highs),
+            bounds_=np.cumsum([0, *map(len, values)]),
+            scale_=np.where(scale > 0, scale, 1.0),
+            decimals_=np.array([_decimals(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
+            few_values_=np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
+            edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
+            smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
         )
 
     def transform(self, X: Array) -> Array:

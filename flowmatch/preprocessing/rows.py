@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.table_frames import as_floats, as_numpy
+from flowmatch.preprocessing.table_frames import as_float64, as_numpy
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -149,10 +149,10 @@ class SampleRows:
         """
         rows = rows if self.index is None else self.index[rows]
         if isinstance(self.data, np.ndarray):
-            return as_floats(self._gather(self.data, rows))
+            return as_float64(self._gather(self.data, rows))
         if isinstance(self.data, torch.Tensor):
-            return as_floats(self.data[torch.as_tensor(rows, device=self.data.device)])
-        return as_floats(np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows]))
+            return as_float64(self.data[torch.as_tensor(rows, device=self.data.device)])
+        return as_float64(np.stack([self._checked(_plain_row(self.data[int(row)], row), row) for row in rows]))
 
     def chunks(self, n_elements: int = ELEMENTS_AT_ONCE) -> Iterator[tuple[int, Array]]:
         """Read consecutive pieces.
@@ -172,7 +172,7 @@ class SampleRows:
         n_rows, is_whole = self._rows_in(n_elements), self.index is None and hasattr(self.data, "shape")
         for start in range(0, len(self), n_rows):
             stop = min(start + n_rows, len(self))
-            yield start, as_floats(self.data[start:stop]) if is_whole else self.read(np.arange(start, stop))
+            yield start, as_float64(self.data[start:stop]) if is_whole else self.read(np.arange(start, stop))
             _release(self.data)
 
     def array(self) -> Array:

@@ -139,30 +139,9 @@ class ColumnTransform(Component):
         """
         return low
 
-    def get_state(self) -> dict[str, Any]:
-        """Return what fitting added.
-
-        Returns
-        -------
-        dict
-            Fitted attributes by name.
-        """
-        return {name: value for name, value in vars(self).items() if name.endswith("_")}
-
-    def set_state(self, state: dict[str, Any]) -> Self:
-        """Undo `get_state`.
-
-        Parameters
-        ----------
-        state : dict
-            Fitted attributes by name.
-
-        Returns
-        -------
-        ColumnTransform
-            The transform itself.
-        """
-        for name, value in state.items():
+    def _set_fitted(self, **fitted: NDArray[Any]) -> Self:
+        """Set what fitting adds."""
+        for name, value in fitted.items():
             object.__setattr__(self, name, value)
         return self
 
@@ -222,7 +201,7 @@ class Standardize(AffineTransform):
             columns = list(observed_columns(X, share))
             mean = np.array([part @ column for column, part in columns])
             scale = np.array([deviation(column, part) for column, part in columns])
-        return self.set_state({"centre_": mean, "scale_": np.where(scale > 0, scale, 1.0)})
+        return self._set_fitted(centre_=mean, scale_=np.where(scale > 0, scale, 1.0))
 
 
 @storable
@@ -232,8 +211,7 @@ class MinMax(AffineTransform):
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         low, high = np.fmin.reduce(X), np.fmax.reduce(X)
-        scale = np.where(high > low, 0.5 * (high - low), 1.0)
-        return self.set_state({"centre_": 0.5 * (low + high), "scale_": scale})
+        return self._set_fitted(centre_=0.5 * (low + high), scale_=np.where(high > low, 0.5 * (high - low), 1.0))
 
     def restore(self, Z: Array) -> Array:
         return self.inverse_transform(np.clip(Z, -1.0, 1.0))
@@ -255,7 +233,8 @@ class Log1pStandardize(AffineTransform):
                 f"preprocessing='log1p' needs data >= 0, but column {column} of X holds {lowest[column]:g}. "
                 "Use 'standardize' or 'quantile'."
             )
-        return self.set_state(Standardize().fit(np.log1p(X), weight).get_state())
+        fitted = Standardize().fit(np.log1p(X), weight)
+        return self._set_fitted(centre_=fitted.centre_, scale_=fitted.scale_)
 
     def transform(self, X: Array) -> Array:
         if np.fmin.reduce(X, axis=None, initial=0.0) < 0:

@@ -56,7 +56,7 @@ def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-def as_floats(values: Any) -> NDArray[np.float64]:
+def as_float64(values: Any) -> NDArray[np.float64]:
     """An array or tensor as a float64 array, not copied if it is one."""
     return np.asarray(as_numpy(values) if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
@@ -246,7 +246,7 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     if kind == "Enum":
         target = pl.Enum(levels.tolist())
     elif kind == "Datetime":
-        target = pl.Datetime(parameters[0], parameters[1] or None)  # type: ignore[arg-type]
+        target = pl.Datetime(parameters[0], parameters[1] or None)
     else:
         target = getattr(pl, kind)(*(map(int, parameters) if kind == "Decimal" else parameters))
     if values.dtype.kind == "f":

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import table_columns, table_frames
-from flowmatch.preprocessing.column_names import named_columns, positions_of_name
+from flowmatch.preprocessing.column_names import named_categories, positions_of_name
 from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
-from flowmatch.preprocessing.table_frames import RawColumn, as_floats, as_table, take_apart
+from flowmatch.preprocessing.table_frames import RawColumn, as_float64, as_table, take_apart
 
 Mask = NDArray[np.bool_]
 
@@ -126,11 +126,11 @@ class TableContainer(Container):
         if container.kind == "dataframe":
             kind = "polars" if table_frames.is_polars(table) else "dataframe"
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
-        named = named_columns(categorical_features, container.columns, table.shape[1])
+        named = named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
-            suspects = np.flatnonzero(np.isnan(as_floats(table[:1])[0])) if len(table) else ()
+            suspects = np.flatnonzero(np.isnan(as_float64(table[:1])[0])) if len(table) else ()
             for j in suspects:  # the other columns have a value in the first row
-                fit_column(RawColumn(as_floats(table[:, j])), f"column {j} of X")
+                fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
             return cls.of_numbers(container, table.shape[1])
         labels = container.columns or range(table.shape[1])
         formats = [
@@ -249,7 +249,7 @@ class TableContainer(Container):
         if table.shape[1] != len(self.kinds):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
         if set(self.kinds) == {"number"} and _is_numeric(table):
-            return as_floats(table)
+            return as_float64(table)
         values = np.empty(table.shape, dtype=np.float64)
         for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
             values[:, j] = read_column(column, raw, f"column {self.labels[j]!r} of X")
