@@ -67,9 +67,14 @@ def fields_are_attributes(value):
     """Whether it is a record, a dataclass or named tuple, whose fields all stand under "Attributes"."""
     from numpydoc.docscrape import get_doc_object
 
-    if not inspect.isclass(value) or not (dataclasses.is_dataclass(value) or issubclass(value, tuple)):
+    if not inspect.isclass(value):
         return False
-    fields = {*getattr(value, "__dataclass_fields__", ()), *getattr(value, "_fields", ())}
+    if dataclasses.is_dataclass(value):
+        fields = {field.name for field in dataclasses.fields(value) if field.init}
+    elif issubclass(value, tuple) and hasattr(value, "_fields"):
+        fields = set(value._fields)
+    else:
+        return False
     own = [parent for parent in value.__mro__ if parent.__module__.startswith("flowmatch")]
     entries = [entry.name for parent in own for entry in get_doc_object(parent)["Attributes"]]
     return fields <= {name for entry in entries for name in entry.split(", ")}
