@@ -195,8 +195,6 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
     n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
 
-    # -- fitting ------------------------------------------------------------------------------------------------------
-
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what follows what.
 
@@ -223,7 +221,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
-        settings = self._settings()
+        settings = self.check_parameters()
         start: forecasting.FittedForecaster | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
@@ -237,16 +235,11 @@ class ConditionalForecaster(RegressorMixin, Estimator):
             fitting.fit_and_assign(self, task, settings, start.flow, lambda flow: replace(start, flow=flow))
         return self
 
-    def check_parameters(self) -> None:
-        """Raise a ValueError for the first parameter that is out of range."""
-        self._settings()
-
-    def _settings(self) -> fitting.FitSettings:
+    def check_parameters(self) -> fitting.FitSettings:
+        """The parameters as objects; a ValueError for the first that is out of range."""
         settings = fitting.resolve_settings(self, frozen=_FROZEN)
         forecasting.check_forecast_parameters(self)
         return settings
-
-    # -- forecasts ----------------------------------------------------------------------------------------------------
 
     def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
         """Estimate the conditional mean, from `n_samples` draws.
@@ -381,8 +374,6 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         generator = generator_on(self.model_.device, seed_from(random_state))
         return self._ensemble().roll(windows, times, n_steps, n_samples, generator)
 
-    # -- scores -------------------------------------------------------------------------------------------------------
-
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination R2 of the mean.
 
@@ -432,8 +423,6 @@ class ConditionalForecaster(RegressorMixin, Estimator):
             In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
         """
         return self._mean_score(metrics.energy_score, X, y)
-
-    # -- how the methods share their work -----------------------------------------------------------------------------
 
     def _ensemble(self, **call: Any) -> forecasting.Ensemble:
         """What draws the forecasts of a call."""

@@ -282,8 +282,8 @@ class Layout:
 def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layout:
     """The layout that trajectories and an estimator's parameters ask for."""
     shape, columns = trajectories.state_shape, trajectories.columns
-    exogenous = named_columns(parameters.exogenous_columns, "exogenous_columns", columns, shape[0])
-    known = named_columns(parameters.known_columns, "known_columns", columns, shape[0])
+    exogenous = columns_named(parameters.exogenous_columns, "exogenous_columns", columns, shape[0])
+    known = columns_named(parameters.known_columns, "known_columns", columns, shape[0])
     both = sorted(set(exogenous) & set(known))
     if both:
         name = columns[both[0]] if columns else both[0]
@@ -364,7 +364,7 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
 
 
-def named_columns(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:
+def columns_named(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:
     """Positions of columns that are given by name or number."""
     if wanted is None:
         return ()

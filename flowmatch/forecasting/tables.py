@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.core.storable import require, storable
-from flowmatch.forecasting.layout import named_columns
+from flowmatch.forecasting.layout import columns_named
 from flowmatch.preprocessing import TableContainer, TableNumbers
 from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
 
@@ -92,8 +92,8 @@ class TableReader:
         if any(list(frame.columns) != list(frames[0].columns) for frame in frames):
             return None  # what reads series next says which differs
         columns, d = tuple(frames[0].columns), frames[0].shape[1]
-        exogenous = named_columns(parameters.exogenous_columns, "exogenous_columns", columns, d)
-        known = named_columns(parameters.known_columns, "known_columns", columns, d)
+        exogenous = columns_named(parameters.exogenous_columns, "exogenous_columns", columns, d)
+        known = columns_named(parameters.known_columns, "known_columns", columns, d)
         for j in sorted(set(range(d)) - {*exogenous, *known}):
             for number, frame in enumerate(frames):
                 if getattr(dtype := frame.dtypes.iloc[j], "kind", "O") not in "biuf":

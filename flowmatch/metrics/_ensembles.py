@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.metrics._samples import FloatArray, Samples, as_floats
+from flowmatch.metrics._samples import FloatArray, Samples, floats_of
 
 BLOCK_ENTRIES = 2**23
 """Values of an ensemble held in float64 at a time: 64 MB."""
@@ -26,9 +26,9 @@ def as_forecast(y_true: Samples, samples: Samples, *, min_members: int = 1, why:
     Raises
     ------
     ValueError
-        As `as_floats` does; also if the shapes do not fit, or there are fewer members than `min_members`.
+        As `floats_of` does; also if the shapes do not fit, or there are fewer members than `min_members`.
     """
-    truth, members = as_floats(y_true, "y_true"), as_floats(samples, "samples")
+    truth, members = floats_of(y_true, "y_true"), floats_of(samples, "samples")
     if members.shape[1:] != truth.shape:
         hint = ""
         if members.shape == truth.shape:
@@ -50,9 +50,9 @@ def as_members(X: Samples, name: str, truth: Floats) -> Floats:
     Raises
     ------
     ValueError
-        As `as_floats` does; also if the shapes do not fit.
+        As `floats_of` does; also if the shapes do not fit.
     """
-    members = as_floats(X, name)
+    members = floats_of(X, name)
     if members.shape == truth.shape:
         return members[None]
     if members.shape[1:] != truth.shape:
@@ -74,9 +74,9 @@ def as_point_forecast(y_true: Samples, y_pred: Samples) -> tuple[FloatArray, Flo
     Raises
     ------
     ValueError
-        As `as_floats` does; also if the shapes differ.
+        As `floats_of` does; also if the shapes differ.
     """
-    truth, predicted = as_floats(y_true, "y_true"), as_floats(y_pred, "y_pred")
+    truth, predicted = floats_of(y_true, "y_true"), floats_of(y_pred, "y_pred")
     if truth.shape != predicted.shape:
         hint = " The mean of an ensemble is samples.mean(axis=0)." if predicted.shape[1:] == truth.shape else ""
         raise ValueError(f"y_pred has shape {predicted.shape} and y_true {truth.shape}; expected the same.{hint}")

@@ -14,7 +14,7 @@ Samples: TypeAlias = ArrayLike | torch.Tensor
 RandomState: TypeAlias = int | np.random.Generator | np.random.RandomState | None
 
 
-def as_floats(X: Samples, name: str) -> NDArray[Any]:
+def floats_of(X: Samples, name: str) -> NDArray[Any]:
     """X as a finite, non-empty array, float32 or float64 if it came so, else float64.
 
     Raises
@@ -41,9 +41,9 @@ def as_samples(X: Samples, name: str = "X") -> FloatArray:
     Raises
     ------
     ValueError
-        As `as_floats` does; also if X has fewer than two dimensions.
+        As `floats_of` does; also if X has fewer than two dimensions.
     """
-    array = as_floats(X, name)
+    array = floats_of(X, name)
     if array.ndim < 2:
         raise ValueError(
             f"{name} has {array.ndim} dimension(s) {array.shape}. Samples are (n, d) or (n, ...): "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowmatch.metrics._distances import distance_blocks
-from flowmatch.metrics._ensembles import FAIR, Values, as_floats, as_forecast, check_members, mean_score
+from flowmatch.metrics._ensembles import FAIR, Values, floats_of, as_forecast, check_members, mean_score
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 
@@ -147,7 +147,7 @@ def ensemble_energy_distance(X: Samples, Y: Samples, *, scaled: bool = True, per
     >>> ensemble_energy_distance([[0.0], [2.0]], [[5.0], [7.0]])  # 2 * 5 - 2 - 2
     6.0
     """
-    first, second = as_floats(X, "X"), as_floats(Y, "Y")
+    first, second = floats_of(X, "X"), floats_of(Y, "Y")
     if first.ndim < 2 or first.shape[1:] != second.shape[1:]:
         raise ValueError(f"X has shape {first.shape} and Y {second.shape}; expected the same after the members' axis.")
     check_members("X", first, 2)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_number
 from flowmatch.metrics._ensembles import FAIR, Values, as_forecast, as_point_forecast, by_lead, mean_score, out
-from flowmatch.metrics._samples import FloatArray, Samples, as_floats
+from flowmatch.metrics._samples import FloatArray, Samples, floats_of
 
 
 def nrmse(y_true: Samples, y_pred: Samples, scale: ArrayLike | None = None, *, per_lead: bool = False) -> Values:
@@ -141,7 +141,7 @@ def pinball_loss(
     >>> pinball_loss([1.0, 2.0], [[0.0, 0.0], [2.0, 3.0]], [0.1, 0.9])
     array([0.15, 0.1 ])
     """
-    truth, predicted = as_floats(y_true, "y_true"), as_floats(y_quantiles, "y_quantiles")
+    truth, predicted = floats_of(y_true, "y_true"), floats_of(y_quantiles, "y_quantiles")
     levels = np.asarray(quantiles, dtype=np.float64)
     for level in levels.ravel():
         check_number("quantiles", float(level), 0.0, 1.0, closed_high=True)

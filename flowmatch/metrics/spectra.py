@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.metrics._ensembles import Floats, Values, as_members, as_point_forecast, by_lead, out, row_blocks
-from flowmatch.metrics._samples import FloatArray, Samples, as_floats
+from flowmatch.metrics._samples import FloatArray, Samples, floats_of
 
 
 def pattern_correlation(y_true: Samples, y_pred: Samples, *, per_lead: bool = False) -> Values:
@@ -125,7 +125,7 @@ def spectrum(X: Samples, grid_ndim: int, *, lengths: ArrayLike | None = None, pe
     >>> spectrum([1.0 + np.sin(2 * np.pi * 3 * x)], grid_ndim=1).round(6)
     array([1. , 0. , 0. , 0.5, 0. , 0. , 0. , 0. , 0. ])
     """
-    power = _shell_power("X", as_floats(X, "X"), grid_ndim, lengths, per_lead)[0]
+    power = _shell_power("X", floats_of(X, "X"), grid_ndim, lengths, per_lead)[0]
     return power if per_lead else power[0]
 
 
@@ -225,7 +225,7 @@ def _both_spectra(
     y_true: Samples, samples: Samples, grid_ndim: int, lengths: ArrayLike | None, per_lead: bool
 ) -> tuple[FloatArray, FloatArray, int]:
     """Spectra of truth and forecast, (n_leads, n_shells) each, and the highest shell that counts."""
-    truth = as_floats(y_true, "y_true")
+    truth = floats_of(y_true, "y_true")
     members = as_members(samples, "samples", truth)
     true_power, limit = _shell_power("y_true", truth, grid_ndim, lengths, per_lead)
     power = np.mean([_shell_power("samples", member, grid_ndim, lengths, per_lead)[0] for member in members], axis=0)

@@ -115,7 +115,7 @@ class ValueEncoder:
                 raise UnstorableError("callbacks are code")
             return self.value(name, value)
         except UnstorableError:
-            if key in _TRAINING_ONLY:
+            if key in _TRAINING_ONLY and not set(name.split(".")[:-1]) & set(_TRAINING_ONLY):  # all of a phase or none
                 warn(f"parameter {key}={value!r} cannot be written to a file: set it again before another fit.")
             elif key != "random_state":
                 raise
