@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowmatch.metrics._distances import distance_blocks
-from flowmatch.metrics._ensembles import FAIR, Values, floats_of, as_forecast, check_members, mean_score
+from flowmatch.metrics._ensembles import FAIR, Values, as_forecast, check_members, floats_of, mean_score
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 
