@@ -48,7 +48,15 @@ def _inner_has(method: str) -> Any:
 class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
     """What both share: rows are added in `fit`, and everything else is the inner model's."""
 
-    def __init__(self, estimator, generator=None, ratio=0.5, strategy="balance", *, random_state=None):
+    def __init__(
+        self,
+        estimator: Any,
+        generator: Any = None,
+        ratio: float = 0.5,
+        strategy: str = "balance",
+        *,
+        random_state: Any = None,
+    ) -> None:
         self.estimator = estimator
         self.generator = generator
         self.ratio = ratio

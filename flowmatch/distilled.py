@@ -20,6 +20,7 @@ from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import CorrectedVelocity
 from flowmatch.persistence import save
+from flowmatch.training import TrainingOptions
 
 
 class _Taught:
@@ -154,26 +155,26 @@ class DistilledFlowMap(Estimator):
 
     def __init__(
         self,
-        estimator,
-        method="progressive",
+        estimator: Any,
+        method: str = "progressive",
         *,
-        n_steps=1,
-        n_stages=None,
-        teacher_steps=None,
-        n_pairs=None,
-        step_sampler=None,
-        loss=None,
-        guidance_scale=None,
-        inverse=False,
-        ema_target=None,
-        fold=None,
-        max_iter=None,
-        batch_size=None,
-        learning_rate=None,
-        training=None,
-        random_state=None,
-        verbose=0,
-    ):
+        n_steps: int = 1,
+        n_stages: int | None = None,
+        teacher_steps: int | None = None,
+        n_pairs: int | None = None,
+        step_sampler: Any = None,
+        loss: Any = None,
+        guidance_scale: float | None = None,
+        inverse: bool = False,
+        ema_target: bool | None = None,
+        fold: bool | None = None,
+        max_iter: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        training: TrainingOptions | None = None,
+        random_state: Any = None,
+        verbose: bool | int = 0,
+    ) -> None:
         self.estimator = estimator
         self.method = method
         self.n_steps = n_steps

@@ -14,6 +14,7 @@ from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.randomness import seed_from
 from flowmatch.export import export
 from flowmatch.preprocessing.validation import check_codes, check_lengths
+from flowmatch.training import TrainingOptions
 
 _FROZEN = ("network", "path", "source", "objective", "masked_share", "categorical_features")
 
@@ -93,31 +94,31 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     def __init__(
         self,
-        network="auto",
+        network: Any = "auto",
         *,
-        objective="velocity",
-        path="linear",
-        coupling="independent",
-        source="normal",
-        time_sampler="auto",
-        loss="l2",
-        loss_weight="uniform",
-        max_iter=None,
-        batch_size=None,
-        learning_rate=None,
-        training=None,
-        preprocessing="auto",
-        condition_dropout=0.1,
-        guidance_scale=1.0,
-        categorical_features="auto",
-        masked_share=0.3,
-        solver="auto",
-        n_steps=None,
-        device="auto",
-        random_state=None,
-        verbose=0,
-        warm_start=False,
-    ):
+        objective: Any = "velocity",
+        path: Any = "linear",
+        coupling: Any = "independent",
+        source: Any = "normal",
+        time_sampler: Any = "auto",
+        loss: Any = "l2",
+        loss_weight: Any = "uniform",
+        max_iter: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        training: TrainingOptions | None = None,
+        preprocessing: Any = "auto",
+        condition_dropout: float = 0.1,
+        guidance_scale: float = 1.0,
+        categorical_features: Any = "auto",
+        masked_share: float = 0.3,
+        solver: str = "auto",
+        n_steps: int | None = None,
+        device: Any = "auto",
+        random_state: Any = None,
+        verbose: bool | int = 0,
+        warm_start: bool = False,
+    ) -> None:
         self.network = network
         self.objective = objective
         self.path = path

@@ -105,7 +105,15 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     _estimator_type = "sampler"
     _sampling_type = "over-sampling"
 
-    def __init__(self, generator=None, *, sampling_strategy="auto", min_odds=10.0, target="auto", random_state=None):
+    def __init__(
+        self,
+        generator: Any = None,
+        *,
+        sampling_strategy: Any = "auto",
+        min_odds: float | None = 10.0,
+        target: str = "auto",
+        random_state: Any = None,
+    ) -> None:
         self.generator = generator
         self.sampling_strategy = sampling_strategy
         self.min_odds = min_odds
