@@ -198,21 +198,20 @@ def missing_entries(values: NDArray[Any]) -> Mask:
     return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
 
 
-def _group_of(entry: Any) -> str:
-    """What a Python object counts as; "" for what no table can hold."""
-    return next((group for group, types in _GROUPS.items() if isinstance(entry, types)), "")
+def _group_of(entry_type: type) -> str:
+    """What objects of a Python type count as; "" for what no table can hold."""
+    return next((group for group, types in _GROUPS.items() if issubclass(entry_type, types)), "")
 
 
 def _check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
     """Groups of the entries that are not missing; an error for the first entry that is of none of the expected ones."""
     expected = expected or set(_GROUPS)
-    examples = {type(entry): entry for entry in values[~missing]}
-    found = set(map(_group_of, examples.values()))
+    found = set(map(_group_of, set(map(type, values[~missing]))))
     if not found - expected:
         return found
-    row = next(i for i, entry in enumerate(values) if not missing[i] and _group_of(entry) not in expected)
+    row = next(i for i, entry in enumerate(values) if not missing[i] and _group_of(type(entry)) not in expected)
     entry, name = values[row], type(values[row]).__name__
-    if not _group_of(entry):
+    if not _group_of(type(entry)):
         raise TypeError(f"{where}, row {row}: argument must be a string or a real number, not {name!r}.")
     wanted = "numbers" if "numbers" in expected else " or ".join(sorted(expected))
     raise ValueError(f"{where} holds {entry!r} ({name}) in row {row}; {wanted} are expected, as in training.")
@@ -251,7 +250,7 @@ def _dates_format(grid: DateGrid) -> ColumnFormat:
 
 def _raise_mixed(values: NDArray[Any], missing: Mask, where: str) -> None:
     """Name the first entry that is not of the group most entries are of."""
-    groups = [None if gap else _group_of(entry) for entry, gap in zip(values, missing, strict=True)]
+    groups = [None if gap else _group_of(type(entry)) for entry, gap in zip(values, missing, strict=True)]
     usual = Counter(group for group in groups if group is not None).most_common(1)[0][0]
     together = next(together for together in _TOGETHER if usual in together)
     row = next(i for i, group in enumerate(groups) if group is not None and group not in together)

@@ -265,12 +265,8 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
 
 def objects(values: Any) -> NDArray[Any]:
     """A flat array of Python objects; tuples and intervals do not become rows."""
-    if isinstance(values, np.ndarray):
-        return values.astype(object)
-    array = np.empty(len(values), dtype=object)
-    for i, value in enumerate(values):
-        array[i] = value
-    return array
+    is_array = isinstance(values, np.ndarray)
+    return values.astype(object) if is_array else np.fromiter(values, dtype=object, count=len(values))
 
 
 def _as_array(X: Any) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from flowmatch.preprocessing.windows import Windows
 
 
 @storable
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class WindowEncoder(ConditionEncoder):
     """Contexts as vectors, and targets as what the base leaves of them.
 
