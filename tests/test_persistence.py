@@ -8,9 +8,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import reference_estimators
 import torch
-from damaged_files import tamper
+from damaged_files import take_apart, tamper
 from exact_forecasts import tiny, tiny_fields
+from reference_store import FOLDER
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from sklearn.base import clone
@@ -491,3 +493,12 @@ def test_a_saved_student_of_a_forecaster_comes_back(path):
     loaded = round_trip(student, path)
     assert_same_values(loaded.rollout(WALKS, 3, 2, 0), student.rollout(WALKS, 3, 2, 0))
     assert isinstance(loaded.estimator, flowmatch.ConditionalForecaster)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (FOLDER / "format_3").iterdir()))
+def test_files_of_format_3_become_files_of_today(name, tmp_path):
+    reference_estimators.load(FOLDER / "format_3" / f"{name}.safetensors").save(tmp_path / "a")
+    header, _ = take_apart((tmp_path / "a").read_bytes())
+    assert header["format_version"] == 4
+    flowmatch.load(tmp_path / "a", device="cpu").save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
