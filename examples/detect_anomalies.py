@@ -1,7 +1,7 @@
 """Anomalies in a table: train on normal rows, set a false alarm rate, flag, rank, explain, save.
 
-The rows are records of 30 measurements of tumors. Some were mixed up: half of the columns are another patient's, so that
-every column by itself looks normal. Run with ``python examples/detect_anomalies.py``.
+The rows are records of 30 measurements of tumors. Some were mixed up: half of the columns are another patient's, so
+that every column by itself looks normal. Run with ``python examples/detect_anomalies.py``.
 """
 
 import tempfile

@@ -1,6 +1,6 @@
 """A seasonal series, forecast a day ahead as an ensemble: quantiles, intervals, and whether they are right.
 
-Run with ``python examples/forecast_series.py``: an hourly series whose distribution is known. With a CSV file of your own,
+Run with ``python examples/forecast_series.py``: an hourly series whose distribution is known. With your own CSV file,
 ``python examples/forecast_series.py weather.csv --time date --lags 14 --horizon 7 --season 1``. Needs pandas.
 """
 
@@ -70,7 +70,7 @@ def naive_ensemble(values, n_train, starts, horizon, season) -> np.ndarray:
 
 
 def compare(forecaster, values, histories, truth, starts) -> None:
-    """Predicted quantiles beside those of the distribution that the series was drawn from."""
+    """Predicted quantiles compared with those of the distribution that the series was drawn from."""
     contexts = make_windows(values, n_lags=1, horizon=truth.shape[1])
     contexts = contexts.X[np.searchsorted(contexts.start, starts)]
     exact = seasonal_series_quantiles(contexts, starts, QUANTILES, truth.shape[1])
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--lags", type=int, default=24, help="rows of a context")
     parser.add_argument("--horizon", type=int, default=24, help="rows ahead, jointly")
     parser.add_argument("--season", type=int, default=24, help="rows of a season, for the naive forecast")
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; default: the estimator's own")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
     return parser.parse_args()
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     synthetic = generator.sample(len(train), random_state=1)
     print("complete rows, in the columns and dtypes of the real ones:")
     print(synthetic.head(5))
-    print("same dtypes:", synthetic.dtypes.equals(train.dtypes), "- missing entries:", int(synthetic.isna().sum().sum()))
+    print("same dtypes:", synthetic.dtypes.equals(train.dtypes), "- missing values:", int(synthetic.isna().sum().sum()))
 
     # an income of exactly 0 belongs to those without a job, in the synthetic table too
     without = synthetic["job"] == "none"
@@ -56,7 +56,7 @@ def main() -> None:
 
     # any columns may be given, one value for all rows or one for each
     engineers = generator.sample(500, given={"job": "engineer", "age": 60}, random_state=2)
-    print(f"\nthe median income of engineers of 60 is {engineers.income.median():,.0f};  ", end="")
+    print(f"\nthe median income of engineers of 60 is {engineers.income.median():,.0f}; ", end="")
     near = train[(train["job"] == "engineer") & train["age"].between(55, 65)]
     print(f"that of the {len(near)} real ones of 55 to 65 is {near.income.median():,.0f}")
 

@@ -1,4 +1,4 @@
-"""Class-conditional MNIST, or a data set of the same format (Fashion-MNIST, KMNIST, ...), from a folder with its IDX files.
+"""Class-conditional MNIST, or data in its format (Fashion-MNIST, KMNIST, ...), from a folder with the IDX files.
 
 Run with ``python examples/mnist.py FOLDER``. The files are ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``,
 with or without ``.gz``; ``--part test`` takes ``t10k-...`` instead. Without a folder a few steps on a small stand-in
@@ -59,9 +59,9 @@ def _arguments() -> argparse.Namespace:
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, int]:
     """What the user chose, over a short run for the stand-in and the estimator's defaults for real data."""
-    asked = {"max_iter": arguments.max_iter, "batch_size": arguments.batch_size}
+    chosen = {"max_iter": arguments.max_iter, "batch_size": arguments.batch_size}
     defaults = STAND_IN if arguments.folder is None else {}
-    return defaults | {name: value for name, value in asked.items() if value is not None}
+    return defaults | {name: value for name, value in chosen.items() if value is not None}
 
 
 def write_stand_in(folder: Path) -> None:

@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     """Options; tests shorten the run by an environment variable."""
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; default: the estimator's own")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
     return parser.parse_args()
 
 

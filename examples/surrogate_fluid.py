@@ -210,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, default="navier_stokes")
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; default: the system's own")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the system's")
     parser.add_argument("--quick", action="store_true", default=bool(short), help="little data, for a first look")
     parser.add_argument("--gif", type=Path, help="where to write an animation of a rollout, such as rollout.gif")
     return parser.parse_args()
