@@ -1,7 +1,7 @@
-"""A rare class: synthetic rows inside of a classifier, what they move and what they do not.
+"""A rare class: synthetic rows inside a classifier, what they change and what they do not.
 
-Of 212 malignant tumours only 24 are kept to learn from, beside 357 benign ones, and of each only the outline of the
-cells' nuclei: texture, symmetry and the like. Run with ``python examples/augment_imbalanced.py``.
+Of 212 malignant tumors only 24 are kept for training, beside 357 benign ones, and only four columns that describe the
+nuclei: texture, smoothness, symmetry and fractal dimension. Run with ``python examples/augment_imbalanced.py``.
 """
 
 import os
@@ -36,10 +36,10 @@ def main() -> None:
         print(f"{name:16s}{found:8.2f}{true:14.2f}{balanced:16.2f}{ranking:20.2f}")
     print(
         "\nMore of the rare rows are found, and more alarms are false: the operating point has moved. How well rows\n"
-        "are ranked (average precision) is another matter: synthetic rows know no more than the real ones."
+        "are ranked (average precision) is another matter: synthetic rows hold no more information than the real ones."
     )
 
-    # the same rows by themselves, as imbalanced-learn's samplers give them
+    # the rows by themselves, as imbalanced-learn's samplers return them
     sampler = FlowMatchingOverSampler(generator, sampling_strategy={1: 100}, random_state=0)
     X_more, y_more = sampler.fit_resample(X, y)
     np.set_printoptions(precision=3, suppress=True)
@@ -59,14 +59,14 @@ def _scores(model, X, y):
     scores = []
     for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(X, y):
         probability = model.fit(X[train], y[train]).predict_proba(X[test])[:, 1]
-        said = probability > 0.5
+        predicted = probability > 0.5
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a precision of nothing found is 0
+            warnings.simplefilter("ignore")  # precision is 0 where nothing is found
             scores.append(
                 [
-                    recall_score(y[test], said),
-                    precision_score(y[test], said),
-                    balanced_accuracy_score(y[test], said),
+                    recall_score(y[test], predicted),
+                    precision_score(y[test], predicted),
+                    balanced_accuracy_score(y[test], predicted),
                     average_precision_score(y[test], probability),
                 ]
             )

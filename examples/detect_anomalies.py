@@ -1,7 +1,7 @@
-"""Anomalies in a table: train on normal rows, promise a false alarm rate, flag, rank, explain, save.
+"""Anomalies in a table: train on normal rows, set a false alarm rate, flag, rank, explain, save.
 
-The rows are records of 30 measurements of tumours. Some were mixed up: half of the columns are another patient's, so
-that every column by itself is as it should be. Run with ``python examples/detect_anomalies.py``.
+The rows are records of 30 measurements of tumors. Some were mixed up: half of the columns are another patient's, so
+that every column by itself looks normal. Run with ``python examples/detect_anomalies.py``.
 """
 
 import tempfile
@@ -31,15 +31,15 @@ def main() -> None:
     # training rows are normal; no anomaly is needed, and no threshold
     detector = FlowAnomalyDetector(false_alarm_rate=0.05, random_state=0).fit(X_train)
 
-    rivals = {"isolation forest": IsolationForest(random_state=0), "local outliers": LocalOutlierFactor(novelty=True)}
+    others = {"isolation forest": IsolationForest(random_state=0), "local outliers": LocalOutlierFactor(novelty=True)}
     print(f"how well scores rank {len(mixed_up)} records that were mixed up above {len(X_new)} good ones (AUROC):")
     print(f"  {'flow':18s}{roc_auc_score(is_odd, -detector.score_samples(X_test)):.3f}")
-    for name, rival in rivals.items():
-        print(f"  {name:18s}{roc_auc_score(is_odd, -rival.fit(X_train).score_samples(X_test)):.3f}")
+    for name, other in others.items():
+        print(f"  {name:18s}{roc_auc_score(is_odd, -other.fit(X_train).score_samples(X_test)):.3f}")
 
     flagged = detector.predict(X_test) == -1
-    print(f"\nflagged: {flagged[~is_odd].mean():.1%} of the good ones (promised: 5 %)", end="")
-    print(f", {flagged[is_odd].mean():.1%} of the others")
+    print(f"\nflagged: {flagged[~is_odd].mean():.1%} of the good ones (target: 5 %)", end="")
+    print(f", {flagged[is_odd].mean():.1%} of the mixed-up ones")
 
     # where the most abnormal of them is abnormal: the columns that add most to its score
     worst = X_test[[np.argmin(detector.score_samples(X_test))]]
@@ -64,7 +64,7 @@ def _plot(detector, X, is_odd) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -76,7 +76,7 @@ def _plot(detector, X, is_odd) -> None:
     AnomalyDisplay.from_estimator(detector, X, feature_names=load_breast_cancer().feature_names, ax=axes[1])
     path = Path(__file__).with_name("detect_anomalies.png")
     figure.savefig(path, dpi=100)
-    print("picture:", path)
+    print("plot:", path)
 
 
 if __name__ == "__main__":

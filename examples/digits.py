@@ -1,4 +1,4 @@
-"""Handwritten digits by class: pictures over the number of network evaluations (NFE), judged by a classifier.
+"""Handwritten digits by class, at several numbers of network evaluations (NFE), judged by a classifier.
 
 Run with ``python examples/digits.py``; ``--max-iter 50`` gives a first look.
 """
@@ -22,7 +22,7 @@ PICTURE = Path(__file__).with_name("digits.png")
 def main() -> None:
     arguments = _arguments()
     digits = load_digits()
-    X, y = digits.images.astype(np.uint8)[:, None], digits.target  # (1797, 1, 8, 8), grey levels 0 to 16
+    X, y = digits.images.astype(np.uint8)[:, None], digits.target  # (1797, 1, 8, 8), gray levels 0 to 16
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=1 / 3, stratify=y, random_state=0)
 
     generator = FlowMatchingGenerator(max_iter=arguments.max_iter, random_state=0).fit(X_train, y_train)
@@ -31,7 +31,7 @@ def main() -> None:
 
     judge = SVC(gamma=0.001).fit(X_train.reshape(len(X_train), -1), y_train)
     ceiling = judge.score(X_test.reshape(len(X_test), -1), y_test)
-    print(f"\nan SVM reads {ceiling:.3f} of the held-out digits right, and of generated ones:")
+    print(f"\nan SVM classifies {ceiling:.3f} of the held-out digits correctly, and of generated ones:")
     print(f"{'NFE':>4}" + "".join(f"{f'guidance {scale:g}':>14}" for scale in GUIDANCE))
     labels = np.arange(arguments.n_samples) % 10
     for steps in NFE:
@@ -50,8 +50,8 @@ def _arguments() -> argparse.Namespace:
     """Options; tests shorten the run by an environment variable."""
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the estimator's own number")
-    parser.add_argument("--n-samples", type=int, default=200 if short else 1000, help="samples that are judged")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
+    parser.add_argument("--n-samples", type=int, default=200 if short else 1000, help="samples to classify")
     return parser.parse_args()
 
 
@@ -60,7 +60,7 @@ def _plot(generator: FlowMatchingGenerator) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     from flowmatch.plotting import SampleGridDisplay
@@ -74,7 +74,7 @@ def _plot(generator: FlowMatchingGenerator) -> None:
         np.concatenate(rows), row_labels=[f"NFE {steps}" for steps in NFE], column_labels=classes
     )
     display.figure_.savefig(PICTURE, dpi=100)
-    print("\npicture:", PICTURE)
+    print("\nplot:", PICTURE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Turbulence that is kicked at random: next states as ensembles, beside the true law; in one step, and rolled on.
+"""Turbulence with random kicks: ensembles of next states, compared with the true distribution; in one step; rollouts.
 
 Run with ``python examples/forecast_ks.py``; ``--max-iter 500`` gives a first look. The fields are simulated: no
 download.
@@ -22,7 +22,7 @@ FILES = [Path(__file__).with_name(name) for name in ("forecast_ks.png", "forecas
 def main() -> None:
     arguments = _arguments()
     train = make_kuramoto_sivashinsky(32, 80, noise=NOISE, random_state=0)  # trajectories (32, 80, 1, 64)
-    test = make_kuramoto_sivashinsky(arguments.n_test, 1 + FRAMES, noise=NOISE, random_state=1)  # others, held out
+    test = make_kuramoto_sivashinsky(arguments.n_test, 1 + FRAMES, noise=NOISE, random_state=1)  # held out
 
     started = time.perf_counter()
     forecaster = ConditionalForecaster(max_iter=arguments.max_iter, random_state=0).fit(train)
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def compare(forecaster, student, now, following) -> None:
-    """Ensembles of the next state against the law that the simulator draws it from."""
-    law = sample_next_kuramoto_sivashinsky(now, MEMBERS, noise=NOISE, random_state=2)
+    """Ensembles of the next state against the distribution that the simulator draws it from."""
+    exact = sample_next_kuramoto_sivashinsky(now, MEMBERS, noise=NOISE, random_state=2)
     reference = sample_next_kuramoto_sivashinsky(now, MEMBERS, noise=NOISE, random_state=3)
-    print(f"\n{len(now)} next states       CRPS   coverage of 90 %   distance to the law   seconds")
+    print(f"\n{len(now)} next states       CRPS   coverage of 90 %   distance to the truth   seconds")
     print(f"{'persistence':<16}{crps(following, now[None], fair=False):12.4f}")
-    print(_line("true law", following, law, reference))
+    print(_line("truth", following, exact, reference))
     for name, model in (("forecaster", forecaster), ("student, 1 step", student)):
         started = time.perf_counter()
         members = model.sample(now, MEMBERS, random_state=0)
@@ -56,7 +56,7 @@ def compare(forecaster, student, now, following) -> None:
 
 def _line(name: str, truth, members, reference) -> str:
     distance = ensemble_energy_distance(members, reference)
-    return f"{name:<16}{crps(truth, members):12.4f}{interval_coverage(truth, members):19.3f}{distance:22.4f}"
+    return f"{name:<16}{crps(truth, members):12.4f}{interval_coverage(truth, members):19.3f}{distance:24.4f}"
 
 
 def roll(forecaster, student, test) -> None:
@@ -72,7 +72,7 @@ def _arguments() -> argparse.Namespace:
     """Options; tests shorten the run by an environment variable."""
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the estimator's own number")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
     parser.add_argument("--n-test", type=int, default=3 if short else 8, help="trajectories to test on")
     return parser.parse_args()
 
@@ -82,7 +82,7 @@ def _plot(members, test) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     from flowmatch.plotting import ForecastDisplay
@@ -90,7 +90,7 @@ def _plot(members, test) -> None:
     display = ForecastDisplay.from_samples(members, test[:, 1:])
     display.figure_.savefig(FILES[0], dpi=100)
     display.animate(FILES[1])
-    print("\npicture and animation:", *FILES)
+    print("\nplot and animation:", *FILES)
 
 
 if __name__ == "__main__":

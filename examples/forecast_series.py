@@ -1,6 +1,6 @@
-"""A day of a seasonal series ahead, as an ensemble: quantiles, intervals, and whether they are right.
+"""A seasonal series, forecast a day ahead as an ensemble: quantiles, intervals, and whether they are right.
 
-Run with ``python examples/forecast_series.py``: an hourly series whose law is known. With a CSV file of your own,
+Run with ``python examples/forecast_series.py``: an hourly series whose distribution is known. With your own CSV file,
 ``python examples/forecast_series.py weather.csv --time date --lags 14 --horizon 7 --season 1``. Needs pandas.
 """
 
@@ -37,10 +37,10 @@ def main() -> None:
         max_iter=arguments.max_iter,
         random_state=0,
     ).fit(series.iloc[:n_train])
-    cycles = ", ".join(forecaster.calendar_) or "nothing"
-    print(f"{forecaster.n_iter_} steps; of the calendar it reads {cycles}")
+    cycles = ", ".join(forecaster.calendar_) or "none"
+    print(f"{forecaster.n_iter_} steps; cycles of the calendar in use: {cycles}")
 
-    starts = np.arange(n_train, len(series) - arguments.horizon + 1, 5)  # first steps of what is forecast
+    starts = np.arange(n_train, len(series) - arguments.horizon + 1, 5)  # first rows of the windows to forecast
     histories = [series.iloc[start - arguments.lags : start] for start in starts]
     truth = np.stack([series.iloc[start : start + arguments.horizon] for start in starts])
     judge(forecaster, series.to_numpy(), n_train, starts, histories, truth, arguments.season)
@@ -63,20 +63,20 @@ def naive_ensemble(values, n_train, starts, horizon, season) -> np.ndarray:
     """The last known value of the same season, and windows of its errors in the training part."""
     ahead = np.arange(horizon)
     back = ahead - (ahead // season + 1) * season
-    known = np.arange(-back.min(), n_train - horizon)[:, None]
-    errors = values[known + ahead] - values[known + back]
+    first = np.arange(-back.min(), n_train - horizon)[:, None]
+    errors = values[first + ahead] - values[first + back]
     drawn = np.random.default_rng(0).integers(len(errors), size=(MEMBERS, len(starts)))
     return values[starts[:, None] + back] + errors[drawn]
 
 
 def compare(forecaster, values, histories, truth, starts) -> None:
-    """Predicted quantiles beside those of the law that the series was drawn from."""
+    """Predicted quantiles compared with those of the distribution that the series was drawn from."""
     contexts = make_windows(values, n_lags=1, horizon=truth.shape[1])
     contexts = contexts.X[np.searchsorted(contexts.start, starts)]
     exact = seasonal_series_quantiles(contexts, starts, QUANTILES, truth.shape[1])
     predicted = forecaster.predict_quantiles(histories, QUANTILES)
     losses = pinball_loss(truth, predicted, QUANTILES), pinball_loss(truth, exact, QUANTILES)
-    print("\nquantile   pinball loss   of the true law   mean distance between the two")
+    print("\nquantile   pinball loss   of the true one    mean distance between the two")
     for q, ours, least, distance in zip(QUANTILES, *losses, np.abs(predicted - exact).mean((1, 2, 3)), strict=True):
         print(f"{q:8.2f}{ours:15.4f}{least:18.4f}{distance:32.4f}")
 
@@ -95,13 +95,13 @@ def _arguments() -> argparse.Namespace:
     """Options; tests shorten the run by an environment variable."""
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", help="a CSV file; without one a series is made up")
-    parser.add_argument("--time", help="its column of times")
-    parser.add_argument("--columns", nargs="*", help="its columns to forecast; all that are left")
+    parser.add_argument("file", nargs="?", help="a CSV file; default: a simulated series")
+    parser.add_argument("--time", help="name of its column of times")
+    parser.add_argument("--columns", nargs="*", help="its columns to forecast; default: all others")
     parser.add_argument("--lags", type=int, default=24, help="rows of a context")
     parser.add_argument("--horizon", type=int, default=24, help="rows ahead, jointly")
     parser.add_argument("--season", type=int, default=24, help="rows of a season, for the naive forecast")
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the estimator's own number")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Fill the holes of a table: draws from the law of what is missing, and what they are good for.
+"""Fill the missing entries of a table: draws given the other entries, and what they are good for.
 
 Run with ``python examples/impute.py``.
 """
@@ -17,31 +17,31 @@ def main() -> None:
     table = load_breast_cancer().data[:, :10]
     hidden = np.random.RandomState(0).uniform(size=table.shape) < 0.2
     hidden[hidden.all(axis=1), 0] = False
-    holes = np.where(hidden, np.nan, table)
-    print(f"{hidden.mean():.0%} of the cells of {table.shape[0]} rows are hidden; ", end="")
+    incomplete = np.where(hidden, np.nan, table)
+    print(f"{hidden.mean():.0%} of the entries of {table.shape[0]} rows are hidden; ", end="")
     print(f"{(~hidden.any(axis=1)).mean():.0%} of the rows are complete")
 
-    # rows with holes are trained on as they are
-    generator = FlowMatchingGenerator(random_state=0).fit(holes)
-    draws = generator.impute(holes, n_imputations=N_DRAWS, random_state=0)
-    assert all((draw[~hidden] == table[~hidden]).all() for draw in draws)  # what was there is untouched
+    # incomplete rows are trained on as they are
+    generator = FlowMatchingGenerator(random_state=0).fit(incomplete)
+    draws = generator.impute(incomplete, n_imputations=N_DRAWS, random_state=0)
+    assert all((draw[~hidden] == table[~hidden]).all() for draw in draws)  # observed entries are untouched
 
-    answers = {
+    fillings = {
         "flowmatch, one draw": draws[0],
         f"flowmatch, mean of {N_DRAWS}": np.mean(draws, axis=0),
-        "IterativeImputer": IterativeImputer(random_state=0).fit_transform(holes),
-        "KNNImputer": KNNImputer().fit_transform(holes),
-        "mean of the column": SimpleImputer().fit_transform(holes),
+        "IterativeImputer": IterativeImputer(random_state=0).fit_transform(incomplete),
+        "KNNImputer": KNNImputer().fit_transform(incomplete),
+        "mean of the column": SimpleImputer().fit_transform(incomplete),
     }
     scale = table.std(axis=0)
-    print("\nfilled by                 error   spread of the filled cells / of the true ones")
-    for name, filled in answers.items():
+    print("\nfilled by                 error   spread of the filled entries / of the true ones")
+    for name, filled in fillings.items():
         error = np.sqrt(np.mean(((filled - table) / scale)[hidden] ** 2))
         spread = np.mean([filled[h, j].std() / table[h, j].std() for j, h in enumerate(hidden.T)])
         print(f"{name:24s} {error:.3f}   {spread:.2f}")
     print("The mean of draws is a best guess; a single draw keeps the spread that best guesses lose.")
 
-    # several draws carry the doubt into an analysis (Rubin's rules): here the mean of the first column
+    # several draws carry the uncertainty into an analysis (Rubin's rules): here the mean of the first column
     means = np.array([draw[:, 0].mean() for draw in draws])
     within = np.mean([draw[:, 0].var(ddof=1) / len(draw) for draw in draws])
     error = np.sqrt(within + (1 + 1 / N_DRAWS) * means.var(ddof=1))

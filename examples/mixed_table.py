@@ -1,4 +1,4 @@
-"""A table as people have them: numbers, categories, dates, booleans and missing cells in, the same out.
+"""A typical table: numbers, categories, dates, booleans and missing values in, the same out.
 
 Run with ``python examples/mixed_table.py``; it needs pandas (``pip install '.[pandas]'``).
 """
@@ -12,7 +12,7 @@ from flowmatch.metrics import report
 
 
 def customers(n_rows: int = 1500, seed: int = 0) -> pd.DataFrame:
-    """Customers of a bank, some of whom keep their income to themselves, the young more often."""
+    """Customers of a bank, some of whom do not state their income, the young more often."""
     random = np.random.default_rng(seed)
     age = random.integers(18, 80, n_rows)
     sex = random.choice(["f", "m"], n_rows)
@@ -40,27 +40,27 @@ def main() -> None:
     synthetic = generator.sample(len(train), random_state=1)
     print("complete rows, in the columns and dtypes of the real ones:")
     print(synthetic.head(5))
-    print("same dtypes:", synthetic.dtypes.equals(train.dtypes), "- missing cells:", int(synthetic.isna().sum().sum()))
+    print("same dtypes:", synthetic.dtypes.equals(train.dtypes), "- missing values:", int(synthetic.isna().sum().sum()))
 
     # an income of exactly 0 belongs to those without a job, in the synthetic table too
     without = synthetic["job"] == "none"
     print(f"\nno income: {(synthetic.income[without] == 0).mean():.2f} of those without a job, ", end="")
     print(f"{(synthetic.income[~without] == 0).mean():.2f} of the others")
 
-    # missing as in training: the young keep their income to themselves
+    # missing as in training: the young more often do not state their income
     as_trained = generator.sample(len(train), missing="as_trained", random_state=1)
     for name, table in (("real", train), ("synthetic", as_trained)):
         young = table["age"] < 40
         print(f"{name}: {table.income[young].isna().mean():.2f} of the young, ", end="")
-        print(f"{table.income[~young].isna().mean():.2f} of the others give no income")
+        print(f"{table.income[~young].isna().mean():.2f} of the others state no income")
 
     # any columns may be given, one value for all rows or one for each
     engineers = generator.sample(500, given={"job": "engineer", "age": 60}, random_state=2)
-    print(f"\nengineers of 60 earn {engineers.income.median():,.0f} in the middle; ", end="")
+    print(f"\nthe median income of engineers of 60 is {engineers.income.median():,.0f}; ", end="")
     near = train[(train["job"] == "engineer") & train["age"].between(55, 65)]
-    print(f"{near.income.median():,.0f} do the {len(near)} real ones of 55 to 65")
+    print(f"that of the {len(near)} real ones of 55 to 65 is {near.income.median():,.0f}")
 
-    # closeness and privacy, beside what held-out rows of the real table would show
+    # fidelity and privacy, beside the values for held-out rows of the real table
     found = report(train, as_trained, holdout=test, target="buys").to_frame()
     print("\n", found.round(3), sep="")
 

@@ -1,4 +1,4 @@
-"""Class-conditional MNIST, or any of its twins (Fashion-MNIST, KMNIST, ...), from a folder with its IDX files.
+"""Class-conditional MNIST, or data in its format (Fashion-MNIST, KMNIST, ...), from a folder with the IDX files.
 
 Run with ``python examples/mnist.py FOLDER``. The files are ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``,
 with or without ``.gz``; ``--part test`` takes ``t10k-...`` instead. Without a folder a few steps on a small stand-in
@@ -19,7 +19,7 @@ from flowmatch import FlowMatchingGenerator
 from flowmatch.datasets import load_idx_folder
 
 PICTURE = Path(__file__).with_name("mnist.png")
-STAND_IN = {"max_iter": 8, "batch_size": 32}  # half a minute at most; too little for good pictures
+STAND_IN = {"max_iter": 8, "batch_size": 32}  # half a minute at most; too short for good images
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     seconds = generator.history_["seconds"][-1]
     print(f"trained {generator.n_parameters_} parameters for {generator.n_iter_} steps in {seconds:.0f} s")
 
-    print("\n NFE  seconds an image")
+    print("\n NFE  seconds per image")
     labels = np.resize(generator.classes_, 20)
     for steps in (1, 2, 4, 8):
         started = time.perf_counter()
@@ -51,21 +51,21 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="where the IDX files are")
     parser.add_argument("--part", choices=("train", "test"), default="train")
-    parser.add_argument("--max-iter", type=int, help="optimiser steps; by default the estimator's own number")
-    parser.add_argument("--batch-size", type=int, help="images a step; by default the estimator's own number")
-    parser.add_argument("--guidance", type=float, default=2.0, help="guidance scale of the picture")
+    parser.add_argument("--max-iter", type=int, help="optimizer steps; by default the estimator's own number")
+    parser.add_argument("--batch-size", type=int, help="images per step; by default the estimator's own number")
+    parser.add_argument("--guidance", type=float, default=2.0, help="guidance scale of the plot")
     return parser.parse_args()
 
 
 def _parameters(arguments: argparse.Namespace) -> dict[str, int]:
-    """What was asked for, on top of little for the stand-in and the estimator's defaults for real data."""
-    asked = {"max_iter": arguments.max_iter, "batch_size": arguments.batch_size}
+    """What the user chose, over a short run for the stand-in and the estimator's defaults for real data."""
+    chosen = {"max_iter": arguments.max_iter, "batch_size": arguments.batch_size}
     defaults = STAND_IN if arguments.folder is None else {}
-    return defaults | {name: value for name, value in asked.items() if value is not None}
+    return defaults | {name: value for name, value in chosen.items() if value is not None}
 
 
 def write_stand_in(folder: Path) -> None:
-    """Scikit-learn's digits, 8 x 8 with grey levels 0 to 16, enlarged to the 28 x 28 and 0 to 255 of MNIST."""
+    """Scikit-learn's digits, 8 x 8 with gray levels 0 to 16, enlarged to the 28 x 28 and 0 to 255 of MNIST."""
     digits = load_digits()
     images = np.kron(digits.images[:500], np.ones((3, 3))) * 255 / 16
     images = np.pad(images, ((0, 0), (2, 2), (2, 2))).round().astype(np.uint8)
@@ -84,7 +84,7 @@ def _plot(generator: FlowMatchingGenerator, guidance: float) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     from flowmatch.plotting import SampleGridDisplay
@@ -93,7 +93,7 @@ def _plot(generator: FlowMatchingGenerator, guidance: float) -> None:
         generator, n_rows=4, random_state=0, sample_params={"guidance_scale": guidance, "n_steps": 4}
     )
     display.figure_.savefig(PICTURE, dpi=100)
-    print("\npicture:", PICTURE)
+    print("\nplot:", PICTURE)
 
 
 if __name__ == "__main__":

@@ -23,22 +23,22 @@ def main() -> None:
     normal = make_bearing_signals(800, faults="normal", rpm=(1780, 1815), random_state=0, **MACHINE)
     detector = FlowAnomalyDetector(
         UNet(width=16), method=OneStep(times=(0.9,)), max_iter=STEPS, false_alarm_rate=0.02, random_state=0
-    ).fit(normal.data)  # this score takes one evaluation a window; the default one takes eleven
+    ).fit(normal.data)  # this score takes one evaluation per window; the default takes eleven
     print(f"trained on {len(normal.data)} windows of {MACHINE['n_times'] / normal.sampling_rate * 1000:.0f} ms each")
 
     print("\nhour  fault  flagged  median p")
     alarm = None
     for hour, windows, severity in stream():
-        p = detector.p_values(windows.data)  # 50 windows an hour, one call
+        p = detector.p_values(windows.data)  # 50 windows per hour, one call
         flagged = p <= detector.false_alarm_rate  # as predict does
         print(f"{hour:4d}  {severity:5.2f}  {flagged.mean():6.0%}   {np.median(p):.3f}")
-        # six of 50, each with a chance of 2 %, come up once in some 400 hours
+        # six of 50, each with a chance of 2 %, come up about once in 400 hours
         if alarm is None and flagged.sum() >= 6:
             alarm = hour
     print("no alarm" if alarm is None else f"alarm in hour {alarm}")
 
     when = where_it_is(detector, windows)
-    print(f"\nat the impacts, an instant adds {when:.1f} times as much to the score as elsewhere")
+    print(f"\nat the impacts, a time step adds {when:.1f} times as much to the score as elsewhere")
 
     # from now on the machine runs at half the speed: that is normal too, and quickly learned
     slower = make_bearing_signals(600, faults="normal", rpm=(880, 915), random_state=5, **MACHINE)
@@ -71,7 +71,7 @@ def _plot(detector, windows) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     from flowmatch.plotting import AnomalyDisplay
@@ -79,7 +79,7 @@ def _plot(detector, windows) -> None:
     display = AnomalyDisplay.from_estimator(detector, windows.data, sampling_rate=windows.sampling_rate)
     path = Path(__file__).with_name("monitor_vibration.png")
     display.figure_.savefig(path, dpi=100)
-    print("picture:", path)
+    print("plot:", path)
 
 
 if __name__ == "__main__":

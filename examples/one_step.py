@@ -23,7 +23,7 @@ PICTURES = [Path(__file__).with_name(name) for name in ("one_step_quality.png", 
 def main() -> None:
     arguments = _arguments()
     digits = load_digits()
-    X, y = digits.images.astype(np.uint8)[:, None], digits.target  # (1797, 1, 8, 8), grey levels 0 to 16
+    X, y = digits.images.astype(np.uint8)[:, None], digits.target  # (1797, 1, 8, 8), gray levels 0 to 16
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=1 / 3, stratify=y, random_state=0)
 
     started = time.perf_counter()
@@ -47,9 +47,9 @@ def main() -> None:
             drawn = model.sample(len(X_test), y=y_test, random_state=0, n_steps=steps, **how[name])
             distances[name].append(sliced_wasserstein(_flat(drawn), _flat(X_test), random_state=0))
             read = judge.score(_flat(drawn), y_test)
-            line += f"   {read:.3f} read, distance {distances[name][-1]:.2f}"
+            line += f"   {read:.3f} correct, distance {distances[name][-1]:.2f}"
         print(line)
-    print("(digits read as asked by an SVM; sliced Wasserstein distance to those held out)")
+    print("(share that an SVM classifies as requested; sliced Wasserstein distance to held-out digits)")
 
     seconds = {}
     for name, model in models.items():
@@ -68,7 +68,7 @@ def _arguments() -> argparse.Namespace:
     """Options; tests shorten the run by an environment variable."""
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the estimator's own number")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the estimator's")
     return parser.parse_args()
 
 
@@ -77,7 +77,7 @@ def _plot(models: dict, how: dict, distances: dict[str, list[float]]) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for pictures: pip install '.[plot]'")
+        print("install matplotlib for plots: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     from flowmatch.plotting import QualityDisplay, SampleGridDisplay
@@ -91,7 +91,7 @@ def _plot(models: dict, how: dict, distances: dict[str, list[float]]) -> None:
             labels.append(f"{name}, NFE {steps}")
     grid = SampleGridDisplay.from_samples(np.concatenate(rows), row_labels=labels, column_labels=np.arange(10))
     grid.figure_.savefig(PICTURES[1], dpi=100)
-    print("\npictures:", *PICTURES)
+    print("\nplots:", *PICTURES)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main() -> None:
     print("\nthree synthetic wines of class 1:")
     print(generator.sample(3, y=1, random_state=0))
 
-    # as many rows as there were, classes in their proportions
+    # as many rows as in training, with the same proportions of classes
     synthetic = generator.sample(len(X_train), random_state=1)
     print("\n", report(X_train, synthetic, holdout=X_test), sep="")
 
@@ -61,7 +61,7 @@ def _plot(real, synthetic) -> None:
     try:
         import matplotlib
     except ImportError:
-        print("install matplotlib for a picture: pip install '.[plot]'")
+        print("install matplotlib for a plot: pip install '.[plot]'")
         return
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -74,7 +74,7 @@ def _plot(real, synthetic) -> None:
     axes[0].set_ylabel("color_intensity")
     path = Path(__file__).with_name("quickstart.png")
     figure.savefig(path, dpi=100, bbox_inches="tight")
-    print("picture:", path)
+    print("plot:", path)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""A surrogate of a simulator: draws of the next state of a fluid, rolled on, beside what simpler surrogates do.
+"""A surrogate of a simulator: draws of a fluid's next state, and rollouts, compared with simpler surrogates.
 
     python examples/surrogate_fluid.py --system navier_stokes
 
-Systems: navier_stokes (2-D turbulence, of which every second point is seen; the quickest), ks2d
+Systems: navier_stokes (2-D turbulence, observed at every second point; the fastest), ks2d
 (Kuramoto-Sivashinsky), compressible (gas with sound waves), rayleigh_taylor (heavy fluid above light, 32^3 points) and
-rayleigh_taylor_slices (planes cut from such runs, which do not see what comes from the side). Simulating, training and
+rayleigh_taylor_slices (planes cut from such runs, which do not show the flow from the side). Simulating, training and
 sampling take some minutes on one core, 32^3 points about ten. Nothing is downloaded.
 """
 
@@ -28,7 +28,7 @@ SHOWN = 40  # next states that are forecast in the comparison
 
 
 def kinetic(states: np.ndarray) -> np.ndarray:
-    """Energy of motion of a gas: density, two velocities, pressure."""
+    """Kinetic energy of a gas: density, two velocities, pressure."""
     return 0.5 * states[..., 0, :, :] * (states[..., 1:3, :, :] ** 2).sum(-3)
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     sizes = system.n_train, system.n_train // 4, system.n_frames
     n_train, n_test, n_frames = (4, 1, 12) if arguments.quick else sizes
     train = system.make(n_train, n_frames, 0)
-    test = system.make(n_test, n_frames, 1)  # trajectories that training has seen nothing of
+    test = system.make(n_test, n_frames, 1)  # held-out trajectories
     print(f"{arguments.system}: {train.shape} to train on, {time.perf_counter() - started:.0f} s to simulate")
 
     started = time.perf_counter()
@@ -153,7 +153,7 @@ def next_states(forecaster, regress, test) -> None:
     ours = crps(truth, members / scale), nrmse(truth, members.mean(0) / scale, 1.0)
     coverage = interval_coverage(truth, members / scale, 0.8)
     print(f"{'forecaster':<13}{ours[0]:8.4f}{ours[1]:20.4f}   intervals of 80 % hold {coverage:.3f}")
-    print(f"{seconds:.3f} s a draw")
+    print(f"{seconds:.3f} s per draw")
 
 
 def rollouts(forecaster, regress, test, system) -> None:
@@ -210,7 +210,7 @@ def _arguments() -> argparse.Namespace:
     short = os.environ.get("FLOWMATCH_EXAMPLE_STEPS")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--system", choices=SYSTEMS, default="navier_stokes")
-    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; the system's own number")
+    parser.add_argument("--max-iter", type=int, default=short and int(short), help="steps; by default the system's")
     parser.add_argument("--quick", action="store_true", default=bool(short), help="little data, for a first look")
     parser.add_argument("--gif", type=Path, help="where to write an animation of a rollout, such as rollout.gif")
     return parser.parse_args()
