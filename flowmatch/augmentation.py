@@ -128,7 +128,12 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         return True
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Where `sample_weight` goes, in scikit-learn's metadata routing: to the generator, and to the model."""
+        """Where `sample_weight` goes, in scikit-learn's metadata routing: to the generator, and to the model.
+
+        Returns
+        -------
+        MetadataRouter
+        """
         return (
             MetadataRouter(owner=self)
             .add_self_request(self)
@@ -136,7 +141,17 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         )
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """What the model predicts for rows X; no row is synthetic here."""
+        """What the model predicts for rows X; no row is synthetic here.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            Labels of a classifier, numbers of a regressor.
+        """
         check_is_fitted(self)
         return np.asarray(self.estimator_.predict(X))
 

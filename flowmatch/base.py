@@ -67,7 +67,18 @@ class Estimator(BaseEstimator):
         cls.__doc__ = with_shared_parameters(cls.__doc__)
 
     def check_parameters(self) -> Any:
-        """Raise a ValueError that names the first parameter which is out of its range."""
+        """Check the parameters, before any data are touched.
+
+        Returns
+        -------
+        object
+            The parameters as the objects that do the work, where a fit of one flow is all there is to do; else None.
+
+        Raises
+        ------
+        ValueError
+            That names the first parameter which is out of its range.
+        """
 
     def check_fitted(self) -> None:
         """Raise a ValueError unless what a file holds as fitted is what the estimator's fit makes."""

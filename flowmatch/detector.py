@@ -250,8 +250,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
         Parameters
         ----------
-        X, y, sample_weight
-            As in `fit`, of the same columns and classes.
+        X, y, sample_weight : as in `fit`, of the same columns and classes
 
         Returns
         -------

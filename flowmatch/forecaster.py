@@ -236,7 +236,6 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         return self
 
     def check_parameters(self) -> fitting.FitSettings:
-        """The parameters as objects; a ValueError for the first that is out of range."""
         settings = fitting.resolve_settings(self, frozen=_FROZEN)
         forecasting.check_forecast_parameters(self)
         return settings

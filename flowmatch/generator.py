@@ -185,8 +185,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
         Parameters
         ----------
-        X, y, sample_weight
-            As in `fit`.
+        X, y, sample_weight : as in `fit`
 
         Returns
         -------
@@ -195,7 +194,6 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
     def check_parameters(self) -> fitting.FitSettings:
-        """The parameters as objects; a ValueError for the first that is out of range."""
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
         own = (self.objective, self.condition_dropout, self.guidance_scale)
         return fitting.resolve_settings(self, *own, frozen=_FROZEN)
@@ -235,7 +233,6 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Parameters
         ----------
         n_samples : int, default=1
-            How many.
         y : scalar or array-like, optional
             One condition for all samples, or one for each. None draws conditions as in training, each as often as
             its share there, to within one sample.
@@ -313,8 +310,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         y : array-like, optional
             Conditions of the rows; a conditional model needs them unless it was trained with ``condition_dropout > 0``.
         n_imputations : int, default=1
-        random_state, n_steps, solver, guidance_scale, batch_size
-            As in `sample`.
+        random_state, n_steps, solver, guidance_scale, batch_size : as in `sample`
 
         Returns
         -------
@@ -344,10 +340,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
         Parameters
         ----------
-        path, format, quantize
-            As there.
-        n_steps : int, optional
-            Steps that the sampler takes, in place of the estimator's own.
+        path, format, n_steps, quantize : as there, but `n_steps` as in `sample`
         """
         check_is_fitted(self)
         export(self.model_, path, self._integration(n_steps), format=format, quantize=quantize)
@@ -373,8 +366,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         y : array-like, optional
             Conditions, one for all rows or one each. Without them, a model of labels gives the density of the mixture
             over its classes, and a model of numbers its unconditional density (needs ``condition_dropout > 0``).
-        n_steps, solver : optional
-            In place of the estimator's own.
+        n_steps, solver : optional, in place of the estimator's own
         n_probes : int, optional
             Hutchinson probes of the divergence, the same for every row. By default it is exact up to 64 elements a
             sample, and estimated with 32 probes beyond.
@@ -398,7 +390,16 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return (log_density, error) if return_error else log_density
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of X given y, see `score_samples`."""
+        """Mean log-density of X given y, in nats.
+
+        Parameters
+        ----------
+        X, y : as in `score_samples`
+
+        Returns
+        -------
+        float
+        """
         return float(np.mean(self.score_samples(X, y)))
 
     def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
@@ -406,10 +407,10 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
         Parameters
         ----------
-        X, n_steps, solver
-            As in `score_samples`.
+        X : as in `score_samples`
         y : array-like, optional
             Conditions; a conditional model needs them unless it was trained with ``condition_dropout > 0``.
+        n_steps, solver : as in `score_samples`
 
         Returns
         -------
@@ -427,8 +428,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Parameters
         ----------
         Z : array-like of shape (n_samples, *code_shape)
-        y, n_steps, solver
-            As in `encode`.
+        y, n_steps, solver : as in `encode`
 
         Returns
         -------

@@ -125,8 +125,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y
-            As in `fit_resample`.
+        X, y : as in `fit_resample`
 
         Returns
         -------

@@ -3,32 +3,29 @@
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.combined import Combined
 from flowmatch.anomaly.field import FlowField
-from flowmatch.anomaly.fit_detector import fit_detector
-from flowmatch.anomaly.fitted import FittedDetector
+from flowmatch.anomaly.fit_detector import fit_detector as fit_detector
+from flowmatch.anomaly.fitted import FittedDetector as FittedDetector
 from flowmatch.anomaly.gaps import Gaps
-from flowmatch.anomaly.members import Member
+from flowmatch.anomaly.members import Member as Member
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score, State
-from flowmatch.anomaly.settings import SCORES, DetectorSettings, resolve_detector
+from flowmatch.anomaly.settings import SCORES
+from flowmatch.anomaly.settings import DetectorSettings as DetectorSettings
+from flowmatch.anomaly.settings import resolve_detector as resolve_detector
 
 __all__ = [
     "SCORES",
     "Calibration",
     "Combined",
     "Denoising",
-    "DetectorSettings",
-    "FittedDetector",
     "FlowField",
     "Gaps",
     "Latent",
     "Likelihood",
-    "Member",
     "Neighbors",
     "OneStep",
     "Rebuilding",
     "Reconstruction",
     "Score",
     "State",
-    "fit_detector",
-    "resolve_detector",
 ]

@@ -31,11 +31,13 @@ class FlowField:
     ----------
     network : nn.Module
         ``network(x, t, condition)``; its dtype and device are those of the computation.
-    path, source
+    path : Path
+    source : Source
         What it was trained with.
     source_scale : Tensor of shape code_shape
         In the network's dtype, on its device.
-    n_steps, solver
+    n_steps : int
+    solver : str
         For scores that integrate the flow.
     rows_at_once : int
         Rows that the network is given together.

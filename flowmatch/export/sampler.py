@@ -20,10 +20,20 @@ from flowmatch.preprocessing import LabelEncoder, TableContainer
 class Sampler(nn.Module):
     """Noise (B, *code_shape), and conditions if the model has any, to samples (B, *sample_shape).
 
-    Attributes
+    Parameters
     ----------
+    network : nn.Module
+        A velocity ``network(x, t, vector)``, or a flow map ``network(x, t, vector, step)`` if it is to jump.
+    decoder : Decoder
+        From codes to samples in the data's own units.
+    condition : ConditionInput or None
+        From conditions to vectors (B, size); None for an unconditional model.
+    times : Tensor of shape (n_steps + 1,)
+        From 0 (noise) to 1 (data).
     solver : str
         "flow_map" (jumps) or a fixed-step solver.
+    guidance_scale : float
+        Of classifier-free guidance; flow maps have it inside.
     """
 
     times: Tensor
@@ -47,7 +57,17 @@ class Sampler(nn.Module):
         return self.decoder(self.carry(noise, vector))
 
     def carry(self, noise: Tensor, vector: Tensor | None) -> Tensor:
-        """Codes of noise, given the vectors (B, size) of conditions."""
+        """Codes of noise, given the vectors of conditions.
+
+        Parameters
+        ----------
+        noise : Tensor of shape (B, *code_shape)
+        vector : Tensor of shape (B, size) or None
+
+        Returns
+        -------
+        Tensor of shape (B, *code_shape)
+        """
         if self.solver == "flow_map":
             return flow.follow(lambda x, t, step: self.network(x, t, vector, step), noise, self.times)
         return flow.integrate(flow.guide(self.network, vector, self.guidance_scale), noise, self.times, self.solver)
@@ -55,6 +75,17 @@ class Sampler(nn.Module):
 
 def sampler_of(model: FlowModel, integration: Integration) -> Sampler:
     """The sampler of a fitted flow, in float32 on the CPU; the model stays as it is.
+
+    Parameters
+    ----------
+    model : FlowModel
+    integration : Integration
+        Solver, steps and guidance.
+
+    Returns
+    -------
+    Sampler
+        In evaluation mode.
 
     Raises
     ------
@@ -79,7 +110,19 @@ def sampler_of(model: FlowModel, integration: Integration) -> Sampler:
 
 
 def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
-    """What the file says of itself: inputs, output, noise, steps, classes, names of columns, versions."""
+    """What the file says of itself: inputs, output, noise, steps, classes, names of columns, versions.
+
+    Parameters
+    ----------
+    model : FlowModel
+    sampler : Sampler
+        That of the model.
+
+    Returns
+    -------
+    dict
+        Of what JSON can hold.
+    """
     source, encoder = model.source.source, model.encoder
     is_standard = isinstance(source, flow.NormalSource)
     noise = {

@@ -32,6 +32,11 @@ def check_flow_generator(estimator: Any) -> list[str]:
     ----------
     estimator : FlowMatchingGenerator or an object like it
         Unfitted, set up to train for a few steps.
+
+    Returns
+    -------
+    list of str
+        In the order in which they ran.
     """
     return run(GENERATOR_CHECKS, estimator)
 
@@ -43,6 +48,11 @@ def check_forecaster(estimator: Any) -> list[str]:
     ----------
     estimator : ConditionalForecaster, or an object like it such as a student of one
         Unfitted, set up to train for a few steps, on windows of at most 20 states of series of two variables.
+
+    Returns
+    -------
+    list of str
+        In the order in which they ran.
     """
     return run(FORECASTER_CHECKS, estimator)
 
@@ -54,6 +64,11 @@ def check_flow_detector(estimator: Any) -> list[str]:
     ----------
     estimator : FlowAnomalyDetector or an object like it
         Unfitted, set up to train for a few steps.
+
+    Returns
+    -------
+    list of str
+        In the order in which they ran.
     """
     return run(DETECTOR_CHECKS, estimator)
 
@@ -65,5 +80,10 @@ def check_distilled_flow_map(estimator: Any) -> list[str]:
     ----------
     estimator : DistilledFlowMap or an object like it
         Around an unfitted teacher, both set up to train for a few steps.
+
+    Returns
+    -------
+    list of str
+        In the order in which they ran.
     """
     return run(DISTILLED_CHECKS, estimator)

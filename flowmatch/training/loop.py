@@ -32,6 +32,17 @@ class NonFiniteTrainingError(ValueError):
         What happened, and what to try.
     step : int
         The first step where it happened, counted from 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch import FlowMatchingGenerator, NonFiniteTrainingError
+    >>> X = np.random.RandomState(0).normal(size=(100, 2))
+    >>> try:
+    ...     generator = FlowMatchingGenerator(learning_rate=1e30, random_state=0).fit(X)
+    ... except NonFiniteTrainingError as error:
+    ...     print(error.step)
+    2
     """
 
     def __init__(self, message: str, step: int) -> None:
