@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ class ValueEncoder:
             return self.value(name, value.estimator)
         if is_registered(ESTIMATORS, type(value)):
             return self.estimator(value, name)
-        if is_registered(STORABLE, type(value)):
+        if is_registered(STORABLE, type(value)) and is_dataclass(value):
             return {"class": type(value).__name__, "fields": self._fields(name, _stored(value))}
         if name.rpartition(".")[2] in _NETWORKS and callable(value):
             self.factory = value

@@ -84,6 +84,8 @@ def load(
 ) -> Any:
     """Read an estimator that `save` wrote, on any device.
 
+    Components and estimators of your own are found by the names of their classes: import what defines them before.
+
     Parameters
     ----------
     path : path-like
