@@ -99,7 +99,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     random_state : int, RandomState or None, default=None
         Seeds training and the choice of the held-out rows. Scores draw nothing: they are the same at every call.
     verbose : bool or int, default=0
-        Show a progress bar for each flow, such as "flow 2 of 5".
+        Show progress bars: of each flow, such as "flow 2 of 5", and of scores.
     [shared: warm_start]
 
     Attributes
@@ -311,7 +311,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             Before `fit`.
         """
         check_is_fitted(self)
-        return -self.fitted_.scores(self._rows_like_fit(X))
+        return -self.fitted_.scores(self._rows_like_fit(X), self.verbose)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean of ``score_samples(X)``.
@@ -394,7 +394,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             that of a missing entry is what it adds to a normal row's.
         """
         check_is_fitted(self)
-        found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X))))
+        found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X), self.verbose)))
         if isinstance(X, torch.Tensor):
             return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
         if hasattr(X, "iloc"):

@@ -37,10 +37,10 @@ class _Taught:
         return getattr(student.as_teacher(), self.name)
 
 
-def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, n_steps: int) -> Any:
+def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, student: DistilledFlowMap) -> Any:
     """An estimator of the teacher's class that takes a student's steps."""
     estimator = type(teacher).from_fitted(fitted.flow, **teacher.get_params(deep=False))
-    estimator.solver, estimator.n_steps = "auto", n_steps
+    estimator.solver, estimator.n_steps, estimator.verbose = "auto", student.n_steps, student.verbose
     if not fitted.result.model.is_flow_map:
         estimator.path = fitted.result.model.path  # reflow straightens it
     if isinstance(estimator, FlowMatchingGenerator):  # a straightened velocity has its guidance inside
@@ -123,7 +123,7 @@ class DistilledFlowMap(Estimator):
     random_state : int, RandomState or None, default=None
         Seeds the distillation, and the fit of a teacher that is to be fitted first and has no seed of its own.
     verbose : bool or int, default=0
-        Show a progress bar for each stage.
+        Show progress bars: of each stage, of the teacher's paths, and of what the student is asked for.
 
     Attributes
     ----------
@@ -248,7 +248,7 @@ class DistilledFlowMap(Estimator):
             data,
             distillation.resolve_distillation(self, of_teacher, teacher.n_iter_, schedule, scale, seed),
             parameters=before.result.parameters,
-            watch=lambda result: _as_estimator(teacher, before.with_result(result), self.n_steps),
+            watch=lambda result: _as_estimator(teacher, before.with_result(result), self),
         )
         self.fitted_ = before.with_result(result)
         return self
@@ -290,7 +290,7 @@ class DistilledFlowMap(Estimator):
         teacher = self.unwrapped_estimator
         while isinstance(teacher, DistilledFlowMap):
             teacher = teacher.unwrapped_estimator
-        return _as_estimator(teacher, self.fitted_, self.n_steps)
+        return _as_estimator(teacher, self.fitted_, self)
 
     def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """The estimator itself if it is fitted, else a clone that is fitted now."""

@@ -425,7 +425,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
 
     def _ensemble(self, **call: Any) -> forecasting.Ensemble:
         """What draws the forecasts of a call."""
-        integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call)
+        integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call, verbose=self.verbose)
         return forecasting.Ensemble(self.fitted_, integration)
 
     def _summary(self, X: Any, future: Any, summarize: Callable[..., NDArray[Any]], axis: int = 0) -> NDArray[Any]:

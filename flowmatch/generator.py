@@ -330,7 +330,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
-        tables = [model.fill_rows(sampler, X, rows, y) for sampler in samplers]
+        tables = model.impute_rows(samplers, X, rows, y)
         return tables[0] if n_imputations == 1 else tables
 
     def export(
@@ -383,10 +383,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         check_is_fitted(self)
         rows = fitting.rows_like_fit(self, X)
-        if n_probes is not None:
-            check_count("n_probes", n_probes)
         steps = model.choose_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, velocity=True)
-        log_density, error = model.score_rows(model.CodeDensity(self.model_, *steps, n_probes), rows, y)
+        log_density, error = model.score_rows(model.CodeDensity(self.model_, *steps, n_probes, self.verbose), rows, y)
         return (log_density, error) if return_error else log_density
 
     def score(self, X: Any, y: Any = None) -> float:
@@ -419,7 +417,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             as it has values (two values have one); those of missing entries are NaN.
         """
         check_is_fitted(self)
-        steps = model.coding_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, backward=True)
+        own, verbose = (self.solver, self.n_steps), self.verbose
+        steps = model.coding_steps(self.model_, own, solver, n_steps, backward=True, verbose=verbose)
         return model.encode_rows(self.model_, fitting.rows_like_fit(self, X), y, steps)
 
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
@@ -437,12 +436,14 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         check_is_fitted(self)
         codes = check_codes(Z, self.model_.code_shape, missing=self.model_.missing is not None)
-        steps = model.coding_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, backward=False)
+        own, verbose = (self.solver, self.n_steps), self.verbose
+        steps = model.coding_steps(self.model_, own, solver, n_steps, backward=False, verbose=verbose)
         return model.decode_codes(self.model_, codes, y, steps)
 
     def _integration(self, *call: Any) -> model.Integration:
         """How a call draws samples, from its n_steps, solver, guidance_scale and batch_size."""
-        return model.sampling_steps(self.model_, (self.solver, self.n_steps, self.guidance_scale), *call)
+        own = (self.solver, self.n_steps, self.guidance_scale)
+        return model.sampling_steps(self.model_, own, *call, verbose=self.verbose)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

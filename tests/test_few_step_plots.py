@@ -1,5 +1,7 @@
 """Few-step sampling: what it costs, how straight its paths are, and the displays of both."""
 
+from types import SimpleNamespace
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -9,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
-from flowmatch import MLP, FlowMatchingGenerator
+from flowmatch import MLP, DistilledFlowMap, FlowMatchingGenerator
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, integrate, n_evaluations, time_grid
 from flowmatch.metrics import energy_distance, sliced_wasserstein, straightness
 from flowmatch.plotting import QualityDisplay, TrajectoryDisplay
@@ -27,21 +30,25 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 2)) * [1.0, 0.5] + [3.0, -1.0]
 
 
-class Rotation:
+class Rotation(BaseEstimator):
     """Samples turn by a right angle about the origin, in Euler steps of their velocity unless they jump."""
 
     def __init__(self, jumps=False, sample_shape=(2,)):
-        self._predicts_jumps = jumps
+        self.model_ = SimpleNamespace(is_flow_map=jumps)
+        self.jumps = jumps
         self.sample_shape = sample_shape
         self.calls = []
 
-    def sample(self, n_samples=1, y=None, random_state=None, *, n_steps=None, solver="rk4", return_trajectory=False):
+    def fit(self, X):
+        return self
+
+    def sample(self, n_samples=1, y=None, random_state=None, *, n_steps=None, solver="euler", return_trajectory=False):
         self.calls.append({"n_samples": n_samples, "y": y, "seed": random_state, "n_steps": n_steps, "solver": solver})
         x = torch.from_numpy(np.random.RandomState(random_state).normal(size=(n_samples, *self.sample_shape)))
         times = time_grid(n_steps, dtype=torch.float64)
-        if self._predicts_jumps:
+        if self.model_.is_flow_map:
             return follow(self._average, x, times, return_trajectory=return_trajectory).numpy()
-        return integrate(self._velocity, x, times, solver or "euler", return_trajectory=return_trajectory).numpy()
+        return integrate(self._velocity, x, times, solver, return_trajectory=return_trajectory).numpy()
 
     @staticmethod
     def _velocity(x, t):
@@ -54,15 +61,6 @@ class Rotation:
             [x[:, 0] * angle.cos() - x[:, 1] * angle.sin(), x[:, 0] * angle.sin() + x[:, 1] * angle.cos()], dim=1
         )
         return (turned - x) / step[:, None]
-
-
-class WithoutSolver(Rotation):
-    """As estimators are that choose their solver themselves."""
-
-    def sample(self, n_samples=1, y=None, random_state=None, *, n_steps=None, return_trajectory=False):
-        return super().sample(
-            n_samples, y, random_state, n_steps=n_steps, solver=None, return_trajectory=return_trajectory
-        )
 
 
 @pytest.fixture(scope="module")
@@ -193,14 +191,13 @@ def test_wrong_trajectories_and_times_are_refused(trajectory, times, message):
 
 
 def test_velocities_take_euler_steps_and_flow_maps_jumps_as_many_as_evaluations():
-    estimators = {"teacher": Rotation(), "student": Rotation(jumps=True), "own": WithoutSolver()}
+    estimators = {"teacher": Rotation(), "student": Rotation(jumps=True)}
     display = QualityDisplay.from_estimators(estimators, X, n_evaluations=(1, 3, 4), n_samples=17, y="label")
-    assert list(display.lines_) == ["teacher", "student", "own"]
-    for name, solver in [("teacher", "euler"), ("student", "flow_map"), ("own", None)]:
+    assert list(display.lines_) == ["teacher", "student"]
+    for name, solver in [("teacher", "euler"), ("student", "flow_map")]:
         assert [call["n_steps"] for call in estimators[name].calls] == [1, 3, 4]
         assert {call["solver"] for call in estimators[name].calls} == {solver}
         assert {(call["n_samples"], call["y"]) for call in estimators[name].calls} == {(17, "label")}
-    np.testing.assert_array_equal(display.scores["own"], display.scores["teacher"])
 
 
 def test_scores_are_the_metric_between_samples_and_data():
@@ -229,8 +226,8 @@ def test_every_estimator_and_number_of_steps_starts_from_the_same_noise(random_s
 def test_by_default_distances_are_sliced_wassersteins_and_grids_are_flattened():
     pictures = RNG.normal(size=(30, 1, 4, 4))
 
-    class Pictures:
-        def sample(self, n_samples, y, random_state, *, n_steps):
+    class Pictures(Rotation):
+        def sample(self, n_samples, y, random_state, *, n_steps, solver):
             return pictures[:n_samples] + 1 / n_steps
 
     display = QualityDisplay.from_estimators({"pictures": Pictures()}, pictures, n_evaluations=(1, 2))
@@ -309,6 +306,14 @@ def test_a_fitted_generator_is_sampled_by_euler(fitted):
     assert display.scores["teacher"][3] == pytest.approx(sliced_wasserstein(samples, samples * 0 + X, random_state=0))
     with pytest.raises(NotFittedError):
         QualityDisplay.from_estimators({"teacher": FlowMatchingGenerator()}, X)
+
+
+@pytest.mark.parametrize(("method", "solver"), [("progressive", "flow_map"), ("reflow", "euler")])
+def test_students_make_a_step_an_evaluation_too(fitted, method, solver):
+    student = DistilledFlowMap(fitted, method, max_iter=3, n_pairs=50, random_state=0).fit()
+    display = QualityDisplay.from_estimators({"student": student}, X, n_evaluations=(1, 3))
+    samples = student.as_teacher().sample(len(X), random_state=0, solver=solver, n_steps=3).to_numpy()
+    assert display.scores["student"][1] == sliced_wasserstein(X, samples, random_state=0)
 
 
 # -- trajectories -------------------------------------------------------------------------------------------------

@@ -91,11 +91,11 @@ def fit_detector(
         fit = _MemberFit(settings, flow, before, watch, f"flow {k + 1} of {len(parts)}")
         members.append(fit.member(take(rows, kept), take(rows, held)))
         if len(held):
-            scores.append(members[k].scores(samples.take(held)))
+            scores.append(members[k].scores(samples.take(held), flow.verbose))
     classes = None if rows.y is None else np.unique(rows.y)
     fitted = FittedDetector(tuple(members), 0.0, classes=classes if start is None else start.classes)
     if settings.contamination is not None:
-        threshold = percentile(-fitted.scores(samples), settings.contamination, rows.weight)
+        threshold = percentile(-fitted.scores(samples, settings.flow.verbose), settings.contamination, rows.weight)
         return replace(fitted, offset=float(fitted.just_below(threshold)))
     held = np.concatenate([held for _, held in parts])
     order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
@@ -136,7 +136,7 @@ class _MemberFit:
         """
         trim = self.settings.trim
         if trim:
-            ranks = np.argsort(self._trained(rows, rows).scores(rows.samples), kind="stable")
+            ranks = np.argsort(self._trained(rows, rows).scores(rows.samples, self.flow.verbose), kind="stable")
             kept = ranks[: max(2, len(ranks) - int(trim * len(ranks)))]
             if rows.y is not None:  # no class goes as a whole
                 kept = np.union1d(kept, ranks[np.unique(rows.y[ranks], return_index=True)[1]])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.members import Member
 from flowmatch.anomaly.settings import DetectorSettings
+from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
 from flowmatch.model import FlowModel
@@ -61,14 +62,14 @@ class FittedDetector:
         """What the rows came in."""
         return self.model.encoder.container
 
-    def scores(self, rows: SampleRows) -> Floats:
+    def scores(self, rows: SampleRows, verbose: bool | int = False) -> Floats:
         """Anomaly scores of rows, (n,)."""
-        return np.concatenate([part.reshape(len(part), -1).sum(axis=1) for part in self.contributions(rows)])
+        return np.concatenate([part.reshape(len(part), -1).sum(axis=1) for part in self.contributions(rows, verbose)])
 
-    def contributions(self, rows: SampleRows) -> Iterator[Floats]:
+    def contributions(self, rows: SampleRows, verbose: bool | int = False) -> Iterator[Floats]:
         """What each element adds to its row's score, the mean over the flows, a piece of the rows at a time."""
-        size = int(np.prod(rows.sample_shape))
-        for _, chunk in rows.chunks(size * min(member.rows_at_once for member in self.members)):
+        size = int(np.prod(rows.sample_shape)) * min(member.rows_at_once for member in self.members)
+        for _, chunk in progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size)):
             yield np.mean([member.contributions(chunk) for member in self.members], axis=0)
 
     def just_below(self, scores: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from flowmatch.anomaly.field import FlowField, scoring_dtype
 from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.scores import Score, State
+from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
 from flowmatch.model import FlowModel, condition_pieces
@@ -68,9 +69,10 @@ class Member:
         size = int(np.prod(self.model.code_shape))
         return max(1, min(8192, FITTED_ELEMENTS // (size * self.score.copies(size))))
 
-    def scores(self, rows: SampleRows) -> Floats:
+    def scores(self, rows: SampleRows, verbose: bool | int = False) -> Floats:
         """Anomaly scores of rows, (n,)."""
-        pieces = rows.chunks(int(np.prod(rows.sample_shape)) * self.rows_at_once)
+        size = int(np.prod(rows.sample_shape)) * self.rows_at_once
+        pieces = progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size))
         return np.concatenate([self.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])
 
     def contributions(self, X: Floats) -> Floats:

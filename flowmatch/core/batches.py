@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import torch
 
@@ -22,7 +21,7 @@ def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
     return max(1, min(1024 if on_cpu else 16_384, numbers // max(1, math.prod(sample_shape))))
 
 
-def noise_blocks(n_samples: int, sample_size: int) -> Iterator[slice]:
+def noise_blocks(n_samples: int, sample_size: int) -> list[slice]:
     """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
     n_rows = max(1, min(16_384, BLOCK_ELEMENTS // max(1, sample_size)))
-    return (slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows))
+    return [slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows)]

@@ -37,6 +37,11 @@ def resolve_device(device: Any) -> torch.device:
         raise ValueError(f"device {device!r} is not available ({reason}). Use 'auto' or 'cpu'.") from error
 
 
+def as_tensors_have_it(device: torch.device) -> torch.device:
+    """The device with its number, such as "cuda:0" for "cuda", so that it compares equal to that of a tensor there."""
+    return torch.empty(0, device=device).device
+
+
 def available_device(device: Any) -> torch.device:
     """The device, or the CPU if it is not on this machine."""
     try:

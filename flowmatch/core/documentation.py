@@ -41,7 +41,7 @@ default="uniform"
     "random_state": """random_state : int, RandomState or None, default=None
     Seeds initialization, shuffling, noise and times of `fit`. Global generators are never touched.""",
     "verbose": """verbose : bool or int, default=0
-    Show a progress bar with loss and learning rate, and say what "auto" picked.""",
+    Show progress bars, of training with loss and learning rate, and say what "auto" picked.""",
     "warm_start": """warm_start : bool, default=False
     Whether `fit` goes on from the fitted weights and scaling instead of starting anew.""",
 }

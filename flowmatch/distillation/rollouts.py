@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowmatch.core.checks import check_output
+from flowmatch.core.progress import progress
 from flowmatch.distillation.teachers import midpoint_velocity
 from flowmatch.flow import expand_time
 from flowmatch.objectives import ResidualLoss
@@ -52,13 +53,15 @@ class Rollouts:
         rows_at_once: int,
         *,
         ends_only: bool = False,
+        verbose: bool | int = False,
     ) -> Rollouts:
         """Roll a teacher out from N states `x` over times (K + 1, N), a few rows at once; keep all states or two."""
         kept = [0, -1] if ends_only else slice(None)
+        batches = torch.arange(len(x), device=x.device).split(rows_at_once)
         with torch.no_grad():
             parts = [
                 rollout(x[rows], times[:, rows], None if condition is None else condition[rows])[kept]
-                for rows in torch.arange(len(x), device=x.device).split(rows_at_once)
+                for rows in progress(batches, "teacher's paths", verbose)
             ]
         return cls(torch.cat(parts, dim=1), times[kept], condition)
 

@@ -40,5 +40,7 @@ def rows_to_distil_from(
     starts_at_noise = parameters.method == "reflow" or (parameters.method == "progressive" and one_step)
     if starts_at_noise and model.missing is None:
         return fitting.condition_rows_of(model, n_samples, seed)
-    X, y = teacher.sample(n_samples, random_state=seed, return_y=True)  # what is given must fit together
+    own = {**teacher.get_params(deep=False), "verbose": parameters.verbose}
+    sampler = type(teacher).from_fitted(teacher.fitted_, **own)
+    X, y = sampler.sample(n_samples, random_state=seed, return_y=True)  # what is given must fit together
     return fitting.training_rows_of(model, fitting.read_rows_like(teacher, X, y, None))

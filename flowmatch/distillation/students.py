@@ -219,6 +219,7 @@ class _Distiller:
             self.problem.hide_conditions(condition, generator),
             rows_per_batch(tuple(scale.shape), self.device),
             ends_only=ends_only,
+            verbose=settings.verbose,
         )
 
     def _affordable_paths(self, n_states: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from flowmatch.core.batches import BLOCK_ELEMENTS
 from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
+from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
 from flowmatch.flow import NormalSource
@@ -68,7 +69,7 @@ class Ensemble:
         encoder, device = self.encoder, self.fitted.model.device
         size = n_samples * max(int(np.prod(encoder.target_shape)), encoder.size)
         noise = self.paired_noise(n_samples, generator) if shared else None
-        for rows in _blocks(len(windows), size):
+        for rows in progress(_blocks(len(windows), size), "forecasts", self.integration.verbose):
             every = np.arange(rows.start, rows.stop)
             context = encoder.read_contexts(windows, every).to(device)
             if noise is None:
@@ -130,7 +131,7 @@ class Ensemble:
         states = np.full((n_samples, n, n_steps, len(encoder.target_mean), *encoder.grid.tolist()), np.nan)
         alive = torch.ones(len(lags), dtype=torch.bool)
         first_lost: int | None = None
-        for start in range(0, n_steps, encoder.horizon):
+        for start in progress(range(0, n_steps, encoder.horizon), "rollout", self.integration.verbose):
             known = None if ahead is None else _padded(ahead[:, start : start + encoder.horizon], encoder.horizon)
             calendar = windows.calendar if times is None else self.fitted.layout.calendar_ahead(times, start)
             features = torch.from_numpy(calendar.astype(np.float32)).to(device)
@@ -208,6 +209,6 @@ def _padded(known: Tensor, horizon: int) -> Tensor:
     return known if missing == 0 else torch.cat([known, known[:, -1:].expand(-1, missing, *known.shape[2:])], dim=1)
 
 
-def _blocks(n_rows: int, elements: int) -> Iterator[slice]:
+def _blocks(n_rows: int, elements: int) -> list[slice]:
     size = max(1, BLOCK_ELEMENTS // max(1, elements))
-    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]

@@ -37,7 +37,7 @@ from flowmatch.model.rows import (
     draw_best_rows,
     draw_rows,
     draw_trajectories,
-    fill_rows,
+    impute_rows,
     sample_rows,
 )
 
@@ -71,8 +71,8 @@ __all__ = [
     "draw_trajectories",
     "encode_rows",
     "feature_names",
-    "fill_rows",
     "given_entries",
+    "impute_rows",
     "known_conditions",
     "missing_codes",
     "require_conditions",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.entries import with_entries
+from flowmatch.core.progress import progress
 from flowmatch.model.conditions import known_conditions
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.integration import Integration, carry
@@ -26,7 +27,7 @@ def to_numpy(tensor: Tensor) -> Array:
 def encode_rows(model: FlowModel, rows: SampleRows, y: Any, integration: Integration) -> Array:
     """Where the flow, run backward, takes each row: (n, *code_shape), NaN for missing entries."""
     condition, parts = known_conditions(model, y, len(rows)), []
-    for start, chunk in rows.chunks():
+    for start, chunk in progress(rows.chunks(), "encoding all rows", integration.verbose, rows.n_chunks()):
         known = condition(slice(start, start + len(chunk)))
         parts.append(_carry(model, model.encoder.encode(chunk), known, integration, backward=True))
     return np.concatenate(parts)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch import flow
+from flowmatch.core.checks import check_count
 from flowmatch.core.entries import with_entries
+from flowmatch.core.progress import progress
 from flowmatch.model.conditions import known_conditions
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.preprocessing import LabelEncoder, SampleRows
@@ -35,15 +37,20 @@ class CodeDensity:
         Of the integration.
     n_probes : int or None
         None: exact up to 64 elements a sample, 32 probes beyond.
+    verbose : bool or int
+        Show a progress bar.
     """
 
     model: FlowModel
     solver: str
     n_steps: int
     n_probes: int | None = None
+    verbose: bool | int = False
     network: nn.Module = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.n_probes is not None:
+            check_count("n_probes", self.n_probes)
         object.__setattr__(self, "network", self.model.as_velocity(self.model.precise_network()))
 
     def __call__(self, codes: Array, condition: Tensor | None) -> tuple[Array, Array]:
@@ -64,7 +71,9 @@ class CodeDensity:
         nothing = [None] * -(-len(x) // rows)
         conditions = nothing if condition is None else condition.to(x).split(rows)
         masks = nothing if shown is None else shown.split(rows)
-        parts = [self._batch(*piece, scale, probes) for piece in zip(x.split(rows), conditions, masks, strict=True)]
+        batches = list(zip(x.split(rows), conditions, masks, strict=True))
+        pieces = progress(batches, "log-densities", self.verbose)
+        parts = [self._batch(*piece, scale, probes) for piece in pieces]
         density, error = (torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True))
         return density, error if probes is not None else np.zeros_like(density)
 
@@ -104,7 +113,7 @@ def score_rows(density: CodeDensity, rows: SampleRows, y: Any) -> tuple[Array, A
     known: Callable[[slice], Tensor | None] | None = None
     if labels is None:
         known = known_conditions(model, y, len(rows))
-    for start, chunk in rows.chunks():
+    for start, chunk in progress(rows.chunks(), "log-densities of all rows", density.verbose, rows.n_chunks()):
         codes = model.encoder.encode(chunk)
         if labels is not None:
             value, error = mixture_density(density, labels, codes)
@@ -121,7 +130,7 @@ def mixture_density(density: CodeDensity, labels: LabelEncoder, codes: Array) ->
     present = labels.shares > 0
     device = density.model.device
     vectors = [torch.as_tensor(labels.encode(label, len(codes)), device=device) for label in labels.classes[present]]
-    parts = [density(codes, vector) for vector in vectors]
+    parts = [density(codes, vector) for vector in progress(vectors, "log-densities by class", density.verbose)]
     joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]
     total = np.logaddexp.reduce(joint, axis=0)
     # all classes share the probes, so their errors may add up

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flowmatch.core.devices import as_tensors_have_it
 from flowmatch.core.storable import NOT_STORED, fields_to_store, rebuild, require, storable
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, Path, Source, jump_grid, time_grid
 from flowmatch.model.blueprint import Blueprint
@@ -239,13 +240,11 @@ class FlowModel:
         return network
 
     def to(self, device: torch.device) -> FlowModel:
-        """The model on a device."""
-        network, source = self.network, self.source
-        if self.device != device:
-            network = copy.deepcopy(network).to(device)
-        if source.scale.device != device:
-            source = replace(source, scale=source.scale.to(device))
-        missing = self.missing
+        """The model on a device; the model itself if it is there."""
+        if as_tensors_have_it(device) == self.device == self.source.scale.device:
+            return self
+        network = copy.deepcopy(self.network).to(device)
+        source, missing = replace(self.source, scale=self.source.scale.to(device)), self.missing
         if missing is not None and missing.guess is not None:
             missing = replace(missing, guess=missing.guess.to(device))
         return replace(self, network=network, source=source, missing=missing)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.progress import progress
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
 from flowmatch.model.flow_model import FlowMap, FlowModel
 
@@ -30,12 +31,15 @@ class Integration:
     guidance_scale : float
     batch_size : int or None
         Rows carried together; None takes what the device likes.
+    verbose : bool or int
+        Show a progress bar.
     """
 
     solver: str
     n_steps: int
     guidance_scale: float = 1.0
     batch_size: int | None = None
+    verbose: bool | int = False
 
 
 def check_solver(solver: str, n_steps: int | None) -> None:
@@ -113,6 +117,8 @@ def sampling_steps(
     solver: str | None = None,
     guidance_scale: float | None = None,
     batch_size: int | None = None,
+    *,
+    verbose: bool | int = False,
 ) -> Integration:
     """How a call draws samples; None stands for what the estimator has of its `own`.
 
@@ -123,6 +129,8 @@ def sampling_steps(
         The estimator's solver, steps and guidance.
     n_steps, solver, guidance_scale, batch_size
         The call's arguments.
+    verbose : bool or int
+        Show a progress bar.
 
     Raises
     ------
@@ -133,11 +141,17 @@ def sampling_steps(
         check_count("batch_size", batch_size)
     scale = own[2] if guidance_scale is None else check_number("guidance_scale", guidance_scale, -math.inf)
     check_guidance(model, scale)
-    return Integration(*choose_steps(model, own[:2], solver, n_steps), scale, batch_size)
+    return Integration(*choose_steps(model, own[:2], solver, n_steps), scale, batch_size, verbose)
 
 
 def coding_steps(
-    model: FlowModel, own: tuple[str, int | None], solver: str | None, n_steps: int | None, *, backward: bool
+    model: FlowModel,
+    own: tuple[str, int | None],
+    solver: str | None,
+    n_steps: int | None,
+    *,
+    backward: bool,
+    verbose: bool | int = False,
 ) -> Integration:
     """How a call computes codes, or rows of codes, so that the two undo each other; arguments as of `choose_steps`.
 
@@ -145,7 +159,7 @@ def coding_steps(
     """
     both_ways = isinstance(model.kind, FlowMap) and model.kind.bidirectional
     by_steps = both_ways or (solver == "flow_map" and not backward)
-    return Integration(*choose_steps(model, own, solver, n_steps, velocity=not by_steps))
+    return Integration(*choose_steps(model, own, solver, n_steps, velocity=not by_steps), verbose=verbose)
 
 
 def _no_flow_map(reason: str) -> ValueError:
@@ -222,8 +236,10 @@ def carry(
 
     rows = integration.batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
     conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
+    batches = list(zip(x.split(rows), conditions, strict=True))
+    described = "encoding" if backward else "sampling"
     with torch.no_grad():
-        parts = [follow_batch(part, known) for part, known in zip(x.split(rows), conditions, strict=True)]
+        parts = [follow_batch(*batch) for batch in progress(batches, described, integration.verbose)]
     return torch.cat(parts, dim=1 if return_trajectory else 0)
 
 

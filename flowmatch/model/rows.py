@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowmatch.core.batches import noise_blocks
 from flowmatch.core.entries import start_from, with_entries
+from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
 from flowmatch.model.codes import to_numpy
@@ -48,6 +49,11 @@ class CodeSampler:
     def seeded(cls, model: FlowModel, integration: Integration, seed: int) -> CodeSampler:
         """A sampler with a generator of its own."""
         return cls(model, integration, generator_on(model.device, seed))
+
+    def blocks(self, n_rows: int, description: str) -> Iterable[slice]:
+        """Rows whose noise is drawn together: so many that it hardly takes memory."""
+        blocks = noise_blocks(n_rows, self.model.source.scale.numel())
+        return progress(blocks, description, self.integration.verbose)
 
     def rows(self, n_rows: int, vector: Tensor | None, *, return_trajectory: bool = False) -> Tensor:
         """Codes (n_rows, *code_shape) under conditions (n_rows, k), or with all states on the way to them."""
@@ -114,7 +120,7 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
     """Samples in the user's container."""
     model, encoder = sampler.model, sampler.model.encoder
     condition, parts = condition_pieces(model, known.y, n_samples), []
-    for rows in noise_blocks(n_samples, model.source.scale.numel()):  # so large that noise hardly takes memory
+    for rows in sampler.blocks(n_samples, "blocks of samples"):
         vector, n_rows = condition(rows), rows.stop - rows.start
         if known.entries is None and known.holes is None:
             parts.append(encoder.container.narrow(encoder.restore(to_numpy(sampler.rows(n_rows, vector)))))
@@ -133,7 +139,7 @@ def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
     """States of whole rows on the way from noise, (n_steps + 1, n_samples, *sample_shape)."""
     model, parts = sampler.model, []
     condition = condition_pieces(model, y, n_samples)
-    for rows in noise_blocks(n_samples, model.source.scale.numel()):
+    for rows in sampler.blocks(n_samples, "blocks of samples"):
         codes = sampler.rows(rows.stop - rows.start, condition(rows), return_trajectory=True)
         states = model.encoder.decode(to_numpy(codes.flatten(0, 1)))
         parts.append(states.reshape(*codes.shape[:2], *model.encoder.sample_shape))
@@ -167,7 +173,13 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
     return positions
 
 
-def fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
+def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -> list[Any]:
+    """The table X, whose rows are `rows`, with the draws of each sampler in place of missing entries."""
+    pieces = progress(samplers, "imputations", samplers[0].integration.verbose)
+    return [_fill_rows(sampler, X, rows, y) for sampler in pieces]
+
+
+def _fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
     """The table X, whose rows are `rows`, with draws in place of missing entries."""
     model, values = sampler.model, rows.array()
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
@@ -175,7 +187,7 @@ def fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
     if vectors is not None:
         vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
     filled = values.copy()
-    for part in noise_blocks(len(incomplete), model.source.scale.numel()):
+    for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
         entries = values[incomplete[part]]
         codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
         drawn = model.encoder.restore(to_numpy(codes))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
 
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import seed_from
@@ -88,8 +88,7 @@ class QualityDisplay:
         Parameters
         ----------
         estimators : mapping of str to fitted estimator
-            By name, such as a teacher and its students. An estimator whose ``sample`` has no `solver` is given
-            `n_steps` alone.
+            By name, such as a teacher and its students.
         X : array-like, tensor or DataFrame of shape (n, *sample_shape)
             Data to compare with, better not those of training.
         n_evaluations : sequence of int, default=(1, 2, 4, 8, 16, 32)
@@ -132,7 +131,7 @@ class QualityDisplay:
             raise ValueError(f"metric must be a callable metric(samples, X) -> float, got {metric!r}.")
 
         def score(estimator: Any, n: int) -> float:
-            samples = estimator.sample(n_samples, y, seed, n_steps=n, **_one_evaluation_a_step(estimator))
+            samples = estimator.sample(n_samples, y, seed, n_steps=n, solver=_one_evaluation_a_step(estimator))
             if metric is None:
                 return sliced_wasserstein(X, samples, random_state=seed)  # in this order, errors name X as it is here
             return float(metric(samples, X))
@@ -237,8 +236,7 @@ def _check_evaluations(n_evaluations: Any) -> list[int]:
     return counts
 
 
-def _one_evaluation_a_step(estimator: Any) -> dict[str, Any]:
-    """What `sample` needs to make as many steps as evaluations."""
-    if "solver" not in inspect.signature(estimator.sample).parameters:
-        return {}
-    return {"solver": "flow_map" if getattr(estimator, "_predicts_jumps", False) else "euler"}
+def _one_evaluation_a_step(estimator: Any) -> str:
+    """The solver that makes as many steps as evaluations."""
+    check_is_fitted(estimator)
+    return "flow_map" if estimator.model_.is_flow_map else "euler"

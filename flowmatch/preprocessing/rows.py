@@ -175,6 +175,20 @@ class SampleRows:
             yield start, as_float64(self.data[start:stop]) if is_whole else self.read(np.arange(start, stop))
             _release(self.data)
 
+    def n_chunks(self, n_elements: int = ELEMENTS_AT_ONCE) -> int:
+        """How many pieces `chunks` reads.
+
+        Parameters
+        ----------
+        n_elements : int, default=2**20
+            As there.
+
+        Returns
+        -------
+        int
+        """
+        return -(-len(self) // self._rows_in(n_elements))
+
     def array(self) -> Array:
         """Read all samples.
 

@@ -86,7 +86,7 @@ def copies_of(fitted: Any, *data: Any) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             fitted.save(path)
-            copies["file"] = load(path, device=fitted.model_.device if hasattr(fitted, "model_") else fitted.device)
+            copies["file"] = load(path, device=next(fitted.network_.parameters()).device)
     return copies
 
 
