@@ -35,8 +35,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         five times the cost of training. `DistilledFlowMap` gives better samples for less.
     [shared: path, coupling, source, time_sampler, loss, loss_weight]
     max_iter : int or None, default=None
-        Optimizer steps. None makes about 600 passes through a table, at least 300 and at most 1000 steps, and about
-        130 passes through grids, at least 1000 and at most 8000 steps: right for small data; large data gain from more.
+        Optimizer steps. None makes about 600 passes through tables in 300 to 1000 steps, and 130 through grids in 1000
+        to 8000 steps: right for small data; large data gain from more.
     batch_size : int or None, default=None
         Rows a step. None takes 256 of a table, and 32 signals, images or fields.
     learning_rate : float or None, default=None
@@ -300,8 +300,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """Fill missing entries with draws from their distribution given the entries that are there.
 
         The network was trained for it with random entries given (`masked_share`), in the spirit of CSDI (Tashiro et
-        al., 2021, section 4.3). A draw is one plausible table; means of many draws are the best guess, and several show
-        how uncertain an analysis is (multiple imputation; Rubin, 1987).
+        al., 2021, section 4.3). A draw is one plausible table; the mean of many is the best guess (Rubin, 1987).
 
         Parameters
         ----------
@@ -357,8 +356,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     ) -> Any:
         """Log-density of each row of X, in X's own units.
 
-        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing, in
-        double precision. A row's result does not depend on the other rows.
+        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing, in double
+        precision; a row's result does not depend on the others.
 
         Parameters
         ----------
@@ -377,8 +376,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         -------
         log_density : ndarray of shape (n_samples,)
             Numbers add log-densities, categories approximate log-probabilities (to some tenths of a nat each), missing
-            entries nothing: the density is that of the entries that are there, among rows that miss the others. Minus
-            infinity where a column that was constant in training has another value.
+            entries nothing: the density is that of the entries that are there. Minus infinity where a column that was
+            constant in training has another value.
         standard_error : ndarray of shape (n_samples,), only with `return_error`
         """
         check_is_fitted(self)
@@ -388,7 +387,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return (log_density, error) if return_error else log_density
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of X given y, in nats.
+        """Mean log-density of X given y.
 
         Parameters
         ----------
@@ -396,7 +395,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
         Returns
         -------
-        float
+        float, in nats
         """
         return float(np.mean(self.score_samples(X, y)))
 
@@ -417,9 +416,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             as it has values (two values have one); those of missing entries are NaN.
         """
         check_is_fitted(self)
-        own, verbose = (self.solver, self.n_steps), self.verbose
-        steps = model.coding_steps(self.model_, own, solver, n_steps, backward=True, verbose=verbose)
-        return model.encode_rows(self.model_, fitting.rows_like_fit(self, X), y, steps)
+        rows = fitting.rows_like_fit(self, X)
+        return model.encode_rows(self.model_, rows, y, self._coding(solver, n_steps, backward=True))
 
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
         """Samples of latent codes, the inverse of `encode` to the accuracy of the solver.
@@ -436,12 +434,13 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         check_is_fitted(self)
         codes = check_codes(Z, self.model_.code_shape, missing=self.model_.missing is not None)
-        own, verbose = (self.solver, self.n_steps), self.verbose
-        steps = model.coding_steps(self.model_, own, solver, n_steps, backward=False, verbose=verbose)
-        return model.decode_codes(self.model_, codes, y, steps)
+        return model.decode_codes(self.model_, codes, y, self._coding(solver, n_steps, backward=False))
+
+    def _coding(self, *call: Any, backward: bool) -> model.Integration:
+        own = (self.solver, self.n_steps)
+        return model.coding_steps(self.model_, own, *call, backward=backward, verbose=self.verbose)
 
     def _integration(self, *call: Any) -> model.Integration:
-        """How a call draws samples, from its n_steps, solver, guidance_scale and batch_size."""
         own = (self.solver, self.n_steps, self.guidance_scale)
         return model.sampling_steps(self.model_, own, *call, verbose=self.verbose)
 
