@@ -258,7 +258,7 @@ def test_models_that_have_not_learned_cells_say_so():
     for model, message in (
         (whole, "fit with masked_share > 0"),
         (holes, "fit with masked_share > 0"),
-        (grids, "cells of tables"),
+        (grids, "entries of tables"),
     ):
         with pytest.raises(ValueError, match=message):
             model.impute(HOLES)

@@ -24,32 +24,3 @@ from flowmatch.distillation.settings import (
 from flowmatch.distillation.students import distil
 from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity
-
-__all__ = [
-    "JITTER",
-    "MOST_ELEMENTS",
-    "NOT_A_VELOCITY",
-    "N_PAIRS",
-    "WHOLE",
-    "CorrectedVelocity",
-    "DistillationSettings",
-    "FittedStudent",
-    "FlowMapObjective",
-    "FoldObjective",
-    "LagrangianObjective",
-    "PairLoss",
-    "RolloutLoss",
-    "Rollouts",
-    "SemigroupObjective",
-    "TeacherVelocity",
-    "check_before_teaching",
-    "check_parameters",
-    "check_teacher",
-    "distil",
-    "jump_rollout",
-    "loss_and_sampler",
-    "midpoint_rollout",
-    "resolve_distillation",
-    "rollout_times",
-    "rows_to_distil_from",
-]

@@ -16,37 +16,3 @@ from flowmatch.fitting.settings import (
 )
 from flowmatch.fitting.tasks import FlowTask, condition_rows_of, row_task, row_task_from, training_rows_of
 from flowmatch.fitting.training_data import EntryMasks, RowData, TrainingData
-
-__all__ = [
-    "ALIASES",
-    "EntryMasks",
-    "FitResult",
-    "FitSettings",
-    "FlowTask",
-    "InterruptedFit",
-    "RowData",
-    "Rows",
-    "Schedule",
-    "TrainingData",
-    "Watch",
-    "announce",
-    "as_asked",
-    "carry_out",
-    "chosen",
-    "condition_rows_of",
-    "describe_value",
-    "fit_and_assign",
-    "fit_flow",
-    "read_rows",
-    "read_rows_like",
-    "resolve_network",
-    "resolve_options",
-    "resolve_settings",
-    "resolve_transform",
-    "row_task",
-    "row_task_from",
-    "rows_like_fit",
-    "schedule_of",
-    "training_rows_of",
-    "warn_of_few",
-]

@@ -8,21 +8,3 @@ from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windo
 from flowmatch.forecasting.schedule import schedule_of_forecasts
 from flowmatch.forecasting.tables import TableReader
 from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_windows_of
-
-__all__ = [
-    "Ensemble",
-    "FittedForecaster",
-    "Layout",
-    "Reading",
-    "TableReader",
-    "announce_forecaster",
-    "check_coverage",
-    "check_forecast_parameters",
-    "contexts_like_fit",
-    "forecast_task",
-    "forecast_task_from",
-    "read_windows",
-    "schedule_of_forecasts",
-    "training_windows_of",
-    "windows_like_fit",
-]

@@ -1,5 +1,3 @@
 """One fitted estimator and one ``.safetensors`` file, both ways."""
 
 from flowmatch.persistence.files import load, save
-
-__all__ = ["load", "save"]
