@@ -264,7 +264,7 @@ def test_models_that_have_not_learned_cells_say_so():
             model.impute(HOLES)
         with pytest.raises(ValueError, match=message):
             model.sample(2, given={"kind": "a"})
-    with pytest.warns(UserWarning, match="the training rows miss cells, but with masked_share=0"):
+    with pytest.warns(UserWarning, match="the training rows miss entries, but with masked_share=0"):
         assert_like_training(holes.sample(50, random_state=0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
