@@ -6,7 +6,7 @@
 import importlib
 from typing import Any
 
-from flowmatch import anomaly, datasets, flow, metrics, networks, objectives, preprocessing, training
+from flowmatch import anomaly, flow, metrics, networks, objectives, preprocessing, training
 from flowmatch.augmentation import AugmentedClassifier, AugmentedRegressor
 from flowmatch.core.version import __version__
 from flowmatch.detector import FlowAnomalyDetector
@@ -41,7 +41,7 @@ __all__ = [
     "training",
 ]
 
-_LATER = ("export", "plotting", "testing")
+_LATER = ("datasets", "export", "plotting", "testing")
 """Rooms that are imported when they are first asked for."""
 
 

@@ -171,9 +171,14 @@ class Estimator(BaseEstimator):
         check_is_fitted(self)
         save(self, path)
 
+    @property
+    def working_device(self) -> Any:
+        """The device that parameters ask for."""
+        return getattr(self, "device", "cpu")
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = inspect.signature(type(self).__init__).parameters
         defaults = {name: p.default for name, p in known.items() if p.default is not inspect.Parameter.empty}
         super().__setstate__({**defaults, **state})  # a pickle of an earlier version lacks parameters that came later
         if "fitted_" in state:
-            self.fitted_ = self.fitted_.to(available_device(state.get("device", "cpu")))
+            self.fitted_ = self.fitted_.to(available_device(self.working_device))

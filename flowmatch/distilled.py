@@ -20,7 +20,7 @@ from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import CorrectedVelocity
 from flowmatch.persistence import save
-from flowmatch.training import TrainingOptions
+from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 
 class _Taught:
@@ -231,9 +231,8 @@ class DistilledFlowMap(Estimator):
             raise ValueError("y and sample_weight belong to rows X, but X is None.")
         seed = seed_from(self.random_state)
         teacher = self._fitted_teacher(X, y, sample_weight)
-        before = distillation.FittedStudent(teacher.fitted_, teacher)
-        if isinstance(teacher, DistilledFlowMap):
-            before, teacher = distillation.FittedStudent(teacher.fitted_.flow, teacher), teacher.as_teacher()
+        known_as, teacher = teacher, teacher.as_teacher() if isinstance(teacher, DistilledFlowMap) else teacher
+        before = distillation.FittedStudent(teacher.fitted_, known_as, clone(teacher))
         known, of_teacher = teacher.model_, _settings_of(teacher)
         scale = float(teacher.guidance_scale) if isinstance(teacher, FlowMatchingGenerator) else 1.0
         scale = scale if self.guidance_scale is None else float(self.guidance_scale)
@@ -259,6 +258,11 @@ class DistilledFlowMap(Estimator):
         if not isinstance(self.unwrapped_estimator, (FlowMatchingGenerator, ConditionalForecaster, DistilledFlowMap)):
             raise ValueError(
                 f"estimator must be one with a velocity, such as FlowMatchingGenerator(), got {self.estimator!r}."
+            )
+        if self.guidance_scale not in (None, 1.0) and isinstance(self.unwrapped_estimator, ConditionalForecaster):
+            raise ValueError(
+                f"guidance_scale={self.guidance_scale:g} has no meaning for a ConditionalForecaster, which never "
+                "learns to do without its contexts; leave it at None."
             )
 
     def check_fitted(self) -> None:
@@ -287,10 +291,15 @@ class DistilledFlowMap(Estimator):
         FlowMatchingGenerator or ConditionalForecaster
         """
         check_is_fitted(self)
-        teacher = self.unwrapped_estimator
+        teacher = self.unwrapped_estimator if self.fitted_.template is None else self.fitted_.template
         while isinstance(teacher, DistilledFlowMap):
             teacher = teacher.unwrapped_estimator
         return _as_estimator(teacher, self.fitted_, self)
+
+    @property
+    def working_device(self) -> Any:
+        """The device that the teacher's parameters ask for."""
+        return getattr(self.unwrapped_estimator, "working_device", "cpu")
 
     def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any) -> Any:
         """The estimator itself if it is fitted, else a clone that is fitted now."""
@@ -314,7 +323,11 @@ class DistilledFlowMap(Estimator):
         if isinstance(teacher, FlowMatchingGenerator):
             distillation.check_before_teaching(self, teacher.objective, teacher.condition_dropout, X, y)
         weight = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return teacher.fit(X, y, **weight)
+        try:
+            return teacher.fit(X, y, **weight)
+        except NonFiniteTrainingError as error:
+            text = f"{error.__cause__ or error} It was the teacher's fit; nothing is kept of it."
+            raise NonFiniteTrainingError(text, error.step) from error
 
     @available_if(_teacher_has("sample"))
     def sample(self, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
@@ -423,7 +436,8 @@ class DistilledFlowMap(Estimator):
 
 
 def _settings_of(teacher: Any) -> fitting.FitSettings:
-    """How the teacher would be trained."""
+    """How the teacher would be trained on the device where it is."""
+    here = clone(teacher).set_params(device=teacher.model_.device)  # that of its fit may be another machine's
     if isinstance(teacher, FlowMatchingGenerator):
-        return fitting.resolve_settings(teacher, objective=teacher.objective)
-    return fitting.resolve_settings(teacher)
+        return fitting.resolve_settings(here, objective=teacher.objective)
+    return fitting.resolve_settings(here)

@@ -732,3 +732,22 @@ def test_trajectories_of_tables_are_arrays_in_the_tables_units(wine):
     assert states.shape == (3, 5, 13)
     assert (states.min((0, 1)) >= X.min() - 1e-6).all()
     assert (states.max((0, 1)) <= X.max() + 1e-6).all()
+
+
+def test_whether_conditions_were_dropped_is_known_of_the_last_fit():
+    X, y = load_wine(return_X_y=True)
+    model = quick(network=MLP(width=8), max_iter=2, condition_dropout=0.0).fit(X, y)
+    with pytest.raises(ValueError, match="condition_dropout"):
+        model.sample(2, y[:2], guidance_scale=2.0)
+    model.set_params(condition_dropout=0.1, warm_start=True).fit(X, y)
+    assert np.isfinite(model.sample(2, y[:2], guidance_scale=2.0)).all()
+    model.set_params(condition_dropout=0.0).fit(X, y)
+    with pytest.raises(ValueError, match="condition_dropout"):
+        model.sample(2, y[:2], guidance_scale=2.0)
+
+
+def test_guidance_that_a_fit_does_not_teach_is_refused_before_it_goes_on():
+    X, y = load_wine(return_X_y=True)
+    model = quick(network=MLP(width=8), max_iter=2, warm_start=True, condition_dropout=0.0).fit(X, y)
+    with pytest.raises(ValueError, match="condition_dropout"):
+        model.set_params(guidance_scale=3.0).fit(X, y)

@@ -1,11 +1,15 @@
 """The training step, the losses and the solvers on device="meta", where a stray CPU tensor raises."""
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from exact_forecasts import tiny, tiny_fields
+from sklearn.base import clone
 
-from flowmatch import MLP, TrainingOptions
+from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions
 from flowmatch.anomaly import Combined, Denoising, FlowField, Latent, OneStep, Rebuilding, Reconstruction
 from flowmatch.distillation import (
     CorrectedVelocity,
@@ -366,3 +370,31 @@ def test_the_training_step_of_forecasters_stays_on_the_device(forecaster, shape,
     losses = loss(network, torch.arange(3, device=data.device), None)
     assert losses.device == META
     losses.mean().backward()
+
+
+@pytest.fixture(scope="module")
+def table_with_holes():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    X[::4, 1] = np.nan
+    return FlowMatchingGenerator(network=MLP(width=8), max_iter=2, random_state=0, device="cpu").fit(X), X
+
+
+def test_what_a_model_computes_with_moves_together(table_with_holes):
+    model = table_with_holes[0].model_
+    there = model.to(META)
+    for moved in (there, replace(there, missing=model.missing).to(META), replace(there, source=model.source).to(META)):
+        assert moved.source.scale.device == moved.missing.guess.mean.device == moved.device == META
+    assert there.to(META) is there
+
+
+@pytest.mark.parametrize("going_on", [False, True])
+def test_a_fit_leaves_all_of_its_model_on_the_device(table_with_holes, going_on, monkeypatch):
+    """The guess of missing entries is fitted on the CPU, and computes with codes on the device."""
+    generator, X = table_with_holes
+    places = []
+    monkeypatch.setattr(
+        "flowmatch.model.flow_model.MissingValueModel.to", lambda missing, device: places.append(device) or missing
+    )
+    fit = copy.deepcopy(generator).partial_fit if going_on else clone(generator).fit
+    fit(X)
+    assert places

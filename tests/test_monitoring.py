@@ -418,3 +418,22 @@ def test_a_monitor_that_cannot_sample_says_so_before_training(monitor, message):
     with pytest.raises(ValueError, match=f"SampleMonitor 'quality' cannot draw samples: .*{message}"):
         fit(seen, monitor)
     assert seen.at == {}
+
+
+def test_columns_of_an_interrupted_fit_stay_aligned():
+    class Interrupts(SampleMonitor):
+        def on_fit_task_end(self, estimator, context):
+            super().on_fit_task_end(estimator, context)
+            if context.task_id == 6:
+                raise KeyboardInterrupt
+
+    model = FlowMatchingGenerator(
+        network=MLP(width=8),
+        max_iter=20,
+        random_state=0,
+        device="cpu",
+        training=TrainingOptions(report_period=2, callbacks=(Interrupts(far_from_the_data, period=1),)),
+    )
+    with pytest.warns(UserWarning, match="weights so far"), pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    assert len({len(column) for column in model.history_.values()}) == 1

@@ -502,3 +502,17 @@ def test_files_of_format_3_become_files_of_today(name, tmp_path):
     assert header["format_version"] == 4
     flowmatch.load(tmp_path / "a", device="cpu").save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_network_that_a_file_does_not_lack_is_refused(tmp_path):
+    model = FlowMatchingGenerator(network=MLP(width=8), max_iter=2, device="cpu").fit(np.eye(4))
+    model.save(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="network is for models of a network factory"):
+        flowmatch.load(tmp_path / "model.safetensors", network=MLP(width=8))
+
+
+def test_a_teacher_that_is_not_fitted_is_not_blamed_on_the_file(tmp_path):
+    model = FlowMatchingGenerator(network=MLP(width=8), max_iter=2, device="cpu").fit(np.eye(4))
+    model.save(tmp_path / "model.safetensors")
+    with pytest.raises(NotFittedError):
+        flowmatch.load(tmp_path / "model.safetensors", teacher=FlowMatchingGenerator())

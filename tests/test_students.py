@@ -1,5 +1,6 @@
 """What is easily overlooked about flow maps and students: precisions, files, grids of jumps, settings after the fit."""
 
+import copy
 import pickle
 import warnings
 from dataclasses import replace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from closed_forms import GaussianFlow
+from sklearn.base import clone
 
 import flowmatch
 from flowmatch import MLP, DistilledFlowMap, FlowMatchingGenerator, TrainingOptions
@@ -216,3 +218,56 @@ def test_a_bad_student_is_found_before_its_teacher_is_trained():
     ):
         with pytest.raises(ValueError, match=message):
             DistilledFlowMap(teacher.set_params(condition_dropout=0.0), **changes).fit(X, Y)
+
+
+def test_a_forecaster_is_not_trained_for_guidance_that_it_has_not():
+    teacher = flowmatch.ConditionalForecaster(**{**TINY, "max_iter": 10**9})
+    with pytest.raises(ValueError, match="guidance_scale=2 has no meaning for a ConditionalForecaster"):
+        DistilledFlowMap(teacher, guidance_scale=2.0).fit(RNG.normal(size=(3, 20, 2)))
+
+
+def test_a_student_is_of_the_teacher_as_it_was(teacher):
+    student = student_of(clone(teacher).set_params(max_iter=5).fit(X, Y))
+    expected = student.sample(5, random_state=0)
+    student.estimator.set_params(preprocessing="minmax", guidance_scale=3.0)
+    np.testing.assert_array_equal(student.sample(5, random_state=0), expected)
+    student.set_params(estimator=flowmatch.ConditionalForecaster())
+    assert isinstance(student.as_teacher(), FlowMatchingGenerator)
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda student: pickle.loads(pickle.dumps(student))])
+def test_copies_work_on_the_device_of_the_teachers_parameters(teacher, copy_of, monkeypatch):
+    asked = []
+    monkeypatch.setattr("flowmatch.base.available_device", lambda name: asked.append(name) or torch.device("cpu"))
+    copy_of(student_of(student_of(teacher).set_params(estimator=teacher)))
+    assert asked == ["cpu"] * len(asked)
+    student = student_of(teacher)
+    student.set_params(estimator=clone(teacher).set_params(device="cuda:1"))
+    copy_of(student)
+    assert asked[-1] == "cuda:1"
+
+
+def test_a_teacher_from_another_machine_is_distilled_where_it_is(teacher):
+    elsewhere = copy.deepcopy(teacher)
+    elsewhere.device = "cuda:7"  # a pickle says so where there is none
+    assert np.isfinite(student_of(elsewhere).sample(5)).all()
+
+
+def test_of_a_teacher_that_diverges_nothing_is_said_to_be_kept():
+    teacher = FlowMatchingGenerator(**{**TINY, "learning_rate": 1e30, "max_iter": 50})
+    with pytest.raises(flowmatch.NonFiniteTrainingError, match="teacher's fit; nothing is kept") as caught:
+        DistilledFlowMap(teacher, random_state=0).fit(X, Y)
+    assert "are kept on" not in str(caught.value)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.7, "two"])
+def test_steps_that_were_set_after_the_fit_are_checked_when_they_are_taken(teacher, steps):
+    for model in (copy.deepcopy(teacher), student_of(teacher)):
+        model.set_params(n_steps=steps)
+        with pytest.raises(ValueError, match="n_steps"):
+            model.sample(2)
+        if isinstance(model, FlowMatchingGenerator):
+            with pytest.raises(ValueError, match="n_steps"):
+                model.score_samples(X[:2], Y[:2], solver="euler")
+        model.set_params(n_steps=1)
+        assert np.isfinite(model.sample(2)).all()

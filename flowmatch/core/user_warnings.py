@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -12,8 +13,8 @@ from types import FrameType
 import torch
 
 _SKIPPED = (
-    str(Path(__file__).parents[1]),
-    str(Path(torch.__file__).parent),  # decorators such as torch.no_grad stand between two of our frames
+    str(Path(__file__).parents[1]) + os.sep,
+    str(Path(torch.__file__).parent) + os.sep,  # decorators such as torch.no_grad stand between two of our frames
     contextlib.__file__,
     functools.__file__,
 )

@@ -21,10 +21,14 @@ class FittedStudent:
     flow : FitResult, or a fitted value that has one as its `flow`
     teacher : estimator or None
         The fitted teacher; None where the student was loaded from a file.
+    template : estimator or None
+        One like the teacher, not fitted: what becomes of that afterwards is not the student's concern. None where the
+        student was loaded from a file, which has the teacher's parameters in the student's.
     """
 
     flow: Any
     teacher: Any = field(default=None, metadata=NOT_STORED)
+    template: Any = field(default=None, metadata=NOT_STORED)
 
     @property
     def result(self) -> FitResult:

@@ -25,6 +25,7 @@ from flowmatch.fitting import FitResult, TrainingData, carry_out
 from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, Velocity
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity, start_from_velocity
 from flowmatch.preprocessing import LabelEncoder
+from flowmatch.training.rows import cumulative_weights, rows_at
 
 FOLD_SHARE, FOLD_RATE = 0.3, 0.4
 """Steps and rate that fold a corrected velocity into one network, in units of those that trained it."""
@@ -129,14 +130,15 @@ class _Distiller:
         settings, network, stages = self.settings, self._new_flow_map(), []
         rollout = functools.partial(midpoint_rollout, self.velocity)
         for stage in range(settings.n_stages):
+            if stage > 0:
+                network = self.result.model.trainable_network()
+                rollout = functools.partial(jump_rollout, copy.deepcopy(self.result.model.network).eval())
             n_intervals = settings.n_steps * settings.teacher_steps ** (settings.n_stages - 1 - stage)
             sampler = settings.step_sampler or flow.FixedSteps(n_intervals)
             # a student that has become the teacher knows the steps of an even grid best
             stages.append(self._rollouts(rollout, sampler, stage, jitter=0.0 if stage else JITTER))
             loss = RolloutLoss(tuple(stages), settings.loss, settings.inverse, self.velocity)
             self._train_on_rows(network, loss, stage)
-            network = self.result.model.trainable_network()
-            rollout = functools.partial(jump_rollout, copy.deepcopy(self.result.model.network).eval())
 
     def reflow(self) -> None:
         """Learn a velocity on the pairs that the teacher makes of noise and samples."""
@@ -144,12 +146,12 @@ class _Distiller:
         velocity = self.velocity
         straight = replace(self.problem, path=flow.LinearPath())
         for stage in range(self.settings.n_stages):
+            if stage > 0:
+                network = self.result.model.trainable_network()
+                velocity, self.problem = TeacherVelocity(copy.deepcopy(self.result.model.network)), straight
             rollout = functools.partial(midpoint_rollout, velocity)
             pairs = self._rollouts(rollout, flow.FixedSteps(1), stage, ends_only=True)
             self._train_on_rows(network, PairLoss(pairs, straight), stage)
-            network = self.result.model.trainable_network()
-            velocity = TeacherVelocity(copy.deepcopy(self.result.model.network))
-            self.problem = straight
 
     def flow_map(self) -> None:
         """Learn a flow map from its properties anywhere on the path."""
@@ -240,9 +242,10 @@ class _Distiller:
         generator = generator_on(device, self._seeds(stage)[4])
         if self.data.weight is not None:
             # by the inverse of the distribution function: torch.multinomial takes no more than 2^24 rows
-            total = self.data.weight.double().cumsum(0)
-            u = total[-1] * torch.rand(n_rows, generator=generator, device=device, dtype=torch.float64)
-            return torch.searchsorted(total, u, right=True).clamp(max=len(total) - 1)
+            cumulative = cumulative_weights(self.data.weight)
+            dtype = torch.float32 if device.type == "mps" else torch.float64
+            quantiles = torch.rand(n_rows, generator=generator, device=device, dtype=dtype).to(cumulative)
+            return rows_at(quantiles, cumulative).to(device)
         return torch.randint(len(self.data), (n_rows,), generator=generator, device=device)
 
     def _train_on_rows(self, network: nn.Module, loss: Any, stage: int) -> None:

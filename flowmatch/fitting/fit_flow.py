@@ -81,7 +81,7 @@ def fit_flow(
             untrained = _untrained(task, settings)
         before, network = FitResult(untrained, parameters=dict(settings.frozen)), untrained.network
     else:
-        before = _going_on(start, task, device)
+        before = _going_on(start, task, settings)
         network = before.model.trainable_network()
     scale = before.model.source.scale
     check_phases_fit(settings, network, scale, task.conditions)
@@ -130,14 +130,14 @@ def fit_and_assign(
         error = interruption.error
         if isinstance(error, training.NonFiniteTrainingError):
             estimator.fitted_ = record(interruption.result)
-            text = f"{error} The last good weights are kept on the estimator."
+            text = f"{error} The last good weights are kept on the {type(estimator).__name__}."
             raise training.NonFiniteTrainingError(text, error.step) from error
         try:
             if start is None and not hasattr(estimator, "fitted_") and interruption.result.n_iter > 0:
                 estimator.fitted_ = record(interruption.result)
                 warn(
                     f"the fit was interrupted by {type(error).__name__} after {interruption.result.n_iter} of "
-                    f"{task.schedule.max_iter} steps: the estimator has the weights so far."
+                    f"{task.schedule.max_iter} steps: the {type(estimator).__name__} has the weights so far."
                 )
         finally:
             raise error from None
@@ -218,15 +218,20 @@ def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
         encoder=task.encoder,
         conditions=task.conditions,
         condition_dropout=settings.condition_dropout,
-        missing=task.missing,
+        missing=None if task.missing is None else task.missing.to(settings.device),
         defaults=defaults,
         trainable=tuple(parameter.requires_grad for parameter in network.parameters()),
     )
 
 
-def _going_on(start: FitResult, task: FlowTask, device: torch.device) -> FitResult:
+def _going_on(start: FitResult, task: FlowTask, settings: FitSettings) -> FitResult:
     """What a fit goes on from, with what the new rows say of conditions and missing entries."""
-    model = replace(start.model.to(device), conditions=task.conditions, missing=task.missing)
+    model = replace(
+        start.model.to(settings.device),
+        conditions=task.conditions,
+        condition_dropout=settings.condition_dropout,
+        missing=None if task.missing is None else task.missing.to(settings.device),
+    )
     if isinstance(model.kind, FlowMap):  # training on data teaches neither
         model = replace(model, kind=FlowMap(model.kind.guidance_scale))
     return replace(start, model=model)

@@ -117,6 +117,7 @@ def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTa
     """
     model = start.model
     settings.check_goes_on(start.parameters)
+    check_unconditional(settings.guidance_scale, rows.y is not None, settings.condition_dropout)
     conditions = model.conditions
     if conditions is not None:
         conditions = conditions.with_shares_of(plain_conditions(rows.y), rows.weight)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch.core.devices import as_tensors_have_it
+from flowmatch.core.randomness import seeded_initialization
 from flowmatch.core.storable import NOT_STORED, fields_to_store, rebuild, require, storable
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, Path, Source, jump_grid, time_grid
 from flowmatch.model.blueprint import Blueprint
@@ -97,6 +98,10 @@ class MissingValueModel:
         if self.patterns is not None:
             require(self.patterns.patterns.shape[1:] == (n_codes,), "patterns of missing entries")
             require(self.patterns.vectors.shape[1:] == (condition_size,), "patterns of missing entries")
+
+    def to(self, device: torch.device) -> MissingValueModel:
+        """The same on a device; of a guess, that is what computes with codes."""
+        return self if self.guess is None else replace(self, guess=self.guess.to(device))
 
     @property
     def can_complete(self) -> bool:
@@ -241,13 +246,16 @@ class FlowModel:
 
     def to(self, device: torch.device) -> FlowModel:
         """The model on a device; the model itself if it is there."""
-        if as_tensors_have_it(device) == self.device == self.source.scale.device:
+        guess = None if self.missing is None else self.missing.guess
+        places = {self.device, self.source.scale.device, *(() if guess is None else (guess.mean.device,))}
+        if places == {as_tensors_have_it(device)}:
             return self
-        network = copy.deepcopy(self.network).to(device)
-        source, missing = replace(self.source, scale=self.source.scale.to(device)), self.missing
-        if missing is not None and missing.guess is not None:
-            missing = replace(missing, guess=missing.guess.to(device))
-        return replace(self, network=network, source=source, missing=missing)
+        return replace(
+            self,
+            network=copy.deepcopy(self.network).to(device),
+            source=replace(self.source, scale=self.source.scale.to(device)),
+            missing=None if self.missing is None else self.missing.to(device),
+        )
 
     def velocity_weights(self) -> dict[str, Tensor]:
         """The weights of the velocity as a `flowmatch.networks.TeacherVelocity` names them."""
@@ -274,7 +282,7 @@ class FlowModel:
         require(isinstance(blueprint, Blueprint) and isinstance(weights, dict), "blueprint and weights")
         assert isinstance(blueprint, Blueprint)
         assert isinstance(weights, dict)
-        with torch.random.fork_rng(devices=[]):
+        with seeded_initialization(torch.device("cpu"), 0):  # the weights of the file take the place of those drawn
             network = blueprint.build()
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
         network.load_state_dict(weights)

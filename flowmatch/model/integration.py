@@ -90,7 +90,9 @@ def choose_steps(
     ValueError
         For values out of range, and "flow_map" where there is no flow map or no use for one.
     """
-    if solver is not None or n_steps is not None:
+    if solver is None and n_steps is None:
+        check_solver(*own)  # they may have changed since the fit
+    else:
         check_solver(own[0] if solver is None else solver, n_steps)
     if solver == "flow_map" and velocity:
         raise _no_flow_map("this method integrates a velocity")
@@ -102,6 +104,8 @@ def choose_steps(
     # an estimator's own number of steps may be one of few steps, which are too few for a velocity
     few = velocity and chosen == "auto" and model.defaults.solver != "midpoint"
     steps = own[1] if n_steps is None and not few else n_steps
+    if steps is not None:
+        check_count("n_steps", steps)
     if chosen == "auto":
         chosen = "midpoint" if velocity else model.defaults.solver
         measured = model.defaults.velocity_steps if velocity else model.defaults.n_steps

@@ -145,6 +145,7 @@ class ValueDecoder:
 
     def __init__(self, tensors: Mapping[str, Tensor], network: Callable[..., Any] | None, device: Any) -> None:
         self.tensors, self.network, self.device = tensors, network, device
+        self.network_was_used = False
 
     def value(self, saved: Any) -> Any:
         """One value.
@@ -186,6 +187,7 @@ class ValueDecoder:
             raise ValueError(
                 "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
             )
+        self.network_was_used |= bool(networks)
         values = {name: self.value(value) for name, value in saved.items() if value != LEFT_OUT}
         return {**values, **dict.fromkeys(networks, self.network)}
 
@@ -194,8 +196,6 @@ class ValueDecoder:
         cls, parameters = _look_up(ESTIMATORS, "estimator", saved["estimator"]), self.fields(saved["parameters"])
         if "device" in parameters:
             parameters["device"] = self.device
-        if self.network is not None and "network" in parameters:
-            parameters["network"] = self.network
         estimator = cls(**parameters)
         estimator.check_parameters()
         return estimator

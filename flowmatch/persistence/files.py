@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -118,6 +119,8 @@ def load(
     >>> bool((flowmatch.load(path).sample(5, random_state=0) == generator.sample(5, random_state=0)).all())
     True
     """
+    if isinstance(teacher, BaseEstimator):
+        check_is_fitted(teacher)
     tensors, header = read_tensors(path)
     version = header.get("format_version")
     if version not in (3, FORMAT_VERSION):
@@ -134,6 +137,8 @@ def load(
         decoder = ValueDecoder(tensors, network, device)
         estimator = decoder.estimator(header)
         estimator.fitted_ = decoder.value(header["fitted"])
+        if network is not None and not decoder.network_was_used:
+            raise ValueError("network is for models of a network factory, which this file does not lack: leave it out.")
         estimator.check_fitted()
         if teacher is not None:
             estimator.fitted_ = replace(estimator.fitted_, teacher=teacher)

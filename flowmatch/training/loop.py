@@ -316,8 +316,10 @@ def train(
                 run.seconds = time.perf_counter() - started
                 entry = run.report()
                 show(entry)
-                stop = on_report is not None and on_report(entry)
-                run.record(entry)
+                try:
+                    stop = on_report is not None and on_report(entry)
+                finally:
+                    run.record(entry)  # also where a callback ends the training, for columns of one length
             if on_step is not None:
                 on_step(run)
             if stop:
