@@ -14,7 +14,7 @@ import torch
 from flowmatch.metrics import report
 from flowmatch.metrics.associations import associations
 from flowmatch.metrics.copies import duplicate_share
-from flowmatch.metrics.tables import MAX_LEVELS, Encoding, read_tables
+from flowmatch.metrics.table_reader import MAX_LEVELS, Encoding, read_tables
 
 
 def mixed(n, seed):

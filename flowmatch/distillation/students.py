@@ -66,7 +66,9 @@ def distil(
         If the loss or its gradient becomes non-finite.
     """
     distiller = _Distiller(teacher, data, settings, parameters or {}, watch)
-    {"progressive": distiller.progressive, "reflow": distiller.reflow}.get(settings.method, distiller.flow_map)()
+    methods = {"progressive": distiller.progressive, "reflow": distiller.reflow}
+    methods |= dict.fromkeys(("semigroup", "lagrangian"), distiller.flow_map)
+    methods[settings.method]()
     return distiller.result
 
 

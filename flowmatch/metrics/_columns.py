@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch.metrics._samples import FloatArray
-from flowmatch.metrics.tables import Encoding, SampleTables
+from flowmatch.metrics.table_reader import Encoding, SampleTables
 
 QUANTILES = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "max": 1.0}
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.metrics._samples import FloatArray
-from flowmatch.metrics.tables import Encoding
+from flowmatch.metrics.table_reader import Encoding
 
 MAX_CLASSES = 20
 """Whole numbers of up to so many values are classes; of more, if those are at most a tenth of the rows."""

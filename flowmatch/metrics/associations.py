@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from flowmatch.metrics._samples import FloatArray
-from flowmatch.metrics.tables import MAX_LEVELS, SampleTables
+from flowmatch.metrics.table_reader import MAX_LEVELS, SampleTables
 
 MAX_COLUMNS = 500
 """Columns up to which pairs are measured."""

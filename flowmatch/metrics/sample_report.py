@@ -20,7 +20,7 @@ from flowmatch.metrics.associations import MAX_COLUMNS, associations
 from flowmatch.metrics.copies import copy_check, duplicate_share, nearest_distances
 from flowmatch.metrics.energy import energy_distance
 from flowmatch.metrics.fidelity import precision_recall_density_coverage
-from flowmatch.metrics.tables import Encoding, SampleTables, find_column, read_tables
+from flowmatch.metrics.table_reader import Encoding, SampleTables, find_column, read_tables
 from flowmatch.metrics.transport import sliced_wasserstein, wasserstein
 from flowmatch.metrics.two_sample import classifier_two_sample_test
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import seed_from
-from flowmatch.metrics.tables import Encoding, read_tables
+from flowmatch.metrics.table_reader import Encoding, read_tables
 from flowmatch.plotting._common import Floats, one_axes
 
 

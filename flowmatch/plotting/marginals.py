@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from flowmatch.core.checks import check_count
-from flowmatch.metrics.tables import SampleTables, find_column, read_tables
+from flowmatch.metrics.table_reader import SampleTables, find_column, read_tables
 from flowmatch.plotting._common import Floats, divide_axes
 
 _COLUMNS = 4
@@ -23,7 +23,7 @@ class MarginalsDisplay:
 
     Parameters
     ----------
-    tables : flowmatch.metrics.tables.SampleTables
+    tables : flowmatch.metrics.table_reader.SampleTables
         Rows "real" and "synthetic".
     columns : sequence of int
         Positions of the columns shown, a panel each.

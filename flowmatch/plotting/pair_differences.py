@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from flowmatch.core.checks import check_number
 from flowmatch.metrics.associations import associations
-from flowmatch.metrics.tables import read_tables
+from flowmatch.metrics.table_reader import read_tables
 from flowmatch.plotting._common import as_array, check_one_label_each, one_axes
 
 _FAINT = 0.2
