@@ -55,9 +55,9 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     exogenous_columns : str, int, sequence of them, or None, default=None
         Columns of a series (channels of a field), by name or position, that are read but not forecast.
     known_columns : str, int, sequence of them, or None, default=None
-        Further ones that are known ahead, like prices or holidays: forecasts are told them by `future`.
+        Further ones that are known ahead, like prices or holidays: forecasts take them as `future`.
     calendar : {"auto", "year", "week", "day"}, sequence of the last three, or None, default="auto"
-        What forecasts of a series with a DatetimeIndex are told of the instant they are for. "auto" takes the cycles
+        What forecasts of a series with a DatetimeIndex know of the instant they are for. "auto" takes the cycles
         that the training data go through at least twice.
     context_noise : float, default=0.0
         Noise on the contexts in training, in units of the states' standard deviation. For fields the flow learns to
@@ -104,7 +104,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     boundary_ : tuple of str
         For each axis of a field.
     calendar_ : tuple of str
-        The cycles that forecasts are told.
+        The cycles that forecasts are conditioned on.
     n_features_in_ : int
         Columns (channels) of a state.
     feature_names_in_ : ndarray of shape (n_features_in_,)

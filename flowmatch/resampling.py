@@ -152,7 +152,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For bad parameters or data, before training starts. Missing cells are the generator's matter.
+            For bad parameters or data, before training starts. Missing entries are the generator's matter.
         """
         table, target = self._plan(X, y)
         random_state = np.random.RandomState(seed_from(self.random_state))

@@ -140,7 +140,7 @@ def test_named_columns_are_categories_and_keep_their_dtype(frame):
     assert container.categorical[[container.position(name) for name in ("gaps", "days", "Int64")]].all()
     np.testing.assert_array_equal(codes[:, container.position("gaps")], [0, np.nan, 1, 2, 3, 4])
     pd.testing.assert_frame_equal(container.wrap(codes), frame)
-    np.testing.assert_array_equal(container.cells(container.position("days"), ["2024-03-30"]), [2])
+    np.testing.assert_array_equal(container.numbers_of(container.position("days"), ["2024-03-30"]), [2])
     with pytest.raises(ValueError, match="'days' of X holds '2024-03-03' in row 0.* Known are '2024-03-28', "):
         container.read(frame.assign(days=pd.Timestamp("2024-03-03")))
     X = np.array([[7, 1], [9, 2], [7, 3]])
@@ -309,7 +309,7 @@ def test_single_values_of_a_column_become_numbers(frame):
     container = TableContainer.fit(frame)
 
     def cells(name, values):
-        return container.cells(container.position(name), values).tolist()
+        return container.numbers_of(container.position(name), values).tolist()
 
     assert cells("text", "y") == [1]
     assert cells("text", ["z", "x"]) == [2, 0]

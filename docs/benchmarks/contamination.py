@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 
 def mixture(X, y, share, seed):
-    """Standardised rows of which `share` are anomalies, and which they are."""
+    """Standardized rows of which `share` are anomalies, and which they are."""
     random = np.random.default_rng(seed)
     normal, odd = (random.permutation(np.flatnonzero(y == label)) for label in (0, 1))
     normal = normal[:2000]
@@ -32,7 +32,7 @@ def mixture(X, y, share, seed):
     return (X - X.mean(axis=0)) / np.where(scale > 1e-12, scale, 1.0), y[rows]
 
 
-def neighbours(X, y, share, seed):
+def neighbors(X, y, share, seed):
     return NearestNeighbors(n_neighbors=5).fit(X).kneighbors()[0][:, -1]
 
 
@@ -52,7 +52,7 @@ def flow(score="combined", trimmed=0.0):
 
 METHODS = {
     "isolation forest": forest,
-    "5th neighbour": neighbours,
+    "5th neighbor": neighbors,
     "combined": flow(),
     "combined, trimmed by 2 x the share": flow(trimmed=2.0),
     "one_step": flow("one_step"),

@@ -31,7 +31,7 @@ def step(checkpointing: bool) -> dict:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     network = UNet(width=32, multipliers=(1, 2, 4), n_blocks=6)((3, 48, 48), 0)
-    for parameter in network.parameters():  # so that no gradient is zero by initialisation
+    for parameter in network.parameters():  # so that no gradient is zero by initialization
         torch.nn.init.normal_(parameter, std=0.03)
     for module in network.modules():
         if hasattr(module, "activation_checkpointing"):

@@ -32,7 +32,7 @@ WEATHER = ("precipitation", "temp_max", "temp_min", "wind")
 
 @dataclass
 class Problem:
-    """A standardised series (T, d) and the windows that train and judge."""
+    """A standardized series (T, d) and the windows that train and judge."""
 
     name: str
     columns: tuple

@@ -1,4 +1,4 @@
-"""What a training strategy changes, against the plain fit ("l2") with as many optimiser steps.
+"""What a training strategy changes, against the plain fit ("l2") with as many optimizer steps.
 
 ``OMP_NUM_THREADS=1 python strategies.py NAME... [--data fronts] [--seeds 0,1] [--steps 400]`` prints a markdown row
 for each strategy; ``all`` stands for every loss, ``floor`` for real data in place of samples. "loss" is the plain loss
@@ -10,7 +10,7 @@ Fields are periodic, on a 16 x 16 grid, made here:
 * ``power-law``: Gaussian, energy spectrum E(k) ~ k^-3, as of two-dimensional turbulence.
 * ``fronts``: ``tanh(2 g)`` of a smooth Gaussian field g: plateaus between steep fronts, not Gaussian.
 * ``detail``: two channels, the first a power-law field, the second a tenth of white noise times its gradient. Not
-  standardised, so that the second channel hardly counts in the plain loss.
+  standardized, so that the second channel hardly counts in the plain loss.
 
 Signals have 256 points, and a tenth of white noise in them:
 

@@ -1,7 +1,7 @@
 """Anomaly scores on simulated vibration: windows of 256 samples, weak defects of the outer and inner race.
 
 ``python vibration.py [steps]`` trains one small U-Net on 800 normal windows and scores the same test windows with every
-score; nearest neighbours of raw windows and of their log-spectra are the rivals.
+score; nearest neighbors of raw windows and of their log-spectra are the rivals.
 """
 
 import sys
@@ -33,7 +33,7 @@ def log_spectra(windows):
     return np.log(np.abs(np.fft.rfft(windows[:, 0] * np.hanning(windows.shape[-1]))) ** 2 + 1e-6)
 
 
-def to_neighbours(features, train):
+def to_neighbors(features, train):
     search = NearestNeighbors(n_neighbors=5).fit(features(train))
     return lambda windows: search.kneighbors(features(windows))[0].mean(axis=1)
 
@@ -43,8 +43,8 @@ if __name__ == "__main__":
     train = make_bearing_signals(800, faults="normal", random_state=0, **MACHINE).data
     test = make_bearing_signals(400, faults="normal", random_state=1, **MACHINE).data
     methods = {
-        "5 neighbours, raw windows": to_neighbours(lambda windows: windows[:, 0], train),
-        "5 neighbours, log-spectra": to_neighbours(log_spectra, train),
+        "5 neighbors, raw windows": to_neighbors(lambda windows: windows[:, 0], train),
+        "5 neighbors, log-spectra": to_neighbors(log_spectra, train),
     }
     for name, score in SCORES.items():  # one seed trains one flow, anew for each score
         start = time.process_time()

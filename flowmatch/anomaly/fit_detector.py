@@ -204,9 +204,9 @@ def _typical_contributions(member: Member, rows: SampleRows) -> Floats:
 def _without_gaps(settings: DetectorSettings, rows: Rows, before: Member | None) -> SampleRows:
     """Training rows with expected values in the entries that are missing, so that the flow learns from whole rows.
 
-    On four tables of ADBench a flow that is told which entries are missing, and learns from the others alone, ranked no
-    better (mean AUROC of the one-step residual on rows with a tenth of their entries missing .923, filled .923), and
-    distances to neighbors want whole rows anyway.
+    On four tables of ADBench a flow that is given which entries are missing, and learns from the others alone,
+    ranked no better (mean AUROC of the one-step residual on rows with a tenth of their entries missing .923, filled
+    .923), and distances to neighbors want whole rows anyway.
     """
     X = rows.samples.array()
     if before is not None and before.gaps is not None:

@@ -12,7 +12,7 @@ categorical_features : "auto", None, or array-like of names, indices or bools, d
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
     fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see
-    `flowmatch.model.Blueprint` for what its modules are given and return.""",
+    `flowmatch.model.NetworkFactory` for what its modules take and return.""",
     "path": """path : {"linear", "vp", "cosine"} or Path, default="linear"
     How noise and data are mixed along time.""",
     "coupling": """coupling : {"independent", "ot"} or Coupling, default="independent"

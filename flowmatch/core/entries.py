@@ -1,6 +1,6 @@
-"""Which cells of a table's row are generated, which are given, and which are absent.
+"""Which entries of a table's row are generated, which are given, and which are absent.
 
-What a network is told of them stands at the end of a condition's vector. For d codes these are the last 5 d numbers:
+What a network is given of them stands at the end of a condition's vector. For d codes these are the last 5 d numbers:
 the codes that are given (zeros elsewhere), a 1 for each code that is given, a 1 for each that is absent, and where the
 noise of each code to be generated starts: its mean, and the logarithm of its standard deviation. Zeros so mean that the
 whole row is generated from standard noise.
@@ -25,8 +25,8 @@ def with_entries(
     """
     shown = 1 - given - absent
     mean, log_scale = (torch.zeros_like(given),) * 2 if start is None else (shown * start[0], shown * start[1])
-    cells = [torch.where(given > 0, codes, torch.zeros_like(codes)), given, absent, mean, log_scale]
-    return torch.cat(cells if vector is None else [vector, *cells], dim=1)
+    entries = [torch.where(given > 0, codes, torch.zeros_like(codes)), given, absent, mean, log_scale]
+    return torch.cat(entries if vector is None else [vector, *entries], dim=1)
 
 
 def generated(condition: Tensor, n_codes: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a flow map is asked to satisfy anywhere on the path: the semigroup law, or the teacher's equation of motion."""
+"""What a flow map satisfies anywhere on the path: the semigroup property, or the teacher's equation of motion."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class DistillationSettings:
         Of a stage.
     options : TrainingOptions
     description : str
-        What checkpoints are told apart by.
+        What distinguishes checkpoints.
     seed : int
     verbose : bool
     """

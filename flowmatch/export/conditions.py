@@ -1,6 +1,6 @@
 """From conditions as a user states them to the vectors a network reads, as modules: what the encoders' `encode` does.
 
-Each module tells the shape and dtype of its input, and what the numbers mean.
+Each module states the shape and dtype of its input, and what the numbers mean.
 """
 
 from __future__ import annotations

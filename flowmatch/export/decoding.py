@@ -96,7 +96,7 @@ class Decoder(nn.Module):
 
 
 class _Affine(nn.Module):
-    """``x = z * scale + centre``, with what the subclasses do before and after."""
+    """``x = z * scale + center``, with what the subclasses do before and after."""
 
     scale: Tensor
     centre: Tensor
@@ -138,7 +138,7 @@ class _Quantile(nn.Module):
         super().__init__()
         self.dtype = dtype
         tables = [
-            # halfway between two values, where a generated one goes to the other, the rank is that of the cells' border
+            # halfway between two values, where a generated one goes to the other, the rank is that of their border
             step_table(high[:-1], values) if few else _inverse_distribution(values, low, high)
             for few, values, low, high in zip(transform.few_values_, *_by_column(transform), strict=True)
         ]

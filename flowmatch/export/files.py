@@ -53,7 +53,7 @@ def export(
 
     The output ``sample`` is (batch, *sample_shape): float32, or float64 where float32 could not tell the values of the
     data apart. Categories are positions in ``levels``, dates count ``units`` from ``origins``; rows are whole, also
-    where training rows missed cells. The batch may have any size. Shapes, names of classes and columns, steps and
+    where training rows miss entries. The batch may have any size. Shapes, names of classes and columns, steps and
     versions stand as JSON in the file: among an ONNX model's properties under "flowmatch", in a program's extra file
     "flowmatch.json".
 

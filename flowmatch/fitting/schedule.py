@@ -13,7 +13,7 @@ from flowmatch.flow import LogitNormalTimes
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimiser steps, rows a step, and the peak learning rate."""
+    """Optimizer steps, rows a step, and the peak learning rate."""
 
     max_iter: int
     batch_size: int

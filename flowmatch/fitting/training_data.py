@@ -113,10 +113,10 @@ class TrainingData(ABC):
 
 @dataclass(frozen=True)
 class EntryMasks:
-    """Draws which cells of a table's rows are shown to the network instead of being generated.
+    """Draws which entries of a table's rows are shown to the network instead of being generated.
 
     In a `share` of the rows every column is given with the row's own probability, drawn uniformly from [0, 1], so that
-    all numbers of given cells are equally likely; in half of these rows the other columns are absent with another such
+    all counts of given entries are equally likely; in half of these rows the other columns are absent with another such
     probability. Cells that are missing are absent in every row.
 
     Attributes
@@ -155,7 +155,7 @@ class RowData(TrainingData):
     """Rows of a table, or grids: codes, conditions and weights (n,); the last two may be absent.
 
     All live where ``codes.device`` says; batches are moved to the device of training. With `masks`, conditions end in
-    the row's cells that are given or absent (`flowmatch.core.entries`), and codes are zero there.
+    the row's entries that are given or absent (`flowmatch.core.entries`), and codes are zero there.
     """
 
     codes: TrainingCodes | StoredCodes

@@ -123,7 +123,7 @@ class Ensemble:
     ) -> NDArray[Any]:
         """Rollouts (n_samples, n, n_steps, *forecast_shape); see `ConditionalForecaster.rollout`.
 
-        `times` are the last instants of the contexts, if the calendar is told.
+        `times` are the last instants of the contexts, if the calendar is a condition.
         """
         encoder, n, device = self.encoder, len(windows), self.fitted.model.device
         lags = _repeat(encoder.states(windows.contexts(np.arange(n))).to(device), n_samples)

@@ -44,7 +44,7 @@ class Layout:
     targets, known : tuple of int
         Columns that are forecast, and columns that are known ahead. Targets are empty where contexts hold other things.
     cycles : tuple of {"year", "week", "day"}
-        What the calendar tells.
+        The features of the calendar.
     spacing : str or float
         From one instant to the next: a pandas offset by name, or seconds.
     is_table : bool
@@ -132,7 +132,7 @@ class Layout:
         n, every = len(contexts), np.arange(len(contexts))
         if self.known or self.cycles:
             what = "known_columns" if self.known else "the calendar"
-            raise ValueError(f"the model is told {what}, which pairs do not hold: pass trajectories X, without y.")
+            raise ValueError(f"the model needs {what}, which pairs do not hold: pass trajectories X, without y.")
         given, wanted = (contexts.sample_shape, targets.sample_shape), (self.context_shape, self.sample_shape)
         if given != wanted:
             raise ValueError(

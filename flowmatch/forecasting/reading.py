@@ -112,7 +112,7 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
     windows : Windows
         One for each context.
     times : list or None
-        Last instants of the contexts, if the calendar is told.
+        Last instants of the contexts, if the calendar is a condition.
 
     Raises
     ------

@@ -35,7 +35,7 @@ def network_of_forecasts(
 ) -> NetworkFactory:
     """What an estimator's `network`, of which `factory` was made, means for forecasts.
 
-    Networks that are chosen by name are told what lies beyond the edges of fields, or how much there is to learn from.
+    Networks that are chosen by name learn what lies beyond the edges of fields, or how much there is to learn from.
     """
     if isinstance(factory, AutoNetwork):
         few = encoder.n_windows < FEW_WINDOWS

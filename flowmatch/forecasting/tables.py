@@ -160,7 +160,7 @@ class TableReader:
         return np.stack([self._ahead(list(part.T)) for part in entries])
 
     def _ahead(self, columns: Sequence[Any]) -> Array:
-        read = [self.numbers.container.cells(j, column) for j, column in zip(self.known, columns, strict=True)]
+        read = [self.numbers.container.numbers_of(j, column) for j, column in zip(self.known, columns, strict=True)]
         return self.numbers.numbers(np.stack(read, axis=1), self.known)
 
 

@@ -15,7 +15,12 @@ from flowmatch.networks import CorrectedVelocity, InstantVelocity, MaskedNetwork
 from flowmatch.preprocessing import ConditionEncoder
 
 NetworkFactory = Callable[..., nn.Module]
-"""``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``."""
+"""``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``.
+
+The module is called as ``module(x, t, condition)``, or ``module(x, t, condition, step)`` if `flow_map` is true,
+with `x` of shape (B, *sample_shape), `t` and `step` of shape (B,), and `condition` of shape (B, condition_size), or
+None for none. It returns the velocity, or the flow map's mean velocity, of the shape of `x`.
+"""
 
 
 @storable
@@ -47,11 +52,11 @@ class Blueprint:
     code_shape : tuple of int
         Shape of one sample's codes.
     condition_size : int
-        Elements of a condition's vector, those of a grid among them, those that tell of a row's entries apart.
+        Elements of a condition's vector, those of a grid among them, without those that describe a row's entries.
     context_channels : int
         Channels of the grid that a condition ends in.
     flow_map : bool
-        Whether the network is told the increment.
+        Whether the network takes the increment.
     is_masked : bool
         Whether conditions end in the entries of a table's row that are given or absent (`flowmatch.core.entries`).
     correction : Correction or None

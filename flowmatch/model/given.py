@@ -45,7 +45,7 @@ def given_entries(model: FlowModel, given: Any, n_samples: int) -> Array | None:
     values = np.full((n_samples, *model.encoder.sample_shape), np.nan)
     for name in given.keys() if isinstance(given, Mapping) else given.columns:
         column = container.position(name)
-        entries = container.cells(column, given[name])
+        entries = container.numbers_of(column, given[name])
         if len(entries) not in (1, n_samples):
             raise ValueError(
                 f"given[{name!r}] has {len(entries)} values; expected one, or one for each of {n_samples} samples."

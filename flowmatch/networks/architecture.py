@@ -1,4 +1,4 @@
-"""What a network component is, and what it is told of the data."""
+"""What a network component is, and what it learns of the data's shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Sizes:
     condition_size : int
         Elements of a condition.
     flow_map : bool
-        Whether the network is told the increment of time.
+        Whether the network takes the increment of time.
     context_channels : int
         Channels of the grid that a condition ends in; for tables elements.
     """

@@ -72,7 +72,7 @@ class Bottleneck(Component):
 
 
 class BottleneckNetwork(ConditionedNetwork):
-    """The velocity network, told the encoding of its condition.
+    """The velocity network, given the encoding of its condition.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Objective(Component):
     Attributes
     ----------
     flow_map : bool
-        Whether the network is a flow map, which is told the increment too.
+        Whether the network is a flow map, which takes the increment too.
     """
 
     flow_map = False

@@ -177,6 +177,6 @@ def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str,
 
 
 def _digest(weights: Iterable[Tensor]) -> str:
-    """Tells one teacher from another."""
+    """A digest that identifies a teacher."""
     parts = [value.detach().cpu().contiguous().numpy().tobytes() for value in weights]
     return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -33,7 +33,7 @@ _FEW_WINDOWS = 200
 
 
 def teacher_of_format_3(header: Mapping[str, Json]) -> dict[str, Json] | None:
-    """What tells a student's teacher, whose weights may not be in the file."""
+    """What identifies a student's teacher, whose weights may not be in the file."""
     if "teacher_digest" not in header:
         return None
     included = "teacher" in header["weights"]

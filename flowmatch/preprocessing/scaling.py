@@ -166,7 +166,7 @@ class Identity(ColumnTransform):
 
 @dataclass(frozen=True)
 class AffineTransform(ColumnTransform):
-    """``z = (x - centre) / scale``; subclasses choose center and scale."""
+    """``z = (x - center) / scale``; subclasses choose center and scale."""
 
     centre_: Array = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)

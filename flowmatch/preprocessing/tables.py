@@ -347,7 +347,7 @@ class TableContainer(Container):
         problem = f"{len(found)} columns are called {column!r}" if found else f"there is no column {column!r}"
         raise ValueError(f"{problem}; the columns are {listed(self.columns)}.")
 
-    def cells(self, column_position: int, values: Any) -> Array:
+    def numbers_of(self, column_position: int, values: Any) -> Array:
         """Turn entries of one column into numbers.
 
         Parameters

@@ -1,4 +1,4 @@
-"""Windows of states: which frames a forecaster is told, and which it is asked for."""
+"""Windows of states: which frames a forecaster is given, and which it predicts."""
 
 from __future__ import annotations
 

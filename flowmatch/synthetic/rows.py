@@ -43,14 +43,14 @@ def check_generator(generator: Any) -> None:
 def check_table(estimator: Any, X: Any, y: Any) -> Any:
     """X as a DataFrame, a sparse matrix or an array, as it came; sets `n_features_in_` and `feature_names_in_`.
 
-    What its cells may hold is for the generator to say.
+    What its entries may hold is for the generator to say.
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         validate_data(estimator, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
-            raise ValueError(f"X has shape {X.shape}: there are no cells in it (0 sample(s) or 0 feature(s)).")
+            raise ValueError(f"X has shape {X.shape}: there are no entries in it (0 sample(s) or 0 feature(s)).")
     else:
         X = validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite="allow-nan")
     check_consistent_length(X, y)

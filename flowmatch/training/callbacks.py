@@ -23,7 +23,7 @@ _INSTEAD = {
 
 @dataclass
 class FitContext:
-    """What a callback is told about the running fit.
+    """What a callback knows about the running fit.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _refuse_scikit_learns(callback: Any) -> None:
         if _is_scikit_learns(getattr(callback, hook, None)):
             kinds = [kind.__name__ for kind in type(callback).__mro__]
             instead = next(
-                (_INSTEAD[kind] for kind in kinds if kind in _INSTEAD), "see FitContext for what is told here"
+                (_INSTEAD[kind] for kind in kinds if kind in _INSTEAD), "see FitContext for what callbacks know here"
             )
             raise ValueError(
                 f"callbacks: {kinds[0]} cannot be used, because its {hook} reads data or contexts that only "
