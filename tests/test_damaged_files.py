@@ -79,7 +79,7 @@ DAMAGES = {
     "solver": (setting("simpson", "parameters", "solver"), "unknown solver 'simpson'"),
     # the fit
     "no_fitted": (without("fitted"), "'fitted' is missing"),
-    "fitted_class": (setting(component("Velocity"), "fitted"), "its fitted does not fit"),
+    "fitted_class": (setting(component("VelocityField"), "fitted"), "its fitted does not fit"),
     "fitted_type": (setting(3, "fitted"), "its fitted does not fit"),
     "no_model": (without("fitted", "fields", "model"), "its model is missing"),
     "n_iter_type": (setting("many", "fitted", "fields", "n_iter"), "its n_iter does not fit"),

@@ -942,7 +942,7 @@ DAMAGES = {
     "members_type": (setting(3, *FITTED, "members"), "its members does not fit"),
     "members_class": (setting([None], *FITTED, "members"), "its members does not fit"),
     "two_scores": (twice, "its score does not fit"),
-    "fitted_class": (setting({"class": "Velocity", "fields": {}}, "fitted"), "its fitted does not fit"),
+    "fitted_class": (setting({"class": "VelocityField", "fields": {}}, "fitted"), "its fitted does not fit"),
     "no_offset": (without(*FITTED, "offset"), "its offset is missing"),
     "offset_type": (setting([1.0], *FITTED, "offset"), "its offset does not fit"),
     "offset_nan": (setting(float("nan"), *FITTED, "offset"), "its offset does not fit"),

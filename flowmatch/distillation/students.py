@@ -22,7 +22,7 @@ from flowmatch.distillation.rollouts import JITTER, RolloutLoss, Rollouts, rollo
 from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, DistillationSettings
 from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
 from flowmatch.fitting import FitResult, TrainingData, carry_out
-from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, Velocity
+from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, VelocityField
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity, start_from_velocity
 from flowmatch.preprocessing import LabelEncoder
 from flowmatch.training.rows import cumulative_weights, rows_at
@@ -119,7 +119,7 @@ class _Distiller:
         few = settings.method != "reflow"
         defaults = SamplingDefaults("flow_map" if few else "euler", settings.n_steps, teacher.defaults.velocity_steps)
         if not few:
-            return replace(teacher, kind=Velocity(), path=flow.LinearPath(), defaults=defaults)
+            return replace(teacher, kind=VelocityField(), path=flow.LinearPath(), defaults=defaults)
         is_dyadic = settings.step_sampler is None or isinstance(settings.step_sampler, flow.DyadicSteps)
         grid = "dyadic" if settings.method == "semigroup" and is_dyadic else "even"
         kind = FlowMap(settings.guidance_scale, settings.inverse, grid)

@@ -22,7 +22,7 @@ from flowmatch.fitting.settings import FitSettings, PhaseComponents
 from flowmatch.fitting.tasks import FlowTask
 from flowmatch.fitting.training_data import TrainingData
 from flowmatch.flow import IndependentCoupling
-from flowmatch.model import Blueprint, FittedSource, FlowMap, FlowModel, SamplingDefaults, Velocity
+from flowmatch.model import Blueprint, FittedSource, FlowMap, FlowModel, SamplingDefaults, VelocityField
 from flowmatch.preprocessing import LabelEncoder, WindowEncoder
 
 Watch = Callable[["FitResult"], Any]
@@ -212,7 +212,7 @@ def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
     return FlowModel(
         network=network,
         blueprint=blueprint,
-        kind=FlowMap(settings.guidance_scale) if jumps else Velocity(),
+        kind=FlowMap(settings.guidance_scale) if jumps else VelocityField(),
         path=settings.path,
         source=FittedSource(settings.source, settings.source.fit_scale(codes)),
         encoder=task.encoder,

@@ -16,8 +16,8 @@ from flowmatch.core.randomness import generator_on
 from flowmatch.model import MissingValueModel
 from flowmatch.preprocessing import Conditions, FactorModel, SampleEncoder, StoredCodes, TrainingCodes
 
-Objective = Callable[..., Tensor]
-"""``objective(network, x1, condition, generator) -> (B,)``."""
+BatchLoss = Callable[..., Tensor]
+"""``loss(network, x1, condition, generator) -> (B,)``."""
 
 _BANK = 4096
 """Most (row, noise, time) triples that a validation loss averages over; rows are in random order already."""
@@ -85,7 +85,7 @@ class TrainingData(ABC):
         kept, held_out = self.order(n_held_out, generator)
         return self.take(kept), self.take(held_out)
 
-    def loss_of(self, objective: Objective) -> Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]:
+    def loss_of(self, objective: BatchLoss) -> Callable[[nn.Module, Tensor, torch.Generator | None], Tensor]:
         """The objective as a function of row numbers, as the training loop wants it."""
 
         def batch_loss(network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -94,7 +94,7 @@ class TrainingData(ABC):
 
         return batch_loss
 
-    def bank_loss(self, objective: Objective, device: torch.device, seed: int) -> Callable[[nn.Module], Tensor]:
+    def bank_loss(self, objective: BatchLoss, device: torch.device, seed: int) -> Callable[[nn.Module], Tensor]:
         """The mean loss on a fixed bank of rows, noise and times: two calls differ by the weights alone."""
         batch_loss = self.loss_of(objective)
         every_row = torch.arange(len(self), device=self.device)

@@ -15,7 +15,7 @@ from flowmatch.model.flow_model import (
     FlowModel,
     MissingValueModel,
     SamplingDefaults,
-    Velocity,
+    VelocityField,
     feature_names,
 )
 from flowmatch.model.given import given_entries, missing_codes, require_masked_training

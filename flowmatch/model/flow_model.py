@@ -23,7 +23,7 @@ from flowmatch.preprocessing import ConditionEncoder, FactorModel, LabelEncoder,
 
 @storable
 @dataclass(frozen=True)
-class Velocity:
+class VelocityField:
     """The network predicts the velocity of a flow, which solvers integrate."""
 
 
@@ -148,7 +148,7 @@ class FlowModel:
         map.
     blueprint : Blueprint
         How the network was built.
-    kind : Velocity or FlowMap
+    kind : VelocityField or FlowMap
     path : Path
     source : FittedSource
     encoder : SampleEncoder
@@ -166,7 +166,7 @@ class FlowModel:
 
     network: nn.Module = field(metadata=NOT_STORED)
     blueprint: Blueprint
-    kind: Velocity | FlowMap
+    kind: VelocityField | FlowMap
     path: Path
     source: FittedSource
     encoder: SampleEncoder

@@ -200,7 +200,7 @@ def _model(saved: Json, parameters: Json, tensors: Tensors, factory: Json, defau
     return _a(
         "FlowModel",
         blueprint=blueprint,
-        kind=kind if flow_map else _a("Velocity"),
+        kind=kind if flow_map else _a("VelocityField"),
         path=_component("path", parameters["path"]),
         source=_a("FittedSource", source=source, scale={"tensor": "source_scale"}),
         encoder=_encoder(saved["encoder"]),
