@@ -136,7 +136,7 @@ DAMAGES = [
     ("TableContainer", {"levels": ()}, "table"),
     ("TableContainer", {"levels": 3}, "levels"),
     ("TableContainer", {"units": ("",) * 5}, "table"),
-    ("TableContainer", {"units": ("", "", "", "ns", "")}, "table"),
+    ("TableContainer", {"units": ("", "", "", "ns", ""), "ticks": ("", "", "", "datetime64[s]", "")}, "table"),
     ("TableContainer", {"units": ("", "", "", "week", "")}, "table"),
     ("TableContainer", {"ticks": ("", "", "", "datetime64[Y]", "")}, "do not fit|table"),
     ("TableContainer", {"ticks": ("", "", "", "no dtype", "")}, "do not fit together"),
