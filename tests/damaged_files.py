@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from flowmatch.core.tensor_file import checksum
+
 VALUES = (None, True, False, -1, 0, 1, 7, 1.5, float("nan"), "", "text", [], [1], {}, {"list": []}, {"dict": {}})
 """What is put in the place of others."""
 
@@ -19,6 +21,9 @@ def take_apart(content):
 
 
 def put_together(header, tensors):
+    """The content of a file, with the checksum that belongs to it: as somebody would change it who means it."""
+    if isinstance(header, dict) and "checksum" in header:
+        header["checksum"] = checksum(header, tensors)
     return save_tensors(tensors, {"flowmatch": json.dumps(header)})
 
 

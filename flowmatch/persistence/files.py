@@ -128,6 +128,8 @@ def load(
             f"{str(path)!r} has format version {version!r}; this flowmatch ({__version__}) reads the versions 3 and "
             f"{FORMAT_VERSION}."
         )
+    if version == FORMAT_VERSION and "checksum" not in header:
+        raise ValueError(f"{str(path)!r} is damaged: its checksum is missing.")
     try:
         known = teacher_of_format_3(header) if version == 3 else header.get("teacher")
         if teacher is not None or (known is not None and not known["included"]):
