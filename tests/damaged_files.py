@@ -9,7 +9,12 @@ from safetensors.torch import save as save_tensors
 
 from flowmatch.core.tensor_file import checksum
 
-VALUES = (None, True, False, -1, 0, 1, 7, 1.5, float("nan"), "", "text", [], [1], {}, {"list": []}, {"dict": {}})
+VALUES = (
+    None, True, False, -1, 0, 1, 7, 1.5, float("nan"), float("inf"), -1e300, "", "text", [], [1], {}, {"list": []},
+    {"dict": {}}, 20_000, 10**5, 10**9, 2**63, 10**30, [10**5, 10**5], "os.system", "<U200000000", "datetime64[25Y]",
+    "dateutil//etc/hostname", "../../etc/hostname", "/etc/hostname", "read_csv|/etc/hostname", "object", "float64",
+    "Datetime|us|/etc/hostname", "complex128", "V8", "category", "Sparse[int]", {"array": "x"}, {"texts": [], "dtype": "O"},
+)  # fmt: skip
 """What is put in the place of others."""
 
 
@@ -93,9 +98,15 @@ def fuzzed(content, random):
     ways = list(places(header))
     *way, key = ways[random.randint(len(ways))]
     parent, kind = at(header, way), random.uniform()
-    if kind < 0.2:
-        del parent[key]
+    if kind < 0.3 and isinstance(parent[key], (int, float)) and not isinstance(parent[key], bool):
+        factors = (-1, 0, 0.5, 2, 100, 10**5, 10**12)
+        parent[key] = type(parent[key])(parent[key] * factors[random.randint(len(factors))] + random.randint(3))
+    elif kind < 0.3 and isinstance(parent[key], str) and parent[key]:
+        position = random.randint(len(parent[key]))
+        parent[key] = parent[key][:position] + chr(33 + random.randint(94)) + parent[key][position + 1 :]
     elif kind < 0.4:
+        del parent[key]
+    elif kind < 0.55:
         parent[key] = copy.deepcopy(at(header, ways[random.randint(len(ways))]))
     else:
         parent[key] = VALUES[random.randint(len(VALUES))]
