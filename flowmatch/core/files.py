@@ -41,7 +41,7 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """
     try:
         target = checked_path(path).resolve()
-        temporary = target.with_name(f".{_host()}-{os.getpid()}-{secrets.token_hex(8)}{_TEMPORARY}")
+        temporary = target.with_name(f".{name_of_writer()}{_TEMPORARY}")
         mode = target.stat().st_mode & 0o7777 if target.exists() else None
         try:
             with open(
@@ -60,26 +60,35 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
         raise ValueError(f"cannot write to {str(path)!r}: {reason}.") from error
 
 
+def name_of_writer() -> str:
+    """A part of a file's name that no other file has, and that says which process of which machine writes it."""
+    return f"{_host()}-{os.getpid()}-{secrets.token_hex(8)}"
+
+
+def is_being_written(name: str) -> bool:
+    """Whether the process that a name ends in may be running; another machine's may, so may one that is not named."""
+    host, _, process = name.rpartition("-")[0].rpartition("-")
+    if not host.endswith(_host()) or not process.isdecimal() or os.name != "posix":
+        return True
+    if int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)  # asks, and sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def remove_abandoned(folder: Path) -> None:
     """Remove temporary files in a folder whose writers on this machine are gone."""
-    for temporary in folder.glob(f".{_host()}-*{_TEMPORARY}"):
-        with contextlib.suppress(OSError, ValueError):
-            if not _is_running(int(temporary.name.removesuffix(_TEMPORARY).split("-")[-2])):
+    for temporary in folder.glob(f".*{_TEMPORARY}"):
+        if f"-{os.getpid()}-" not in temporary.name and not is_being_written(temporary.name.removesuffix(_TEMPORARY)):
+            with contextlib.suppress(OSError):
                 temporary.unlink()
 
 
 def _host() -> str:
     """Name of this machine, as a part of the names of files."""
     return "".join(letter if letter.isalnum() else "_" for letter in socket.gethostname())
-
-
-def _is_running(process: int) -> bool:
-    if os.name != "posix":  # there, asking a process by a signal would end it
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

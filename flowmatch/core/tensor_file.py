@@ -11,7 +11,8 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -96,11 +97,11 @@ def checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(_json({key: value for key, value in header.items() if key != "checksum"}).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _read_safetensors(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_safetensors(file: BufferedReader) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata as https://github.com/huggingface/safetensors#format describes them.
 
     Each tensor is read into memory of its own, so that the file is held once and is not mapped.
@@ -119,7 +120,7 @@ def _read_safetensors(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, Any]
         if start != position or end - start != math.prod(shape) * dtype.itemsize or end > n_bytes - length:
             raise ValueError(f"the tensor {name!r} is not where the header says")
         content = torch.empty(end - start, dtype=torch.uint8)
-        if file.readinto(memoryview(content.numpy())) != end - start:  # type: ignore[attr-defined]
+        if file.readinto(content.numpy().data) != end - start:
             raise ValueError("it was cut off while it was read")
         if dtype == torch.bool and bool((content > 1).any()):
             raise ValueError(f"the tensor {name!r} holds other things than booleans")

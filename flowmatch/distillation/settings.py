@@ -10,6 +10,7 @@ import numpy as np
 from flowmatch import fitting, flow, model, objectives
 from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.component import resolve_component
+from flowmatch.core.descriptions import describe_value
 from flowmatch.networks import CorrectedVelocity
 from flowmatch.training import TrainingOptions
 
@@ -163,7 +164,7 @@ def resolve_distillation(
         learning_rate=parameters.learning_rate or RATE_OF_TEACHER.get(method, 1.0) * schedule.learning_rate,
         options=fitting.resolve_options(parameters.training),
         # what sampling alone depends on in other fits decides how a student is trained
-        description=f"{fitting.describe_value(own)} {guidance_scale} {teacher.describe()}",
+        description=f"{describe_value(own)} {guidance_scale} {teacher.describe()}",
         seed=seed,
         verbose=bool(parameters.verbose),
     )

@@ -325,13 +325,9 @@ class _Distiller:
         self.result = before.after(run)
 
     def _checkpointer(self, stage: int) -> training.Checkpointer | None:
-        options = self.settings.options
-        if options.checkpoint_folder is None:
-            return None
         start = {f"teacher.{name}": value for name, value in self.teacher.network.state_dict().items()}
         described = f"{self.settings.description} {self.device.type} stage {stage} seed {self.settings.seed}"
-        fingerprint = training.fingerprint({**self.data.tensors(), **start}, described)
-        return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
+        return training.make_checkpointer(self.settings.options, {**self.data.tensors(), **start}, described)
 
     def _seeds(self, stage: int) -> list[int]:
         return np.random.RandomState([self.settings.seed, stage]).randint(2**31 - 1, size=5).tolist()

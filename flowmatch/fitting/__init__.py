@@ -8,7 +8,6 @@ from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
 from flowmatch.fitting.settings import (
     ALIASES,
     FitSettings,
-    describe_value,
     resolve_network,
     resolve_options,
     resolve_settings,

@@ -179,6 +179,8 @@ def carry_out(
         run.restore_good_weights()
         raise
     finally:
+        if checkpointer is not None:
+            checkpointer.release()
         run.averaged_network.eval()
         callbacks.call("teardown")
 
@@ -295,17 +297,14 @@ def _objective(
 
 
 def _checkpointer(task: FlowTask, settings: FitSettings, start: FitResult | None) -> training.Checkpointer | None:
-    options = settings.options
-    if options.checkpoint_folder is None:
-        return None
     weights: dict[str, Tensor] = {}
     if start is not None:
         weights = {f"start.{name}": value for name, value in start.model.network.state_dict().items()}
     share = 0.0 if task.missing is None else task.missing.masked_share
     description = f"{settings.describe()} {task.schedule} {share} {settings.device.type} "
     description += str(0 if start is None else start.n_iter)
-    fingerprint = training.fingerprint({**task.data.tensors(), **weights}, description)
-    return training.Checkpointer(options.checkpoint_folder, options.checkpoint_period, fingerprint)
+    seeded = settings.random_state is not None
+    return training.make_checkpointer(settings.options, {**task.data.tensors(), **weights}, description, seeded=seeded)
 
 
 def _explained(

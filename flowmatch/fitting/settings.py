@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -16,6 +14,7 @@ from torch import nn
 from flowmatch import flow, networks, objectives, preprocessing, training
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.component import Component, resolve_component, unknown_option
+from flowmatch.core.descriptions import describe_value
 from flowmatch.core.devices import resolve_device
 from flowmatch.model import NetworkFactory, check_solver
 
@@ -231,27 +230,6 @@ def resolve_transform(transform: Any, sample_shape: tuple[int, ...]) -> preproce
     names = {"auto": preprocessing.Identity, **ALIASES["preprocessing"]}  # for the list in the error
     # fitting must not reach the user's own component
     return copy.copy(resolve_component("preprocessing", transform, preprocessing.ColumnTransform, names))
-
-
-def describe_value(value: Any) -> Any:
-    """A value without memory addresses: functions by name and code, components by their parameters."""
-    if isinstance(value, Component):
-        return type(value).__name__, {
-            name: describe_value(inner) for name, inner in value.get_params(deep=False).items()
-        }
-    if isinstance(value, (tuple, list)):
-        return [describe_value(inner) for inner in value]
-    if isinstance(value, (str, numbers.Number, type(None))):
-        return value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, functools.partial):
-        return (
-            "partial",
-            describe_value(value.func),
-            describe_value(value.args),
-            describe_value(list(value.keywords.items())),
-        )
-    code = getattr(value, "__code__", None)
-    return getattr(value, "__qualname__", type(value).__name__), code and (code.co_code, repr(code.co_consts))
 
 
 def _differ(one: Any, other: Any) -> bool:

@@ -1,7 +1,7 @@
 """Training: the loop, its options, averaging, callbacks, monitoring and checkpoints."""
 
 from flowmatch.training.callbacks import CallbackList, FitContext
-from flowmatch.training.checkpoints import Checkpointer, fingerprint
+from flowmatch.training.checkpoints import Checkpointer, fingerprint, make_checkpointer
 from flowmatch.training.loop import NonFiniteTrainingError, TrainingRun, train
 from flowmatch.training.monitoring import SampleMonitor, TensorBoardWriter
 from flowmatch.training.options import TrainingOptions
@@ -20,5 +20,6 @@ __all__ = [
     "TrainingPlan",
     "TrainingRun",
     "fingerprint",
+    "make_checkpointer",
     "train",
 ]

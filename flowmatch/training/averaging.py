@@ -49,6 +49,10 @@ class AveragedWeights:
         """The averaged weights and buffers themselves."""
         return [*self._averaged, *self.module.buffers()]
 
+    def are_finite(self) -> bool:
+        """Whether all of them are; waits for the device."""
+        return bool(torch.stack([value.isfinite().all() for value in self.tensors()]).all())
+
     def snapshot(self) -> list[Tensor]:
         """A copy of them."""
         return [value.clone() for value in self.tensors()]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from flowmatch.core.descriptions import UNLIKE_ANY_OTHER
+from flowmatch.core.files import checked_path, is_being_written, name_of_writer, remove_abandoned
+from flowmatch.core.storable import MISFITS
 from flowmatch.core.tensor_file import read_tensors, write_tensors
+from flowmatch.core.user_warnings import warn
 from flowmatch.training.loop import TrainingRun
+from flowmatch.training.options import TrainingOptions
 
-FORMAT = "flowmatch-checkpoint-2"
-_SCALARS = ("step", "seconds", "steps_since_report", "best_loss", "reports_since_best")
+FORMAT = "flowmatch-checkpoint-3"
+_SCALARS = ("step", "good_step", "seconds", "steps_since_report", "best_loss", "reports_since_best")
+
+_IN_USE: set[Path] = set()
+"""Checkpoints of fits that are running in this process."""
 
 
 class Checkpointer:
@@ -30,6 +39,9 @@ class Checkpointer:
         Steps between two checkpoints.
     fingerprint : str
         Of data, parameters and start. It names the file, so that several fits may share a folder.
+    seeded : bool, default=True
+        Whether fits of one fingerprint are the same, so that one may go on with the checkpoint of any other. Those that
+        are not take over the checkpoint of one whose process has ended, and otherwise have their own.
 
     Raises
     ------
@@ -37,15 +49,21 @@ class Checkpointer:
         If the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], period: int, fingerprint: str) -> None:
-        self.path = Path(folder) / f"checkpoint-{fingerprint[:16]}.safetensors"
-        self.period, self.fingerprint = period, fingerprint
+    def __init__(self, folder: str | os.PathLike[str], period: int, fingerprint: str, *, seeded: bool = True) -> None:
+        folder, name = checked_path(folder), f"checkpoint-{fingerprint[:16]}"
+        self.period, self.fingerprint, self._has_warned = period, fingerprint, False
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"checkpoint_folder {str(folder)!r} cannot be made: {error.strerror or error}.") from error
-        if not os.access(self.path.parent, os.W_OK):
+        if not os.access(folder, os.W_OK):
             raise ValueError(f"checkpoint_folder {str(folder)!r} is not writable.")
+        remove_abandoned(folder)
+        self.path = folder / f"{name}.safetensors"
+        if not seeded:
+            self.path = folder / f"{name}-{name_of_writer()}.safetensors"
+            _take_over(folder.glob(f"{name}-*.safetensors"), self.path)
+        _IN_USE.add(self.path)
 
     def saved_seed(self) -> int | None:
         """The seed of the interrupted run whose checkpoint is there.
@@ -60,6 +78,8 @@ class Checkpointer:
     def save_when_due(self, run: TrainingRun, seed: int) -> None:
         """Write a checkpoint if `period` divides the number of steps made.
 
+        A checkpoint that cannot be written, as when the disk is full, is warned of once: the fit goes on.
+
         Parameters
         ----------
         run : TrainingRun
@@ -70,7 +90,12 @@ class Checkpointer:
         if run.step % self.period == 0 and not run.finished and not run.diverged:
             tensors, scalars = run_state(run)
             header = {"format": FORMAT, "fingerprint": self.fingerprint, "seed": seed, "state": scalars}
-            write_tensors(self.path, tensors, header)
+            try:
+                write_tensors(self.path, tensors, header)
+            except ValueError as error:
+                if not self._has_warned:
+                    warn(f"no checkpoint of step {run.step}: {error} The fit goes on without.")
+                self._has_warned = True
 
     def resume(self, run: TrainingRun) -> None:
         """Bring a fresh run to the state of the checkpoint, if there is one.
@@ -87,17 +112,74 @@ class Checkpointer:
         """
         if self.path.exists():
             tensors, header = self._read()
-            load_run_state(run, tensors, header["state"])
+            try:
+                load_run_state(run, tensors, header["state"])
+            except (ValueError, *MISFITS) as error:
+                raise ValueError(self._refusal(f"it does not fit this fit ({error!r})")) from error
 
     def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        tensors, header = read_tensors(self.path)
-        if header.get("format") != FORMAT or header.get("fingerprint") != self.fingerprint:
-            raise ValueError(f"{str(self.path)!r} is not the checkpoint of this fit. Delete it to start anew.")
+        try:
+            tensors, header = read_tensors(self.path)
+        except ValueError as error:
+            raise ValueError(self._refusal(str(error))) from error
+        if header.get("format") != FORMAT or header.get("fingerprint") != self.fingerprint or "checksum" not in header:
+            raise ValueError(self._refusal("it is of another fit or another version"))
         return tensors, header
+
+    def _refusal(self, why: str) -> str:
+        return f"{str(self.path)!r} is not the checkpoint of this fit: {why}. Delete it to start anew."
 
     def discard(self) -> None:
         """Remove the checkpoint of a run that has ended."""
         self.path.unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Leave the checkpoint to a later fit."""
+        _IN_USE.discard(self.path)
+
+
+def make_checkpointer(
+    options: TrainingOptions, arrays: Mapping[str, Tensor | None], description: str, *, seeded: bool = True
+) -> Checkpointer | None:
+    """Make what writes a fit's checkpoints, if any are asked for.
+
+    Parameters
+    ----------
+    options : TrainingOptions
+        Say where and when.
+    arrays : mapping of str to Tensor or None
+        What the fit depends on: data and weights.
+    description : str
+        Everything else, as `flowmatch.core.descriptions.describe_value` has it.
+    seeded : bool, default=True
+        Whether the description decides all random numbers.
+
+    Returns
+    -------
+    Checkpointer or None
+        None also for a fit that cannot be told from others, with a warning.
+    """
+    if options.checkpoint_folder is None:
+        return None
+    if UNLIKE_ANY_OTHER in description:
+        value = description.partition(UNLIKE_ANY_OTHER)[2][:80]
+        warn(
+            "this fit has no checkpoint, since another fit could not be told from it: what follows has a state that "
+            f"cannot be compared. Use a function, or a component with parameters, in place of {value}"
+        )
+        return None
+    print_of = fingerprint(arrays, description)
+    return Checkpointer(options.checkpoint_folder, options.checkpoint_period, print_of, seeded=seeded)
+
+
+def _take_over(candidates: Iterable[Path], path: Path) -> None:
+    """Rename the first checkpoint whose fit has ended without removing it."""
+    for candidate in candidates:
+        if candidate not in _IN_USE and not is_being_written(candidate.stem):
+            with contextlib.suppress(OSError):  # another fit was faster
+                os.replace(candidate, path)
+                return
 
 
 def fingerprint(arrays: Mapping[str, Tensor | None], parameters: str) -> str:

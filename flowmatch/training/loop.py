@@ -114,7 +114,7 @@ class TrainingRun:
         self.sums = torch.zeros(2, device=self.device)
         self.first_bad_step = torch.full((), math.inf, device=self.device)
         self.steps_since_report = 0
-        self.good_weights = self.average.snapshot()
+        self.good_weights, self.good_step = self.average.snapshot(), 0
         self.best_weights: list[Tensor] | None = None
         self.best_loss = math.inf
         self.reports_since_best = 0
@@ -166,15 +166,19 @@ class TrainingRun:
         Raises
         ------
         NonFiniteTrainingError
-            If any step since the last report met a non-finite loss or gradient. `restore_good_weights` undoes them.
+            If any step since the last report met a non-finite loss or gradient, or made the weights so.
+            `restore_good_weights` undoes them.
         """
         bad = self.first_bad_step.item()
+        if not math.isfinite(bad) and not self.average.are_finite():
+            bad = float(self.step)  # the last step's loss was finite, but it has ruined the weights
         if math.isfinite(bad):
             raise NonFiniteTrainingError(f"the loss or its gradient became non-finite at step {int(bad)}", int(bad))
         loss, norm = (self.sums / max(1, self.steps_since_report)).tolist()
         self.sums.zero_()
         self.steps_since_report = 0
         torch._foreach_copy_(self.good_weights, self.average.tensors())
+        self.good_step = self.step
         entry = {
             "step": self.step,
             "loss": loss,
@@ -220,7 +224,7 @@ class TrainingRun:
         return self.average.module
 
     def restore_good_weights(self) -> nn.Module:
-        """Take the averaged weights back to the last report that found everything finite.
+        """Take the averaged weights and the count of steps back to the last report that found everything finite.
 
         Returns
         -------
@@ -228,6 +232,7 @@ class TrainingRun:
             The averaged network.
         """
         self.average.load(self.good_weights)
+        self.step = self.good_step
         return self.averaged_network
 
     @contextlib.contextmanager
