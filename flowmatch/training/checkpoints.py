@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowmatch.core.descriptions import UNLIKE_ANY_OTHER
 from flowmatch.core.files import checked_path, is_being_written, name_of_writer, remove_abandoned
-from flowmatch.core.storable import MISFITS
+from flowmatch.core.storable import MISFITS, require
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
 from flowmatch.training.loop import TrainingRun
@@ -73,7 +73,7 @@ class Checkpointer:
         int or None
             None without one.
         """
-        return int(self._read()[1]["seed"]) if self.path.exists() else None
+        return self._read()[1]["seed"] if self.path.exists() else None
 
     def save_when_due(self, run: TrainingRun, seed: int) -> None:
         """Write a checkpoint if `period` divides the number of steps made.
@@ -122,7 +122,8 @@ class Checkpointer:
             tensors, header = read_tensors(self.path)
         except ValueError as error:
             raise ValueError(self._refusal(str(error))) from error
-        if header.get("format") != FORMAT or header.get("fingerprint") != self.fingerprint or "checksum" not in header:
+        is_own = (header.get("format"), header.get("fingerprint")) == (FORMAT, self.fingerprint)
+        if not is_own or "checksum" not in header or type(header.get("seed")) is not int:
             raise ValueError(self._refusal("it is of another fit or another version"))
         return tensors, header
 
@@ -249,6 +250,7 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
         named = section(prefix)
         return [named[name].to(device) for name in sorted(named, key=int)]
 
+    _check_state(run, tensors, scalars)
     run.network.load_state_dict(section("network"))
     run.averaged_network.load_state_dict(section("average"))
     run.good_weights, run.best_weights = listed("good", run.device), listed("best", run.device) or None
@@ -270,6 +272,24 @@ def load_run_state(run: TrainingRun, tensors: dict[str, Tensor], scalars: dict[s
     run.scheduler.load_state_dict(scalars["scheduler"])
     for group in run.optimizer.param_groups:
         group["lr"] = run.scheduler.get_last_lr()[0]
+
+
+def _check_state(run: TrainingRun, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
+    """Raise a ValueError for a state of another form than the run's own."""
+    expected, own = run_state(run)
+    for name, tensor in expected.items():
+        require(name in tensors and tensors[name].dtype == tensor.dtype, name)
+        require(name == "run.rows" or tensors[name].shape == tensor.shape, name)
+    for name, value in own.items():
+        require(type(scalars[name]) is type(value), name)
+    n_reports = {len(values) for values in scalars["history"].values()}
+    require(0 < scalars["step"] <= run.plan.max_iter and scalars["n_averaged"] == scalars["step"], "step")
+    require(own["history"].keys() <= scalars["history"].keys() and len(n_reports) == 1, "history")
+    require(0 <= scalars["good_step"] <= scalars["step"], "good_step")
+    require(0 <= scalars["row_position"] <= len(tensors["run.rows"]), "row_position")
+    require(bool(((tensors["run.rows"] >= 0) & (tensors["run.rows"] < run.plan.n_rows)).all()), "rows")
+    moments = {name.split(".")[1] for name in tensors if name.startswith("optimizer.")}
+    require(moments == set(map(str, range(len(run.parameters)))), "optimizer")
 
 
 def _numbered(tensors: list[Tensor]) -> dict[str, Tensor]:

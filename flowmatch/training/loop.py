@@ -170,8 +170,8 @@ class TrainingRun:
             `restore_good_weights` undoes them.
         """
         bad = self.first_bad_step.item()
-        if not math.isfinite(bad) and not self.average.are_finite():
-            bad = float(self.step)  # the last step's loss was finite, but it has ruined the weights
+        if not math.isfinite(bad) and not self._has_sound_weights():
+            bad = float(self.step)
         if math.isfinite(bad):
             raise NonFiniteTrainingError(f"the loss or its gradient became non-finite at step {int(bad)}", int(bad))
         loss, norm = (self.sums / max(1, self.steps_since_report)).tolist()
@@ -253,6 +253,21 @@ class TrainingRun:
 
     def _mean_loss(self, rows: Tensor) -> Tensor:
         return self.plan.batch_loss_at(self.step)(self.forward, rows, self.noise).float().mean()
+
+    def _has_sound_weights(self) -> bool:
+        """Whether the last step left weights of use, which its loss, computed before, does not tell.
+
+        They are finite, and at the end of training so is their loss.
+        """
+        if not self.average.are_finite():
+            return False
+        if self.step < self.plan.max_iter:
+            return True
+        rows = torch.arange(min(self.plan.batch_size, self.plan.n_rows), device=self.rows.device)
+        noise = None if self.noise is None else torch.Generator(self.noise.device).manual_seed(0)
+        with torch.no_grad(), self._own_global_draws():
+            loss = self.plan.batch_loss_at(self.step - 1)(self.averaged_network, rows, noise)
+        return bool(loss.isfinite().all())
 
     def _watch(self, loss: Tensor, norm: Tensor) -> None:
         """Add to the sums and remember the first bad step, all on the device."""
