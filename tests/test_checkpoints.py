@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
@@ -26,6 +25,8 @@ from flowmatch.objectives import ChannelWeighted
 from flowmatch.training import Checkpointer
 
 X = np.random.default_rng(0).normal(size=(60, 2))
+
+pytestmark = pytest.mark.filterwarnings("ignore:the fit was interrupted", "ignore:.*rows. too few")
 
 
 class KilledError(BaseException):
@@ -61,8 +62,7 @@ def small(folder, *callbacks, random_state=0, **changes):
 
 def leave(folder, **changes):
     """A checkpoint after four steps, of a fit that ended after six."""
-    with warnings.catch_warnings(), pytest.raises(KilledError):
-        warnings.simplefilter("ignore")
+    with pytest.raises(KilledError):
         small(folder, Kill(6), **changes).fit(X)
 
 
@@ -137,8 +137,7 @@ def test_what_cannot_be_described_has_no_checkpoint_and_says_so(tmp_path, weight
         small(tmp_path, loss_weight=weight).fit(X)
     assert len(caught) == 1
     assert caught[0].filename == __file__
-    with warnings.catch_warnings(), pytest.raises(KilledError):
-        warnings.simplefilter("ignore")
+    with pytest.raises(KilledError):
         small(tmp_path, Kill(6), loss_weight=weight).fit(X)
     assert not list(tmp_path.iterdir())
 
@@ -293,8 +292,7 @@ ROWS = {
 def test_a_fit_that_diverges_is_an_error_however_short_it_is(name, max_iter, rate):
     make, rows = ROWS[name]
     model = make(max_iter=max_iter, learning_rate=rate, training=TrainingOptions(warmup=0.0), random_state=0)
-    with warnings.catch_warnings(), pytest.raises(NonFiniteTrainingError):
-        warnings.simplefilter("ignore")
+    with pytest.raises(NonFiniteTrainingError):
         model.fit(rows)
 
 
@@ -304,8 +302,7 @@ def test_a_student_that_diverges_is_an_error_however_short(max_iter):
     student = DistilledFlowMap(
         teacher, max_iter=max_iter, learning_rate=1e38, training=TrainingOptions(warmup=0.0), random_state=0
     )
-    with warnings.catch_warnings(), pytest.raises(NonFiniteTrainingError):
-        warnings.simplefilter("ignore")
+    with pytest.raises(NonFiniteTrainingError):
         student.fit(X)
 
 
@@ -321,8 +318,7 @@ def test_n_iter_is_the_step_of_the_weights_that_are_kept():
     assert model.n_iter_ == 6
     assert model.history_["step"][-1] == 6
     six = small(None, Kill(6), loss_weight=lambda t: t)
-    with warnings.catch_warnings(), pytest.raises(KilledError):
-        warnings.simplefilter("ignore")
+    with pytest.raises(KilledError):
         six.fit(X)
     np.testing.assert_array_equal(model.sample(4, random_state=0), six.sample(4, random_state=0))
 
