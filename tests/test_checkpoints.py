@@ -26,7 +26,9 @@ from flowmatch.training import Checkpointer
 
 X = np.random.default_rng(0).normal(size=(60, 2))
 
-pytestmark = pytest.mark.filterwarnings("ignore:the fit was interrupted", "ignore:.*rows. too few")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the fit was interrupted", "ignore:this fit has no checkpoint", "ignore:.*rows. too few"
+)
 
 
 class KilledError(BaseException):

@@ -73,7 +73,7 @@ def describe_value(value: Any, _within: tuple[int, ...] = ()) -> Any:
         return _describe_function(value, inner)
     if isinstance(value, type):
         return _describe_class(value, inner)
-    return f"{UNLIKE_ANY_OTHER}{value!r}"
+    return f"{UNLIKE_ANY_OTHER}<a {type(value).__qualname__}>"
 
 
 def _describe_array(value: Any) -> Any:
@@ -94,7 +94,7 @@ def _describe_function(value: types.FunctionType, inner: Any) -> Any:
     try:
         outside = inspect.getclosurevars(value)
     except ValueError:  # a variable that has no value yet
-        return f"{UNLIKE_ANY_OTHER}{name}"
+        return f"{UNLIKE_ANY_OTHER}<function {name}>"
     taken = (value.__defaults__, value.__kwdefaults__, outside.nonlocals, outside.globals)
     return name, _describe_code(value.__code__), *map(inner, taken)
 

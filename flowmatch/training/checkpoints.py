@@ -164,10 +164,10 @@ def make_checkpointer(
     if options.checkpoint_folder is None:
         return None
     if UNLIKE_ANY_OTHER in description:
-        value = description.partition(UNLIKE_ANY_OTHER)[2][:80]
+        value = description.partition(UNLIKE_ANY_OTHER)[2].partition(">")[0]
         warn(
-            "this fit has no checkpoint, since another fit could not be told from it: what follows has a state that "
-            f"cannot be compared. Use a function, or a component with parameters, in place of {value}"
+            f"this fit has no checkpoint, since another fit could not be told from it: {value}> may have a state of its "
+            "own. Take a function, or a component with parameters, instead."
         )
         return None
     print_of = fingerprint(arrays, description)
