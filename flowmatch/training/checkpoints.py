@@ -166,7 +166,7 @@ def make_checkpointer(
     if UNLIKE_ANY_OTHER in description:
         value = description.partition(UNLIKE_ANY_OTHER)[2].partition(">")[0]
         warn(
-            f"this fit has no checkpoint, since another fit could not be told from it: {value}> may have a state of its "
+            f"this fit has no checkpoint, since others could not be told from it: {value}> may have a state of its "
             "own. Take a function, or a component with parameters, instead."
         )
         return None
