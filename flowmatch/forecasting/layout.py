@@ -219,10 +219,9 @@ class Layout:
             array = array[:, -self.n_lags :]
         if array.shape[1:] != self.context_shape or len(array) == 0:
             raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
-        rows = SampleRows(array)
-        if not rows.summary.finite:
-            bad = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(f"X contains NaN or infinity: context {bad[0]}, position {tuple(bad[1:].tolist())}.")
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            raise ValueError(f"X contains NaN or infinity: context {bad[0, 0]}, position {tuple(bad[0, 1:].tolist())}.")
         return array, None
 
     def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
