@@ -266,7 +266,6 @@ class Reconstruction(Score):
     given_the_row = True
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
-        total = torch.zeros_like(codes)
-        for noise in field.draw_noise(self.n_samples, seed=0):
-            total = total + field.to_data(noise.expand_as(codes), condition)
+        noises = field.draw_noise(self.n_samples, seed=0)
+        total = sum(field.to_data(noise.expand_as(codes), condition) for noise in noises)
         return (total / self.n_samples - codes).square()
