@@ -1,6 +1,5 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
-from flowmatch.preprocessing.boundaries import find_boundaries
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
@@ -19,9 +18,8 @@ from flowmatch.preprocessing.table_frames import as_numpy, native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
-from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
-from flowmatch.preprocessing.window_encoder import WindowEncoder, persistence
-from flowmatch.preprocessing.windows import Windows, column_scale
+from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, read_trajectories
+from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
 
 __all__ = [
     "CYCLES",
