@@ -12,6 +12,7 @@ from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncode
 from flowmatch.preprocessing.conditions import ConditionEncoder, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.table_columns import missing_entries
 from flowmatch.preprocessing.table_frames import as_numpy
 
 _MANY_VALUES = 20
@@ -55,7 +56,7 @@ def fit_conditions(y: Any, weight: NDArray[np.float64] | None, sample_shape: tup
         raise ValueError(f"y is {y!r}; expected labels (n,), columns (n, k), or grids.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind == "O" and any(map(_is_missing, values.ravel())):
+    if values.dtype.kind == "O" and missing_entries(values.ravel()).any():
         raise ValueError("Input y contains NaN or None.")
     if values.ndim == 2:
         if "category" in container.dtypes:
@@ -88,19 +89,12 @@ def plain_conditions(y: Any) -> Any:
         return as_numpy(y)
     array = np.asarray(y)
     numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
-    if numeric and array.dtype.kind == "O" and not any(map(_is_missing, array)):
+    if numeric and array.dtype.kind == "O" and not missing_entries(array).any():
         array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers
     if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
         objects = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
         return array if all(isinstance(entry, str) for entry in objects.ravel()) else objects
     return array
-
-
-def _is_missing(value: Any) -> bool:
-    try:
-        return value is None or bool(value != value)
-    except TypeError:  # pandas.NA is neither true nor false
-        return True
 
 
 def _is_measurement(y: NDArray[Any]) -> bool:

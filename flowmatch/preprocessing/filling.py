@@ -90,10 +90,8 @@ def _fill_pandas(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
 def _fill_polars(drawn: Any, X: Any, missing: NDArray[np.bool_]) -> Any:
     import polars as pl
 
-    columns = [
-        pl.select(pl.when(pl.Series(missing[:, j])).then(drawn[name]).otherwise(X[name]).alias(name)).to_series()
-        if missing[:, j].any()
-        else X[name]
+    return X.with_columns(
+        pl.when(pl.Series(missing[:, j])).then(drawn[name]).otherwise(X[name]).alias(name)
         for j, name in enumerate(X.columns)
-    ]
-    return pl.DataFrame(columns)
+        if missing[:, j].any()
+    )

@@ -113,16 +113,10 @@ class QuantileNormal(ColumnTransform):
         )
 
     def transform(self, X: Array) -> Array:
-        def scores_of(j: int, x: Array) -> Array:
-            return _interpolate(x, *self._smooth_map(j), 1.0 / self.scale_[j])
-
-        return _columnwise(scores_of, X)
+        return _columnwise(lambda j, x: _interpolate(x, *self._smooth_map(j), 1.0 / self.scale_[j]), X)
 
     def inverse_transform(self, Z: Array) -> Array:
-        def values_of(j: int, z: Array) -> Array:
-            return _interpolate(z, *self._smooth_map(j)[::-1], self.scale_[j])
-
-        return _columnwise(values_of, Z)
+        return _columnwise(lambda j, z: _interpolate(z, *self._smooth_map(j)[::-1], self.scale_[j]), Z)
 
     def log_slope(self, X: Array) -> Array:
         def slopes_at(j: int, x: Array) -> Array:
@@ -229,7 +223,5 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
 def _decimals(column: Array, tolerance: float) -> int:
     """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
     error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
-    for decimals in range(_MOST_DECIMALS + 1):
-        if np.all(np.abs(column - np.round(column, decimals)) <= error):
-            return decimals
-    return -1
+    enough = (d for d in range(_MOST_DECIMALS + 1) if np.all(np.abs(column - np.round(column, d)) <= error))
+    return next(enough, -1)

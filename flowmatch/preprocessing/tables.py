@@ -23,14 +23,6 @@ from flowmatch.preprocessing.table_frames import RawColumn, as_float64, as_table
 Mask = NDArray[np.bool_]
 
 
-def _no_flags() -> Mask:
-    return np.empty(0, dtype=bool)
-
-
-def _no_origins() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
-
-
 @storable
 @dataclass(frozen=True, eq=False)
 class TableContainer(Container):
@@ -86,14 +78,14 @@ class TableContainer(Container):
     kinds: tuple[str, ...] = ()
     levels: tuple[NDArray[Any], ...] = ()
     level_dtypes: tuple[str, ...] = ()
-    ordered: Mask = field(default_factory=_no_flags)
+    ordered: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     cell_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     ticks: tuple[str, ...] = ()
     timezones: tuple[str, ...] = ()
-    origins: NDArray[np.int64] = field(default_factory=_no_origins)
-    walls: Mask = field(default_factory=_no_flags)
+    origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @classmethod
     def fit(cls, X: Any, categorical_features: Any = "auto") -> TableContainer:

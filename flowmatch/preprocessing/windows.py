@@ -243,14 +243,12 @@ class WindowEncoder(ConditionEncoder):
         Tensor of shape (B, n_columns, *grid)
             In float32 on the CPU.
         """
-        known = None
+        known, ahead = None, windows.ahead
         if len(self.known):
-            ahead = windows.ahead
-            known = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
+            states = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
+            known = self.known_ahead(states)
         calendar = torch.from_numpy(windows.calendar[rows].astype(np.float32))
-        return self.join(
-            self.states(windows.contexts(rows)), None if known is None else self.known_ahead(known), calendar
-        )
+        return self.join(self.states(windows.contexts(rows)), known, calendar)
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
         """Put contexts together.
@@ -269,12 +267,8 @@ class WindowEncoder(ConditionEncoder):
         Tensor of shape (B, n_columns, *grid)
             Contexts.
         """
-        parts = [lags.flatten(1, 2)]
-        if known is not None:
-            parts.append(known.flatten(1, 2))
-        if self.n_calendar and calendar is not None:
-            parts.append(calendar)
-        return torch.cat(parts, dim=1)
+        parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
+        return torch.cat([*parts, calendar] if self.n_calendar and calendar is not None else parts, dim=1)
 
     # -- the base -----------------------------------------------------------------------------------------------------
 
