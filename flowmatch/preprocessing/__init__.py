@@ -7,9 +7,8 @@ from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_condit
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
-from flowmatch.preprocessing.filling import entry_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.missing import MissingPatterns
+from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform

@@ -130,9 +130,7 @@ class SampleRows:
     @property
     def in_memory(self) -> bool:
         """Whether the data are an array or tensor in memory, not on disk or behind a container."""
-        return isinstance(self.data, torch.Tensor) or (
-            isinstance(self.data, np.ndarray) and _memory_map(self.data) is None
-        )
+        return isinstance(self.data, (np.ndarray, torch.Tensor)) and _memory_map(self.data) is None
 
     def read(self, rows: Index) -> Array:
         """Read some samples.

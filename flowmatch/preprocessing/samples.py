@@ -16,14 +16,7 @@ from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.scaling import (
-    Array,
-    ColumnTransform,
-    Identity,
-    Log1pStandardize,
-    MinMax,
-    Standardize,
-)
+from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 

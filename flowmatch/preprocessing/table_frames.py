@@ -242,13 +242,12 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     import polars as pl
 
     kind, *parameters = dtype.split("|")
-    target: Any
-    if kind == "Enum":
-        target = pl.Enum(levels.tolist())
-    elif kind == "Datetime":
-        target = pl.Datetime(parameters[0], parameters[1] or None)
-    else:
-        target = getattr(pl, kind)(*(map(int, parameters) if kind == "Decimal" else parameters))
+    special = {
+        "Enum": [levels.tolist()],
+        "Datetime": [parameter or None for parameter in parameters],
+        "Decimal": map(int, parameters),
+    }
+    target: Any = getattr(pl, kind)(*special.get(kind, parameters))
     if values.dtype.kind == "f":
         gaps = np.isnan(values)
         if kind in ("Boolean", "Decimal") or kind.startswith("Float"):

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import table_columns, table_frames
-from flowmatch.preprocessing.column_names import named_categories, positions_of_name
 from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
@@ -118,7 +117,7 @@ class TableContainer(Container):
         if container.kind == "dataframe":
             kind = "polars" if table_frames.is_polars(table) else "dataframe"
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
-        named = named_categories(categorical_features, container.columns, table.shape[1])
+        named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
             suspects = np.flatnonzero(np.isnan(as_float64(table[:1])[0])) if len(table) else ()
             for j in suspects:  # the other columns have a value in the first row
@@ -331,7 +330,7 @@ class TableContainer(Container):
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        found = positions_of_name(column, self.labels, by_number=not self.columns)
+        found = table_columns.positions_of_name(column, self.labels, by_number=not self.columns)
         if len(found) == 1:
             return found[0]
         if not self.columns:

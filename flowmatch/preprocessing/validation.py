@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
 from flowmatch.preprocessing.rows import FLOAT32_MAX
+from flowmatch.preprocessing.table_frames import as_float64
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -115,9 +116,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     if sample_weight is None:
         return None
     try:
-        if isinstance(sample_weight, torch.Tensor):
-            sample_weight = sample_weight.detach().cpu()
-        weight = np.asarray(sample_weight, dtype=np.float64)
+        weight = as_float64(sample_weight)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must hold finite numbers >= 0: {error}.") from error
     if weight.shape != (n_samples,):
