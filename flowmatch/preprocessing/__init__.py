@@ -2,8 +2,7 @@
 
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
-from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
-from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_frames import as_float64, as_numpy
 
-Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

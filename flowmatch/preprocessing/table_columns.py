@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
+from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, objects
 
-Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 IDENTIFIER_LEVELS = 100

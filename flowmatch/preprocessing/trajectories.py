@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.rows import Array, Index, SampleRows
 from flowmatch.preprocessing.table_frames import as_numpy
-
-Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def read_trajectories(X: Any) -> Trajectories:
     return found
 
 
-def find_boundaries(states: NDArray[np.float64]) -> tuple[str, ...]:
+def find_boundaries(states: Array) -> tuple[str, ...]:
     """Tell which axes of fields look periodic.
 
     Across a periodic border values differ as much as between any neighbors. An axis is taken for one if, in every
@@ -127,7 +125,7 @@ def find_boundaries(states: NDArray[np.float64]) -> tuple[str, ...]:
     return tuple("periodic" if _is_periodic(np.moveaxis(states, axis, -1)) else "wall" for axis in axes)
 
 
-def _is_periodic(fields: NDArray[np.float64]) -> bool:
+def _is_periodic(fields: Array) -> bool:
     """Whether fields (n, C, ...) go on across the border of their last axis."""
     if fields.shape[-1] == 1:
         return False
@@ -146,9 +144,7 @@ def _parts_of(X: Any) -> Sequence[Any]:
     if hasattr(X, "iloc"):
         return [X]
     if isinstance(X, (list, tuple)):
-        if X and all(np.ndim(part) == 0 for part in X):
-            return [np.asarray(X)]
-        return X
+        return [np.asarray(X)] if X and all(np.ndim(part) == 0 for part in X) else X
     if not isinstance(X, np.ndarray) or X.ndim == 0:
         raise ValueError(
             f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames, or an "
@@ -195,8 +191,8 @@ def _common_columns(parts: Sequence[Any]) -> tuple[Any, ...]:
 
 def _instants_of(part: Any, number: int) -> Any:
     """The index of a DataFrame or Series if it holds instants, which must increase."""
-    index = getattr(part, "index", None)
-    if index is None or callable(index) or not hasattr(index, "is_monotonic_increasing"):
+    index: Any = getattr(part, "index", None)
+    if not hasattr(index, "is_monotonic_increasing"):
         return None
     if hasattr(index, "to_timestamp"):  # months and quarters count from their first instant
         index = index.to_timestamp()
