@@ -104,10 +104,7 @@ class ColumnEncoder(ConditionEncoder):
             For labels that were not there in training, another number of columns or rows, and what is no finite number.
         """
         k, has_labels = len(self._labels), any(map(len, self._labels))
-        try:
-            given = np.asarray(y, dtype=object if has_labels else np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"y must hold numbers, as in training: {error}.") from error
+        given = _as_array(y, "y", object if has_labels else np.float64)
         if given.ndim < 2:
             given = given.reshape(-1, 1) if k == 1 else given.reshape(1, -1)
         if given.shape[1:] != (k,) or len(given) not in (1, n_samples):
@@ -118,7 +115,7 @@ class ColumnEncoder(ConditionEncoder):
         rows = np.empty(given.shape)
         for j, (column, labels) in enumerate(zip(given.T, self._labels, strict=True)):
             what = f"column {_name(self.container, j)!r} of y"
-            rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_floats(column, what)
+            rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
         return rows
@@ -260,9 +257,9 @@ def is_numeric(column: NDArray[Any]) -> bool:
     return all(isinstance(value, (numbers.Real, np.bool_)) for value in column)
 
 
-def _as_floats(column: NDArray[Any], what: str) -> Array:
+def _as_array(values: Any, what: str, dtype: Any = np.float64) -> NDArray[Any]:
     try:
-        return column.astype(np.float64)
+        return np.asarray(values, dtype=dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{what} must hold numbers, as in training: {error}.") from error
 

@@ -98,7 +98,8 @@ class QuantileNormal(ColumnTransform):
         check_count("max_knots", self.max_knots, low=2)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
-        values, lows, highs = zip(*(_rank_intervals(*column, self.max_knots) for column in columns), strict=True)
+        ranks = [_rank_intervals(*column, self.max_knots) for column in columns]
+        values, lows, highs, few_values = zip(*ranks, strict=True)
         scale = np.array([deviation(*column) for column in columns])
         return self._set_fitted(
             values_=np.concatenate(values),
@@ -107,7 +108,7 @@ class QuantileNormal(ColumnTransform):
             bounds_=np.cumsum([0, *map(len, values)]),
             scale_=np.where(scale > 0, scale, 1.0),
             decimals_=np.array([_decimals(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
-            few_values_=np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
+            few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
         )
@@ -176,22 +177,20 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
-    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
+def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array, bool]:
+    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`.
+
+    Last, whether values repeat often, and all of them are kept.
+    """
     values, inverse = np.unique(column, return_inverse=True)
     high: Array = np.cumsum(np.bincount(inverse, weights=weight), dtype=np.float64)
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
+    few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
     if len(values) > max_knots:
         kept = np.unique(np.linspace(0, len(values) - 1, max_knots).round().astype(int))
         values, low, high = values[kept], low[kept], high[kept]
-    return values, low, high
-
-
-def _has_few_values(column: Array, max_knots: int) -> bool:
-    """Whether values repeat often, and all of them are kept."""
-    n_values = len(np.unique(column))
-    return len(column) >= _FEW_VALUES * n_values and n_values <= max_knots
+    return values, low, high, few
 
 
 def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:

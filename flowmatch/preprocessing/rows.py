@@ -333,10 +333,6 @@ def _release(data: Any) -> None:
 
     Maps of the other modes are left alone: pages of a copy-on-write map hold changes that are nowhere else.
     """
-    while isinstance(data, np.ndarray):
-        if isinstance(data, np.memmap) and data.mode == "r":
-            mapped = _memory_map(data)
-            if mapped is not None and hasattr(mapped, "madvise"):
-                mapped.madvise(mmap.MADV_DONTNEED)
-            return
-        data = data.base
+    mapped = _memory_map(data)
+    if mapped is not None and hasattr(mapped, "madvise") and memoryview(mapped).readonly:
+        mapped.madvise(mmap.MADV_DONTNEED)

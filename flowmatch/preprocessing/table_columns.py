@@ -250,10 +250,10 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
 
 def _raise_mixed(values: NDArray[Any], missing: Mask, where: str) -> None:
     """Name the first entry that is not of the group most entries are of."""
-    groups = [None if gap else _group_of(type(entry)) for entry, gap in zip(values, missing, strict=True)]
-    usual = Counter(group for group in groups if group is not None).most_common(1)[0][0]
+    groups = {i: _group_of(type(values[i])) for i in np.flatnonzero(~missing)}
+    usual = Counter(groups.values()).most_common(1)[0][0]
     together = next(together for together in _TOGETHER if usual in together)
-    row = next(i for i, group in enumerate(groups) if group is not None and group not in together)
+    row = next(i for i, group in groups.items() if group not in together)
     raise ValueError(
         f"{where} mixes types: row {row} holds {values[row]!r} ({type(values[row]).__name__}), but most rows hold "
         f"{usual}. Convert the column to one type."

@@ -205,7 +205,7 @@ def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bo
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
     if values.dtype.kind != "f":
         return pd.Series(values, dtype=dtype)
-    plain = dtype.lower() if dtype.startswith(("Int", "UInt", "boolean", "Float")) else dtype.partition("[")[0]
+    plain = dtype.partition("[")[0].lower()
     plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
     gaps = np.isnan(values)
     try:

@@ -117,8 +117,8 @@ class TableContainer(Container):
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
         named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
-            suspects = np.flatnonzero(np.isnan(as_float64(table[:1])[0])) if len(table) else ()
-            for j in suspects:  # the other columns have a value in the first row
+            empty_at_first = np.isnan(as_float64(table[:1])).any(axis=0)
+            for j in np.flatnonzero(empty_at_first):  # the other columns have a value in the first row
                 fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
             return cls.of_numbers(container, table.shape[1])
         labels = container.columns or range(table.shape[1])

@@ -136,14 +136,13 @@ def drop_weightless(
     kept = weight > 0
     if kept.sum() < 2:
         raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
-    if y is not None and not kept.all():
-        if isinstance(y, torch.Tensor):
-            y = y[torch.as_tensor(kept, device=y.device)]
-        else:
-            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
-    weight = weight[kept]
     if not kept.all():
         samples = samples.take(np.flatnonzero(kept))
+        if isinstance(y, torch.Tensor):
+            y = y[torch.as_tensor(kept, device=y.device)]
+        elif y is not None:
+            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+    weight = weight[kept]
     return samples, y, weight if np.ptp(weight) > 0 else None
 
 
@@ -156,8 +155,6 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
         That names the array.
     """
     for name, array in arrays.items():
-        if array is None:
-            continue
         scalar = not hasattr(array, "__len__") or isinstance(array, str) or getattr(array, "shape", None) == ()
         if not scalar and len(array) != n_rows:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
