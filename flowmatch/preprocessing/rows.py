@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.table_frames import as_float64, as_numpy
+from flowmatch.preprocessing.table_frames import as_float64, as_numpy, is_real_dtype
 
 Index = NDArray[np.intp]
 
@@ -106,10 +106,7 @@ class SampleRows:
     @property
     def is_real(self) -> bool:
         """Whether the samples hold real numbers."""
-        try:
-            return self.dtype == "bfloat16" or np.dtype(self.dtype).kind in "biuf"
-        except TypeError:  # a dtype that numpy lacks
-            return False
+        return self.dtype == "bfloat16" or is_real_dtype(self.dtype)
 
     def container(self, X: Any) -> Container:
         """Describe what the samples came in.

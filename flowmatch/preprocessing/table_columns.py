@@ -190,10 +190,8 @@ def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
 
 def missing_entries(values: NDArray[Any]) -> Mask:
     """Which entries are NaN, None, pandas.NA or NaT."""
-    if values.dtype.kind == "f":
+    if values.dtype.kind in "fmM":
         return np.isnan(values)
-    if values.dtype.kind in "mM":
-        return np.isnat(values)
     if values.dtype.kind != "O":
         return np.zeros(len(values), dtype=bool)
     pandas = sys.modules.get("pandas")

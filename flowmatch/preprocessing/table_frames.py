@@ -74,6 +74,14 @@ def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return values.astype(target)
 
 
+def is_real_dtype(dtype: str) -> bool:
+    """Whether numpy knows a dtype of this name, of real numbers or booleans."""
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:  # an extension of pandas, or one of torch's
+        return False
+
+
 def is_polars(X: Any) -> bool:
     """Whether `X` is a DataFrame (Series) of polars, which need not be installed."""
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")

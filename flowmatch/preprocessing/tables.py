@@ -194,7 +194,7 @@ class TableContainer(Container):
     def plain(self) -> bool:
         """Whether all columns are numbers of numeric dtypes in an array, tensor or pandas DataFrame."""
         return self.kind != "polars" and all(
-            kind == "number" and (self.kind == "torch" or _is_plain(dtype))
+            kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
             for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
         )
 
@@ -379,10 +379,8 @@ class TableContainer(Container):
         ndarray of shape (n_columns,)
             That of its floating dtype, 0 for all others.
         """
-        aliases = {"float[pyarrow]": "float32", "halffloat[pyarrow]": "float16"}
-        plain = Container(self.kind, tuple(aliases.get(dtype, dtype) for dtype in self.dtypes))
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
-        return np.where(numeric, plain.tolerance(n_columns), 0.0)
+        return np.where(numeric, super().tolerance(n_columns), 0.0)
 
     def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
         """Give values the dtype of an array or tensor of numbers, if it can hold them.
@@ -398,13 +396,6 @@ class TableContainer(Container):
             The same; those of other tables wait for `wrap`.
         """
         return super().narrow(values) if self.plain else values
-
-
-def _is_plain(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).kind in "biuf"
-    except TypeError:  # an extension of pandas
-        return False
 
 
 def _is_numeric(table: Any) -> bool:
