@@ -211,7 +211,7 @@ class WindowEncoder(ConditionEncoder):
         """
         return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
 
-    def known_ahead(self, states: Array) -> Tensor:
+    def known_ahead(self, states: Array) -> Tensor | None:
         """Standardize the columns that are known ahead.
 
         Parameters
@@ -221,9 +221,11 @@ class WindowEncoder(ConditionEncoder):
 
         Returns
         -------
-        Tensor of shape (B, horizon, n_known, *grid)
-            In float32 on the CPU.
+        Tensor of shape (B, horizon, n_known, *grid) or None
+            In float32 on the CPU; None if there are no such columns.
         """
+        if not len(self.known):
+            return None
         return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))
 
     def read_contexts(self, windows: Windows, rows: Index) -> Tensor:
