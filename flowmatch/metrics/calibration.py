@@ -144,7 +144,9 @@ def pit_histogram(
         smaller, equal = (y > X).sum(axis=0), (y == X).sum(axis=0)
         rank = (smaller + (equal + 1) * rng.random(smaller.shape)) / (m + 1)
         bins = np.minimum((rank * n_bins).astype(int), n_bins - 1)
-        counts = counts + (bins[..., None] == np.arange(n_bins)).sum(axis=(0, 2))
+        n_leads = bins.shape[1]
+        joint = bins + n_bins * np.arange(n_leads)[:, None]
+        counts = counts + np.bincount(joint.ravel(), minlength=n_leads * n_bins).reshape(n_leads, n_bins)
     shares: FloatArray = counts / counts.sum(axis=1, keepdims=True)
     return shares if per_lead else shares[0]
 
