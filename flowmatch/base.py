@@ -176,6 +176,11 @@ class Estimator(BaseEstimator):
         """The device that parameters ask for."""
         return getattr(self, "device", "cpu")
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
+        return tags
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         known = inspect.signature(type(self).__init__).parameters
         defaults = {name: p.default for name, p in known.items() if p.default is not inspect.Parameter.empty}

@@ -423,11 +423,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Raise a ValueError that names the first parameter which is out of its range."""
         anomaly.resolve_detector(self)
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
-        return tags
-
 
 def _as_generator(flow: fitting.FitResult) -> FlowMatchingGenerator:
     """A flow of a detector as an estimator of its own."""

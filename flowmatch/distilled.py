@@ -32,8 +32,6 @@ class _Taught:
     def __get__(self, student: Any, owner: type) -> Any:
         if student is None:
             return self
-        if "fitted_" not in vars(student):
-            raise AttributeError(f"{type(student).__name__!r} object has no attribute {self.name!r}")
         return getattr(student.as_teacher(), self.name)
 
 

@@ -442,5 +442,5 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output, tags.target_tags.required = True, False  # trajectories bring their own
-        tags.input_tags.allow_nan = tags.input_tags.string = True  # `categorical` would round scikit-learn's test data
+        tags.input_tags.categorical = False  # it would round scikit-learn's test data
         return tags

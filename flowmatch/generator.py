@@ -443,8 +443,3 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     def _integration(self, *call: Any) -> model.Integration:
         own = (self.solver, self.n_steps, self.guidance_scale)
         return model.sampling_steps(self.model_, own, *call, verbose=self.verbose)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = tags.input_tags.string = tags.input_tags.categorical = True
-        return tags

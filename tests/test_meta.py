@@ -38,7 +38,6 @@ from flowmatch.flow import (
 )
 from flowmatch.flow.couplings import IndependentCoupling
 from flowmatch.forecasting import training_windows_of, windows_like_fit
-from flowmatch.forecasting.window_data import NoisyContexts
 from flowmatch.networks import Bottleneck, Transformer, UNet
 from flowmatch.networks.mlp import CONDITIONINGS
 from flowmatch.objectives import (
@@ -358,7 +357,7 @@ def test_the_training_step_of_forecasters_stays_on_the_device(forecaster, shape,
     network = fitted.network_.to(META).requires_grad_(True)
     model = fitted.model_
     rows = training_windows_of(fitted.fitted_, windows_like_fit(fitted, X, None), META)
-    data = NoisyContexts(rows, model.conditions, model.encoder, 0.1)
+    data = replace(rows, context_noise=0.1)
     loss = data.loss_of(objective(model.code_shape))
     plan = TrainingPlan([loss], len(data), 2, 4, 1e-3, TrainingOptions(), data_device=data.device)
     run = TrainingRun(network, plan, None, None)

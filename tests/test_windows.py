@@ -1,5 +1,7 @@
 """Windows of trajectories, the calendar, boundaries, and the rows that a forecaster trains on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,6 @@ from exact_forecasts import tiny, tiny_fields
 from flowmatch.forecasting import training_windows_of, window_data, windows_like_fit
 from flowmatch.forecasting.layout import layout_of_trajectories
 from flowmatch.forecasting.training import unseen_predictions
-from flowmatch.forecasting.window_data import NoisyContexts
 from flowmatch.preprocessing import (
     calendar_features,
     find_boundaries,
@@ -153,7 +154,7 @@ def test_noise_on_the_context_leaves_the_true_next_state_the_target():
     forecaster = tiny_fields(n_lags=2, horizon=2).fit(FIELDS)
     encoder, transform = forecaster.model_.conditions, forecaster.preprocessing_
     plain = rows_of(forecaster, FIELDS)
-    noisy = NoisyContexts(plain, encoder, forecaster.model_.encoder, 0.7)
+    noisy = replace(plain, context_noise=0.7)
     assert len(noisy) == len(plain)
     assert noisy.weight is None
     rows = torch.arange(len(plain))

@@ -65,8 +65,8 @@ class Calibration:
         Calibration
         """
         kept = max(len(self.scores), len(earlier.scores))
-        weights = np.concatenate([self.weights, earlier.weights])[:kept]
-        return type(self)(np.concatenate([self.scores, earlier.scores])[:kept], weights / weights.mean())
+        scores, weights = np.concatenate([self.scores, earlier.scores]), np.concatenate([self.weights, earlier.weights])
+        return self.of(scores[:kept], weights[:kept])
 
     def p_values(self, scores: Floats) -> Floats:
         """Conformal p-values.

@@ -10,7 +10,8 @@ from torch import Tensor
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Latent, OneStep, Score, State
-from flowmatch.core.checks import check_number
+from flowmatch.core.checks import check_number, check_sequence
+from flowmatch.flow import expand_time
 
 _FLOOR = 1e-3
 """Scores are compared from this share of a normal row's upwards: below, differences mean nothing."""
@@ -75,8 +76,7 @@ class Combined(Score):
         if self.weights is not None:
             if not isinstance(self.weights, (tuple, list)) or len(self.weights) != len(self.scores):
                 raise ValueError(f"weights must be {len(self.scores)} numbers, one a score, got {self.weights!r}.")
-            for weight in self.weights:
-                check_number("weights", weight, 0.0, open_low=True)
+            check_sequence("weights", self.weights, check_number, 0.0, open_low=True)
 
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
         parts = {
@@ -101,8 +101,8 @@ class Combined(Score):
             elements = part + state["floor"][k] / part[0].numel()
             total = elements.flatten(1).sum(1)
             log_score = log_score + state["weight"][k] * (total.log() - state["typical"][k])
-            shares = shares + state["weight"][k] * elements / _as_column(total, codes)
-        return shares * _as_column(log_score.exp(), codes)
+            shares = shares + state["weight"][k] * elements / expand_time(total, codes)
+        return shares * expand_time(log_score.exp(), codes)
 
     def _weighted(self, codes: Tensor) -> tuple[tuple[Score, float], ...]:
         """The scores for such rows, and how much each counts."""
@@ -123,8 +123,3 @@ def _part_of(state: State, k: int) -> State:
     """What the k-th score keeps."""
     prefix = f"{k}."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _as_column(values: Tensor, like: Tensor) -> Tensor:
-    """Values (B,) that broadcast against samples (B, *shape)."""
-    return values.view(-1, *[1] * (like.ndim - 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from flowmatch import flow
 from flowmatch.core.batches import rows_per_batch
 from flowmatch.flow.solvers import Velocity
-from flowmatch.model import FlowModel
+from flowmatch.model import FlowModel, split_alike
 
 
 def scoring_dtype(model: FlowModel) -> torch.dtype:
@@ -87,11 +86,9 @@ class FlowField:
         callable ``(x, t) -> Tensor``
             Of points (B, *code_shape) and a 0-d time.
         """
-        size = self.rows_at_once
 
         def of_rows(x: Tensor, t: Tensor) -> Tensor:
-            conditions = itertools.repeat(None) if condition is None else condition.split(size)
-            parts = zip(x.split(size), conditions, strict=False)
+            parts = split_alike(self.rows_at_once, x, condition)
             return torch.cat([self.network(part, t.expand(len(part)), known) for part, known in parts])
 
         return of_rows

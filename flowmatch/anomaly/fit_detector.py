@@ -27,7 +27,7 @@ from flowmatch.fitting import (
     row_task,
     row_task_from,
 )
-from flowmatch.model import SamplingDefaults
+from flowmatch.model import SamplingDefaults, to_numpy
 from flowmatch.preprocessing import (
     LabelEncoder,
     NumberEncoder,
@@ -152,16 +152,15 @@ class _MemberFit:
         known = Rows.weighted(rows.samples, rows.container, given, rows.weight)
         if before is None:
             transform = resolve_transform(settings.preprocessing, rows.samples.sample_shape)
-            task = row_task(self.flow, known, transform)
+            task, earlier = row_task(self.flow, known, transform), None
         else:
-            task = row_task_from(self.flow, before.flow, known)
-        earlier = None if before is None else before.flow
+            task, earlier = row_task_from(self.flow, before.flow, known), before.flow
         flow = fit_flow(task, self.flow, earlier, watch=self.watch, description=self.description)
         surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
         member = Member(_ready_to_score(flow, settings.defaults), settings.score, surprise, {})
         codes, condition = member.known_rows(rows.samples, rows.y)
         if member.model.encoder.is_table:
-            gaps = Gaps.fit(codes.cpu().double().numpy(), None if before is None else before.gaps)
+            gaps = Gaps.fit(to_numpy(codes), None if before is None else before.gaps)
             member = replace(member, gaps=gaps, typical=None if before is None else before.typical)
         previous = {} if before is None else before.state
         member = replace(member, state=settings.score.fit(member.field, codes, condition, previous))
@@ -197,8 +196,7 @@ def _typical_contributions(member: Member, rows: SampleRows) -> Floats:
     there = ~np.isnan(X)
     pieces = rows.chunks(len(X.T) * member.rows_at_once)
     found = np.concatenate([member.contributions_of_whole_rows(member.filled(piece)) for _, piece in pieces])
-    typical: Floats = (found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1)
-    return typical
+    return np.asarray((found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 
 def _without_gaps(settings: DetectorSettings, rows: Rows, before: Member | None) -> SampleRows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -96,7 +95,8 @@ class Gaps:
         """
         filled = codes.copy()
         rows = np.flatnonzero(np.isnan(codes).any(axis=1))
-        for part in self._pieces(rows):
+        size = max(1, _ELEMENTS_AT_ONCE // max(self._rows.size, self.spread.size))
+        for part in np.split(rows, range(size, len(rows), size)):
             there = ~np.isnan(codes[part])
             known = there.astype(np.float64)
             near = self._near(np.where(there, codes[part], 0.0), known)
@@ -107,10 +107,6 @@ class Gaps:
             weights = np.linalg.solve(covariance, off[:, :, None])[:, :, 0]
             filled[part] = np.where(there, codes[part], near + weights @ self.spread)
         return filled
-
-    def _pieces(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
-        size = max(1, _ELEMENTS_AT_ONCE // max(self._rows.size, self.spread.size))
-        return (rows[start : start + size] for start in range(0, len(rows), size))
 
     def _near(self, codes: Floats, known: Floats, *, itself: bool = False) -> Floats:
         """The mean (B, k) of the nearest reference rows by the codes that are `known` (1, else 0, with codes of 0).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from flowmatch.anomaly.scores import Score, State
 from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
-from flowmatch.model import FlowModel, condition_pieces
+from flowmatch.flow import expand_time
+from flowmatch.model import FlowModel, condition_pieces, to_numpy
 from flowmatch.preprocessing import FITTED_ELEMENTS, Container, LabelEncoder, SampleEncoder, SampleRows, TableContainer
 from flowmatch.preprocessing.categories import points_at
 
@@ -94,7 +95,7 @@ class Member:
         with torch.no_grad():
             # another value in a constant column must not change what the network says of the others
             known = np.where(encoder.varying, X, encoder.constants) if encoder.is_table else X
-            found = self._under_the_best_class(self.codes(X), known).cpu().double().numpy()
+            found = to_numpy(self._under_the_best_class(self.codes(X), known))
         if encoder.is_table:
             first = np.flatnonzero(np.diff(encoder.code_columns, prepend=-1))  # a category has several codes
             whole = np.zeros_like(X)
@@ -126,22 +127,14 @@ class Member:
 
     def _under_the_best_class(self, codes: Tensor, X: Floats) -> Tensor:
         """Contributions under each row's own condition, or under the class of the lowest score."""
-        conditions = self.model.conditions
+        conditions: list[Any] = [None]
         if self.score.given_the_row:
-            known = self.condition(as_condition(self.model.encoder.container, X))
-            return self.score.contributions(self.field, self.state, codes, known)
-        if not isinstance(conditions, LabelEncoder):
-            return self.score.contributions(self.field, self.state, codes, None)
-        best: Tensor | None = None
-        for label in conditions.classes:
-            condition = self.condition(np.repeat(label, len(X)))
-            found = self.score.contributions(self.field, self.state, codes, condition)
-            if best is not None:
-                lower = found.flatten(1).sum(1) < best.flatten(1).sum(1)
-                found = torch.where(lower.view(-1, *[1] * (found.ndim - 1)), found, best)
-            best = found
-        assert best is not None
-        return best
+            conditions = [as_condition(self.model.encoder.container, X)]
+        elif isinstance(self.model.conditions, LabelEncoder):
+            conditions = [np.repeat(label, len(X)) for label in self.model.conditions.classes]
+        vectors = (None if y is None else self.condition(y) for y in conditions)
+        found = (self.score.contributions(self.field, self.state, codes, vector) for vector in vectors)
+        return reduce(_rows_of_lower_scores, found)
 
     def to(self, device: torch.device) -> Member:
         """The same on a device."""
@@ -163,6 +156,11 @@ class Member:
         """Pickles do not hold the copy in double precision, and CPU tensors."""
         state = {name: value.cpu() for name, value in self.state.items()}
         return {**{name: value for name, value in vars(self).items() if name != "field"}, "state": state}
+
+
+def _rows_of_lower_scores(found: Tensor, other: Tensor) -> Tensor:
+    lower = other.flatten(1).sum(1) < found.flatten(1).sum(1)
+    return torch.where(expand_time(lower, found), other, found)
 
 
 def fill_gaps(encoder: SampleEncoder, gaps: Gaps, X: Floats) -> Floats:

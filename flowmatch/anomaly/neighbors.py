@@ -12,7 +12,9 @@ from torch import Tensor
 
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.scores import Score, State
-from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_number, checked
+from flowmatch.flow import expand_time
+from flowmatch.model import to_numpy
 
 SPACES = ("data", "latent")
 
@@ -50,19 +52,11 @@ class Neighbors(Score):
         Most training rows that are searched, drawn at random from larger data.
     """
 
-    n_neighbors: int = 5
-    locality: float = 0.5
-    space: str = "data"
-    n_steps: int | None = None
-    max_reference: int = 2048
-
-    def validate(self) -> None:
-        check_count("n_neighbors", self.n_neighbors)
-        check_number("locality", self.locality, 0.0, 1.0, closed_high=True)
-        check_choice("space", self.space, SPACES)
-        if self.n_steps is not None:
-            check_count("n_steps", self.n_steps)
-        check_count("max_reference", self.max_reference, low=2)
+    n_neighbors: int = checked(5, check_count)
+    locality: float = checked(0.5, check_number, 0.0, 1.0, closed_high=True)
+    space: str = checked("data", check_choice, SPACES)
+    n_steps: int | None = checked(None, check_count)
+    max_reference: int = checked(2048, check_count, low=2)
 
     def fit(self, field: FlowField, codes: Tensor, condition: Tensor | None, previous: State) -> State:
         kept = np.random.RandomState(0).permutation(len(codes))[: self.max_reference]
@@ -85,7 +79,7 @@ class Neighbors(Score):
         nearest = self._nearest(place, reference, codes, state["codes"])
         squared = _mean_squared_differences(place, reference, nearest)
         around = state["spread"][torch.as_tensor(nearest, device=place.device)].mean(1)
-        return squared / around.pow(self.locality).view(-1, *[1] * (squared.ndim - 1))
+        return squared / expand_time(around.pow(self.locality), squared)
 
     def _place(self, field: FlowField, codes: Tensor, condition: Tensor | None) -> Tensor:
         if self.space == "data":
@@ -98,8 +92,8 @@ class Neighbors(Score):
         Copies are those of equal codes: distances to them are zero only up to rounding.
         """
         k = min(self.n_neighbors, len(reference) - 1)
-        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(_flat(reference))
-        found = search.kneighbors(_flat(place), return_distance=False)
+        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(to_numpy(reference.flatten(1)))
+        found = search.kneighbors(to_numpy(place.flatten(1)), return_distance=False)
         ranked = torch.as_tensor(found, device=codes.device).T
         is_copy = torch.stack([(known[row] == codes).flatten(1).all(1) for row in ranked], dim=1).cpu().numpy()
         passed_over = np.where(is_copy.any(axis=1), is_copy.argmax(axis=1), k)
@@ -112,7 +106,3 @@ def _mean_squared_differences(place: Tensor, reference: Tensor, nearest: NDArray
     for neighbor in torch.as_tensor(nearest, device=place.device).T:
         total = total + (place - reference[neighbor]).square()
     return total / nearest.shape[1]
-
-
-def _flat(rows: Tensor) -> NDArray[np.float64]:
-    return rows.detach().flatten(1).cpu().double().numpy()

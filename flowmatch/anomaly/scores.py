@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowmatch import flow
 from flowmatch.anomaly.field import FlowField
-from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.checks import check_count, check_number, check_sequence, checked
 from flowmatch.core.component import Component
 
 State = dict[str, Tensor]
@@ -114,6 +115,12 @@ class Score(Component, ABC):
         """
 
 
+def _check_times(name: str, times: Any) -> None:
+    if not isinstance(times, (tuple, list)) or not times:
+        raise ValueError(f"{name} must be a tuple of times in (0, 1], got {times!r}.")
+    check_sequence(name, times, check_number, 0.0, 1.0, open_low=True, closed_high=True)
+
+
 @dataclass(frozen=True)
 class OneStep(Score):
     """The noise that the network still sees in a clean row: one evaluation, no integration.
@@ -128,10 +135,7 @@ class OneStep(Score):
         The mean over these times; earlier ones look at ``a(t) z``, where the velocity is a coarser average.
     """
 
-    times: tuple[float, ...] = (1.0,)
-
-    def validate(self) -> None:
-        _check_times(self.times)
+    times: tuple[float, ...] = checked((1.0,), _check_times)
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         velocity, path = field.velocity(condition), field.path
@@ -169,13 +173,9 @@ class Likelihood(Score):
         elements a row, 32 probes beyond.
     """
 
-    n_probes: int | None = None
+    n_probes: int | None = checked(None, check_count)
 
     is_density = True
-
-    def validate(self) -> None:
-        if self.n_probes is not None:
-            check_count("n_probes", self.n_probes)
 
     def copies(self, size: int) -> int:
         return self.n_probes or min(size, flow.MOST_EXACT)
@@ -206,12 +206,8 @@ class Denoising(Score):
         Noises at each time.
     """
 
-    times: tuple[float, ...] = (0.5, 0.7, 0.9)
-    n_noises: int = 8
-
-    def validate(self) -> None:
-        _check_times(self.times)
-        check_count("n_noises", self.n_noises)
+    times: tuple[float, ...] = checked((0.5, 0.7, 0.9), _check_times)
+    n_noises: int = checked(8, check_count)
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         velocity, path = field.velocity(condition), field.path
@@ -237,12 +233,8 @@ class Rebuilding(Score):
         Noises, the same for every row; the row is compared with the mean of what comes back.
     """
 
-    time: float = 0.8
-    n_noises: int = 4
-
-    def validate(self) -> None:
-        check_number("time", self.time, 0.0, 1.0)
-        check_count("n_noises", self.n_noises)
+    time: float = checked(0.8, check_number, 0.0, 1.0)
+    n_noises: int = checked(4, check_count)
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         total, t = torch.zeros_like(codes), field.time(max(self.time, field.path.first_time))
@@ -268,25 +260,12 @@ class Reconstruction(Score):
         Samples that are averaged, from the same noises for every row.
     """
 
-    size: int | None = None
-    n_samples: int = 4
+    size: int | None = checked(None, check_count)
+    n_samples: int = checked(4, check_count)
 
     given_the_row = True
 
-    def validate(self) -> None:
-        if self.size is not None:
-            check_count("size", self.size)
-        check_count("n_samples", self.n_samples)
-
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
-        total = torch.zeros_like(codes)
-        for noise in field.draw_noise(self.n_samples, seed=0):
-            total = total + field.to_data(noise.expand_as(codes), condition)
+        noises = field.draw_noise(self.n_samples, seed=0)
+        total = sum(field.to_data(noise.expand_as(codes), condition) for noise in noises)
         return (total / self.n_samples - codes).square()
-
-
-def _check_times(times: tuple[float, ...]) -> None:
-    if not isinstance(times, (tuple, list)) or not times:
-        raise ValueError(f"times must be a tuple of times in (0, 1], got {times!r}.")
-    for time in times:
-        check_number("times", time, 0.0, 1.0, open_low=True, closed_high=True)

@@ -154,14 +154,12 @@ def seasonal_series_quantiles(
 
 def _median(times: NDArray[np.int64], period: int, amplitude: float) -> Floats:
     """Logarithm of the median of the series."""
-    wave: Floats = amplitude * np.sin(2 * np.pi * times / period)
-    return wave
+    return amplitude * np.sin(2 * np.pi * times / period)
 
 
 def _spread(times: NDArray[np.int64], period: int, noise: float) -> Floats:
     """Standard deviation of the noise that comes in."""
-    spread: Floats = noise * (1 + np.cos(2 * np.pi * times / period) / 2)
-    return spread
+    return noise * (1 + np.cos(2 * np.pi * times / period) / 2)
 
 
 def _check(period: int, amplitude: float, memory: float, noise: float) -> None:

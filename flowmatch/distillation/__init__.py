@@ -7,20 +7,23 @@ from flowmatch.distillation.flow_maps import (
     LagrangianObjective,
     SemigroupObjective,
 )
-from flowmatch.distillation.reflow import PairLoss
-from flowmatch.distillation.rollouts import JITTER, WHOLE, RolloutLoss, Rollouts, rollout_times
+from flowmatch.distillation.rollouts import (
+    JITTER,
+    WHOLE,
+    PairLoss,
+    RolloutLoss,
+    Rollouts,
+    jump_rollout,
+    midpoint_rollout,
+    rollout_times,
+)
 from flowmatch.distillation.rows import rows_to_distil_from
 from flowmatch.distillation.settings import (
-    MOST_ELEMENTS,
-    N_PAIRS,
-    NOT_A_VELOCITY,
     DistillationSettings,
     check_before_teaching,
     check_parameters,
     check_teacher,
-    loss_and_sampler,
     resolve_distillation,
 )
 from flowmatch.distillation.students import distil
-from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +13,8 @@ from torch import Tensor, nn
 
 from flowmatch.core.checks import check_output
 from flowmatch.core.progress import progress
-from flowmatch.distillation.teachers import midpoint_velocity
 from flowmatch.flow import expand_time
-from flowmatch.objectives import ResidualLoss
+from flowmatch.objectives import ResidualLoss, VelocityObjective
 
 SHORT = 1 / 8
 """Share of the rows that learn jumps of any length down to 0, where a method's own do not come near it."""
@@ -26,6 +27,40 @@ JITTER = 0.8
 
 Rollout = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 """``(x, times, condition) -> states`` with `times` (K + 1, B) and `states` (K + 1, B, *sample_shape)."""
+
+
+def midpoint_rollout(velocity: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+    """States along a velocity, by one midpoint step between any two times, which are each row's own.
+
+    Parameters
+    ----------
+    velocity : callable ``(x, t, condition) -> (B, *sample_shape)``
+    x : Tensor of shape (B, *sample_shape)
+        Where to start.
+    times : Tensor of shape (n_substeps + 1, B)
+        Decreasing times go back.
+    condition : Tensor of shape (B, k), optional
+
+    Returns
+    -------
+    Tensor of shape (n_substeps + 1, B, *sample_shape)
+    """
+    return jump_rollout(functools.partial(midpoint_velocity, velocity), x, times, condition)
+
+
+def midpoint_velocity(velocity: Any, x: Tensor, t: Tensor, condition: Tensor | None, step: Tensor) -> Tensor:
+    """The mean velocity of one midpoint step from time t to t + step of each row; at a step of 0 the velocity."""
+    half = 0.5 * step
+    return velocity(x + expand_time(half, x) * velocity(x, t, condition), t + half, condition)
+
+
+def jump_rollout(flow_map: Any, x: Tensor, times: Tensor, condition: Tensor | None) -> Tensor:
+    """States along a flow map ``(x, t, condition, step)``, by jumps; otherwise as `midpoint_rollout`."""
+    states = [x]
+    for t, t_next in itertools.pairwise(times):
+        x = x + expand_time(t_next - t, x) * flow_map(x, t, condition, t_next - t)
+        states.append(x)
+    return torch.stack(states)
 
 
 @dataclass(frozen=True)
@@ -175,7 +210,7 @@ class RolloutLoss:
             longest = torch.minimum(step[first].abs(), self._mean_substep(rows[first]))
             part = torch.rand(n_short, generator=generator, device=x.device, dtype=x.dtype) * longest
             part = torch.copysign(part, step[first])
-            wanted = torch.cat([midpoint_velocity(self.velocity, x[first], t[first], part, known), wanted[rest]])
+            wanted = torch.cat([midpoint_velocity(self.velocity, x[first], t[first], known, part), wanted[rest]])
             step = torch.cat([part, step[rest]])
         return self.loss(check_output(network, network(x, t, condition, step), wanted) - wanted, t)
 
@@ -183,3 +218,29 @@ class RolloutLoss:
         """Mean length of a substep of the given rows, (B,), on the finest grid, that of the first stage."""
         times = self.stages[0].times[:, rows]
         return (times[-1] - times[0]) / self.stages[0].n_substeps
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """Flow matching on fixed pairs (Liu, Gong and Liu, 2023, "Flow Straight and Fast", procedure 1).
+
+    Paths that join noise with what the teacher makes of it do not cross, so the velocity learned on straight lines
+    between them is nearly constant along each: one Euler step does.
+
+    Parameters
+    ----------
+    pairs : Rollouts
+        Their first and last states are the pairs.
+    problem : VelocityObjective
+        Path (linear, for straight lines), times and loss; its coupling and source are not used.
+    """
+
+    pairs: Rollouts
+    problem: VelocityObjective
+
+    def __call__(self, network: nn.Module, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Loss of each of the given rows, shape (B,)."""
+        x0, x1 = self.pairs.states[0, rows], self.pairs.states[-1, rows]
+        condition = None if self.pairs.condition is None else self.pairs.condition[rows]
+        t = self.problem.draw_times(len(rows), generator)
+        return self.problem.residual_loss(network, x0, x1, t, condition)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch import fitting, flow, model, objectives
-from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_number, check_type
 from flowmatch.core.component import resolve_component
 from flowmatch.core.descriptions import describe_value
 from flowmatch.networks import CorrectedVelocity
@@ -181,8 +181,7 @@ def check_parameters(parameters: Any) -> None:
     if parameters.guidance_scale is not None:
         check_number("guidance_scale", parameters.guidance_scale, -np.inf)
     for name in ("inverse", "ema_target", "fold"):
-        if not isinstance(getattr(parameters, name), (bool, np.bool_, type(None))):
-            raise ValueError(f"{name} must be True or False, got {getattr(parameters, name)!r}.")
+        check_type(name, getattr(parameters, name), (bool, np.bool_, type(None)), "True or False")
     for name, methods in USED_BY.items():
         if getattr(parameters, name) is not None and parameters.method not in methods:
             raise ValueError(

@@ -17,10 +17,16 @@ from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.randomness import generator_on, seeded_initialization
 from flowmatch.core.user_warnings import warn
 from flowmatch.distillation.flow_maps import FoldObjective, LagrangianObjective, SemigroupObjective
-from flowmatch.distillation.reflow import PairLoss
-from flowmatch.distillation.rollouts import JITTER, RolloutLoss, Rollouts, rollout_times
+from flowmatch.distillation.rollouts import (
+    JITTER,
+    PairLoss,
+    RolloutLoss,
+    Rollouts,
+    jump_rollout,
+    midpoint_rollout,
+    rollout_times,
+)
 from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, DistillationSettings
-from flowmatch.distillation.teachers import jump_rollout, midpoint_rollout
 from flowmatch.fitting import FitResult, TrainingData, carry_out
 from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, VelocityField
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity, start_from_velocity
@@ -66,9 +72,7 @@ def distil(
         If the loss or its gradient becomes non-finite.
     """
     distiller = _Distiller(teacher, data, settings, parameters or {}, watch)
-    methods = {"progressive": distiller.progressive, "reflow": distiller.reflow}
-    methods |= dict.fromkeys(("semigroup", "lagrangian"), distiller.flow_map)
-    methods[settings.method]()
+    getattr(distiller, settings.method)()
     return distiller.result
 
 
@@ -155,18 +159,19 @@ class _Distiller:
             pairs = self._rollouts(rollout, flow.FixedSteps(1), stage, ends_only=True)
             self._train_on_rows(network, PairLoss(pairs, straight), stage)
 
-    def flow_map(self) -> None:
-        """Learn a flow map from its properties anywhere on the path."""
+    def lagrangian(self) -> None:
+        """Learn a flow map whose states move as the teacher says, anywhere on the path."""
+        settings, network = self.settings, self._new_flow_map()
+        objectives.check_forward_derivative(
+            network, self.problem.source_scale, self.teacher.condition_size, "method='lagrangian'"
+        )
+        sampler = settings.step_sampler or flow.BetaSteps(1.0, 1.5)
+        objective = LagrangianObjective(self.problem, sampler, settings.loss, settings.inverse, self.velocity)
+        self._train_on_data(network, objective, 0)
+
+    def semigroup(self) -> None:
+        """Learn to correct the teacher's velocity so that two jumps are one, and fold both into one network."""
         settings = self.settings
-        if settings.method == "lagrangian":
-            network = self._new_flow_map()
-            objectives.check_forward_derivative(
-                network, self.problem.source_scale, self.teacher.condition_size, "method='lagrangian'"
-            )
-            sampler = settings.step_sampler or flow.BetaSteps(1.0, 1.5)
-            objective: Any = LagrangianObjective(self.problem, sampler, settings.loss, settings.inverse, self.velocity)
-            self._train_on_data(network, objective, 0)
-            return
         sampler = settings.step_sampler or flow.DyadicSteps()
         corrected = replace(self._flow_map_blueprint, correction=self.correction)
         self.result = replace(self.result, model=replace(self.result.model, blueprint=corrected))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -137,10 +137,12 @@ class _Quantile(nn.Module):
     def __init__(self, transform: QuantileNormal, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        every = (transform.values_, transform.low_, transform.high_)
+        columns = [np.split(numbers, transform.bounds_[1:-1]) for numbers in every]
         tables = [
             # halfway between two values, where a generated one goes to the other, the rank is that of their border
             step_table(high[:-1], values) if few else _inverse_distribution(values, low, high)
-            for few, values, low, high in zip(transform.few_values_, *_by_column(transform), strict=True)
+            for few, values, low, high in zip(transform.few_values_, *columns, strict=True)
         ]
         self.tables = Tables(tables, dtype)
         rounded = (transform.decimals_ >= 0) & (transform.few_values_ == 0)
@@ -199,12 +201,6 @@ _COLUMNS: dict[type[ColumnTransform], Callable[..., nn.Module]] = {
     Identity: _Identity,
 }
 """Maps of the last axis from codes to data, for each fitted transform."""
-
-
-def _by_column(transform: QuantileNormal) -> Iterator[list[Array]]:
-    """Values of every column, and the ranks below and above them."""
-    for name in ("values_", "low_", "high_"):
-        yield np.split(getattr(transform, name), transform.bounds_[1:-1])
 
 
 def _inverse_distribution(values: Array, low: Array, high: Array) -> tuple[Array, Array]:

@@ -49,19 +49,16 @@ def fits_float32(encoder: SampleEncoder) -> bool:
 def _magnitude(encoder: SampleEncoder) -> Array:
     """Size of the numbers of each column."""
     transform: Any = encoder.transform
-    size = np.abs(encoder.constants)
     if not encoder.is_table:
         return np.abs(encoder.limits).max(axis=0)
-    if isinstance(transform, QuantileNormal):
-        largest = np.array([np.abs(values).max() for values in np.split(transform.values_, transform.bounds_[1:-1])])
-    elif isinstance(transform, Identity):
+    size, numbers = np.abs(encoder.constants), encoder.varying & ~encoder.is_category
+    if isinstance(transform, Identity) or not numbers.any():
         return size
+    if isinstance(transform, QuantileNormal):
+        size[numbers] = np.maximum.reduceat(np.abs(transform.values_), transform.bounds_[:-1])
     else:
         largest = np.abs(transform.centre_) + 4 * transform.scale_
-        largest = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
-    numbers = encoder.varying & ~encoder.is_category
-    if numbers.any():
-        size[numbers] = largest
+        size[numbers] = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
     return size
 
 
@@ -69,16 +66,15 @@ def _resolution(encoder: SampleEncoder) -> Array:
     """Differences that matter in each column; infinite where any relative accuracy will do."""
     transform: Any = encoder.transform
     resolution = np.where(encoder.constants == np.round(encoder.constants), 1.0, np.inf)  # of the constant columns
-    columns: Any = encoder.varying & ~encoder.is_category if encoder.is_table else slice(None)
+    numbers = np.ones_like(encoder.varying)
     if encoder.is_table:
         resolution[encoder.is_category] = 1.0
-        if not columns.any():
-            return resolution
+        numbers = encoder.varying & ~encoder.is_category
     if isinstance(transform, (Identity, Log1pStandardize)):
-        resolution[columns] = np.inf
-        return resolution
-    resolution[columns] = _FINE * transform.scale_
-    if isinstance(transform, QuantileNormal):
-        on_grid = transform.decimals_ >= 0
-        resolution[columns] = np.where(on_grid, 10.0 ** -np.maximum(transform.decimals_, 0), resolution[columns])
+        resolution[numbers] = np.inf
+    elif numbers.any():
+        fine = _FINE * transform.scale_
+        if isinstance(transform, QuantileNormal):
+            fine = np.where(transform.decimals_ >= 0, 10.0 ** -np.maximum(transform.decimals_, 0), fine)
+        resolution[numbers] = fine
     return resolution

@@ -69,7 +69,4 @@ def _pad(knots: Array, images: Array, size: int) -> tuple[Array, Array]:
     """Knots with sentinels out of reach, and the outermost images there."""
     after = size - 1 - len(knots)
     reach = float(np.finfo(np.float32).max) / 4  # finite, so that slopes are 0 there and not NaN
-    return (
-        np.concatenate([[-reach], knots, np.full(after, reach)]),
-        np.concatenate([images[:1], images, np.repeat(images[-1:], after)]),
-    )
+    return np.pad(knots, (1, after), constant_values=(-reach, reach)), np.pad(images, (1, after), mode="edge")

@@ -206,8 +206,9 @@ def check_options_have_an_effect(task: FlowTask, settings: FitSettings) -> None:
 
 def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
     """A model with a fresh network on the device of training."""
-    jumps, shape = settings.objective.flow_map, task.encoder.code_shape
-    blueprint = Blueprint.of(task.network, shape, task.conditions, flow_map=jumps, is_masked=task.missing is not None)
+    jumps, conditions = settings.objective.flow_map, task.conditions
+    sizes = (0, 0) if conditions is None else (conditions.size, conditions.context_channels)
+    blueprint = Blueprint(task.network, task.encoder.code_shape, *sizes, jumps, task.missing is not None)
     network = blueprint.build().to(settings.device)
     codes = torch.as_tensor(_without_gaps(task.some_codes()), dtype=torch.float32, device=settings.device)
     defaults = SamplingDefaults("flow_map", 1, task.defaults.velocity_steps) if jumps else task.defaults

@@ -135,13 +135,11 @@ def _assign(costs: NDArray[np.float64], bounds: list[int]) -> Tensor:
     """For each row its partner's position, by assignment inside each block."""
     from scipy.optimize import linear_sum_assignment
 
-    offset, chosen = 0, np.empty(bounds[-1], dtype=np.int64)
-    for start, end in itertools.pairwise(bounds):
-        size = end - start
-        cost = costs[offset : offset + size * size].reshape(size, size)
-        chosen[start:end] = linear_sum_assignment(_reduce(cost))[1] + start
-        offset += size * size
-    return torch.from_numpy(chosen)
+    sizes = np.diff(bounds)
+    blocks = np.split(costs, np.cumsum(sizes**2)[:-1])
+    square = (block.reshape(size, size) for block, size in zip(blocks, sizes, strict=True))
+    chosen = np.concatenate([linear_sum_assignment(_reduce(cost))[1] for cost in square])
+    return torch.from_numpy(chosen + np.repeat(bounds[:-1], sizes))
 
 
 def _reduce(

@@ -5,6 +5,11 @@ from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
-from flowmatch.forecasting.schedule import schedule_of_forecasts
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.forecasting.tasks import announce_forecaster, forecast_task, forecast_task_from, training_windows_of
+from flowmatch.forecasting.tasks import (
+    announce_forecaster,
+    forecast_task,
+    forecast_task_from,
+    schedule_of_forecasts,
+    training_windows_of,
+)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from flowmatch.core.batches import BLOCK_ELEMENTS
@@ -27,6 +28,9 @@ Array = NDArray[np.float64]
 
 Summarize = Callable[[NDArray[Any]], NDArray[Any]]
 """``summarize(members)`` for members (n_samples, B, *sample_shape)."""
+
+Draws = Iterator[tuple[slice, NDArray[Any]]]
+"""Windows of a block, and members (n_samples, B, *sample_shape) of their forecasts."""
 
 PREDICTION_SEED = 0
 """Of the draws behind predictions, whatever `random_state` is: a prediction is no game of chance."""
@@ -53,14 +57,7 @@ class Ensemble:
         """From windows to vectors of conditions."""
         return self.fitted.window_encoder
 
-    @property
-    def is_stratified(self) -> bool:
-        """Whether the noise of predictions is drawn evenly: standard normal noise of tables and series."""
-        return isinstance(self.fitted.model.source.source, NormalSource) and not self.fitted.layout.grid
-
-    def draw(
-        self, windows: Windows, n_samples: int, generator: torch.Generator, *, shared: bool = False
-    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+    def draw(self, windows: Windows, n_samples: int, generator: torch.Generator, *, shared: bool = False) -> Draws:
         """Forecasts (n_samples, B, *sample_shape) of a block of B windows at a time, in the dtype that users get.
 
         With `shared` noise every window gets the same draws (see `paired_noise`): forecasts of one window then do not
@@ -68,12 +65,13 @@ class Ensemble:
         """
         encoder, device = self.encoder, self.fitted.model.device
         size = n_samples * max(int(np.prod(encoder.target_shape)), encoder.size)
+        blocks = list(gen_batches(len(windows), max(1, BLOCK_ELEMENTS // max(1, size))))
         noise = self.paired_noise(n_samples, generator) if shared else None
-        for rows in progress(_blocks(len(windows), size), "forecasts", self.integration.verbose):
+        for rows in progress(blocks, "forecasts", self.integration.verbose):
             every = np.arange(rows.start, rows.stop)
             context = encoder.read_contexts(windows, every).to(device)
             if noise is None:
-                drawn = self._noise(n_samples * len(every), generator)
+                drawn = self.fitted.model.source.draw(n_samples * len(every), generator)
             else:
                 drawn = noise.repeat_interleave(len(every), dim=0)
             forecasts = self._advance(_repeat(context, n_samples), drawn)
@@ -110,8 +108,8 @@ class Ensemble:
         That of fields is not: an element of a smooth field mixes the noise of many points, and since the quantiles have
         less variance than the normal distribution, .87 of it for 50, its intervals would be too narrow.
         """
-        half = self._noise(n_samples // 2, generator)
-        if self.is_stratified:
+        half = self.fitted.model.source.draw(n_samples // 2, generator)
+        if isinstance(self.fitted.model.source.source, NormalSource) and not self.fitted.layout.grid:
             levels = torch.arange(n_samples // 2, device=half.device, dtype=half.dtype) + 1 + (n_samples + 1) // 2
             sizes = normal_quantile(levels / (n_samples + 1))
             half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)]
@@ -128,39 +126,37 @@ class Ensemble:
         encoder, n, device = self.encoder, len(windows), self.fitted.model.device
         lags = _repeat(encoder.states(windows.contexts(np.arange(n))).to(device), n_samples)
         ahead = None if windows.ahead is None else encoder.known_ahead(windows.ahead)
+        if ahead is not None:  # the last block may reach beyond what is known; its end is never looked at
+            steps = np.minimum(np.arange(n_steps + encoder.horizon), n_steps - 1)
+            ahead = _repeat(ahead[:, steps], n_samples)
         states = np.full((n_samples, n, n_steps, len(encoder.target_mean), *encoder.grid.tolist()), np.nan)
         alive = torch.ones(len(lags), dtype=torch.bool)
-        first_lost: int | None = None
         for start in progress(range(0, n_steps, encoder.horizon), "rollout", self.integration.verbose):
-            known = None if ahead is None else _padded(ahead[:, start : start + encoder.horizon], encoder.horizon)
+            known = None if ahead is None else ahead[:, start : start + encoder.horizon]
             calendar = windows.calendar if times is None else self.fitted.layout.calendar_ahead(times, start)
             features = torch.from_numpy(calendar.astype(np.float32)).to(device)
-            known_to_all = None if known is None else _repeat(known.to(device), n_samples)
-            context = encoder.join(lags, known_to_all, _repeat(features, n_samples))
-            block = self._advance(context, self._noise(len(lags), generator))[:, : n_steps - start]
+            context = encoder.join(lags, None if known is None else known.to(device), _repeat(features, n_samples))
+            block = self._advance(context, self.fitted.model.source.draw(len(lags), generator))[:, : n_steps - start]
             following, good = self._carried_on(block, alive)
-            if not bool(good.all()):
-                lost = int((~good).any(dim=0).float().argmax()) + start
-                first_lost = lost if first_lost is None else first_lost
-                block[~good.numpy()] = np.nan
-                alive = good[:, -1]
+            block[~good.numpy()] = np.nan
+            alive = good[:, -1]
             states[:, :, start : start + block.shape[1]] = block.reshape(n_samples, n, *block.shape[1:])
             if not bool(alive.any()):
                 break
             if start + encoder.horizon < n_steps:
-                lags = self._moved_on(lags, following, known, n_samples)
-        if first_lost is not None:
-            _warn_of_divergence(alive, first_lost, n_steps)
+                lags = self._moved_on(lags, following, known)
+        if not bool(alive.all()):
+            first_lost = int(np.isnan(states.reshape(n_samples * n, n_steps, -1)).any(axis=(0, 2)).argmax())
+            warn(
+                f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories became non-finite, or went "
+                f"beyond {DIVERGED:g} standard deviations of the training data, the first at step {first_lost + 1} of "
+                f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer."
+            )
         return self.fitted.in_own_dtype(states.reshape(n_samples, n, n_steps, *self.fitted.layout.forecast_shape))
 
-    def _draws_of_predictions(
-        self, windows: Windows, n_samples: int, *, shared: bool
-    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+    def _draws_of_predictions(self, windows: Windows, n_samples: int, *, shared: bool) -> Draws:
         generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
         return self.draw(windows, check_count("n_samples", n_samples, 2), generator, shared=shared)
-
-    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
-        return self.fitted.model.source.draw(n, generator)
 
     def _advance(self, context: Tensor, noise: Tensor) -> Array:
         """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
@@ -180,35 +176,16 @@ class Ensemble:
         good = (good.cumprod(dim=1) * alive[:, None]).bool()
         return torch.where(good.reshape(*good.shape, *[1] * (following.ndim - 2)), following, 0.0), good
 
-    def _moved_on(self, lags: Tensor, block: Tensor, known: Tensor | None, n_samples: int) -> Tensor:
+    def _moved_on(self, lags: Tensor, block: Tensor, known: Tensor | None) -> Tensor:
         """The last states (B, n_lags, n_columns, *grid), once those of a block have come to pass."""
         encoder = self.encoder
         following = torch.zeros(len(lags), block.shape[1], *lags.shape[2:])
         following[:, :, encoder.targets] = block
         if known is not None:
-            following[:, :, encoder.known] = _repeat(known[:, : block.shape[1]], n_samples)
+            following[:, :, encoder.known] = known[:, : block.shape[1]]
         return torch.cat([lags, following.to(lags.device)], dim=1)[:, -encoder.n_lags :]
-
-
-def _warn_of_divergence(alive: Tensor, first_lost: int, n_steps: int) -> None:
-    warn(
-        f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories became non-finite, or went "
-        f"beyond {DIVERGED:g} standard deviations of the training data, the first at step {first_lost + 1} of "
-        f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer."
-    )
 
 
 def _repeat(values: Tensor, n_samples: int) -> Tensor:
     """Rows once for each member, members first."""
     return values.repeat(n_samples, *[1] * (values.ndim - 1))
-
-
-def _padded(known: Tensor, horizon: int) -> Tensor:
-    """Columns (B, horizon, ...) of a block that reaches beyond what is asked for; its end is never looked at."""
-    missing = horizon - known.shape[1]
-    return known if missing == 0 else torch.cat([known, known[:, -1:].expand(-1, missing, *known.shape[2:])], dim=1)
-
-
-def _blocks(n_rows: int, elements: int) -> list[slice]:
-    size = max(1, BLOCK_ELEMENTS // max(1, elements))
-    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]

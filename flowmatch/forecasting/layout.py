@@ -219,10 +219,9 @@ class Layout:
             array = array[:, -self.n_lags :]
         if array.shape[1:] != self.context_shape or len(array) == 0:
             raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
-        rows = SampleRows(array)
-        if not rows.summary.finite:
-            bad = np.argwhere(~np.isfinite(array))[0]
-            raise ValueError(f"X contains NaN or infinity: context {bad[0]}, position {tuple(bad[1:].tolist())}.")
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            raise ValueError(f"X contains NaN or infinity: context {bad[0, 0]}, position {tuple(bad[0, 1:].tolist())}.")
         return array, None
 
     def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
@@ -238,10 +237,7 @@ class Layout:
             )
         parts = [future] if hasattr(future, "iloc") else future
         if isinstance(parts, (list, tuple)) and len(parts) and hasattr(parts[0], "columns"):
-            for number, part in enumerate(parts):
-                missing = [name for name in names if name not in part.columns]
-                if missing:
-                    raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
+            check_known_ahead(parts, names)
             parts = [part[names].to_numpy()[:n_steps] for part in parts]
         wanted = (n, n_steps, len(self.known), *self.grid)
         asked = f"expected finite numbers of shape {wanted}: {n_steps} step(s) of the columns {names} for each context."
@@ -258,12 +254,8 @@ class Layout:
         return values
 
     def _check_states(self, trajectories: Trajectories, what: str) -> None:
-        if self.columns and trajectories.columns and trajectories.columns != self.columns:
-            missing = [name for name in self.columns if name not in trajectories.columns]
-            raise ValueError(
-                f"X has the columns {list(trajectories.columns)}, but the model was fitted to {list(self.columns)}"
-                + (f": {missing} are missing." if missing else ", in that order.")
-            )
+        if self.columns and trajectories.columns:
+            check_columns(trajectories.columns, self.columns)
         if trajectories.state_shape != self.state_shape:
             raise ValueError(
                 f"each {what} of X has states of shape {trajectories.state_shape}, but the model was fitted to "
@@ -362,6 +354,24 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     data = rows.array()
     flat = data.reshape(len(data) * n_states, *data.shape[2:])
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
+
+
+def check_columns(found: Sequence[Any], fitted: tuple[Any, ...]) -> None:
+    """Raise a ValueError unless the columns of X are those that the model was fitted to, in their order."""
+    if tuple(found) != fitted:
+        missing = [name for name in fitted if name not in found]
+        raise ValueError(
+            f"X has the columns {list(found)}, but the model was fitted to {list(fitted)}"
+            + (f": {missing} are missing." if missing else ", in that order.")
+        )
+
+
+def check_known_ahead(frames: Sequence[Any], names: list[Any]) -> None:
+    """Raise a ValueError for a frame of `future` that lacks one of the columns that are known ahead."""
+    for number, frame in enumerate(frames):
+        missing = [name for name in names if name not in frame.columns]
+        if missing:
+            raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
 
 
 def columns_named(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:

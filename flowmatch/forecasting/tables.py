@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.core.storable import require, storable
-from flowmatch.forecasting.layout import columns_named
+from flowmatch.forecasting.layout import check_columns, check_known_ahead, columns_named
 from flowmatch.preprocessing import TableContainer, TableNumbers
 from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
 
@@ -108,11 +108,9 @@ class TableReader:
 
     def parameters(self, own: Any) -> SimpleNamespace:
         """A forecaster's own parameters, with the columns of numbers where they name columns of the table."""
-        others = {name: getattr(own, name) for name in ("n_lags", "horizon", "calendar")}
         positions = self.numbers.positions
-        return SimpleNamespace(
-            **others, exogenous_columns=positions(self.exogenous), known_columns=positions(self.known)
-        )
+        columns = {"exogenous_columns": positions(self.exogenous), "known_columns": positions(self.known)}
+        return SimpleNamespace(**{**own.get_params(deep=False), **columns})
 
     def series(self, X: Any) -> list[Any]:
         """Series as DataFrames of numbers with the same index.
@@ -131,12 +129,7 @@ class TableReader:
                 "categories or missed entries: pass DataFrames here too."
             )
         for frame in frames:
-            if tuple(frame.columns) != self.columns:
-                lacking = [name for name in self.columns if name not in frame.columns]
-                raise ValueError(
-                    f"X has the columns {list(frame.columns)}, but the model was fitted to {list(self.columns)}"
-                    + (f": {lacking} are missing." if lacking else ", in that order.")
-                )
+            check_columns(frame.columns, self.columns)
         targets = [j for j in range(self.n_columns) if j not in self.exogenous and j not in self.known]
         tables = [self.numbers.numbers(self.numbers.container.read(frame), whole=targets) for frame in frames]
         names = list(self.numbers.names)
@@ -149,11 +142,10 @@ class TableReader:
         if not self.known or future is None or not hasattr(parts, "__len__") or len(parts) == 0:
             return future
         if hasattr(parts[0], "columns"):
-            for number, part in enumerate(parts):
-                lacking = [name for name in names if name not in part.columns]
-                if lacking:
-                    raise ValueError(f"future {number} lacks the columns {lacking}, which are known ahead.")
-            return _stacked([self._ahead([part[name] for name in names]) for part in parts])
+            check_known_ahead(parts, names)
+            ahead = [self._ahead([part[name] for name in names]) for part in parts]
+            shortest = min(map(len, ahead))  # how many steps are asked for is checked later
+            return np.stack([part[:shortest] for part in ahead])
         entries = np.asarray(parts, dtype=object)
         if entries.ndim != 3 or entries.shape[2] != len(names):
             return future
@@ -176,8 +168,3 @@ def _is_plain(frame: Any) -> bool:
     """Whether a DataFrame holds numbers alone, and no entry is missing."""
     numeric = all(getattr(dtype, "kind", "O") in "biuf" for dtype in frame.dtypes)
     return numeric and not bool(frame.isna().to_numpy().any())
-
-
-def _stacked(parts: list[Array]) -> Any:
-    shortest = min(map(len, parts))
-    return np.stack([part[:shortest] for part in parts])

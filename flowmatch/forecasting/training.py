@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge, RidgeCV
 
-from flowmatch.fitting import TrainingData
 from flowmatch.forecasting.layout import Layout
-from flowmatch.forecasting.window_data import FieldWindows, WindowRows
+from flowmatch.forecasting.window_data import FieldWindows, GroupedData, WindowRows, n_sharing
 from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     Container,
@@ -74,10 +73,18 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
 def fit_base(
     encoder: WindowEncoder, windows: Windows, target: str
 ) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
-    """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals."""
-    if len(encoder.grid):
-        return *fit_fields(encoder, windows, target), None
-    return fit_table(encoder, windows, target)
+    """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals.
+
+    The base of fields is the last state or nothing.
+    """
+    if not len(encoder.grid):
+        return _fit_regression(encoder, windows, target)
+    if target != "state" and len(encoder.targets):
+        encoder = replace(encoder, weights=persistence(encoder))
+    numbers = int(np.prod(encoder.target_shape))
+    n_rows = min(len(windows), max(2, FITTED_ELEMENTS // numbers))
+    some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
+    return encoder, SampleEncoder.fit(_residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None), None
 
 
 def training_rows(
@@ -86,24 +93,24 @@ def training_rows(
     windows: Windows,
     device: torch.device,
     left: Array | None = None,
-) -> TrainingData:
+) -> GroupedData:
     """Windows as rows to train on; `left` are the residuals of tables and series if they are known."""
     if len(encoder.grid):
-        return field_rows(encoder, residuals, windows, device)
-    return table_rows(encoder, residuals, windows, left, device)
+        return FieldWindows.of(windows, encoder, residuals, device)
+    every = np.arange(len(windows))
+    codes = residuals.training_codes(_residuals_of(encoder, windows, every) if left is None else left, device)
+    assert isinstance(codes, TrainingCodes)
+    return WindowRows(
+        encoder=encoder,
+        groups=torch.as_tensor(windows.groups, device=device),
+        codes=codes,
+        contexts=encoder.read_contexts(windows, every).to(device),
+    )
 
 
-def fit_fields(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[WindowEncoder, SampleEncoder]:
-    """The encoder of fields with its base, the last state or nothing, and the scale of what that leaves."""
-    if target != "state" and len(encoder.targets):
-        encoder = replace(encoder, weights=persistence(encoder))
-    numbers = int(np.prod(encoder.target_shape))
-    n_rows = min(len(windows), max(2, FITTED_ELEMENTS // numbers))
-    some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
-    return encoder, SampleEncoder.fit(residuals_of(encoder, windows, some), _DOUBLE, Standardize(), None)
-
-
-def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[WindowEncoder, SampleEncoder, Array]:
+def _fit_regression(
+    encoder: WindowEncoder, windows: Windows, target: str
+) -> tuple[WindowEncoder, SampleEncoder, Array]:
     """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
     The base is a ridge regression, its penalty by leave-one-out, or nothing. With
@@ -114,12 +121,14 @@ def fit_table(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[Wi
     The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
     are enough, of blocks in time for few series.
     """
-    contexts, targets = _whole(encoder, windows)
+    every = np.arange(len(windows))
+    contexts = encoder.read_contexts(windows, every).double().numpy()
+    targets = encoder.truth(windows, every).reshape(len(every), -1)
     if target != "state":
         penalty = _penalty_of(contexts, targets)
         whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
         weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
-        left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, _overlap(encoder))
+        left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
         n_targets = len(encoder.target_mean)
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
@@ -159,44 +168,12 @@ def unseen_predictions(
     return expected
 
 
-def residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.intp]) -> Array:
+def _residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.intp]) -> Array:
     """What the base leaves of targets, (B, q, *grid)."""
     base = encoder.base(encoder.read_contexts(windows, rows).double())
     if not len(encoder.grid):
         return encoder.truth(windows, rows).reshape(len(rows), -1) - base.numpy()
     return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
-
-
-def table_rows(
-    encoder: WindowEncoder, residuals: SampleEncoder, windows: Windows, left: Array | None, device: torch.device
-) -> WindowRows:
-    """Rows of a table or series to train on; `left` are their residuals if they are known."""
-    every = np.arange(len(windows))
-    left = residuals_of(encoder, windows, every) if left is None else left
-    codes = residuals.training_codes(left, device)
-    assert isinstance(codes, TrainingCodes)
-    return WindowRows(
-        groups=torch.as_tensor(windows.groups, device=device),
-        overlap=_overlap(encoder),
-        codes=codes,
-        contexts=encoder.read_contexts(windows, every).to(device),
-    )
-
-
-def field_rows(
-    encoder: WindowEncoder, residuals: SampleEncoder, windows: Windows, device: torch.device
-) -> FieldWindows:
-    """Windows of fields to train on."""
-    transform = residuals.transform
-    assert isinstance(transform, Standardize)
-    return FieldWindows.of(windows, encoder, (transform.centre_, transform.scale_), device, _overlap(encoder))
-
-
-def _whole(encoder: WindowEncoder, windows: Windows) -> tuple[Array, Array]:
-    """All contexts (n, m), standardized, and targets (n, q)."""
-    every = np.arange(len(windows))
-    contexts = encoder.read_contexts(windows, every).double().numpy()
-    return contexts, encoder.truth(windows, every).reshape(len(every), -1)
 
 
 def _in_blocks(groups: NDArray[np.intp]) -> bool:
@@ -216,7 +193,3 @@ def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     if _in_blocks(groups):
         return np.arange(len(groups)) * FOLDS // len(groups)
     return np.random.RandomState(0).permutation(np.arange(len(names)) % FOLDS)[place]
-
-
-def _overlap(encoder: WindowEncoder) -> int:
-    return encoder.n_lags + encoder.horizon - 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,28 +16,65 @@ KEPT_ELEMENTS = 2**26
 """Most elements of states that are kept on the device; more are read and scaled when they are drawn."""
 
 
+def n_sharing(encoder: WindowEncoder) -> int:
+    """So many windows after another, windows of one trajectory still share states with it."""
+    return encoder.n_lags + encoder.horizon - 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class GroupedData(TrainingData):
     """Rows that belong to trajectories, which are held out whole.
 
+    With noise, contexts are disturbed when they are drawn, while their targets stay the true ones. What the base of
+    fields makes of the noise is taken off the codes, so that a network learns to lead disturbed states back: the noise
+    injection of Sanchez-Gonzalez et al. (2020, section 3.2), which keeps rollouts stable. Of tables and series the
+    network's input alone is disturbed, which keeps it from learning rows by heart.
+
     Attributes
     ----------
+    encoder : WindowEncoder
     groups : Tensor of int, shape (n,)
         The trajectory of each row; rows of one stand together, in order of time.
-    overlap : int
-        So many rows after another, rows of one trajectory still share states with it.
+    context_noise : float
+        Standard deviation of the noise on contexts, in units of the states' own.
     """
 
+    encoder: WindowEncoder
     groups: Tensor
-    overlap: int
+    context_noise: float = 0.0
     weight: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @property
+    def device(self) -> torch.device:
+        return self.groups.device
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        codes, context = self.draw_clean(rows, generator)
+        if self.context_noise == 0:
+            return codes, context
+        encoder, n_lagged = self.encoder, self.encoder.n_lags * len(self.encoder.mean)
+        noise = torch.zeros(len(rows), encoder.n_columns, *encoder.grid.tolist(), device=codes.device)
+        drawn = torch.randn(noise[:, :n_lagged].shape, generator=generator, device=codes.device)
+        noise[:, :n_lagged] = self.context_noise * drawn
+        return codes - self.noise_in_codes(noise), context + noise.flatten(1)
+
+    @abstractmethod
+    def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Codes and contexts without noise."""
+
+    def noise_in_codes(self, noise: Tensor) -> Tensor | float:
+        """What noise on contexts (B, n_columns, *grid) adds to the codes that it is to be led back by."""
+        return 0.0
 
     def order(self, n_held_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Rows to train on and rows to hold out: whole trajectories, or where long ones have most rows the ends of all.
 
         Rows of a trajectory's beginning that share states with its end are left out.
         """
-        n_rows, device = len(self), self.groups.device
+        n_rows, device, overlap = len(self), self.device, n_sharing(self.encoder)
         names, place = torch.unique(self.groups, return_inverse=True)
         sizes = torch.bincount(place, minlength=len(names))
         some = torch.randperm(len(names), generator=generator, device=generator.device).to(device)
@@ -51,11 +89,11 @@ class GroupedData(TrainingData):
             since, left = torch.arange(n_rows, device=device) - first[place], sizes[place]
             n_ends = (left * n_held_out / n_rows).round()
             held_out = since >= left - n_ends
-            kept = (since < left - n_ends - self.overlap) | (n_ends == 0)
+            kept = (since < left - n_ends - overlap) | (n_ends == 0)
         if not bool(kept.any()):
             raise ValueError(
                 f"holding out {n_held_out} of {n_rows} windows leaves none to train on, for each shares states with "
-                f"the {self.overlap} after it: fit to longer trajectories, or with a smaller validation_fraction."
+                f"the {overlap} after it: fit to longer trajectories, or with a smaller validation_fraction."
             )
         shuffled = torch.randperm(int(held_out.sum()), generator=generator, device=generator.device).to(device)
         return kept.nonzero()[:, 0], held_out.nonzero()[:, 0][shuffled]
@@ -68,14 +106,7 @@ class WindowRows(GroupedData):
     codes: TrainingCodes
     contexts: Tensor
 
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    @property
-    def device(self) -> torch.device:
-        return self.codes.device
-
-    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         return self.codes.draw(rows, generator), self.contexts[rows]
 
     def take(self, rows: Tensor) -> WindowRows:
@@ -92,9 +123,8 @@ class FieldWindows(GroupedData):
     Attributes
     ----------
     windows : Windows
-    encoder : WindowEncoder
-    residuals : tuple of Tensor
-        Mean and scale (q,) of what the base leaves.
+    mean, scale : Tensor of shape (q, 1, ..., 1)
+        Of what the base leaves.
     kept : Tensor or None
         All standardized states on the device; None where there are too many, which are read when they are drawn.
     kept_targets : Tensor or None
@@ -106,8 +136,8 @@ class FieldWindows(GroupedData):
     """
 
     windows: Windows
-    encoder: WindowEncoder
-    residuals: tuple[Tensor, Tensor]
+    mean: Tensor
+    scale: Tensor
     kept: Tensor | None
     kept_targets: Tensor | None
     rows: Tensor
@@ -116,12 +146,12 @@ class FieldWindows(GroupedData):
 
     @classmethod
     def of(
-        cls, windows: Windows, encoder: WindowEncoder, residuals: tuple[Any, Any], device: torch.device, overlap: int
+        cls, windows: Windows, encoder: WindowEncoder, residuals: SampleEncoder, device: torch.device
     ) -> FieldWindows:
         """Windows whose states are kept on `device` if there is room."""
-        frames, targets = windows.frames, windows.targets
+        frames, targets, transform = windows.frames, windows.targets, residuals.transform
         assert targets is not None
-        assert windows.target_index is not None
+        assert isinstance(transform, Standardize)
         size = frames.size + (0 if targets is frames else targets.size)
         keep = frames.in_memory and targets.in_memory and size <= KEPT_ELEMENTS
         place = device if keep else torch.device("cpu")
@@ -132,13 +162,14 @@ class FieldWindows(GroupedData):
                 kept_targets = torch.cat(
                     [encoder.target_states(chunk[:, None])[:, 0].to(device) for _, chunk in targets.chunks()]
                 )
-        mean, scale = (torch.as_tensor(part, dtype=torch.float32, device=device) for part in residuals)
+        moments = torch.as_tensor(np.stack([transform.centre_, transform.scale_]), dtype=torch.float32, device=device)
+        mean, scale = moments.reshape(2, -1, *[1] * len(encoder.grid))
         return cls(
-            groups=torch.as_tensor(windows.groups, device=place),
-            overlap=overlap,
-            windows=windows,
             encoder=encoder,
-            residuals=(mean, scale),
+            groups=torch.as_tensor(windows.groups, device=place),
+            windows=windows,
+            mean=mean,
+            scale=scale,
             kept=kept,
             kept_targets=kept_targets,
             rows=torch.arange(len(windows), device=place),
@@ -146,18 +177,13 @@ class FieldWindows(GroupedData):
             target_index=torch.as_tensor(windows.target_index, device=place),
         )
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def device(self) -> torch.device:
-        return self.rows.device
-
-    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         context, targets = self._gather(self.rows[rows]) if self.kept is not None else self._read(self.rows[rows])
-        mean, scale = (part.reshape(-1, *[1] * len(self.encoder.grid)) for part in self.residuals)
-        codes = (targets.flatten(1, 2) - self.encoder.base(context) - mean) / scale
+        codes = (targets.flatten(1, 2) - self.encoder.base(context) - self.mean) / self.scale
         return codes, context.flatten(1)
+
+    def noise_in_codes(self, noise: Tensor) -> Tensor:
+        return (self.encoder.base(noise) - self.encoder.base(torch.zeros_like(noise[:1]))) / self.scale
 
     def take(self, rows: Tensor) -> FieldWindows:
         return replace(self, groups=self.groups[rows], rows=self.rows[rows])
@@ -182,62 +208,7 @@ class FieldWindows(GroupedData):
 
     def _read(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of states that are read now."""
-        every, device = rows.numpy(), self.residuals[0].device
+        every, device = rows.numpy(), self.scale.device
         context = self.encoder.read_contexts(self.windows, every)
         targets = self.encoder.target_states(self.windows.states_ahead(every))
         return context.to(device), targets.to(device)
-
-
-@dataclass(frozen=True)
-class NoisyContexts(TrainingData):
-    """Rows whose contexts are disturbed when they are drawn, while their targets stay the true ones.
-
-    What the base of fields makes of the noise is taken off the codes, so that a network learns to lead disturbed states
-    back: the noise injection of Sanchez-Gonzalez et al. (2020, section 3.2), which keeps rollouts stable. Of tables and
-    series the network's input alone is disturbed, which keeps it from learning rows by heart.
-
-    Attributes
-    ----------
-    data : TrainingData
-    encoder : WindowEncoder
-    residuals : SampleEncoder
-        From what the base leaves to codes, standardized.
-    noise : float
-        Standard deviation, in units of the states' own.
-    """
-
-    data: TrainingData
-    encoder: WindowEncoder
-    residuals: SampleEncoder
-    noise: float
-
-    @property
-    def weight(self) -> Tensor | None:  # type: ignore[override]
-        return self.data.weight
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @property
-    def device(self) -> torch.device:
-        return self.data.device
-
-    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        codes, context = self.data.draw(rows, generator)
-        assert context is not None
-        encoder, n_lagged = self.encoder, self.encoder.n_lags * len(self.encoder.mean)
-        noise = torch.zeros(len(rows), encoder.n_columns, *encoder.grid.tolist(), device=codes.device)
-        drawn = torch.randn(noise[:, :n_lagged].shape, generator=generator, device=codes.device)
-        noise[:, :n_lagged] = self.noise * drawn
-        if self.residuals.is_table:
-            return codes, context + noise
-        shift = encoder.base(noise) - encoder.base(torch.zeros_like(noise[:1]))
-        assert isinstance(self.residuals.transform, Standardize)
-        scale = torch.as_tensor(self.residuals.transform.scale_, dtype=shift.dtype, device=shift.device)
-        return codes - shift / scale.reshape(-1, *[1] * len(encoder.grid)), context + noise.flatten(1)
-
-    def take(self, rows: Tensor) -> NoisyContexts:
-        return replace(self, data=self.data.take(rows))
-
-    def tensors(self) -> dict[str, Tensor | None]:
-        return self.data.tensors()

@@ -26,6 +26,6 @@ def distance_blocks(X: FloatArray, Y: FloatArray) -> Iterator[tuple[slice, Float
         yield rows, cdist(X[rows], Y)
 
 
-def neighbor_distance(X: FloatArray, k: int) -> FloatArray:
-    """Distance of each row of X to its k-th nearest other row, (n,). Position 0 is the row itself."""
-    return np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in distance_blocks(X, X)])
+def neighbor_distance(X: FloatArray, Y: FloatArray, k: int) -> FloatArray:
+    """Distance of each row of X to the row of Y at position k, the nearest at 0, (n,); in Y itself that is the row."""
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in distance_blocks(X, Y)])

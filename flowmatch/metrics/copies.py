@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.metrics._distances import distance_blocks
+from flowmatch.metrics._distances import distance_blocks, neighbor_distance
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 TIE = 1e-9
@@ -114,8 +114,7 @@ def nearest_distances(rows: FloatArray, train: FloatArray, *, leave_out: bool = 
     ----------
     Zhao et al. (2021), "CTAB-GAN: Effective table data synthesizing", who report the 5 % quantile.
     """
-    k = int(leave_out)  # position 0 is the row itself
-    distances = np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in distance_blocks(rows, train)])
+    distances = neighbor_distance(rows, train, int(leave_out))  # position 0 is the row itself
     low, median = np.quantile(distances, [0.05, 0.5]).tolist()
     return {"nearest_p05": low, "nearest_median": median}
 
@@ -150,5 +149,4 @@ def _spacing(asked: NDArray[np.int64], distinct: FloatArray, counts: NDArray[np.
     """Distance from the training rows `asked` to their nearest other training row: 0 for a repeated one."""
     if len(distinct) == 1:
         return np.zeros(len(asked))
-    others = [np.partition(block, 1, axis=1)[:, 1] for _, block in distance_blocks(distinct[asked], distinct)]
-    return np.where(counts[asked] > 1, 0.0, np.concatenate(others))
+    return np.where(counts[asked] > 1, 0.0, neighbor_distance(distinct[asked], distinct, 1))

@@ -84,7 +84,7 @@ def precision_recall_density_coverage(X: Samples, Y: Samples, *, n_neighbors: in
     smallest = min(len(real), len(synthetic))
     why = f": X has {len(real)} rows and Y has {len(synthetic)}, and a ball reaches to another row"
     k = check_count("n_neighbors", n_neighbors, 1, smallest - 1, why)
-    real_radius, synthetic_radius = neighbor_distance(real, k), neighbor_distance(synthetic, k)
+    real_radius, synthetic_radius = (neighbor_distance(rows, rows, k) for rows in (real, synthetic))
     n_around = np.zeros(len(synthetic))  # real balls around each synthetic row
     recalled, covered = np.zeros(len(real), dtype=bool), np.zeros(len(real), dtype=bool)
     for rows, distances in distance_blocks(synthetic, real):

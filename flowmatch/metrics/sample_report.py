@@ -120,13 +120,7 @@ class SampleReport:
             return pd.DataFrame(self.pairs)
         if part != "columns":
             return pd.DataFrame.from_dict(self.measures if part == "measures" else self.differences, orient="index")
-        flat = {
-            name: {(statistic, side): value for statistic, pair in column.items() for side, value in pair.items()}
-            for name, column in self.columns.items()
-        }
-        frame = pd.DataFrame.from_dict(flat, orient="index").loc[list(flat)]
-        frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-        return frame
+        return pd.concat({name: pd.DataFrame(column).unstack() for name, column in self.columns.items()}, axis=1).T
 
 
 def report(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import numbers
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.metrics._samples import FloatArray, as_samples, check_same_columns, is_frame
+from flowmatch.preprocessing.table_columns import missing_entries
 
 MAX_LEVELS = 50
 """Levels of a column that distances and associations distinguish: the most frequent; all others count as one."""
@@ -131,14 +131,13 @@ def read_tables(
                 raise ValueError(f"target for {side} has shape {shape}; expected {expected}, one value for each row.")
         names, category = [*names, _name_of_target(y, names)], [*category, columns[first][-1].category]
     kinds, levels, entries = [], [], []
-    for j, (name, is_category) in enumerate(zip(names, category, strict=True)):
-        sides = {side: sample[j] for side, sample in columns.items()}
-        is_date = sides[first].values.dtype.kind == "M"
+    for name, is_category, *sides in zip(names, category, *columns.values(), strict=True):
+        is_date = sides[0].values.dtype.kind == "M"
         kinds.append("category" if is_category else "date" if is_date else "number")
         if is_category:
-            found, values = _levels(list(sides.values()))
+            found, values = _levels(sides)
         else:
-            found, values = [], [_numeric(column, name, side) for side, column in sides.items()]
+            found, values = [], [_numeric(column, name, side) for side, column in zip(columns, sides, strict=True)]
         levels.append(found)
         entries.append(values)
     rows = {side: np.column_stack(values) for side, values in zip(columns, zip(*entries, strict=True), strict=True)}
@@ -191,7 +190,7 @@ def _column(values: Any) -> _Column:
     elif hasattr(values, "isna") and getattr(values.dtype, "kind", "O") == "M":
         values = values.to_numpy(dtype="M8[ns]")  # of pandas, with a time zone maybe
     array = np.asarray(values)
-    missing = _missing(array)
+    missing = missing_entries(array)
     if array.dtype.kind == "O":
         observed = array[~missing].tolist()
         types = set(map(type, observed))
@@ -206,15 +205,6 @@ def _column(values: Any) -> _Column:
         array = np.zeros(len(array), dtype=plain.dtype)
         array[~missing] = plain
     return _Column(array, missing, is_category or array.dtype.kind in "USb")
-
-
-def _missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mask of the missing entries: NaN, NaT, None and pandas.NA."""
-    if values.dtype.kind != "O":
-        return np.asarray(values != values)  # NaN and NaT do not equal themselves
-    if pandas := sys.modules.get("pandas"):  # unless it was imported there is no pandas.NA either
-        return np.asarray(pandas.isna(values), dtype=bool)
-    return np.array([value is None or value != value for value in values], dtype=bool)
 
 
 def _numeric(column: _Column, name: str, side: str) -> FloatArray:

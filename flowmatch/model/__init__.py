@@ -2,12 +2,7 @@
 
 from flowmatch.model.blueprint import Blueprint, Correction, NetworkFactory
 from flowmatch.model.codes import decode_codes, encode_rows, to_numpy
-from flowmatch.model.conditions import (
-    condition_pieces,
-    conditions_in_their_container,
-    known_conditions,
-    require_conditions,
-)
+from flowmatch.model.conditions import condition_pieces, conditions_in_their_container, require_conditions
 from flowmatch.model.density import CodeDensity, score_rows
 from flowmatch.model.flow_model import (
     FittedSource,
@@ -18,9 +13,8 @@ from flowmatch.model.flow_model import (
     VelocityField,
     feature_names,
 )
-from flowmatch.model.given import given_entries, missing_codes, require_masked_training
+from flowmatch.model.given import require_masked_training
 from flowmatch.model.integration import (
-    SOLVERS,
     Integration,
     carry,
     check_guidance,
@@ -29,14 +23,6 @@ from flowmatch.model.integration import (
     choose_steps,
     coding_steps,
     sampling_steps,
+    split_alike,
 )
-from flowmatch.model.rows import (
-    CodeSampler,
-    Known,
-    Select,
-    draw_best_rows,
-    draw_rows,
-    draw_trajectories,
-    impute_rows,
-    sample_rows,
-)
+from flowmatch.model.rows import CodeSampler, Select, impute_rows, sample_rows

@@ -12,7 +12,6 @@ from torch import nn
 from flowmatch.core.entries import BLOCKS
 from flowmatch.core.storable import storable
 from flowmatch.networks import CorrectedVelocity, InstantVelocity, MaskedNetwork, TeacherVelocity
-from flowmatch.preprocessing import ConditionEncoder
 
 NetworkFactory = Callable[..., nn.Module]
 """``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``.
@@ -70,20 +69,6 @@ class Blueprint:
     flow_map: bool = False
     is_masked: bool = False
     correction: Correction | None = None
-
-    @classmethod
-    def of(
-        cls,
-        factory: NetworkFactory,
-        code_shape: tuple[int, ...],
-        conditions: ConditionEncoder | None,
-        *,
-        flow_map: bool,
-        is_masked: bool,
-    ) -> Blueprint:
-        """The blueprint of a network for codes of `code_shape` under such conditions."""
-        size, context = (0, 0) if conditions is None else (conditions.size, conditions.context_channels)
-        return cls(factory, code_shape, size, context, flow_map, is_masked)
 
     @property
     def n_kept(self) -> int:

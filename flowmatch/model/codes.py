@@ -40,16 +40,22 @@ def decode_codes(model: FlowModel, codes: Array, y: Any, integration: Integratio
     return model.encoder.container.wrap(model.encoder.decode(carried))
 
 
+def without_absent(model: FlowModel, codes: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Codes with zeros for NaN, conditions that tell which these are, in the codes' dtype, and a mask of them."""
+    absent = codes.isnan()
+    condition = None if condition is None else condition.to(codes)
+    if model.missing is None or not bool(absent.any()):
+        return codes, condition, absent
+    codes = codes.nan_to_num(0.0)
+    return codes, with_entries(condition, codes, torch.zeros_like(codes), absent.to(codes)), absent
+
+
 def _carry(
     model: FlowModel, codes: Array, condition: Tensor | None, integration: Integration, *, backward: bool
 ) -> Array:
     """Integrate codes forward or backward in double precision."""
     network = model.precise_network()
-    dtype = next(network.parameters()).dtype
-    x = torch.as_tensor(codes, dtype=dtype, device=model.device)
-    condition, absent = None if condition is None else condition.to(dtype), x.isnan()
-    if model.missing is not None and bool(absent.any()):
-        x = x.nan_to_num(0.0)
-        condition = with_entries(condition, x, torch.zeros_like(x), absent.to(dtype))
+    like = next(network.parameters())
+    x, condition, absent = without_absent(model, torch.as_tensor(codes).to(like), condition)
     carried = carry(model, x, condition, integration, backward=backward, network=network)
     return to_numpy(carried.masked_fill(absent, torch.nan))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +12,11 @@ from torch import Tensor, nn
 
 from flowmatch import flow
 from flowmatch.core.checks import check_count
-from flowmatch.core.entries import with_entries
 from flowmatch.core.progress import progress
+from flowmatch.model.codes import to_numpy, without_absent
 from flowmatch.model.conditions import known_conditions
 from flowmatch.model.flow_model import FlowModel
+from flowmatch.model.integration import split_alike
 from flowmatch.preprocessing import LabelEncoder, SampleRows
 
 Array = NDArray[np.float64]
@@ -60,32 +60,21 @@ class CodeDensity:
         """
         parameter = next(self.network.parameters())
         scale = self.model.source.scale.to(parameter)
-        x = torch.as_tensor(codes, dtype=parameter.dtype, device=parameter.device)
-        shown = None
-        if self.model.missing is not None and bool((absent := x.isnan()).any()):
-            shown, x = 1 - absent.to(x), x.nan_to_num(0.0)
-            condition = with_entries(None if condition is None else condition.to(x), x, torch.zeros_like(x), 1 - shown)
+        x, condition, absent = without_absent(self.model, torch.as_tensor(codes).to(parameter), condition)
         probes = flow.divergence_probes(scale, self.n_probes)
         elements = _ELEMENTS_AT_ONCE if scale.ndim == 1 else _GRID_ELEMENTS_AT_ONCE
         rows = max(1, elements // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
-        nothing = [None] * -(-len(x) // rows)
-        conditions = nothing if condition is None else condition.to(x).split(rows)
-        masks = nothing if shown is None else shown.split(rows)
-        batches = list(zip(x.split(rows), conditions, masks, strict=True))
-        pieces = progress(batches, "log-densities", self.verbose)
-        parts = [self._batch(*piece, scale, probes) for piece in pieces]
-        density, error = (torch.cat(column).cpu().double().numpy() for column in zip(*parts, strict=True))
+        pieces = progress(split_alike(rows, x, absent, condition), "log-densities", self.verbose)
+        parts = [self._batch(part, mask, known, scale, probes) for part, mask, known in pieces]
+        density, error = (to_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
         return density, error if probes is not None else np.zeros_like(density)
 
     def _batch(
-        self, x: Tensor, condition: Tensor | None, shown: Tensor | None, scale: Tensor, probes: Tensor | None
+        self, x: Tensor, absent: Tensor, condition: Tensor | None, scale: Tensor, probes: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        source = self.model.source.source
-
         def source_log_density(x0: Tensor) -> Tensor:
-            if shown is None:
-                return source.log_density(x0, scale)
-            return (shown * source.log_density_terms(x0, scale)).flatten(1).sum(1)
+            terms = self.model.source.source.log_density_terms(x0, scale)
+            return terms.masked_fill(absent, 0.0).flatten(1).sum(1)
 
         velocity = flow.guide(self.network, condition)
         if probes is None:
@@ -95,7 +84,7 @@ class CodeDensity:
         result = flow.log_likelihood(
             divergence,
             x,
-            flow.time_grid(self.n_steps, self.model.path.first_time, device=x.device, dtype=x.dtype),
+            self.model.times(self.n_steps, self.solver, x),
             source_log_density,
             self.solver,
             n_estimates=n_estimates,
@@ -109,26 +98,24 @@ def score_rows(density: CodeDensity, rows: SampleRows, y: Any) -> tuple[Array, A
     Without conditions, a model of labels gives the density of the mixture over its classes.
     """
     model, parts = density.model, []
-    labels = model.conditions if y is None and isinstance(model.conditions, LabelEncoder) else None
-    known: Callable[[slice], Tensor | None] | None = None
-    if labels is None:
-        known = known_conditions(model, y, len(rows))
+    is_mixture = y is None and isinstance(model.conditions, LabelEncoder)
+    known = None if is_mixture else known_conditions(model, y, len(rows))
     for start, chunk in progress(rows.chunks(), "log-densities of all rows", density.verbose, rows.n_chunks()):
         codes = model.encoder.encode(chunk)
-        if labels is not None:
-            value, error = mixture_density(density, labels, codes)
+        if known is None:
+            value, error = mixture_density(density, codes)
         else:
-            assert known is not None
             value, error = density(codes, known(slice(start, start + len(chunk))))
         parts.append((value + model.encoder.log_jacobian(chunk), error))
     log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
     return log_density, errors
 
 
-def mixture_density(density: CodeDensity, labels: LabelEncoder, codes: Array) -> tuple[Array, Array]:
+def mixture_density(density: CodeDensity, codes: Array) -> tuple[Array, Array]:
     """Log-density of codes under the mixture over classes, by their shares in training, and its standard error."""
+    labels, device = density.model.conditions, density.model.device
+    assert isinstance(labels, LabelEncoder)
     present = labels.shares > 0
-    device = density.model.device
     vectors = [torch.as_tensor(labels.encode(label, len(codes)), device=device) for label in labels.classes[present]]
     parts = [density(codes, vector) for vector in progress(vectors, "log-densities by class", density.verbose)]
     joint = np.array([part[0] for part in parts]) + np.log(labels.shares[present])[:, None]

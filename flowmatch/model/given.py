@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,7 @@ def missing_codes(
 
 def _check_given(model: FlowModel, container: TableContainer, name: Any, column: int, entries: Array) -> None:
     """Raise a ValueError for values that training has not come near."""
-    encoder = model.encoder
-
-    def shown(number: float) -> Any:
-        return entry_of(container, column, number)
-
+    encoder, shown = model.encoder, partial(entry_of, container, column)  # as the user writes it
     if np.isnan(entries).any():
         raise ValueError(f"given[{name!r}] has a missing value; leave the column out to have it generated.")
     if encoder.is_category[column]:

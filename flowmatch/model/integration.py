@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,13 +90,10 @@ def choose_steps(
     ValueError
         For values out of range, and "flow_map" where there is no flow map or no use for one.
     """
-    if solver is None and n_steps is None:
-        check_solver(*own)  # they may have changed since the fit
-    else:
-        check_solver(own[0] if solver is None else solver, n_steps)
+    chosen = own[0] if solver is None else solver
+    check_solver(chosen, own[1] if solver is n_steps is None else n_steps)  # they may have changed since the fit
     if solver == "flow_map" and velocity:
         raise _no_flow_map("this method integrates a velocity")
-    chosen = own[0] if solver is None else solver
     if velocity and chosen == "flow_map":
         chosen = "auto"
     if chosen == "flow_map" and not model.is_flow_map:
@@ -233,20 +230,21 @@ def carry(
 
     def follow_batch(part: Tensor, known: Tensor | None) -> Tensor:
         if solver == "flow_map":
-            steps = functools.partial(_mean_velocity, network, known)
-            return follow(steps, part, times, return_trajectory=return_trajectory)
+            return follow(
+                lambda x, t, step: network(x, t, known, step), part, times, return_trajectory=return_trajectory
+            )
         velocity = guide(network, known, scale, n_kept)
         return integrate(velocity, part, times, solver, return_trajectory=return_trajectory)
 
     rows = integration.batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
-    conditions = [None] * -(-len(x) // rows) if condition is None else condition.split(rows)
-    batches = list(zip(x.split(rows), conditions, strict=True))
-    described = "encoding" if backward else "sampling"
+    batches = progress(split_alike(rows, x, condition), "encoding" if backward else "sampling", integration.verbose)
     with torch.no_grad():
-        parts = [follow_batch(*batch) for batch in progress(batches, described, integration.verbose)]
+        parts = [follow_batch(*batch) for batch in batches]
     return torch.cat(parts, dim=1 if return_trajectory else 0)
 
 
-def _mean_velocity(network: nn.Module, condition: Tensor | None, x: Tensor, t: Tensor, step: Tensor) -> Tensor:
-    mean_velocity: Tensor = network(x, t, condition, step)
-    return mean_velocity
+def split_alike(size: int, x: Tensor, *others: Tensor | None) -> list[tuple[Any, ...]]:
+    """Batches of rows of x, and the same rows of the others, None where there are none."""
+    parts = x.split(size)
+    beside = [[None] * len(parts) if other is None else other.split(size) for other in others]
+    return list(zip(parts, *beside, strict=True))

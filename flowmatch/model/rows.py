@@ -169,30 +169,25 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
             f"select returned scores of shape {scores.shape}; expected ({n_samples * n_candidates},), one number a row."
         )
     table = np.nan_to_num(scores, nan=-np.inf).reshape(n_samples, n_candidates)
-    positions: NDArray[np.intp] = np.arange(n_samples) * n_candidates + table.argmax(axis=1)
-    return positions
+    return np.asarray(np.arange(n_samples) * n_candidates + table.argmax(axis=1))
 
 
 def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -> list[Any]:
     """The table X, whose rows are `rows`, with the draws of each sampler in place of missing entries."""
-    pieces = progress(samplers, "imputations", samplers[0].integration.verbose)
-    return [_fill_rows(sampler, X, rows, y) for sampler in pieces]
-
-
-def _fill_rows(sampler: CodeSampler, X: Any, rows: SampleRows, y: Any) -> Any:
-    """The table X, whose rows are `rows`, with draws in place of missing entries."""
-    model, values = sampler.model, rows.array()
+    model, values, tables = samplers[0].model, rows.array(), []
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
     if vectors is not None:
         vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
-    filled = values.copy()
-    for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
-        entries = values[incomplete[part]]
-        codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
-        drawn = model.encoder.restore(to_numpy(codes))
-        filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
-    return fill_table(model.encoder.container, X, values, filled)
+    for sampler in progress(samplers, "imputations", samplers[0].integration.verbose):
+        filled = values.copy()
+        for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
+            entries = values[incomplete[part]]
+            codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
+            drawn = model.encoder.restore(to_numpy(codes))
+            filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
+        tables.append(fill_table(model.encoder.container, X, values, filled))
+    return tables
 
 
 def sample_rows(

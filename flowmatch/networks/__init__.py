@@ -4,9 +4,8 @@ from flowmatch.networks.architecture import Architecture, Sizes
 from flowmatch.networks.auto import AutoNetwork
 from flowmatch.networks.bottleneck import Bottleneck, BottleneckNetwork
 from flowmatch.networks.conditioned import ConditionedNetwork
-from flowmatch.networks.corrected import CorrectedVelocity, TeacherVelocity
 from flowmatch.networks.dropout import Dropout, draw_dropout_from
-from flowmatch.networks.flow_maps import InstantVelocity, start_from_velocity
+from flowmatch.networks.flow_maps import CorrectedVelocity, InstantVelocity, TeacherVelocity, start_from_velocity
 from flowmatch.networks.masked import MaskedNetwork
 from flowmatch.networks.mlp import MLP, ConcatenatedMLP, ModulatedMLP
 from flowmatch.networks.transformer import DiffusionTransformer, Transformer

@@ -72,8 +72,7 @@ class ConditionedNetwork(nn.Module):
         generator = dropout_generator(self)
         if generator is None or torch.compiler.is_compiling():
             return checkpoint(block, *arguments, use_reentrant=False)
-        same = functools.partial(same_masks, generator)
-        return checkpoint(block, *arguments, use_reentrant=False, context_fn=same)
+        return checkpoint(block, *arguments, use_reentrant=False, context_fn=functools.partial(same_masks, generator))
 
 
 def has_tangent(*values: Any) -> bool:

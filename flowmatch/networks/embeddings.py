@@ -121,9 +121,6 @@ class ContextEmbedding(nn.Module):
         return F.silu(self.mix(F.silu(h)))
 
 
-_INTERPOLATION = ("linear", "bilinear", "trilinear")
-
-
 class PositionMap(nn.Module):
     """Learned features of every point of a grid, added to those of a sample; interpolated on other grids.
 
@@ -137,5 +134,5 @@ class PositionMap(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         if all(own in (1, size) for own, size in zip(self.features.shape[2:], h.shape[2:], strict=True)):
             return h + self.features
-        mode = _INTERPOLATION[h.ndim - 3]
+        mode = ("linear", "bilinear", "trilinear")[h.ndim - 3]
         return h + F.interpolate(self.features, h.shape[2:], mode=mode, align_corners=False)

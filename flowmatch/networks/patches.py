@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch.nn.functional as F
@@ -16,15 +15,11 @@ def patchify(x: Tensor, patch_size: int) -> Tensor:
     """
     if patch_size == 1:
         return x
-    grid = x.shape[2:]
-    padding = [(0, -size % patch_size) for size in reversed(grid)]
-    if any(after for _, after in padding):
-        x = F.pad(x, list(itertools.chain.from_iterable(padding)))
+    if any(size % patch_size for size in x.shape[2:]):
+        x = F.pad(x, [pad for size in reversed(x.shape[2:]) for pad in (0, -size % patch_size)])
     coarse = [size // patch_size for size in x.shape[2:]]
-    pairs = itertools.chain.from_iterable((size, patch_size) for size in coarse)
-    d = len(grid)
-    x = x.reshape(len(x), x.shape[1], *pairs)
-    inner, outer = [3 + 2 * i for i in range(d)], [2 + 2 * i for i in range(d)]
+    x = x.reshape(len(x), x.shape[1], *[part for size in coarse for part in (size, patch_size)])
+    inner, outer = range(3, x.ndim, 2), range(2, x.ndim, 2)
     return x.permute(0, 1, *inner, *outer).reshape(len(x), -1, *coarse)
 
 
@@ -35,7 +30,7 @@ def unpatchify(h: Tensor, patch_size: int, grid: tuple[int, ...]) -> Tensor:
     d, coarse = len(grid), h.shape[2:]
     channels = h.shape[1] // patch_size**d
     h = h.reshape(len(h), channels, *[patch_size] * d, *coarse)
-    axes = itertools.chain.from_iterable((2 + d + i, 2 + i) for i in range(d))
-    h = h.permute(0, 1, *axes).reshape(len(h), channels, *[size * patch_size for size in coarse])
+    pairs = [axis for i in range(d) for axis in (2 + d + i, 2 + i)]
+    h = h.permute(0, 1, *pairs).reshape(len(h), channels, *[size * patch_size for size in coarse])
     inside: Any = (..., *(slice(size) for size in grid))
     return h[inside]

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.preprocessing import as_numpy
+
 Floats: TypeAlias = NDArray[np.float64]
 
 
@@ -23,10 +25,7 @@ def load_pyplot() -> Any:
 
 def as_array(X: Any, dtype: Any = np.float64) -> NDArray[Any]:
     """Samples in any container as an array; with None in their own type."""
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        X = X.float() if X.dtype == torch.bfloat16 else X
-    return np.asarray(X, dtype=dtype)
+    return np.asarray(as_numpy(X) if isinstance(X, torch.Tensor) else X, dtype=dtype)
 
 
 def finite_range(*arrays: Floats) -> tuple[float, float]:
@@ -83,15 +82,15 @@ def check_one_label_each(name: str, labels: Sequence[Any] | None, expected: int,
         raise ValueError(f"{name} holds {len(labels)} labels for {expected} {of}.")
 
 
-def check_mapping(name: str, value: Any, to: str) -> None:
-    """Raise a ValueError unless `value` maps names to something."""
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError(f"{name} must map names to {to}, at least one, got {value!r}.")
+def arrays_by_name(name: str, value: Any, to: str) -> dict[str, Floats]:
+    """Arrays of floats by name, or an error unless `value` maps names to something."""
+    _check_mapping(name, value, to)
+    return {str(key): as_array(values) for key, values in value.items()}
 
 
 def check_estimators(estimators: Any) -> None:
     """Raise a ValueError unless there are estimators by name that can be sampled."""
-    check_mapping("estimators", estimators, "fitted estimators")
+    _check_mapping("estimators", estimators, "fitted estimators")
     for name, estimator in estimators.items():
         if not callable(getattr(estimator, "sample", None)):
             raise ValueError(f"estimators[{name!r}] must have a method sample, got {estimator!r}.")
@@ -111,3 +110,8 @@ def draw_samples(
     conditions = np.asarray(y)
     samples = estimator.sample(n_each * len(conditions), np.concatenate([conditions] * n_each), **params)
     return samples, list(conditions)
+
+
+def _check_mapping(name: str, value: Any, to: str) -> None:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f"{name} must map names to {to}, at least one, got {value!r}.")

@@ -1,4 +1,4 @@
-"""What `ForecastDisplay` draws: fans of series, panels of fields, and the frames of an animation."""
+"""What `ForecastDisplay` is given, checked, and what it draws: bands of series, panels of fields, frames."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.plotting._common import Floats, divide_axes, finite_range, one_axes
+from flowmatch.core.checks import check_count
+from flowmatch.plotting._common import Floats, as_array, divide_axes, finite_range, one_axes
 
 STATES = ("truth", "mean", "member")
 """Panels that share one scale of colors."""
 PANELS = (*STATES, "spread", "error")
 _ALPHAS = (0.2, 0.4)
+_COLUMNS = 5
 _PIXELS = {"interpolation": "nearest", "origin": "lower"}
 Panels: TypeAlias = dict[str, tuple[Floats, dict[str, Any]]]
 """What panels show, (n_steps, [height,] width), and its colors, by name."""
@@ -23,37 +25,49 @@ Frames: TypeAlias = tuple[Any, Callable[[int], None]]
 """A figure at the first lead time, and a function that moves it to another one."""
 
 
-def draw_fan(
-    panel: Any,
-    times: NDArray[Any],
-    samples: Floats,
-    truth: Floats | None,
-    past: tuple[NDArray[Any], Floats] | None,
-    coverages: Sequence[float],
-    line_params: dict[str, Any],
-) -> tuple[dict[str, Any], list[Any]]:
-    """Lines by name, and bands (the widest first), of one variable.
+def row_of(name: str, X: Any, expected: tuple[int | None, ...], index: int) -> Floats:
+    """Row `index` of an array of the expected shape, in which None stands for any length from 1."""
+    array = as_array(X)
+    fits = array.ndim == len(expected) and array.size > 0
+    if not fits or any(want not in (None, got) for want, got in zip(expected, array.shape, strict=True)):
+        shape = ", ".join("n_history" if length is None else str(length) for length in expected)
+        raise ValueError(f"{name} has shape {array.shape}; expected ({shape}), to fit samples.")
+    return array[index]
 
-    `samples` is (n_samples, n_steps); the fan opens at the last value of the history.
-    """
-    lines = {}
-    if past is not None:
-        (lines["history"],) = panel.plot(*past, color="0.45", label="history")
-        times = np.concatenate([past[0][-1:], times])
-        samples = np.concatenate([np.full((len(samples), 1), past[1][-1]), samples], axis=1)
-        truth = None if truth is None else np.concatenate([past[1][-1:], truth])
-    if truth is not None:
-        (lines["truth"],) = panel.plot(times, truth, color="0.1", label="truth")
-    median_params = {"color": "C0", "label": "median"} | line_params
-    (lines["median"],) = panel.plot(times, np.median(samples, axis=0), **median_params)
+
+def checked_times(times: Any, n_steps: int, n_past: int) -> NDArray[Any]:
+    """Times as floats, or as dates to the nanosecond, which can be halved."""
+    found = np.asarray(times)
+    if found.dtype.kind not in "Miuf":
+        raise ValueError(f"times must be numbers or dates, got {times!r}.")
+    found = found.astype("datetime64[ns]" if found.dtype.kind == "M" else np.float64)
+    if found.shape not in {(n_steps,), (n_past + n_steps,)}:
+        expected = f"({n_steps},)" + (f" or, with the history, ({n_past + n_steps},)" if n_past else "")
+        raise ValueError(f"times has shape {found.shape}; expected {expected}.")
+    if not (found[1:] > found[:-1]).all():
+        raise ValueError(f"times must be increasing, got {times!r}.")
+    return found
+
+
+def chosen_steps(steps: Sequence[int] | None, n_steps: int) -> list[int]:
+    """Positions, from 0, of the lead times that are shown."""
+    if steps is None:
+        return sorted({round(position) for position in np.linspace(0, n_steps - 1, _COLUMNS)})
+    if len(steps) == 0:
+        raise ValueError("steps is empty; expected at least one lead time, counted from 1.")
+    return [check_count("each of steps", step, 1, n_steps, " (lead times count from 1)") - 1 for step in steps]
+
+
+def draw_bands(panel: Any, times: NDArray[Any], samples: Floats, coverages: Sequence[float], color: Any) -> list[Any]:
+    """Bands of one variable that hold these shares of the samples (n_samples, n_steps), the widest first."""
     bands = []
     alphas = np.linspace(*_ALPHAS, len(coverages)) if len(coverages) > 1 else [np.mean(_ALPHAS)]
     for coverage, alpha in zip(sorted(coverages, reverse=True), alphas, strict=True):
         # ranks (M + 1) p, as `flowmatch.metrics.interval_coverage` takes them: a calibrated band covers its share
         ends = np.quantile(samples, [0.5 - coverage / 2, 0.5 + coverage / 2], axis=0, method="weibull")
-        params = {"color": lines["median"].get_color(), "alpha": alpha, "linewidth": 0, "label": f"{coverage:.0%}"}
+        params = {"color": color, "alpha": alpha, "linewidth": 0, "label": f"{coverage:.0%}"}
         bands.append(panel.fill_between(times, *ends, **params))
-    return lines, bands
+    return bands
 
 
 def panels_of(samples: Floats, truth: Floats | None, member: int, cmaps: Sequence[Any]) -> Panels:
@@ -61,20 +75,21 @@ def panels_of(samples: Floats, truth: Floats | None, member: int, cmaps: Sequenc
 
     `cmaps` are those of states, which share a scale, of the spread, from 0 on, and of the error, around 0.
     """
+    state_cmap, spread_cmap, error_cmap = cmaps
     many, mean = len(samples) > 1, samples.mean(axis=0)
-    spread = samples.std(axis=0, ddof=1) if many else None
-    found = (truth, mean if many else None, samples[member], spread, None if truth is None else mean - truth)
-    shown = {name: values for name, values in zip(PANELS, found, strict=True) if values is not None}
-    limits = dict.fromkeys(STATES, finite_range(*(shown[name] for name in STATES if name in shown)))
-    if "spread" in shown:
-        limits["spread"] = 0.0, finite_range(shown["spread"])[1] or 1.0
-    if "error" in shown:
-        largest = max(map(abs, finite_range(shown["error"]))) or 1.0
-        limits["error"] = -largest, largest
-    state, spread_cmap, error_cmap = cmaps
-    cmap_of = dict.fromkeys(STATES, state) | {"spread": spread_cmap, "error": error_cmap}
-    colors = {name: {"cmap": cmap_of[name], "vmin": low, "vmax": high} for name, (low, high) in limits.items()}
-    return {name: (values, colors[name]) for name, values in shown.items()}
+    candidates = zip(STATES, (truth, mean if many else None, samples[member]), strict=True)
+    states = {name: values for name, values in candidates if values is not None}
+    limits = finite_range(*states.values())
+    found = {name: (values, state_cmap, limits) for name, values in states.items()}
+    if many:
+        spread = samples.std(axis=0, ddof=1)
+        found["spread"] = spread, spread_cmap, (0.0, finite_range(spread)[1] or 1.0)
+    if truth is not None:
+        largest = max(map(abs, finite_range(mean - truth))) or 1.0
+        found["error"] = mean - truth, error_cmap, (-largest, largest)
+    return {
+        name: (values, {"cmap": cmap, "vmin": low, "vmax": high}) for name, (values, cmap, (low, high)) in found.items()
+    }
 
 
 def draw_space_time(ax: Any, shown: Panels, times: NDArray[Any], params: dict[str, Any]) -> tuple[Any, Images]:
@@ -96,14 +111,15 @@ def draw_pictures(
     _, height, width = shown["member"][0].shape
     size = (1.6, max(0.5, min(3.2, 1.6 * height / width)))
     axes = divide_axes(ax, len(shown) * len(columns), len(columns), "picture", size=size)
-    axes = axes.reshape(len(shown), len(columns))
-    images: Images = {}
+    axes, images = axes.reshape(len(shown), len(columns)), {}
     for row, (name, (values, colors)) in zip(axes, shown.items(), strict=True):
-        images[name] = []
-        for panel, (step, _) in zip(row, columns, strict=True):
-            images[name].append(panel.imshow(values[step], **colors | _PIXELS | params))
-            panel.set(xticks=[], yticks=[])
+        images[name] = [
+            panel.imshow(values[step], **colors | _PIXELS | params)
+            for panel, (step, _) in zip(row, columns, strict=True)
+        ]
         row[0].set_ylabel(name)
+    for panel in axes.flat:
+        panel.set(xticks=[], yticks=[])
     for panel, (_, label) in zip(axes[0], columns, strict=True):
         panel.set_title(label)
     return axes, images

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch.core.component import unknown_option
+from flowmatch.core.checks import check_choice
 from flowmatch.plotting._common import one_axes
 
 
@@ -79,8 +79,7 @@ class TrainingCurveDisplay:
         """
         check_is_fitted(estimator, "history_")
         for name in names:
-            if name not in estimator.history_:
-                raise unknown_option("name", name, estimator.history_)
+            check_choice("name", name, estimator.history_)
         return cls(estimator.history_, names).plot(ax=ax, **plot_params)
 
     def plot(self, *, ax: Any = None, learning_rate: bool = True, log_scale: bool = False) -> Self:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.randomness import seed_from
 from flowmatch.metrics import sliced_wasserstein
-from flowmatch.plotting._common import Floats, as_array, check_estimators, check_mapping, one_axes
+from flowmatch.plotting._common import Floats, arrays_by_name, check_estimators, one_axes
 
 _DISTANCE = "sliced Wasserstein distance"
 _MARKERS = "os^Dv"
@@ -131,7 +131,9 @@ class QualityDisplay:
             raise ValueError(f"metric must be a callable metric(samples, X) -> float, got {metric!r}.")
 
         def score(estimator: Any, n: int) -> float:
-            samples = estimator.sample(n_samples, y, seed, n_steps=n, solver=_one_evaluation_a_step(estimator))
+            check_is_fitted(estimator)
+            solver = "flow_map" if estimator.model_.is_flow_map else "euler"  # both make a step of an evaluation
+            samples = estimator.sample(n_samples, y, seed, n_steps=n, solver=solver)
             if metric is None:
                 return sliced_wasserstein(X, samples, random_state=seed)  # in this order, errors name X as it is here
             return float(metric(samples, X))
@@ -181,8 +183,7 @@ class QualityDisplay:
             If there are no scores, or not one for each of `n_evaluations`, or these are not increasing integers from 1.
         """
         counts = _check_evaluations(n_evaluations)
-        check_mapping("scores", scores, "values")
-        found = {str(name): as_array(values) for name, values in scores.items()}
+        found = arrays_by_name("scores", scores, "values")
         for name, values in found.items():
             if values.shape != (len(counts),):
                 raise ValueError(
@@ -234,9 +235,3 @@ def _check_evaluations(n_evaluations: Any) -> list[int]:
     if not counts or sorted(set(counts)) != counts:
         raise ValueError(f"n_evaluations must be increasing integers, at least one, got {n_evaluations!r}.")
     return counts
-
-
-def _one_evaluation_a_step(estimator: Any) -> str:
-    """The solver that makes as many steps as evaluations."""
-    check_is_fitted(estimator)
-    return "flow_map" if estimator.model_.is_flow_map else "euler"

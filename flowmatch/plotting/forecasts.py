@@ -11,21 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.plotting import _forecast_panels as parts
 from flowmatch.plotting._common import Floats, as_array, check_one_label_each, divide_axes, load_pyplot
-from flowmatch.plotting._forecast_inputs import checked_times, chosen_steps, row_of
-from flowmatch.plotting._forecast_panels import (
-    PANELS,
-    STATES,
-    Frames,
-    draw_colorbars,
-    draw_fan,
-    draw_pictures,
-    draw_space_time,
-    fan_frames,
-    panels_of,
-    picture_frames,
-    profile_frames,
-)
 
 
 @dataclass(eq=False, repr=False)
@@ -152,13 +139,13 @@ class ForecastDisplay:
             )
         n, n_steps = ensemble.shape[1:3]
         check_count("index", index, 0, n - 1, f" for samples with {n} rows")
-        truth = None if y_true is None else row_of("y_true", y_true, (n, n_steps, *state), index)
+        truth = None if y_true is None else parts.row_of("y_true", y_true, (n, n_steps, *state), index)
         past = None
         if history is not None:
             if len(state) > 1:
                 raise ValueError(f"history is for series; samples has fields, its shape is {ensemble.shape}.")
-            past = row_of("history", history, (n, None, *state), index)
-        found_times = None if times is None else checked_times(times, n_steps, 0 if past is None else len(past))
+            past = parts.row_of("history", history, (n, None, *state), index)
+        found_times = None if times is None else parts.checked_times(times, n_steps, 0 if past is None else len(past))
         if len(state) > 1:
             check_count("channel", channel, 0, state[0] - 1, f" for fields with {state[0]} channels")
             check_count("slice_axis", slice_axis, 0, 2)
@@ -279,7 +266,7 @@ class ForecastDisplay:
         else:
             self._draw_fields(ax, steps, member, (cmap, spread_cmap, error_cmap), artist_params)
             if colorbar:
-                self.colorbars_ = draw_colorbars(self.axes_, self.images_)
+                self.colorbars_ = parts.draw_colorbars(self.axes_, self.images_)
         self.figure_ = self.axes_.flat[0].figure
         return self
 
@@ -288,7 +275,7 @@ class ForecastDisplay:
         path: str | Path,
         *,
         interval_ms: int = 100,
-        panels: Sequence[str] = STATES,
+        panels: Sequence[str] = parts.STATES,
         member: int = 0,
         cmap: Any = "viridis",
         spread_cmap: Any = "magma",
@@ -357,58 +344,64 @@ class ForecastDisplay:
             pyplot.close(figure)
         return target
 
-    def _frames(self, panels: Sequence[str], member: int, cmaps: tuple[Any, ...], params: dict[str, Any]) -> Frames:
+    def _frames(self, panels: Sequence[str], member: int, cmaps: Sequence[Any], params: dict[str, Any]) -> parts.Frames:
         """What `animate` moves."""
         if self.samples.ndim <= 3:
-            return fan_frames(replace(self).plot(**params).axes_, self._times()[0])
-        samples, truth = self._fields()
-        if samples.ndim == 3:
-            return profile_frames(samples, truth, params)
-        if not panels or any(name not in PANELS for name in panels):
-            raise ValueError(f"panels must be some of {', '.join(map(repr, PANELS))}, got {panels!r}.")
-        available = panels_of(samples, truth, self._member(member), cmaps)
+            return parts.fan_frames(replace(self).plot(**params).axes_, self._times()[0])
+        if self.samples.ndim == 4:
+            return parts.profile_frames(*self._fields(), params)
+        if not panels or any(name not in parts.PANELS for name in panels):
+            raise ValueError(f"panels must be some of {', '.join(map(repr, parts.PANELS))}, got {panels!r}.")
+        available = self._panels(member, cmaps)
         shown = {name: available[name] for name in panels if name in available}
         if not shown:
             raise ValueError(f"panels={panels!r} leaves nothing to show: there are {', '.join(map(repr, available))}.")
-        return picture_frames(shown, params)
+        return parts.picture_frames(shown, params)
 
     def _draw_fans(self, ax: Any, coverages: Sequence[float], params: dict[str, Any]) -> None:
-        """A fan a variable."""
+        """A fan a variable, which opens at the last value of the history."""
         for coverage in coverages:
             check_number("coverages", coverage, 0.0, 1.0, open_low=True)
         samples = self.samples.reshape(*self.samples.shape[:2], -1)
-        truth, history = (
+        truth, past = (
             None if values is None else values.reshape(len(values), -1) for values in (self.y_true, self.history)
         )
         times, past_times = self._times()
+        if past is not None:
+            times = np.concatenate([past_times[-1:], times])
+            samples = np.concatenate([np.repeat(past[None, -1:], len(samples), axis=0), samples], axis=1)
+            truth = None if truth is None else np.concatenate([past[-1:], truth])
         self.axes_ = divide_axes(ax, samples.shape[2], 1, "variable", size=(6.0, 2.0), share=(True, False))
-        self.lines_ = {"median": [], "truth": [], "history": []}
+        drawn: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+            "history": (past_times, past, {"color": "0.45"}),
+            "truth": (times, truth, {"color": "0.1"}),
+            "median": (times, np.median(samples, axis=0), {"color": "C0"} | params),
+        }
+        self.lines_ = {name: [] for name in drawn}
         for j, panel in enumerate(self.axes_):
-            past = None if history is None else (past_times, history[:, j])
-            true_values = None if truth is None else truth[:, j]
-            lines, bands = draw_fan(panel, times, samples[:, :, j], true_values, past, coverages, params)
-            self.bands_.append(bands)
-            for name, line in lines.items():
-                self.lines_[name].append(line)
+            for name, (across, values, line_params) in drawn.items():
+                if values is not None:
+                    self.lines_[name] += panel.plot(across, values[:, j], **{"label": name} | line_params)
+            color = self.lines_["median"][j].get_color()
+            self.bands_.append(parts.draw_bands(panel, times, samples[:, :, j], coverages, color))
             if self.names is not None:
                 panel.set_ylabel(str(self.names[j]))
         self.axes_[0].legend(fontsize="small")
         self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
 
     def _draw_fields(
-        self, ax: Any, steps: Sequence[int] | None, member: int, cmaps: tuple[Any, ...], params: dict[str, Any]
+        self, ax: Any, steps: Sequence[int] | None, member: int, cmaps: Sequence[Any], params: dict[str, Any]
     ) -> None:
         """Panels of fields over space and time, or as pictures."""
-        samples, truth = self._fields()
-        shown = panels_of(samples, truth, self._member(member), cmaps)
-        if samples.ndim == 4:
+        shown = self._panels(member, cmaps)
+        if self.samples.ndim > 4:
             labels = self._time_labels()
-            columns = [(step, labels[step]) for step in chosen_steps(steps, samples.shape[1])]
-            self.axes_, self.images_ = draw_pictures(ax, shown, columns, params)
+            columns = [(step, labels[step]) for step in parts.chosen_steps(steps, len(labels))]
+            self.axes_, self.images_ = parts.draw_pictures(ax, shown, columns, params)
             return
         if steps is not None:
             raise ValueError(f"steps is for fields in 2 and 3 dimensions; a sample has shape {self.samples.shape[1:]}.")
-        self.axes_, self.images_ = draw_space_time(ax, shown, self._times()[0], params)
+        self.axes_, self.images_ = parts.draw_space_time(ax, shown, self._times()[0], params)
         self.axes_[-1].set_xlabel("lead time" if self.times is None else "time")
 
     def _fields(self) -> tuple[Floats, Floats | None]:
@@ -422,9 +415,10 @@ class ForecastDisplay:
             truth = None if truth is None else truth.take(middle, axis=axis)
         return samples, truth
 
-    def _member(self, member: int) -> int:
+    def _panels(self, member: int, cmaps: Sequence[Any]) -> parts.Panels:
         n = len(self.samples)
-        return check_count("member", member, 0, n - 1, f" for an ensemble of {n}")
+        check_count("member", member, 0, n - 1, f" for an ensemble of {n}")
+        return parts.panels_of(*self._fields(), member, cmaps)
 
     def _times(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Times of the forecast and of the history."""

@@ -12,14 +12,7 @@ from numpy.typing import ArrayLike
 from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import seed_from
 from flowmatch.metrics import straightness
-from flowmatch.plotting._common import (
-    Floats,
-    as_array,
-    check_estimators,
-    check_mapping,
-    check_one_label_each,
-    divide_axes,
-)
+from flowmatch.plotting._common import Floats, arrays_by_name, check_estimators, check_one_label_each, divide_axes
 
 
 @dataclass(eq=False, repr=False)
@@ -173,8 +166,7 @@ class TrajectoryDisplay:
         ValueError
             If there are no trajectories, one has another shape, or the columns are not two that all have.
         """
-        check_mapping("trajectories", trajectories, "paths")
-        found = {str(name): as_array(states) for name, states in trajectories.items()}
+        found = arrays_by_name("trajectories", trajectories, "paths")
         pair = _check_columns(columns, found)
         check_one_label_each("column_names", column_names, 2, "columns")
         return cls(found, pair, column_names=column_names).plot(ax=ax, **plot_params)

@@ -1,16 +1,13 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
-from flowmatch.preprocessing.boundaries import find_boundaries
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
-from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
-from flowmatch.preprocessing.condition_kinds import fit_conditions, plain_conditions
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
-from flowmatch.preprocessing.filling import entry_of, fill_table
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.missing import MissingPatterns
+from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
@@ -19,9 +16,8 @@ from flowmatch.preprocessing.table_frames import as_numpy, native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
-from flowmatch.preprocessing.trajectories import Trajectories, read_trajectories
-from flowmatch.preprocessing.window_encoder import WindowEncoder, persistence
-from flowmatch.preprocessing.windows import Windows, column_scale
+from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, read_trajectories
+from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
 
 __all__ = [
     "CYCLES",

@@ -15,9 +15,7 @@ from torch import Tensor
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.containers import Container
-
-Array = NDArray[np.float64]
+from flowmatch.preprocessing.containers import Array, Container
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ class Container:
             That of its floating dtype, 0 for float64.
         """
         coarse = ("float16", "float32", "bfloat16")
-        dtypes = [dtype.lower() for dtype in self.dtypes]
+        aliases = {"float[pyarrow]": "float32", "halffloat[pyarrow]": "float16"}
+        dtypes = [aliases.get(dtype, dtype.lower()) for dtype in self.dtypes]
         errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
         return np.broadcast_to(np.asarray(errors), (n_columns,))
 

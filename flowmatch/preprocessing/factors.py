@@ -156,8 +156,7 @@ def _leading(codes: Array) -> Array:
     """Loadings (d, r) of centered codes (n, d), shrunk as their covariance would be."""
     kept = min(_MOST_FACTORS, *codes.shape)
     _, values, vectors = randomized_svd(np.nan_to_num(codes), kept, random_state=0)
-    loadings: Array = vectors.T * values / np.sqrt(len(codes) + _SHRINKAGE * codes.shape[1])
-    return loadings
+    return np.asarray(vectors.T * values / np.sqrt(len(codes) + _SHRINKAGE * codes.shape[1]))
 
 
 def _covariance(codes: Tensor, variance: Tensor) -> Tensor:

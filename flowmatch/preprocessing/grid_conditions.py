@@ -127,14 +127,12 @@ class GridEncoder(ConditionEncoder):
         y = y if hasattr(y, "shape") else np.asarray(y)
         if tuple(y.shape) == shape:
             y = y[None]
-        if len(y.shape) != len(shape) + 1:
-            raise ValueError(f"y has shape {tuple(y.shape)}; expected one grid of shape {shape}, or one each.")
-        rows = _checked(y)
-        if rows.sample_shape != shape or len(rows) not in (1, n_samples):
+        if tuple(y.shape[1:]) != shape or len(y) not in (1, n_samples):
             raise ValueError(
-                f"y has shape {rows.shape}; expected one grid of shape {shape}, or one for each of {n_samples} samples."
+                f"y has shape {tuple(y.shape)}; expected one grid of shape {shape}, or one for each of {n_samples} "
+                "samples."
             )
-        return rows
+        return _checked(y)
 
 
 def _checked(y: Any) -> SampleRows:

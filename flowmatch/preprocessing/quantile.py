@@ -98,7 +98,8 @@ class QuantileNormal(ColumnTransform):
         check_count("max_knots", self.max_knots, low=2)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
-        values, lows, highs = zip(*(_rank_intervals(*column, self.max_knots) for column in columns), strict=True)
+        ranks = [_rank_intervals(*column, self.max_knots) for column in columns]
+        values, lows, highs, few_values = zip(*ranks, strict=True)
         scale = np.array([deviation(*column) for column in columns])
         return self._set_fitted(
             values_=np.concatenate(values),
@@ -107,22 +108,16 @@ class QuantileNormal(ColumnTransform):
             bounds_=np.cumsum([0, *map(len, values)]),
             scale_=np.where(scale > 0, scale, 1.0),
             decimals_=np.array([_decimals(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
-            few_values_=np.array([_has_few_values(column, self.max_knots) for column, _ in columns]),
+            few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
         )
 
     def transform(self, X: Array) -> Array:
-        def scores_of(j: int, x: Array) -> Array:
-            return _interpolate(x, *self._smooth_map(j), 1.0 / self.scale_[j])
-
-        return _columnwise(scores_of, X)
+        return _columnwise(lambda j, x: _interpolate(x, *self._smooth_map(j), 1.0 / self.scale_[j]), X)
 
     def inverse_transform(self, Z: Array) -> Array:
-        def values_of(j: int, z: Array) -> Array:
-            return _interpolate(z, *self._smooth_map(j)[::-1], self.scale_[j])
-
-        return _columnwise(values_of, Z)
+        return _columnwise(lambda j, z: _interpolate(z, *self._smooth_map(j)[::-1], self.scale_[j]), Z)
 
     def log_slope(self, X: Array) -> Array:
         def slopes_at(j: int, x: Array) -> Array:
@@ -182,22 +177,20 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array]:
-    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`."""
+def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array, bool]:
+    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`.
+
+    Last, whether values repeat often, and all of them are kept.
+    """
     values, inverse = np.unique(column, return_inverse=True)
     high: Array = np.cumsum(np.bincount(inverse, weights=weight), dtype=np.float64)
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
+    few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
     if len(values) > max_knots:
         kept = np.unique(np.linspace(0, len(values) - 1, max_knots).round().astype(int))
         values, low, high = values[kept], low[kept], high[kept]
-    return values, low, high
-
-
-def _has_few_values(column: Array, max_knots: int) -> bool:
-    """Whether values repeat often, and all of them are kept."""
-    n_values = len(np.unique(column))
-    return len(column) >= _FEW_VALUES * n_values and n_values <= max_knots
+    return values, low, high, few
 
 
 def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
@@ -229,7 +222,5 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
 def _decimals(column: Array, tolerance: float) -> int:
     """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
     error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
-    for decimals in range(_MOST_DECIMALS + 1):
-        if np.all(np.abs(column - np.round(column, decimals)) <= error):
-            return decimals
-    return -1
+    enough = (d for d in range(_MOST_DECIMALS + 1) if np.all(np.abs(column - np.round(column, d)) <= error))
+    return next(enough, -1)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.table_frames import as_float64, as_numpy
+from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.preprocessing.table_frames import as_float64, as_numpy, is_real_dtype
 
-Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -107,10 +106,7 @@ class SampleRows:
     @property
     def is_real(self) -> bool:
         """Whether the samples hold real numbers."""
-        try:
-            return self.dtype == "bfloat16" or np.dtype(self.dtype).kind in "biuf"
-        except TypeError:  # a dtype that numpy lacks
-            return False
+        return self.dtype == "bfloat16" or is_real_dtype(self.dtype)
 
     def container(self, X: Any) -> Container:
         """Describe what the samples came in.
@@ -130,9 +126,7 @@ class SampleRows:
     @property
     def in_memory(self) -> bool:
         """Whether the data are an array or tensor in memory, not on disk or behind a container."""
-        return isinstance(self.data, torch.Tensor) or (
-            isinstance(self.data, np.ndarray) and _memory_map(self.data) is None
-        )
+        return isinstance(self.data, (np.ndarray, torch.Tensor)) and _memory_map(self.data) is None
 
     def read(self, rows: Index) -> Array:
         """Read some samples.
@@ -336,10 +330,6 @@ def _release(data: Any) -> None:
 
     Maps of the other modes are left alone: pages of a copy-on-write map hold changes that are nowhere else.
     """
-    while isinstance(data, np.ndarray):
-        if isinstance(data, np.memmap) and data.mode == "r":
-            mapped = _memory_map(data)
-            if mapped is not None and hasattr(mapped, "madvise"):
-                mapped.madvise(mmap.MADV_DONTNEED)
-            return
-        data = data.base
+    mapped = _memory_map(data)
+    if mapped is not None and hasattr(mapped, "madvise") and memoryview(mapped).readonly:
+        mapped.madvise(mmap.MADV_DONTNEED)

@@ -16,14 +16,7 @@ from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.scaling import (
-    Array,
-    ColumnTransform,
-    Identity,
-    Log1pStandardize,
-    MinMax,
-    Standardize,
-)
+from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 
@@ -150,15 +143,13 @@ class SampleEncoder:
         if not is_table:
             transform.fit(columns, weight, tolerance)
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
-        is_category = container.categorical if isinstance(container, TableContainer) else np.zeros_like(varying)
-        numeric, coded = varying & ~is_category, np.flatnonzero(varying & is_category)
+        is_category, n_levels = _categories_in(container, varying)
+        numeric, coded = varying & ~is_category, varying & is_category
         if numeric.any():
             transform.fit(columns[:, numeric], weight, tolerance[numeric])
         else:  # no column of numbers; the transform is fitted to zeros
             transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
-        categories = None
-        if isinstance(container, TableContainer) and len(coded):
-            categories = CategoryCodes(tuple(container.n_levels(int(j)) for j in coded)).fit(columns[:, coded], weight)
+        categories = CategoryCodes(n_levels).fit(columns[:, coded], weight) if n_levels else None
         return cls(*known, (), limits, categories, is_category)
 
     def check(self) -> None:
@@ -179,18 +170,16 @@ class SampleEncoder:
             self.container.wrap(rows)
 
     def _check_categories(self) -> None:
-        n_levels = () if self.categories is None else self.categories.n_levels
         if not self.is_table:
             require(self.categories is None, "categories")
             return
-        require(self.is_category.shape == self.sample_shape, "categories")
-        if not isinstance(self.container, TableContainer):
-            require(not self.is_category.any() and not n_levels, "table")
-            return
-        require(len(self.container.kinds) == self.sample_shape[0], "table")
-        require((self.container.categorical == self.is_category).all(), "categories")
-        coded = np.flatnonzero(self.is_category & self.varying)
-        require(n_levels == tuple(self.container.n_levels(int(j)) for j in coded), "categories")
+        what = "table"
+        if isinstance(self.container, TableContainer):
+            require(len(self.container.kinds) == self.sample_shape[0], what)
+            what = "categories"
+        is_category, n_levels = _categories_in(self.container, self.varying)
+        require(np.array_equal(self.is_category, is_category), what)
+        require(n_levels == (() if self.categories is None else self.categories.n_levels), what)
 
     @property
     def code_shape(self) -> tuple[int, ...]:
@@ -390,6 +379,14 @@ class SampleEncoder:
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
+
+
+def _categories_in(container: Container, varying: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Which columns of a table are categories, and how many levels there are in those that vary."""
+    if not isinstance(container, TableContainer):
+        return np.zeros_like(varying), ()
+    coded = np.flatnonzero(container.categorical & varying)
+    return container.categorical, tuple(container.n_levels(int(j)) for j in coded)
 
 
 def find_levels(values: Array) -> Array:

@@ -1,4 +1,7 @@
-"""The entries of one column as numbers, and back: categories as positions, dates as whole days (seconds, ...)."""
+"""Columns of tables: their entries as numbers, and back; found by name or number.
+
+Categories become positions, and dates whole days (seconds, ...).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import datetime
 import decimal
 import sys
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
@@ -16,10 +20,9 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.table_dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
+from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, objects
 
-Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 IDENTIFIER_LEVELS = 100
@@ -119,7 +122,8 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
         if found.kind == "category" and not named and not numbersonly:
             _check_no_identifier(found.levels, int((~missing).sum()), where)
     elif values.dtype.kind in "mM":
-        found = _dates_format(DateGrid.fit(values[~missing], raw.timezone))
+        grid = DateGrid.fit(values[~missing], raw.timezone)
+        found = ColumnFormat(grid.kind, np.empty(0), dates=grid)
     elif values.dtype.kind in "biuf":
         found = BOOLEAN if values.dtype.kind == "b" else NUMBER
     else:
@@ -186,10 +190,8 @@ def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
 
 def missing_entries(values: NDArray[Any]) -> Mask:
     """Which entries are NaN, None, pandas.NA or NaT."""
-    if values.dtype.kind == "f":
+    if values.dtype.kind in "fmM":
         return np.isnan(values)
-    if values.dtype.kind in "mM":
-        return np.isnat(values)
     if values.dtype.kind != "O":
         return np.zeros(len(values), dtype=bool)
     pandas = sys.modules.get("pandas")
@@ -241,19 +243,15 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
         raise ValueError(f"{where} holds objects of dates with time zones: convert them with pandas.to_datetime.")
     entry_type = group.removesuffix("s")
     grid = DateGrid.fit(as_dates(values, missing, OBJECTS[entry_type])[~missing])
-    return replace(_dates_format(grid), entry_type=entry_type, mark=mark or "None")
-
-
-def _dates_format(grid: DateGrid) -> ColumnFormat:
-    return ColumnFormat(grid.kind, np.empty(0), dates=grid)
+    return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark or "None", dates=grid)
 
 
 def _raise_mixed(values: NDArray[Any], missing: Mask, where: str) -> None:
     """Name the first entry that is not of the group most entries are of."""
-    groups = [None if gap else _group_of(type(entry)) for entry, gap in zip(values, missing, strict=True)]
-    usual = Counter(group for group in groups if group is not None).most_common(1)[0][0]
+    groups = {i: _group_of(type(values[i])) for i in np.flatnonzero(~missing)}
+    usual = Counter(groups.values()).most_common(1)[0][0]
     together = next(together for together in _TOGETHER if usual in together)
-    row = next(i for i, group in enumerate(groups) if group is not None and group not in together)
+    row = next(i for i, group in groups.items() if group not in together)
     raise ValueError(
         f"{where} mixes types: row {row} holds {values[row]!r} ({type(values[row]).__name__}), but most rows hold "
         f"{usual}. Convert the column to one type."
@@ -360,11 +358,42 @@ def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: s
 
 def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
     """Put the column's own sign of a missing value into the gaps."""
-    if gaps.any():
-        if mark in ("NA", "NaT"):
-            import pandas as pd
+    if mark in ("NA", "NaT") and gaps.any():
+        import pandas as pd
 
-            entries[gaps] = pd.NA if mark == "NA" else pd.NaT
-        else:
-            entries[gaps] = np.nan if mark == "nan" else None
+        entries[gaps] = getattr(pd, mark)
+    else:
+        entries[gaps] = np.nan if mark == "nan" else None
     return entries
+
+
+def named_categories(categorical_features: Any, names: tuple[Any, ...], d: int) -> Mask:
+    """Which columns `categorical_features` names."""
+    if categorical_features is None or (isinstance(categorical_features, str) and categorical_features == "auto"):
+        return np.zeros(d, dtype=bool)
+    expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
+    is_list = hasattr(categorical_features, "__iter__") and not isinstance(categorical_features, (str, bytes, dict))
+    if not is_list or getattr(categorical_features, "ndim", 1) != 1:
+        raise ValueError(f"categorical_features={categorical_features!r}; {expected}.")
+    entries = list(categorical_features)
+    if entries and all(isinstance(entry, (bool, np.bool_)) for entry in entries):
+        if len(entries) != d:
+            raise ValueError(f"categorical_features has {len(entries)} booleans, but X has {d} columns; {expected}.")
+        return np.array(entries, dtype=bool)
+    chosen, by_number = np.zeros(d, dtype=bool), not any(isinstance(name, Integral) for name in names)
+    for entry in entries:
+        found = positions_of_name(entry, names or range(d), by_number=by_number)
+        if not found:
+            there = f"the columns {listed(names)}" if names else f"columns 0 to {d - 1}, without names"
+            raise ValueError(f"categorical_features holds {entry!r}, but X has {there}; {expected}.")
+        chosen[found] = True
+    return chosen
+
+
+def positions_of_name(column: Any, names: Sequence[Any], *, by_number: bool) -> list[int]:
+    """Positions of the columns of a name; if there are none, and that is wanted, the one of a number."""
+    found = [j for j, name in enumerate(names) if isinstance(column, Hashable) and name == column]
+    is_number = isinstance(column, Integral) and not isinstance(column, bool)
+    if not found and by_number and is_number and -len(names) <= int(column) < len(names):
+        found = [int(column) % len(names)]
+    return found

@@ -74,6 +74,14 @@ def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return values.astype(target)
 
 
+def is_real_dtype(dtype: str) -> bool:
+    """Whether numpy knows a dtype of this name, of real numbers or booleans."""
+    try:
+        return np.dtype(dtype).kind in "biuf"
+    except TypeError:  # an extension of pandas, or one of torch's
+        return False
+
+
 def is_polars(X: Any) -> bool:
     """Whether `X` is a DataFrame (Series) of polars, which need not be installed."""
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
@@ -205,7 +213,7 @@ def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bo
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
     if values.dtype.kind != "f":
         return pd.Series(values, dtype=dtype)
-    plain = dtype.lower() if dtype.startswith(("Int", "UInt", "boolean", "Float")) else dtype.partition("[")[0]
+    plain = dtype.partition("[")[0].lower()
     plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
     gaps = np.isnan(values)
     try:
@@ -242,13 +250,12 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     import polars as pl
 
     kind, *parameters = dtype.split("|")
-    target: Any
-    if kind == "Enum":
-        target = pl.Enum(levels.tolist())
-    elif kind == "Datetime":
-        target = pl.Datetime(parameters[0], parameters[1] or None)
-    else:
-        target = getattr(pl, kind)(*(map(int, parameters) if kind == "Decimal" else parameters))
+    special = {
+        "Enum": [levels.tolist()],
+        "Datetime": [parameter or None for parameter in parameters],
+        "Decimal": map(int, parameters),
+    }
+    target: Any = getattr(pl, kind)(*special.get(kind, parameters))
     if values.dtype.kind == "f":
         gaps = np.isnan(values)
         if kind in ("Boolean", "Decimal") or kind.startswith("Float"):

@@ -14,21 +14,10 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import table_columns, table_frames
-from flowmatch.preprocessing.column_names import named_categories, positions_of_name
 from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, fit_column, read_column, write_column
+from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
 from flowmatch.preprocessing.table_frames import RawColumn, as_float64, as_table, take_apart
-
-Mask = NDArray[np.bool_]
-
-
-def _no_flags() -> Mask:
-    return np.empty(0, dtype=bool)
-
-
-def _no_origins() -> NDArray[np.int64]:
-    return np.empty(0, dtype=np.int64)
 
 
 @storable
@@ -86,14 +75,14 @@ class TableContainer(Container):
     kinds: tuple[str, ...] = ()
     levels: tuple[NDArray[Any], ...] = ()
     level_dtypes: tuple[str, ...] = ()
-    ordered: Mask = field(default_factory=_no_flags)
+    ordered: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     cell_types: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     ticks: tuple[str, ...] = ()
     timezones: tuple[str, ...] = ()
-    origins: NDArray[np.int64] = field(default_factory=_no_origins)
-    walls: Mask = field(default_factory=_no_flags)
+    origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
 
     @classmethod
     def fit(cls, X: Any, categorical_features: Any = "auto") -> TableContainer:
@@ -126,10 +115,10 @@ class TableContainer(Container):
         if container.kind == "dataframe":
             kind = "polars" if table_frames.is_polars(table) else "dataframe"
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
-        named = named_categories(categorical_features, container.columns, table.shape[1])
+        named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
-            suspects = np.flatnonzero(np.isnan(as_float64(table[:1])[0])) if len(table) else ()
-            for j in suspects:  # the other columns have a value in the first row
+            empty_at_first = np.isnan(as_float64(table[:1])).any(axis=0)
+            for j in np.flatnonzero(empty_at_first):  # the other columns have a value in the first row
                 fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
             return cls.of_numbers(container, table.shape[1])
         labels = container.columns or range(table.shape[1])
@@ -205,7 +194,7 @@ class TableContainer(Container):
     def plain(self) -> bool:
         """Whether all columns are numbers of numeric dtypes in an array, tensor or pandas DataFrame."""
         return self.kind != "polars" and all(
-            kind == "number" and (self.kind == "torch" or _is_plain(dtype))
+            kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
             for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
         )
 
@@ -339,7 +328,7 @@ class TableContainer(Container):
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        found = positions_of_name(column, self.labels, by_number=not self.columns)
+        found = table_columns.positions_of_name(column, self.labels, by_number=not self.columns)
         if len(found) == 1:
             return found[0]
         if not self.columns:
@@ -390,10 +379,8 @@ class TableContainer(Container):
         ndarray of shape (n_columns,)
             That of its floating dtype, 0 for all others.
         """
-        aliases = {"float[pyarrow]": "float32", "halffloat[pyarrow]": "float16"}
-        plain = Container(self.kind, tuple(aliases.get(dtype, dtype) for dtype in self.dtypes))
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
-        return np.where(numeric, plain.tolerance(n_columns), 0.0)
+        return np.where(numeric, super().tolerance(n_columns), 0.0)
 
     def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
         """Give values the dtype of an array or tensor of numbers, if it can hold them.
@@ -409,13 +396,6 @@ class TableContainer(Container):
             The same; those of other tables wait for `wrap`.
         """
         return super().narrow(values) if self.plain else values
-
-
-def _is_plain(dtype: str) -> bool:
-    try:
-        return np.dtype(dtype).kind in "biuf"
-    except TypeError:  # an extension of pandas
-        return False
 
 
 def _is_numeric(table: Any) -> bool:

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.rows import Array, Index, SampleRows
 from flowmatch.preprocessing.table_frames import as_numpy
-
-Index = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -106,15 +104,47 @@ def read_trajectories(X: Any) -> Trajectories:
     return found
 
 
+def find_boundaries(states: Array) -> tuple[str, ...]:
+    """Tell which axes of fields look periodic.
+
+    Across a periodic border values differ as much as between any neighbors. An axis is taken for one if, in every
+    channel, the mean squared difference between its two ends is 0.3 to 2 times that of neighbors all over the grid and
+    of those beside the border; blank borders say nothing, so they count as walls.
+
+    Parameters
+    ----------
+    states : ndarray of shape (n, C, *grid)
+        Fields.
+
+    Returns
+    -------
+    tuple of {"periodic", "wall"}
+        One for each axis of the grid.
+    """
+    axes = range(2, states.ndim)
+    return tuple("periodic" if _is_periodic(np.moveaxis(states, axis, -1)) else "wall" for axis in axes)
+
+
+def _is_periodic(fields: Array) -> bool:
+    """Whether fields (n, C, ...) go on across the border of their last axis."""
+    if fields.shape[-1] == 1:
+        return False
+    over = (0, *range(2, fields.ndim - 1))
+    steps = np.square(np.diff(fields, axis=-1)).mean(axis=over)  # (C, points - 1)
+    across = np.square(fields[..., 0] - fields[..., -1]).mean(axis=over)
+    beside, everywhere = 0.5 * (steps[:, 0] + steps[:, -1]), steps.mean(axis=-1)
+    varies = everywhere > 0
+    like = [(across >= 0.3 * other) & (across <= 2.0 * other) & (other > 0) for other in (beside, everywhere)]
+    return bool(varies.any() and (like[0] & like[1])[varies].all())
+
+
 def _parts_of(X: Any) -> Sequence[Any]:
     if isinstance(X, torch.Tensor):
         X = as_numpy(X)
     if hasattr(X, "iloc"):
         return [X]
     if isinstance(X, (list, tuple)):
-        if X and all(np.ndim(part) == 0 for part in X):
-            return [np.asarray(X)]
-        return X
+        return [np.asarray(X)] if X and all(np.ndim(part) == 0 for part in X) else X
     if not isinstance(X, np.ndarray) or X.ndim == 0:
         raise ValueError(
             f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames, or an "
@@ -161,8 +191,8 @@ def _common_columns(parts: Sequence[Any]) -> tuple[Any, ...]:
 
 def _instants_of(part: Any, number: int) -> Any:
     """The index of a DataFrame or Series if it holds instants, which must increase."""
-    index = getattr(part, "index", None)
-    if index is None or callable(index) or not hasattr(index, "is_monotonic_increasing"):
+    index: Any = getattr(part, "index", None)
+    if not hasattr(index, "is_monotonic_increasing"):
         return None
     if hasattr(index, "to_timestamp"):  # months and quarters count from their first instant
         index = index.to_timestamp()

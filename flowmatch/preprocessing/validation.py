@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
 from flowmatch.preprocessing.rows import FLOAT32_MAX
+from flowmatch.preprocessing.table_frames import as_float64
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -115,9 +116,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     if sample_weight is None:
         return None
     try:
-        if isinstance(sample_weight, torch.Tensor):
-            sample_weight = sample_weight.detach().cpu()
-        weight = np.asarray(sample_weight, dtype=np.float64)
+        weight = as_float64(sample_weight)
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must hold finite numbers >= 0: {error}.") from error
     if weight.shape != (n_samples,):
@@ -137,14 +136,13 @@ def drop_weightless(
     kept = weight > 0
     if kept.sum() < 2:
         raise ValueError("sample_weight leaves fewer than 2 rows with a positive weight.")
-    if y is not None and not kept.all():
-        if isinstance(y, torch.Tensor):
-            y = y[torch.as_tensor(kept, device=y.device)]
-        else:
-            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
-    weight = weight[kept]
     if not kept.all():
         samples = samples.take(np.flatnonzero(kept))
+        if isinstance(y, torch.Tensor):
+            y = y[torch.as_tensor(kept, device=y.device)]
+        elif y is not None:
+            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+    weight = weight[kept]
     return samples, y, weight if np.ptp(weight) > 0 else None
 
 
@@ -157,8 +155,6 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
         That names the array.
     """
     for name, array in arrays.items():
-        if array is None:
-            continue
         scalar = not hasattr(array, "__len__") or isinstance(array, str) or getattr(array, "shape", None) == ()
         if not scalar and len(array) != n_rows:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")

@@ -1,11 +1,26 @@
-"""Windows of states: which frames a forecaster is given, and which it predicts."""
+"""Windows of states: which frames a forecaster is given and which it predicts, on the scale that a flow works on.
+
+States are standardized column by column. A window's context holds `n_lags` states, the columns that are known ahead
+for the instants to come, and the calendar; its target the next `horizon` states. A linear map of the context, the base,
+says where the target is expected; the flow learns what is left.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
+from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.rows import Index, SampleRows
 from flowmatch.preprocessing.scaling import Array
 
@@ -74,6 +89,305 @@ class Windows:
         assert self.targets is not None
         assert self.target_index is not None
         return _read(self.targets, self.target_index[rows])
+
+
+@storable
+@dataclass(frozen=True, eq=False)
+class WindowEncoder(ConditionEncoder):
+    """Contexts as vectors, and targets as what the base leaves of them.
+
+    Parameters
+    ----------
+    container : Container
+        What the targets came in.
+    mean, scale : ndarray of shape (n_columns,)
+        Of the state's columns (channels) in contexts.
+    target_mean, target_scale : ndarray of shape (n_targets,)
+        Of the columns that are forecast; 0 and 1 for tables and series, whose values should come back to the last bit.
+    targets, known : ndarray of int
+        Which columns of a context's states are forecast, and which are known ahead. Without `targets`, contexts hold
+        other things than targets: no state can be carried on.
+    weights, intercept : ndarray of shape (m, q) and (q,)
+        The base: from the m columns of a context to the q = horizon * n_targets of a target, point by point of a grid.
+    grid : ndarray of int
+        Points along each axis; empty for tables and series.
+    n_lags, horizon : int
+        States of a context, and of a target.
+    n_calendar : int, default=0
+        Features of the calendar.
+    n_windows : int, default=1
+        Windows that were trained on, as far as they share no states.
+    """
+
+    container: Container
+    mean: Array
+    scale: Array
+    target_mean: Array
+    target_scale: Array
+    targets: Index
+    known: Index
+    weights: Array
+    intercept: Array
+    grid: Index
+    n_lags: int
+    horizon: int
+    n_calendar: int = 0
+    n_windows: int = 1
+
+    def check(self) -> None:
+        """Raise a ValueError if the fields of a stored encoder do not fit each other."""
+        require(min(self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows) > 0, "windows")
+        check_scales(self.mean, self.scale, "windows")
+        check_scales(self.target_mean, self.target_scale, "windows")
+        require(self.grid.ndim == 1 and len(self.grid) <= 3 and (self.grid > 0).all() and len(self.mean), "windows")
+        for columns in (self.targets, self.known):
+            require(columns.ndim == 1 and ((columns >= 0) & (columns < len(self.mean))).all(), "windows")
+        shape = (self.n_columns, self.horizon * len(self.target_mean))
+        require(self.weights.shape == shape and self.intercept.shape == shape[1:], "windows")
+        require(np.isfinite(self.weights).all() and np.isfinite(self.intercept).all(), "windows")
+
+    @cached_property
+    def _on_device(self) -> dict[Any, tuple[Tensor, ...]]:
+        """The base on each device and in each dtype that it was asked for."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_on_device"}
+
+    # -- shapes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def n_columns(self) -> int:
+        """Columns (channels) of a context: those of all lags, those known ahead, the calendar."""
+        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar
+
+    @property
+    def context_channels(self) -> int:
+        return self.n_columns if len(self.grid) else 0
+
+    @property
+    def size(self) -> int:
+        return self.n_columns * math.prod(self.grid.tolist())
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one target's residual, (horizon * n_targets, *grid)."""
+        return (self.horizon * len(self.target_mean), *self.grid.tolist())
+
+    @property
+    def is_autonomous(self) -> bool:
+        """Whether a forecast can be carried on: states follow from states, and from columns that are known ahead."""
+        return len(self.targets) > 0 and len(self.targets) + len(self.known) == len(self.mean)
+
+    # -- from data ----------------------------------------------------------------------------------------------------
+
+    def states(self, states: Array) -> Tensor:
+        """Standardize states.
+
+        Parameters
+        ----------
+        states : ndarray of shape (..., n_columns, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        Tensor of shape (..., n_columns, *grid)
+            In float32 on the CPU.
+        """
+        return _as_codes(states, self.mean, self.scale, len(self.grid))
+
+    def target_states(self, states: Array) -> Tensor:
+        """Standardize targets.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, horizon, C, *grid)
+            States that hold the targets and perhaps other columns.
+
+        Returns
+        -------
+        Tensor of shape (B, horizon, n_targets, *grid)
+            In float32 on the CPU.
+        """
+        return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
+
+    def known_ahead(self, states: Array) -> Tensor | None:
+        """Standardize the columns that are known ahead.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, horizon, n_known, *grid)
+            These columns of the states to come.
+
+        Returns
+        -------
+        Tensor of shape (B, horizon, n_known, *grid) or None
+            In float32 on the CPU; None if there are no such columns.
+        """
+        if not len(self.known):
+            return None
+        return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))
+
+    def read_contexts(self, windows: Windows, rows: Index) -> Tensor:
+        """Read and standardize the contexts of windows.
+
+        Parameters
+        ----------
+        windows : Windows
+            All windows.
+        rows : ndarray of int, shape (B,)
+            Numbers of those that are read.
+
+        Returns
+        -------
+        Tensor of shape (B, n_columns, *grid)
+            In float32 on the CPU.
+        """
+        known, ahead = None, windows.ahead
+        if len(self.known):
+            states = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
+            known = self.known_ahead(states)
+        calendar = torch.from_numpy(windows.calendar[rows].astype(np.float32))
+        return self.join(self.states(windows.contexts(rows)), known, calendar)
+
+    def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
+        """Put contexts together.
+
+        Parameters
+        ----------
+        lags : Tensor of shape (B, n_lags, C, *grid)
+            States.
+        known : Tensor of shape (B, horizon, n_known, *grid) or None
+            Columns that are known ahead.
+        calendar : Tensor of shape (B, n_calendar) or None
+            The calendar.
+
+        Returns
+        -------
+        Tensor of shape (B, n_columns, *grid)
+            Contexts.
+        """
+        parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
+        return torch.cat([*parts, calendar] if self.n_calendar and calendar is not None else parts, dim=1)
+
+    # -- the base -----------------------------------------------------------------------------------------------------
+
+    def base(self, context: Tensor) -> Tensor:
+        """Predict targets, on their scale, by the linear map.
+
+        Parameters
+        ----------
+        context : Tensor of shape (B, m, *grid)
+            Contexts.
+
+        Returns
+        -------
+        Tensor of shape (B, q, *grid)
+            Where the targets are expected.
+        """
+        key = (context.device, context.dtype)
+        if key not in self._on_device:
+            with torch.inference_mode(False):
+                parts = (self.weights, self.intercept)
+                self._on_device[key] = tuple(torch.as_tensor(part, device=key[0], dtype=key[1]) for part in parts)
+        weights, intercept = self._on_device[key]
+        moved = torch.tensordot(context, weights, dims=([1], [0])).movedim(-1, 1)
+        return moved + intercept.reshape(-1, *[1] * len(self.grid))
+
+    def restore(self, targets: Array) -> Array:
+        """Bring forecasts back to the data's units.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (..., n_targets, *grid)
+            On the scale of targets.
+
+        Returns
+        -------
+        ndarray of shape (..., n_targets, *grid)
+            In the data's units.
+        """
+        shape = (-1, *[1] * len(self.grid))
+        return targets * self.target_scale.reshape(shape) + self.target_mean.reshape(shape)
+
+    def carried_on(self, forecasts: Array) -> Tensor:
+        """Standardize forecasts as the states of contexts.
+
+        Parameters
+        ----------
+        forecasts : ndarray of shape (..., n_targets, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        Tensor of shape (..., n_targets, *grid)
+            In float32 on the CPU.
+        """
+        return _as_codes(forecasts, self.mean[self.targets], self.scale[self.targets], len(self.grid))
+
+    def truth(self, windows: Windows, rows: Index | None = None) -> Array:
+        """Read the targets of windows.
+
+        Parameters
+        ----------
+        windows : Windows
+            All windows.
+        rows : ndarray of int, shape (B,), or None, default=None
+            Numbers of those that are read; None for all.
+
+        Returns
+        -------
+        ndarray of shape (B, horizon, n_targets, *grid)
+            In the data's units.
+        """
+        return self._forecast_columns(windows.states_ahead(np.arange(len(windows)) if rows is None else rows))
+
+    def _forecast_columns(self, states: Array) -> Array:
+        """The columns that are forecast, of states (B, horizon, C, *grid) that may hold others too."""
+        return states[:, :, self.targets] if states.shape[2] > len(self.targets) > 0 else states
+
+    # -- what conditions must offer -----------------------------------------------------------------------------------
+
+    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+        return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
+
+    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+        return self.pieces(y, n_samples)(slice(0, n_samples))
+
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+        def piece(part: slice) -> NDArray[np.float32]:
+            return self.read_contexts(y, np.arange(part.start, part.stop)).flatten(1).numpy()
+
+        return piece
+
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+        raise ValueError("a forecaster keeps no contexts to draw from: pass them as X.")
+
+
+def persistence(encoder: WindowEncoder) -> Array:
+    """Make the base that takes the last state for all states to come.
+
+    Parameters
+    ----------
+    encoder : WindowEncoder
+        Whose base it is to be.
+
+    Returns
+    -------
+    ndarray of shape (m, q)
+        Its weights; the intercept is 0.
+    """
+    n_columns, n_targets = len(encoder.mean), len(encoder.target_mean)
+    weights = np.zeros((encoder.n_columns, encoder.horizon * n_targets))
+    last = (encoder.n_lags - 1) * n_columns + encoder.targets
+    for lead in range(encoder.horizon):
+        weights[last, lead * n_targets + np.arange(n_targets)] = 1.0
+    return weights
+
+
+def _as_codes(states: Array, mean: Array, scale: Array, n_axes: int) -> Tensor:
+    shape = (-1, *[1] * n_axes)
+    return torch.from_numpy(((states - mean.reshape(shape)) / scale.reshape(shape)).astype(np.float32))
 
 
 def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,10 @@ def rows_to_add(strategy: Any, y: NDArray[Any]) -> dict[Any, int]:
     elif isinstance(strategy, numbers.Real) and not isinstance(strategy, bool):
         wanted = _by_ratio(float(strategy), present)
     elif callable(strategy):
-        wanted = _by_mapping(_called(strategy, y), present)
+        asked = strategy(y)
+        if not isinstance(asked, Mapping):
+            raise ValueError(f"sampling_strategy returned a {type(asked).__name__}; expected a dict of rows by class.")
+        wanted = _by_mapping(asked, present)
     else:
         raise ValueError(
             f"sampling_strategy must be a number in (0, 1], one of {', '.join(map(repr, STRATEGIES))}, a dict of rows "
@@ -103,10 +106,3 @@ def _by_mapping(asked: Mapping[Any, Any], present: dict[Any, int]) -> dict[Any, 
                 "over-sampler only adds: ask for at least as many."
             )
     return {label: int(count) for label, count in asked.items()}
-
-
-def _called(strategy: Callable[[NDArray[Any]], Any], y: NDArray[Any]) -> Mapping[Any, Any]:
-    asked = strategy(y)
-    if not isinstance(asked, Mapping):
-        raise ValueError(f"sampling_strategy returned a {type(asked).__name__}; expected a dict of rows by class.")
-    return asked

@@ -9,12 +9,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from flowmatch.testing.fits import (
-    check_failed_fit_changes_nothing,
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
-)
 from flowmatch.testing.helpers import (
+    FIT_CHECKS,
     Check,
     assert_rows_are_independent,
     copies_of,
@@ -115,9 +111,7 @@ def check_p_values_follow_scores(estimator: Any) -> None:
 
 
 DETECTOR_CHECKS: tuple[Check, ...] = (
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
-    check_failed_fit_changes_nothing,
+    *FIT_CHECKS,
     check_order_of_rows_does_not_matter,
     check_weights_count_rows,
     check_scored_rows_are_independent,

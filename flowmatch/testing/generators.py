@@ -9,12 +9,8 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from flowmatch.testing.fits import (
-    check_failed_fit_changes_nothing,
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
-)
 from flowmatch.testing.helpers import (
+    FIT_CHECKS,
     Check,
     assert_rows_are_independent,
     copies_of,
@@ -94,12 +90,10 @@ def check_codes_lead_back(estimator: Any) -> None:
 
 GENERATOR_CHECKS: tuple[Check, ...] = (
     check_sampling_is_reproducible,
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
+    *FIT_CHECKS,
     check_sample_weight_has_its_effect,
     check_copies_are_equal,
     check_containers_come_back,
     check_rows_are_independent,
     check_codes_lead_back,
-    check_failed_fit_changes_nothing,
 )

@@ -1,16 +1,17 @@
-"""Data and comparisons that the checks share."""
+"""Data and comparisons that the checks share, and the checks of every row-wise estimator's `fit`."""
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal, assert_raises
 from numpy.typing import NDArray
 from sklearn.base import clone
 
@@ -54,10 +55,11 @@ def fit_to_walks(estimator: Any, random_state: int | None = 0) -> Any:
     return clone(estimator).set_params(random_state=random_state).fit(random_walks())
 
 
-def assert_seeds_decide(weights: list[NDArray[Any]]) -> None:
-    """Weights of two fits with one seed and of a third one with another."""
-    assert_array_equal(weights[0], weights[1], "two fits with one random_state differ")
-    assert not np.array_equal(weights[0], weights[2]), "another random_state gave the same fit"
+def assert_seeds_decide(fit: Callable[..., Any], estimator: Any) -> None:
+    """Fits with one seed end with the same weights, with another seed with others."""
+    first, again, other = (weights_of(fit(estimator, random_state=seed)) for seed in (0, 0, 1))
+    assert_array_equal(first, again, "two fits with one random_state differ")
+    assert not np.array_equal(first, other), "another random_state gave the same fit"
 
 
 def fit_to_rows(estimator: Any, X: Any = None, **arguments: Any) -> Any:
@@ -77,6 +79,15 @@ def global_states() -> tuple[NDArray[Any], NDArray[Any]]:
     """Of numpy and torch; numpy's is a block of numbers and how many of them are used up."""
     _, block, used, *_ = np.random.get_state()
     return np.append(block, used), torch.get_rng_state().numpy()
+
+
+@contextlib.contextmanager
+def assert_global_states_stay() -> Iterator[None]:
+    """What is done inside moves neither numpy's nor torch's global generator."""
+    before = global_states()
+    yield
+    for name, state, after in zip(("numpy", "torch"), before, global_states(), strict=True):
+        assert_array_equal(state, after, f"{name}'s global random state changed")
 
 
 def copies_of(fitted: Any, *data: Any) -> dict[str, Any]:
@@ -99,11 +110,37 @@ def assert_rows_are_independent(method: Callable[..., Any], *arrays: NDArray[Any
     assert_allclose(together[::-1], turned, rtol=1e-6, atol=1e-9, err_msg=method.__name__)
 
 
-def own_parameters(estimator: Any) -> dict[str, Any]:
-    """Parameters without the teacher."""
-    return {name: value for name, value in estimator.get_params(deep=False).items() if name != "estimator"}
-
-
 def weights_of(fitted: Any) -> NDArray[Any]:
     """All weights of a fitted estimator's network."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in fitted.network_.parameters()])
+
+
+def check_fit_is_reproducible(estimator: Any) -> None:
+    """Fits with one seed end with the same weights, with another seed with others."""
+    assert_seeds_decide(fit_to_classes, estimator)
+
+
+def check_global_random_states_are_untouched(estimator: Any) -> None:
+    """Neither numpy's nor torch's global generator moves, in any method."""
+    with assert_global_states_stay():
+        for random_state in (None, 0):
+            fitted = fit_to_classes(estimator, random_state=random_state)
+            some_scores(fitted)
+            if hasattr(fitted, "sample"):
+                fitted.sample(3, random_state=random_state)
+
+
+def check_failed_fit_changes_nothing(estimator: Any) -> None:
+    """Bad data raise a ValueError and leave the fitted estimator as it was."""
+    X, y = two_classes()
+    fitted = fit_to_classes(estimator)
+    before = some_scores(fitted)
+    bad = X.copy()
+    bad[2, 1] = np.inf
+    for arguments in ((bad, y), (np.full_like(X, np.nan), y), (X, y[:-1])):
+        with assert_raises(ValueError, msg="bad data were accepted"):
+            fitted.fit(*arguments)
+    assert_array_equal(before, some_scores(fitted), "a failed fit changed the estimator")
+
+
+FIT_CHECKS = (check_fit_is_reproducible, check_global_random_states_are_untouched, check_failed_fit_changes_nothing)

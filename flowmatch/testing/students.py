@@ -6,19 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.testing import assert_array_equal
+from sklearn.base import clone
 
-from flowmatch.testing.fits import (
-    check_failed_fit_changes_nothing,
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
-)
 from flowmatch.testing.generators import (
     check_containers_come_back,
     check_copies_are_equal,
     check_sample_weight_has_its_effect,
     check_sampling_is_reproducible,
 )
-from flowmatch.testing.helpers import Check, fit_to_classes, own_parameters, two_classes, weights_of
+from flowmatch.testing.helpers import FIT_CHECKS, Check, fit_to_classes, two_classes, weights_of
 
 
 def check_teacher_is_left_alone(estimator: Any) -> None:
@@ -27,7 +23,7 @@ def check_teacher_is_left_alone(estimator: Any) -> None:
     fitted = fit_to_classes(estimator)
     assert fitted.estimator is not fitted.teacher_, "the given teacher was fitted instead of a clone"
     teacher, before = fitted.teacher_, weights_of(fitted.teacher_)
-    again = type(fitted)(teacher).set_params(**{**own_parameters(fitted), "random_state": 1}).fit(X, y)
+    again = clone(fitted).set_params(estimator=teacher, random_state=1).fit(X, y)
     assert again.teacher_ is teacher, "a fitted teacher was fitted anew"
     assert_array_equal(before, weights_of(teacher), "the teacher's weights changed")
 
@@ -50,12 +46,10 @@ def check_any_number_of_steps_works(estimator: Any) -> None:
 
 DISTILLED_CHECKS: tuple[Check, ...] = (
     check_sampling_is_reproducible,
-    check_fit_is_reproducible,
-    check_global_random_states_are_untouched,
+    *FIT_CHECKS,
     check_sample_weight_has_its_effect,
     check_copies_are_equal,
     check_containers_come_back,
-    check_failed_fit_changes_nothing,
     check_teacher_is_left_alone,
     check_any_number_of_steps_works,
 )

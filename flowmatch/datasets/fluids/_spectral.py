@@ -68,15 +68,13 @@ class ETDRK4:
 def wave_indices(shape: Sequence[int]) -> list[Floats]:
     """Whole waves in the box per axis, as `rfftn` orders them, of shapes that broadcast."""
     halves: list[Any] = [np.fft.fftfreq(n, 1 / n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1], 1 / shape[-1])]
-    return [k.reshape([-1 if axis == i else 1 for i in range(len(shape))]) for axis, k in enumerate(halves)]
+    return list(np.ix_(*halves))
 
 
 def resolved(shape: Sequence[int]) -> NDArray[np.bool_]:
     """Waves below two thirds of the finest: products of two of them leave no false image there (Orszag, 1971)."""
-    kept = np.array(True)
-    for k, n in zip(wave_indices(shape), shape, strict=True):
-        kept = kept & (np.abs(k) < n / 3)
-    return kept
+    below = [np.abs(k) < n / 3 for k, n in zip(wave_indices(shape), shape, strict=True)]
+    return np.all(np.broadcast_arrays(*below), axis=0)
 
 
 def to_coefficients(fields: Floats, n_dims: int) -> Coefficients:
