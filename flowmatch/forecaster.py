@@ -423,6 +423,10 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         """
         return self._mean_score(metrics.energy_score, X, y)
 
+    def check_fitted(self) -> None:
+        super().check_fitted()
+        self._ensemble()
+
     def _ensemble(self, **call: Any) -> forecasting.Ensemble:
         """What draws the forecasts of a call."""
         integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call, verbose=self.verbose)

@@ -436,6 +436,10 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         codes = check_codes(Z, self.model_.code_shape, missing=self.model_.missing is not None)
         return model.decode_codes(self.model_, codes, y, self._coding(solver, n_steps, backward=False))
 
+    def check_fitted(self) -> None:
+        super().check_fitted()
+        self._integration()
+
     def _coding(self, *call: Any, backward: bool) -> model.Integration:
         own = (self.solver, self.n_steps)
         return model.coding_steps(self.model_, own, *call, backward=backward, verbose=self.verbose)

@@ -96,11 +96,11 @@ DAMAGES = {
     "no_weight_tensor": (tensor(f"{OF_MODEL}.weights.network.head.weight", None), "head.weight' is missing"),
     "weight_shape": (tensor(f"{OF_MODEL}.weights.network.head.weight", torch.zeros(2, 2)), "head.weight"),
     "more_weights": (setting({"tensor": f"{OF_MODEL}.source.scale"}, *MODEL, "weights", "dict", "surprise"), "surprise"),
-    "other_network": (setting(component("MLP", width=3), *BLUEPRINT, "factory"), "do not fit together"),
+    "other_network": (setting(component("MLP", width=3), *BLUEPRINT, "factory"), "its weight .* does not fit"),
     "no_network": (setting("mlp", *BLUEPRINT, "factory"), "do not fit together"),
-    "code_shape": (setting([3], *BLUEPRINT, "code_shape"), "do not fit together|blueprint"),
-    "condition_size": (setting(7, *BLUEPRINT, "condition_size"), "do not fit together"),
-    "is_masked": (setting(False, *BLUEPRINT, "is_masked"), "do not fit together"),
+    "code_shape": (setting([3], *BLUEPRINT, "code_shape"), "its weight .* does not fit"),
+    "condition_size": (setting(7, *BLUEPRINT, "condition_size"), "its weight .* does not fit"),
+    "is_masked": (setting(False, *BLUEPRINT, "is_masked"), "its weight .* does not fit"),
     "is_masked_type": (setting("yes", *BLUEPRINT, "is_masked"), "its is_masked does not fit"),
     "kind": (setting(component("FlowMap"), *MODEL, "kind"), "its kind does not fit"),
     "kind_type": (setting(component("MLP"), *MODEL, "kind"), "its kind does not fit"),
@@ -133,7 +133,7 @@ DAMAGES = {
     "names": (setting(["a"], *TABLE, "columns"), "its dtypes does not fit"),
     "names_of_two_kinds": (setting(7, *TABLE, "columns", 0), "its columns does not fit"),
     "names_that_are_none": (setting({"dict": {}}, *TABLE, "columns", 0), "do not fit together"),
-    "dtype": (setting("no dtype", *TABLE, "dtypes", 0), "do not fit together"),
+    "dtype": (setting("no dtype", *TABLE, "dtypes", 0), "its dtype 'no dtype' does not fit"),
     # mixed columns
     "no_table": (setting("Container", *ENCODER, "container", "class"), "does not fit"),
     "table_field": (without(*TABLE, "kinds"), "its table does not fit"),
@@ -143,7 +143,7 @@ DAMAGES = {
     "table_levels": (setting({"texts": ["a", "b"], "dtype": "object"}, *TABLE, "levels", 1), "its categories does not fit"),
     "table_unit": (setting("week", *TABLE, "units", 3), "its table does not fit"),
     "table_clock": (tensor(f"{OF_MODEL}.encoder.container.walls", torch.ones(4, dtype=torch.bool)), "its table does not fit"),
-    "table_timezone": (setting("Atlantis", *TABLE, "timezones", 3), "do not fit together"),
+    "table_timezone": (setting("Atlantis", *TABLE, "timezones", 3), "its time zone 'Atlantis' does not fit"),
     "no_categories": (setting(None, *ENCODER, "categories"), "its categories does not fit"),
     "categories_one_less": (setting([3], *ENCODER, "categories", "fields", "n_levels"), "its categories does not fit"),
     "categories_type": (setting(["3", 2], *ENCODER, "categories", "fields", "n_levels"), "its n_levels does not fit"),
@@ -159,7 +159,7 @@ DAMAGES = {
     "patterns_share_of_nothing": (tensor(f"{OF_MODEL}.missing.patterns.shares", torch.full((N,), torch.nan, **DOUBLES)), "patterns of missing"),
     "patterns_vectors": (tensor(f"{OF_MODEL}.missing.patterns.vectors", torch.zeros(N, 3)), "patterns of missing"),
     "guess_width": (tensor(f"{OF_MODEL}.missing.guess.noise", torch.ones(3)), "its factors does not fit"),
-    "guess_of_nothing": (tensor(f"{OF_MODEL}.missing.guess.loadings", torch.full((6, 6), torch.nan)), "its factors does not fit"),
+    "guess_of_nothing": (tensor(f"{OF_MODEL}.missing.guess.loadings", torch.full((6, 6), torch.nan)), "guess.loadings does not fit"),
 }  # fmt: skip
 
 
@@ -203,9 +203,9 @@ DAMAGES_OF_3 = {
     "n_iter": ("labels", setting("many", "fitted", "n_iter_"), "its n_iter does not fit"),
     "no_history": ("labels", without("fitted", "history_"), "'history_' is missing"),
     "condition_kind": ("labels", setting("Thing", "conditions", "kind"), "unknown component 'Thing'"),
-    "condition_size": ("labels", setting(7, "condition_size"), "do not fit together"),
+    "condition_size": ("labels", setting(7, "condition_size"), "its weight .* does not fit"),
     "no_conditions": ("labels", setting(None, "conditions"), "condition_size"),
-    "has_no_cells": ("labels", setting(False, "has_cells"), "do not fit together"),
+    "has_no_cells": ("labels", setting(False, "has_cells"), "its weight .* does not fit"),
     "has_cells_type": ("labels", setting("yes", "has_cells"), "its is_masked does not fit"),
     "no_weight": ("labels", tensor("network.network.head.weight", None), "head.weight"),
     "no_source_scale": ("labels", tensor("source_scale", None), "'source_scale' is missing"),
@@ -224,7 +224,7 @@ DAMAGES_OF_3 = {
     "calibration": ("detector_combined", tensor("calibration.weights", ODD), "its weights does not fit"),
     "student": ("student_of_table", setting("FlowAnomalyDetector", "student", "class"), "is missing"),
     "student_of_another": ("student_of_table", setting("ConditionalForecaster", "estimator", "class"), "unexpected keyword"),
-    "no_correction": ("student_unfolded", setting(None, "student", "corrects"), "do not fit together"),
+    "no_correction": ("student_unfolded", setting(None, "student", "corrects"), "its weight .* does not fit"),
     "correction": ("student_unfolded", setting("much", "student", "corrects", "guidance_scale"), "its guidance_scale does not fit"),
 }  # fmt: skip
 

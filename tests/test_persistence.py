@@ -328,7 +328,7 @@ def test_a_network_factory_is_warned_about_and_asked_for(path):
 def test_a_wrong_network_factory_is_refused(path):
     with pytest.warns(UserWarning, match="network="):
         generator(network=factory).fit(table()).save(path)
-    with pytest.raises(ValueError, match="do not fit together"):
+    with pytest.raises(ValueError, match="its weight .* does not fit"):
         flowmatch.load(path, network=MLP(width=9))
 
 

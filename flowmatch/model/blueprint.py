@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from flowmatch.core.entries import BLOCKS
-from flowmatch.core.storable import storable
+from flowmatch.core.storable import require, storable
 from flowmatch.networks import CorrectedVelocity, InstantVelocity, MaskedNetwork, TeacherVelocity
+
+_CALLS_PER_WEIGHT = 40
+"""Calls of torch's functions that building a network may make: those of flowmatch make up to 10."""
 
 NetworkFactory = Callable[..., nn.Module]
 """``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``.
@@ -75,6 +80,11 @@ class Blueprint:
         """Elements at the end of a condition that tell of a row's entries."""
         return BLOCKS * self.code_shape[0] if self.is_masked else 0
 
+    @property
+    def is_of_flowmatch(self) -> bool:
+        """Whether the network is none of the user's own."""
+        return _is_own(self.factory)
+
     def build(self) -> nn.Module:
         """A network with fresh weights, drawn from torch's global generator.
 
@@ -91,6 +101,25 @@ class Blueprint:
         return CorrectedVelocity(
             TeacherVelocity(velocity, self.correction.guidance_scale, self.n_kept), self._build(True)
         )
+
+    def check_weights(self, weights: Mapping[str, Any]) -> None:
+        """Raise a ValueError unless a stored network's weights are those of the network that `build` will make.
+
+        That is found on the meta device, where networks of any size take no memory, and with no more work than the
+        number of the weights allows: a file may ask for a network of any width and depth. Networks of components from
+        outside flowmatch need not know that device; they are the user's own code.
+        """
+        if not self.is_of_flowmatch:
+            return
+        with torch.device("meta"), _Budget(_CALLS_PER_WEIGHT * (len(weights) + 1)):
+            expected = self.build().state_dict()
+        for name, value in expected.items():
+            require(name in weights, f"weight {name} (missing)")
+            found = weights[name]
+            fits = isinstance(found, Tensor) and (found.shape, found.dtype) == (value.shape, value.dtype)
+            require(fits, f"weight {name}")
+        for name in weights.keys() - expected.keys():
+            raise ValueError(f"its weight {name} does not fit the rest.")
 
     def _build(self, flow_map: bool) -> nn.Module:
         """The network without a correction.
@@ -113,6 +142,26 @@ class Blueprint:
                 "factory that is called with flow_map=True."
             )
         return MaskedNetwork(network, self.code_shape[0], self.condition_size) if self.is_masked else network
+
+
+class _Budget(TorchFunctionMode):
+    """Stops a computation after a number of calls of torch's functions."""
+
+    def __init__(self, n_calls: int) -> None:
+        super().__init__()
+        self.n_left = n_calls
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n_left -= 1
+        require(self.n_left >= 0, "network (it has more layers than there are weights)")
+        return func(*args, **(kwargs or {}))
+
+
+def _is_own(factory: Any) -> bool:
+    """Whether a network factory is one of flowmatch, and what is inside of it."""
+    inside = vars(factory).values() if is_dataclass(factory) else ()
+    is_ours = type(factory).__module__.partition(".")[0] == "flowmatch"
+    return is_ours and all(_is_own(part) for part in inside if callable(part))
 
 
 def _takes_step(network: nn.Module) -> bool:

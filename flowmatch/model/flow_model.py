@@ -134,6 +134,10 @@ class SamplingDefaults:
         require(min(self.n_steps, self.velocity_steps) > 0, "n_steps")
 
 
+_MOST_CODES = 2**14
+"""Elements of a sample, up to which a network is tried when it is loaded."""
+
+
 @storable
 @dataclass(frozen=True, eq=False)
 class FlowModel:
@@ -282,6 +286,7 @@ class FlowModel:
         require(isinstance(blueprint, Blueprint) and isinstance(weights, dict), "blueprint and weights")
         assert isinstance(blueprint, Blueprint)
         assert isinstance(weights, dict)
+        blueprint.check_weights(weights)
         with seeded_initialization(torch.device("cpu"), 0):  # the weights of the file take the place of those drawn
             network = blueprint.build()
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
@@ -302,6 +307,18 @@ class FlowModel:
         if self.missing is not None:
             require(self.encoder.is_table, "missing")
             self.missing.check_for(shape[0], size)
+        require(self._has_sound_network(), "network")
+
+    def _has_sound_network(self) -> bool:
+        """Whether the network's answer is finite for a sample of ones; of a user's own and of large ones, True."""
+        if not self.blueprint.is_of_flowmatch or math.prod(self.code_shape) > _MOST_CODES:
+            return True
+        x, t = torch.ones(1, *self.code_shape), torch.full((1,), 0.5)
+        condition_size = self.condition_size + self.blueprint.n_kept
+        condition = torch.ones(1, condition_size) if condition_size else None
+        with torch.no_grad():
+            answer = self.network(x, t, condition, *[t] * self.is_flow_map)
+        return bool(answer.isfinite().all())
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles hold CPU tensors, so that they load on machines without the device."""

@@ -8,6 +8,7 @@ says what it is: "array" and "tensor" (names of tensors), "texts" (arrays of tex
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from typing import Any
@@ -29,6 +30,10 @@ _NETWORKS = ("network", "factory")
 
 _TRAINING_ONLY = ("loss", "loss_weight", "phases", "callbacks")
 """Fields that concern training alone, so that a model is whole without them."""
+
+
+_MOST_LETTERS = 10_000_000
+"""Of an array of text; all entries take as much memory as the longest may."""
 
 
 class UnstorableError(ValueError):
@@ -128,6 +133,8 @@ class ValueEncoder:
             return {"array": name}
         if not _holds_texts(array):
             raise UnstorableError(f"{name} of dtype {array.dtype} holds other things than numbers and text")
+        if array.dtype.kind == "U" and array.size * array.dtype.itemsize > 4 * _MOST_LETTERS:
+            array = array.astype(object)
         return {"texts": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
 
 
@@ -162,13 +169,13 @@ class ValueDecoder:
         if not isinstance(saved, dict):
             return saved
         if "tensor" in saved:
-            return self.tensors[saved["tensor"]]
+            tensor = self.tensors[saved["tensor"]]
+            require(not tensor.is_floating_point() or bool(tensor.isfinite().all()), str(saved["tensor"]))
+            return tensor
         if "array" in saved:
             return self.tensors[saved["array"]].numpy()
         if "texts" in saved:
-            array = np.asarray(saved["texts"], dtype=saved["dtype"])
-            require(_holds_texts(array), "texts")
-            return array
+            return _texts(saved["texts"], saved["dtype"])
         if "list" in saved:
             return list(map(self.value, saved["list"]))
         if "dict" in saved:
@@ -187,6 +194,7 @@ class ValueDecoder:
             raise ValueError(
                 "the model was built by a network factory, which a file cannot hold: call load(path, network=factory)."
             )
+        require(saved.get("callbacks", LEFT_OUT) in (LEFT_OUT, []), "callbacks")  # they are code, and may write files
         self.network_was_used |= bool(networks)
         values = {name: self.value(value) for name, value in saved.items() if value != LEFT_OUT}
         return {**values, **dict.fromkeys(networks, self.network)}
@@ -221,6 +229,16 @@ def _stored(value: Any) -> dict[str, Any]:
         return as_declared(type(value), fields_to_store(value))
     except ValueError as error:
         raise UnstorableError(f"of {value!r}, {error}") from error
+
+
+def _texts(values: Any, dtype: Any) -> NDArray[Any]:
+    """An array of text or objects, of no more memory than a file may claim with a few characters."""
+    width = re.fullmatch(r"[<>]?U(\d{1,7})", str(dtype))
+    require(isinstance(values, list) and (dtype == "object" or width), "dtype")
+    require(width is None or int(width[1]) * len(values) <= _MOST_LETTERS, "dtype")
+    array = np.asarray(values, dtype=dtype)
+    require(_holds_texts(array), "texts")
+    return array
 
 
 def _holds_texts(array: NDArray[Any]) -> bool:

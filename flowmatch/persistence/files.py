@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -130,6 +131,7 @@ def load(
         )
     if version == FORMAT_VERSION and "checksum" not in header:
         raise ValueError(f"{str(path)!r} is damaged: its checksum is missing.")
+    _warn_of_newer(path, header.get("versions"))
     try:
         known = teacher_of_format_3(header) if version == 3 else header.get("teacher")
         if teacher is not None or (known is not None and not known["included"]):
@@ -152,6 +154,17 @@ def load(
         raise ValueError(
             f"the contents of {str(path)!r} do not fit together ({type(error).__name__}: {error})."
         ) from error
+
+
+def _warn_of_newer(path: Any, versions: Any) -> None:
+    """Warn of a file that a newer minor version has written: this one may read it in another way."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", str(versions.get("flowmatch"))) if isinstance(versions, dict) else None
+    own = tuple(map(int, __version__.split(".")[:2]))
+    if found is not None and tuple(map(int, found.groups())) > own:
+        warn(
+            f"{str(path)!r} was written by flowmatch {found[0]}, which is newer than this one ({__version__}): it may "
+            "give other results here. Update flowmatch."
+        )
 
 
 def _teacher_weights(known: Mapping[str, Any] | None, teacher: Any) -> dict[str, Tensor]:

@@ -28,6 +28,9 @@ _OF_ROWS = ("objective", "masked_share", "categorical_features")
 _OF_STATES = ("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar")
 """Parameters that belong to the weights."""
 
+_OF_A_MACHINE = ("checkpoint_folder", "callbacks")
+"""Options that files are not to decide."""
+
 _FEW_WINDOWS = 200
 """With fewer windows a forecaster had the smaller of two networks."""
 
@@ -264,7 +267,8 @@ def _value(saved: Json) -> Json:
     if not isinstance(saved, dict) or saved == _LEFT_OUT:
         return saved
     if "component" in saved:
-        return _a(saved["component"], **_value(saved["parameters"]))
+        parameters = {key: value for key, value in saved["parameters"].items() if key not in _OF_A_MACHINE}
+        return _a(saved["component"], **_value(parameters))
     if "encoder" in saved:
         return _encoder(saved["encoder"])
     if "container" in saved:

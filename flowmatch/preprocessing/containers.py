@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
+from flowmatch.preprocessing.dtype_names import check_dtypes
 from flowmatch.preprocessing.table_frames import as_dtype, pandas_frame, pandas_series
 
 Array = NDArray[np.float64]
@@ -64,6 +65,7 @@ class Container:
         n_columns = {"numpy": 0, "torch": 0, "series": 1}.get(self.kind, len(self.dtypes))
         require(self.kind in ("numpy", "dataframe", "series", "torch", "polars"), "kind")
         require(len(self.columns) == n_columns and len(self.dtypes) == max(1, n_columns), "dtypes")
+        check_dtypes(self.kind, self.dtypes)
         hash(self.columns)  # raises for what can be no name
 
     @property

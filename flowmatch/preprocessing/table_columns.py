@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
+from flowmatch.preprocessing.dtype_names import check_dtypes
 from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, objects
 
@@ -81,6 +82,8 @@ class ColumnFormat:
         require(self.kind in ("number", "category", "boolean", "datetime", "timedelta"), "table")
         require(self.entry_type in ("", "int", "float", "bool", "text", *OBJECTS), "table")
         require(self.mark in ("", "None", "nan", "NA", "NaT") and self.levels.ndim == 1, "table")
+        if self.level_dtype:
+            check_dtypes("dataframe", [self.level_dtype])
         if self.dates:
             self.dates.check()
         require(self.kind not in ("datetime", "timedelta") or (self.dates and self.dates.kind == self.kind), "table")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require
+from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
 
 Array = NDArray[np.float64]
 
@@ -74,6 +75,8 @@ class DateGrid:
 
     def check(self) -> None:
         """Raise a ValueError if this is no such grid."""
+        check_dtypes("numpy", [self.tick])
+        check_timezone(self.timezone)
         dtype = np.dtype(self.tick)
         name, count = np.datetime_data(dtype)
         require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(_NS), "table")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flowmatch.core.checks import check_choice, check_count, check_flag, check_number, check_sequence, checked
 from flowmatch.core.component import Component
+from flowmatch.core.storable import NOT_STORED
 from flowmatch.training.callbacks import check_callbacks
 from flowmatch.training.phases import Phase, check_phases
 
@@ -72,7 +73,8 @@ class TrainingOptions(Component):
     checkpoint_folder : path-like or None, default=None
         Where to keep a checkpoint of the running fit. A fit that finds the checkpoint of an interrupted run with the
         same data, parameters and start goes on from there, and ends bit-identical to a run that was not interrupted;
-        one with others starts anew. Several fits may share a folder. The file is removed when its fit ends.
+        one with others starts anew. Several fits may share a folder. The file is removed when its fit ends. A folder
+        is one of this machine: files of models do not hold it.
     checkpoint_period : int, default=500
         Steps between two checkpoints.
     callbacks : sequence, default=()
@@ -106,7 +108,7 @@ class TrainingOptions(Component):
     compile: bool = checked(False, check_flag)
     activation_checkpointing: bool = checked(False, check_flag)
     phases: Sequence[Phase] = checked((), check_phases)
-    checkpoint_folder: str | Path | None = None
+    checkpoint_folder: str | Path | None = field(default=None, metadata=NOT_STORED)
     checkpoint_period: int = checked(500, check_count)
     callbacks: Sequence[Any] = checked((), check_callbacks)
 

@@ -1,0 +1,56 @@
+"""Names of dtypes and time zones that a file may hold: they come from lists, and are looked up nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import re
+import zoneinfo
+from collections.abc import Sequence
+
+from flowmatch.core.storable import require
+
+_NUMBER = r"u?int(8|16|32|64)|float(16|32|64|96|128)"
+_UNIT = r"(ns|us|ms|s|m|h|D)"
+_ZONE = r"(?P<zone>[^\]]+)"
+_NUMPY = rf"{_NUMBER}|bool|object|[<>][iuf][248]|[<>]?U\d{{1,7}}|(datetime64|timedelta64)\[{_UNIT}\]"
+_PYARROW = (
+    rf"u?int(8|16|32|64)|halffloat|float|double|bool|(large_)?string|date(32\[day\]|64\[ms\])|duration\[{_UNIT}\]|"
+    rf"timestamp\[{_UNIT}(, tz={_ZONE})?\]|decimal(128|256)\(\d{{1,3}}, \d{{1,3}}\)"
+)
+_KNOWN = {
+    "numpy": _NUMPY,
+    "torch": rf"{_NUMBER}|bfloat16|bool",
+    "polars": (
+        r"U?Int(8|16|32|64|128)|Float(16|32|64)|Boolean|String|Categorical|Enum|Date|"
+        rf"(Datetime\|{_UNIT}\|(?P<zone>[^|]*)|Duration\|{_UNIT}|Decimal\|\d{{1,3}}\|\d{{1,3}})"
+    ),
+    "dataframe": (
+        rf"{_NUMPY}|category|str|string(\[(python|pyarrow|pyarrow_numpy)\])?|boolean|U?Int(8|16|32|64)|Float(32|64)|"
+        rf"datetime64\[{_UNIT}, (?P<zone>[^\]]+)\]|Sparse\[({_NUMBER}|bool|object)(, [-\w.]+)?\]|"
+        rf"({_PYARROW.replace('?P<zone>', '?P<pyarrow_zone>')})\[pyarrow\]"
+    ),
+}
+
+
+def check_dtypes(kind: str, names: Sequence[str]) -> None:
+    """Raise a ValueError unless all are names of dtypes of what is of this kind: an array, a tensor or a frame."""
+    known = _KNOWN["dataframe" if kind == "series" else kind]
+    for name in set(names):
+        found = re.fullmatch(known, name)
+        require(found, f"dtype {name[:50]!r}")
+        assert found is not None
+        for zone in filter(None, (found.groupdict().get(key) for key in ("zone", "pyarrow_zone"))):
+            check_timezone(zone)
+
+
+def check_timezone(name: str) -> None:
+    """Raise a ValueError unless this is a time zone of the IANA data base or at a fixed distance from UTC."""
+    is_fixed = name in ("", "UTC") or re.fullmatch(r"(UTC)?[+-]\d\d:\d\d", name)
+    # a name that could be a path is not even compared with those that there are
+    is_name = re.fullmatch(r"[A-Za-z][\w+-]*(/[A-Za-z][\w+-]*)*", name) and name in _timezones()
+    require(is_fixed or is_name, f"time zone {name[:50]!r}")
+
+
+@functools.lru_cache(maxsize=1)
+def _timezones() -> set[str]:
+    return zoneinfo.available_timezones()
