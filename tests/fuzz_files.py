@@ -17,6 +17,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zoneinfo
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,15 @@ KINDS = tuple(sorted(path.stem for path in FOLDER.glob("*.safetensors")))
 NOT_ASKED = ("attributes", "offset", "history", "export", "onnx")
 """Outputs that ask nothing of the weights, or that write files."""
 
-OTHER_TABLE = ("training", "feature names", "in fit", "there is no column", "fit with ")
+OTHER_TABLE = (
+    "training",
+    "feature names",
+    "in fit",
+    "there is no column",
+    "fit with ",
+    "was fitted to",
+    "set n_samples",
+)
 """In errors that name what the questions lack: a file with another name of a column is whole, and of another table."""
 
 SECONDS, MEGABYTES = 1.0, 100.0
@@ -67,7 +76,12 @@ def _limits(path):
         _watching = False
         found["seconds"] = time.process_time() - start
         found["megabytes"] = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        found["touched"] = [what for what in _touched if what != f"open {path}" and "/zoneinfo" not in what]
+        own = (".pyc", ".py")  # modules of packages, imported for the first time
+        found["touched"] = [
+            what
+            for what in _touched
+            if not what.endswith(own) and what != f"open {path}" and "/zoneinfo" not in what and "/tzdata/" not in what
+        ]
 
 
 def contents():
@@ -144,6 +158,8 @@ def _use(name, model):
         signal.alarm(20)
         try:
             answer = ask(model)
+        except TimeoutError:
+            pass  # a file may ask for many steps and draws, as any user may
         except Exception as error:
             if not (isinstance(error, ValueError) and any(text in str(error) for text in OTHER_TABLE)):
                 problems.append(f"{what}: {_last_line(error)}")
@@ -197,6 +213,7 @@ def main():
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    zoneinfo.available_timezones()  # imports what it needs
     sys.addaudithook(_watch)
     signal.signal(signal.SIGALRM, _stop)
     with contextlib.redirect_stderr(io.StringIO()):

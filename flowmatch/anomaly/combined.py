@@ -11,6 +11,7 @@ from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Latent, OneStep, Score, State
 from flowmatch.core.checks import check_number, check_sequence
+from flowmatch.core.storable import require
 from flowmatch.flow import expand_time
 
 _FLOOR = 1e-3
@@ -94,6 +95,15 @@ class Combined(Score):
         weights = [weight for _, weight in self._weighted(codes)]
         weight = torch.tensor(weights, dtype=spread.dtype, device=spread.device) / spread
         return {**state, "floor": floor[:, 0], "typical": logs.mean(1), "weight": weight / weight.sum()}
+
+    def check_state(self, state: State, code_shape: tuple[int, ...]) -> None:
+        scores = self._weighted(torch.empty(0, *code_shape))
+        for name in ("floor", "typical", "weight"):
+            require(state[name].shape == (len(scores),), name)
+        require(bool((state["floor"] > 0).all()), "floor")
+        require(bool((state["weight"] >= 0).all()) and bool(state["weight"].sum() > 0), "weight")
+        for k, (score, _) in enumerate(scores):
+            score.check_state(_part_of(state, k), code_shape)
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         log_score, shares = torch.zeros_like(codes.flatten(1)[:, 0]), torch.zeros_like(codes)

@@ -106,6 +106,7 @@ class FittedDetector:
             if isinstance(conditions, LabelEncoder):
                 require(np.array_equal(conditions.classes, [] if self.classes is None else self.classes), "classes")
         try:
-            self.to(torch.device("cpu")).scores(SampleRows(np.zeros((1, *self.model.sample_shape))))
+            scores = self.to(torch.device("cpu")).scores(SampleRows(np.zeros((1, *self.model.sample_shape))))
+            require(np.isfinite(scores).all(), "scores")
         except (ValueError, LookupError) as error:
             raise ValueError(f"what its score keeps does not fit the rest ({error}).") from error

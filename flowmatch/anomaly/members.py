@@ -146,6 +146,7 @@ class Member:
         """Raise a ValueError if the fields of a stored member do not fit each other."""
         model = self.model
         self.score.validate()
+        self.score.check_state(self.state, model.code_shape)
         require(not model.is_flow_map and model.missing is None, "flow")
         require((self.gaps is None) == (self.typical is None) == (not model.encoder.is_table), "gaps")
         if self.gaps is not None and self.typical is not None:

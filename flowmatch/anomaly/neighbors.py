@@ -13,6 +13,7 @@ from torch import Tensor
 from flowmatch.anomaly.field import FlowField
 from flowmatch.anomaly.scores import Score, State
 from flowmatch.core.checks import check_choice, check_count, check_number, checked
+from flowmatch.core.storable import require
 from flowmatch.flow import expand_time
 from flowmatch.model import to_numpy
 
@@ -73,6 +74,13 @@ class Neighbors(Score):
         floor = (_FLOOR * scale).clamp_min(_TINY)
         placed = {} if self.space == "data" else {"reference": reference}
         return {**state, **placed, "spread": spread + floor}
+
+    def check_state(self, state: State, code_shape: tuple[int, ...]) -> None:
+        n_rows = len(state["spread"])
+        reference = state["codes"] if self.space == "data" else state["reference"]
+        require(n_rows > 1 and state["codes"].shape == reference.shape == (n_rows, *code_shape), "codes")
+        require(state["spread"].shape == (n_rows,) and bool((state["spread"] > 0).all()), "spread")
+        require("condition" not in state or state["condition"].shape[:-1] == (n_rows,), "condition")
 
     def contributions(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> Tensor:
         place, reference = self._place(field, codes, condition), state.get("reference", state["codes"])

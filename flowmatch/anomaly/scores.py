@@ -74,6 +74,21 @@ class Score(Component, ABC):
         """
         return previous
 
+    def check_state(self, state: State, code_shape: tuple[int, ...]) -> None:
+        """Check what a file says was kept; subclasses that keep something do.
+
+        Parameters
+        ----------
+        state : dict of Tensor
+        code_shape : tuple of int
+            Shape of a row's codes.
+
+        Raises
+        ------
+        ValueError
+            If the score cannot have kept that.
+        """
+
     def calibrate(self, field: FlowField, state: State, codes: Tensor, condition: Tensor | None) -> State:
         """What to keep once rows are known that the flow was not trained on.
 

@@ -124,9 +124,15 @@ def integrate(
 
         stop_at_the_end = {"step_t": times[-1:]}  # else the last step reaches beyond it, where no field is known
         wanted = times if return_trajectory else times[[0, -1]]
-        states = odeint(
-            lambda t, y: velocity(y, t), x, wanted, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
-        )
+        try:
+            states = odeint(
+                lambda t, y: velocity(y, t), x, wanted, method=method, rtol=rtol, atol=atol, options=stop_at_the_end
+            )
+        except AssertionError as error:  # of steps that have become too short for the floating point numbers
+            raise ValueError(
+                f"solver={method!r} cannot follow this velocity within its tolerances ({error}): take one of fixed "
+                "steps, such as 'midpoint', and look whether training has diverged."
+            ) from error
         return states if return_trajectory else states[-1]
     if method not in FIXED_STEP:
         raise unknown_option("solver", method, (*FIXED_STEP, *ADAPTIVE))

@@ -20,6 +20,9 @@ from flowmatch.model.blueprint import Blueprint
 from flowmatch.networks import CorrectedVelocity, InstantVelocity
 from flowmatch.preprocessing import ConditionEncoder, FactorModel, LabelEncoder, MissingPatterns, SampleEncoder
 
+MOST_STEPS = 10_000
+"""Of a solver. More would bring nothing, and make a call that does not end of a digit too many."""
+
 
 @storable
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class SamplingDefaults:
     def check(self) -> None:
         """Raise a ValueError if stored defaults are no such."""
         require(self.solver in ("flow_map", *FIXED_STEP, *ADAPTIVE), "solver")
-        require(min(self.n_steps, self.velocity_steps) > 0, "n_steps")
+        require(0 < self.n_steps <= MOST_STEPS and 0 < self.velocity_steps <= MOST_STEPS, "n_steps")
 
 
 _MOST_CODES = 2**14

@@ -13,7 +13,7 @@ from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.progress import progress
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
-from flowmatch.model.flow_model import FlowMap, FlowModel
+from flowmatch.model.flow_model import MOST_STEPS, FlowMap, FlowModel
 
 SOLVERS = ("auto", "flow_map", *FIXED_STEP, *ADAPTIVE)
 
@@ -52,12 +52,20 @@ def check_solver(solver: str, n_steps: int | None) -> None:
     """
     check_choice("solver", solver, SOLVERS)
     if n_steps is not None:
-        check_count("n_steps", n_steps)
+        check_steps(n_steps)
         if solver in ADAPTIVE:
             raise ValueError(
                 f"n_steps={n_steps} has no effect with solver={solver!r}, which chooses its steps while it runs: leave "
                 f"n_steps at None, or take a solver of fixed steps ({', '.join(map(repr, FIXED_STEP))})."
             )
+
+
+def check_steps(n_steps: int) -> None:
+    """Raise a ValueError for a number of steps that no solver should make."""
+    if check_count("n_steps", n_steps) > MOST_STEPS:
+        raise ValueError(
+            f"n_steps must be an integer of at most {MOST_STEPS}, got {n_steps!r}: more steps gain nothing."
+        )
 
 
 def choose_steps(
@@ -102,7 +110,7 @@ def choose_steps(
     few = velocity and chosen == "auto" and model.defaults.solver != "midpoint"
     steps = own[1] if n_steps is None and not few else n_steps
     if steps is not None:
-        check_count("n_steps", steps)
+        check_steps(steps)
     if chosen == "auto":
         chosen = "midpoint" if velocity else model.defaults.solver
         measured = model.defaults.velocity_steps if velocity else model.defaults.n_steps

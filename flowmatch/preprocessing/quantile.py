@@ -91,6 +91,7 @@ class QuantileNormal(ColumnTransform):
         require((within > 0).all() and np.isfinite(self.values_).all(), "values_")
         require(((self.low_ >= 0) & (self.low_ <= self.high_) & (self.high_ <= 1)).all(), "low_")
         require(self.decimals_.shape == self.few_values_.shape == (k,), "decimals_")
+        require(((self.decimals_ >= -1) & (self.decimals_ <= _MOST_DECIMALS)).all(), "decimals_")
         require((self.scale_ > 0).all() and self.scale_.ndim == 1, "scale_")
         require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
 
