@@ -28,7 +28,15 @@ from flowmatch.distillation.rollouts import (
 )
 from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, DistillationSettings
 from flowmatch.fitting import FitResult, TrainingData, carry_out
-from flowmatch.model import Blueprint, Correction, FlowMap, FlowModel, SamplingDefaults, VelocityField
+from flowmatch.model import (
+    Blueprint,
+    Correction,
+    FlowMap,
+    FlowModel,
+    SamplingDefaults,
+    VelocityField,
+    gives_finite_samples,
+)
 from flowmatch.networks import CorrectedVelocity, TeacherVelocity, start_from_velocity
 from flowmatch.preprocessing import LabelEncoder
 from flowmatch.training.rows import cumulative_weights, rows_at
@@ -311,6 +319,7 @@ class _Distiller:
         before = replace(self.result, model=replace(self.result.model, trainable=trainable))
         noise, dropout = generator_on(self.device, seeds[1]), generator_on(self.device, seeds[0])
         shuffle = generator_on(torch.device(plan.data_device), seeds[2])
+        plan = replace(plan, is_sound=functools.partial(gives_finite_samples, before.model))
         run = training.TrainingRun(network.train(), plan, noise, shuffle, dropout)
         if prepare is not None:
             prepare(run)

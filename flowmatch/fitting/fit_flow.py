@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,15 @@ from flowmatch.fitting.settings import FitSettings, PhaseComponents
 from flowmatch.fitting.tasks import FlowTask
 from flowmatch.fitting.training_data import TrainingData
 from flowmatch.flow import IndependentCoupling
-from flowmatch.model import Blueprint, FittedSource, FlowMap, FlowModel, SamplingDefaults, VelocityField
+from flowmatch.model import (
+    Blueprint,
+    FittedSource,
+    FlowMap,
+    FlowModel,
+    SamplingDefaults,
+    VelocityField,
+    gives_finite_samples,
+)
 from flowmatch.preprocessing import LabelEncoder, WindowEncoder
 
 Watch = Callable[["FitResult"], Any]
@@ -269,6 +278,7 @@ def _plan(
         validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
         validate_from=round(warmup * schedule.max_iter),
         data_device=task.data.device,
+        is_sound=partial(gives_finite_samples, model),
     )
 
 

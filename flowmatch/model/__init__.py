@@ -22,6 +22,7 @@ from flowmatch.model.integration import (
     check_unconditional,
     choose_steps,
     coding_steps,
+    gives_finite_samples,
     sampling_steps,
     split_alike,
 )

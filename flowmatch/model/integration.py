@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.progress import progress
+from flowmatch.core.randomness import generator_on
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
 from flowmatch.model.flow_model import MOST_STEPS, FlowMap, FlowModel
+
+_TRIED = 4
 
 SOLVERS = ("auto", "flow_map", *FIXED_STEP, *ADAPTIVE)
 
@@ -196,6 +199,18 @@ def check_unconditional(scale: float, has_conditions: bool, condition_dropout: f
             f"guidance_scale={scale:g} needs a model that also learned the unconditional distribution: fit with "
             "condition_dropout > 0, such as 0.1."
         )
+
+
+def gives_finite_samples(model: FlowModel, network: nn.Module) -> bool:
+    """Whether a network in place of the model's carries noise to finite codes, tried with a few samples.
+
+    A finite loss does not say so: a velocity that is far too steep makes solvers leave the floating point numbers.
+    """
+    noise = model.source.draw(_TRIED, generator_on(model.device, 0))
+    size = model.condition_size + model.blueprint.n_kept
+    condition = torch.zeros(_TRIED, size, device=model.device) if size else None
+    integration = Integration("flow_map" if model.is_flow_map else "midpoint", model.defaults.velocity_steps)
+    return bool(carry(model, noise, condition, integration, network=network).isfinite().all())
 
 
 def carry(

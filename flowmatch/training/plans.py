@@ -50,6 +50,8 @@ class TrainingPlan:
         The step before which it does not say which weights are best, and patience does not run out.
     data_device : torch.device or str, default="cpu"
         Where row numbers are wanted.
+    is_sound : callable, optional
+        From the network that users get to whether it does what it is for; asked after the last step.
     """
 
     batch_losses: Sequence[BatchLoss]
@@ -62,6 +64,7 @@ class TrainingPlan:
     validation_loss: Callable[[nn.Module], Tensor] | None = None
     validate_from: int = 0
     data_device: torch.device | str = "cpu"
+    is_sound: Callable[[nn.Module], bool] | None = None
 
     @property
     def report_period(self) -> int:
