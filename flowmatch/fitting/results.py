@@ -42,7 +42,7 @@ class FitResult:
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored result do not fit each other."""
-        require(self.n_iter >= 0, "n_iter")
+        require(0 <= self.n_iter < 2**32, "n_iter")
 
     def to(self, device: torch.device) -> FitResult:
         """The same on a device."""

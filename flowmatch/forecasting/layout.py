@@ -67,6 +67,8 @@ class Layout:
         require(min(*self.state_shape, *self.forecast_shape, self.n_lags, self.horizon) > 0, "layout")
         require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
+        if self.cycles:
+            self._step()  # raises for what pandas does not know
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -174,10 +176,17 @@ class Layout:
         """Calendar features (n, k) of the instant that comes `steps` after the next one."""
         import pandas as pd
 
-        known = isinstance(self.spacing, str)
-        step = pd.tseries.frequencies.to_offset(self.spacing) if known else pd.Timedelta(seconds=float(self.spacing))
-        instants = pd.DatetimeIndex([pd.Timestamp(instant) + (steps + 1) * step for instant in times])
+        ahead = (steps + 1) * self._step()
+        instants = pd.DatetimeIndex([pd.Timestamp(instant) + ahead for instant in times])
         return calendar_features(instants, self.cycles)
+
+    def _step(self) -> Any:
+        """The spacing as pandas adds it to an instant."""
+        import pandas as pd
+
+        if isinstance(self.spacing, str):
+            return pd.tseries.frequencies.to_offset(self.spacing)
+        return pd.Timedelta(seconds=float(self.spacing))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
