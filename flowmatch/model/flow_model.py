@@ -18,7 +18,14 @@ from flowmatch.core.storable import NOT_STORED, fields_to_store, rebuild, requir
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, Path, Source, jump_grid, time_grid
 from flowmatch.model.blueprint import Blueprint
 from flowmatch.networks import CorrectedVelocity, InstantVelocity
-from flowmatch.preprocessing import ConditionEncoder, FactorModel, LabelEncoder, MissingPatterns, SampleEncoder
+from flowmatch.preprocessing import (
+    ConditionEncoder,
+    FactorModel,
+    LabelEncoder,
+    MissingPatterns,
+    SampleEncoder,
+    TableContainer,
+)
 
 MOST_STEPS = 10_000
 """Of a solver. More would bring nothing, and make a call that does not end of a digit too many."""
@@ -308,7 +315,7 @@ class FlowModel:
         require(0 <= self.condition_dropout <= 1, "condition_dropout")
         require(blueprint.is_masked == (self.missing is not None), "missing")
         if self.missing is not None:
-            require(self.encoder.is_table, "missing")
+            require(self.encoder.is_table and isinstance(self.encoder.container, TableContainer), "missing")
             self.missing.check_for(shape[0], size)
         require(self._has_sound_network(), "network")
 
