@@ -307,7 +307,7 @@ class FlowModel:
         """Raise a ValueError if the parts of a stored model do not fit each other."""
         blueprint, scale, shape = self.blueprint, self.source.scale, self.code_shape
         require(blueprint.code_shape == shape, "blueprint")
-        require(scale.shape == shape and scale.dtype == torch.float32, "source_scale")
+        require(scale.shape == shape and scale.dtype == torch.float32 and bool((scale > 0).all()), "source_scale")
         size, context = (0, 0) if self.conditions is None else (self.conditions.size, self.conditions.context_channels)
         require((blueprint.condition_size, blueprint.context_channels) == (size, context), "condition_size")
         require(blueprint.flow_map == self.is_flow_map, "kind")
