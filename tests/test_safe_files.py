@@ -232,3 +232,21 @@ def test_changed_files_are_refused_or_work(n_files):
     ends = fuzz_files.run(n_files, seed=n_files)
     assert set(ends) <= {"refused", "works"}, ends
     assert len(ends) == 2
+
+
+# -- what could not be loaded is not written --------------------------------------------------------------------------
+
+
+def test_a_time_zone_that_no_file_could_hold_is_refused_in_fit():
+    pandas = pytest.importorskip("pandas")
+    days = pandas.date_range("2024-01-01", periods=80, tz="dateutil/Europe/Berlin")
+    with pytest.raises(ValueError, match=r"column 'day' of X has the time zone .*convert it"):
+        generator().fit(pandas.DataFrame({"day": days, "x": X[:, 0]}))
+
+
+def test_what_could_not_be_loaded_is_not_written(path):
+    model = generator().fit(X)
+    object.__setattr__(model.model_.encoder.container, "dtypes", ("unheard of",))
+    with pytest.raises(ValueError, match="dtype 'unheard of'"):
+        model.save(path)
+    assert not path.exists()

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from torch import Tensor
 
-from flowmatch.core.storable import ESTIMATORS, STORABLE, as_declared, fields_to_store, is_registered, rebuild, require
+from flowmatch.core.storable import (
+    ESTIMATORS,
+    MISFITS,
+    STORABLE,
+    as_declared,
+    fields_to_store,
+    is_registered,
+    rebuild,
+    require,
+)
 from flowmatch.core.user_warnings import warn
 
 LEFT_OUT = {"left_out": True}
@@ -53,6 +62,12 @@ class ValueEncoder:
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
         self.factory: Callable[..., Any] | None = None
+        self._written: list[Any] = []
+
+    def check(self) -> None:
+        """Raise an UnstorableError for a value that does not pass the check which it must pass to come back."""
+        for value in reversed(self._written):  # what is inside first
+            _check(value)
 
     def estimator(self, estimator: Any, name: str = "parameters") -> dict[str, Any]:
         """An estimator's class and parameters; it is warned of those that files cannot hold.
@@ -103,6 +118,7 @@ class ValueEncoder:
         if is_registered(ESTIMATORS, type(value)):
             return self.estimator(value, name)
         if is_registered(STORABLE, type(value)) and is_dataclass(value):
+            self._written.append(value)
             return {"class": type(value).__name__, "fields": self._fields(name, _stored(value))}
         if name.rpartition(".")[2] in _NETWORKS and callable(value):
             self.factory = value
@@ -228,6 +244,15 @@ def _stored(value: Any) -> dict[str, Any]:
     try:
         return as_declared(type(value), fields_to_store(value))
     except ValueError as error:
+        raise UnstorableError(f"of {value!r}, {error}") from error
+
+
+def _check(value: Any) -> None:
+    """Raise an UnstorableError for a value that does not pass the check which it must pass to come back."""
+    try:
+        if hasattr(value, "check") and not hasattr(value, "to_store"):
+            value.check()
+    except (ValueError, *MISFITS) as error:
         raise UnstorableError(f"of {value!r}, {error}") from error
 
 

@@ -59,6 +59,7 @@ def save(
     tensors, header = encoder.tensors, encoder.estimator(estimator)
     try:
         header["fitted"] = encoder.value("fitted", estimator.fitted_)
+        encoder.check()
     except UnstorableError as error:
         raise ValueError(
             f"what was fitted cannot be written to a file ({error}); save with pickle or joblib."

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.dtype_names import check_dtypes
+from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
 from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, objects
 
@@ -109,8 +109,8 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     Raises
     ------
     ValueError
-        If nothing is in it, if it mixes types, if it looks like an identifier (unless named), or holds text with
-        `numbersonly`. The message starts with `where`.
+        If nothing is in it, if it mixes types, if it looks like an identifier (unless named), holds text with
+        `numbersonly`, or has a time zone that is none of the IANA data base. The message starts with `where`.
     TypeError
         If an entry is a list, dict or another object.
     """
@@ -125,6 +125,13 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
         if found.kind == "category" and not named and not numbersonly:
             _check_no_identifier(found.levels, int((~missing).sum()), where)
     elif values.dtype.kind in "mM":
+        try:
+            check_timezone(raw.timezone)
+        except ValueError as error:
+            raise ValueError(
+                f"{where} has the time zone {raw.timezone}, which is none of the IANA data base; expected one such as "
+                "'Europe/Berlin': convert it with dt.tz_convert."
+            ) from error
         grid = DateGrid.fit(values[~missing], raw.timezone)
         found = ColumnFormat(grid.kind, np.empty(0), dates=grid)
     elif values.dtype.kind in "biuf":
