@@ -1,5 +1,6 @@
 """What may happen to a file after or while it is loaded, and what it may ask for."""
 
+import datetime
 import os
 import threading
 import tracemalloc
@@ -237,9 +238,21 @@ def test_changed_files_are_refused_or_work(n_files):
 # -- what could not be loaded is not written --------------------------------------------------------------------------
 
 
+class OwnTime(datetime.tzinfo):
+    def utcoffset(self, when):
+        return datetime.timedelta(hours=2)
+
+    def dst(self, when):
+        return datetime.timedelta(0)
+
+    def tzname(self, when):
+        return "own"
+
+
 def test_a_time_zone_that_no_file_could_hold_is_refused_in_fit():
     pandas = pytest.importorskip("pandas")
-    days = pandas.date_range("2024-01-01", periods=80, tz="dateutil/Europe/Berlin")
+    zone = OwnTime()
+    days = [datetime.datetime(2024, 1, 1, tzinfo=zone) + datetime.timedelta(days=i) for i in range(80)]
     with pytest.raises(ValueError, match=r"column 'day' of X has the time zone .*convert it"):
         generator().fit(pandas.DataFrame({"day": days, "x": X[:, 0]}))
 
