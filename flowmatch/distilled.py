@@ -20,6 +20,7 @@ from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.networks import CorrectedVelocity
 from flowmatch.persistence import save
+from flowmatch.preprocessing import check_readable
 from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 
@@ -225,6 +226,7 @@ class DistilledFlowMap(Estimator):
             If the loss becomes non-finite; whatever was fitted before stays.
         """
         self.check_parameters()
+        check_readable(X, "X")
         if X is None and (y is not None or sample_weight is not None):
             raise ValueError("y and sample_weight belong to rows X, but X is None.")
         seed = seed_from(self.random_state)

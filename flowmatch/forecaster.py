@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import fitting, forecasting, metrics, model
 from flowmatch.base import Estimator, Fitted
-from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import generator_on, seed_from
 from flowmatch.training import TrainingOptions
 
@@ -277,7 +277,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         -------
         ndarray of shape (n_quantiles, n, *sample_shape_)
         """
-        levels = [check_number("quantiles", q, 0.0, 1.0, closed_high=True) for q in np.atleast_1d(quantiles).tolist()]
+        levels = forecasting.check_quantiles(quantiles)
         quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
         return self._summary(X, future, quantile, axis=1)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin
 from sklearn.utils import InputTags, Tags, TargetTags
 
@@ -172,6 +173,8 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         self.generator_ = new.generator
         rows = join(table, new.X)
         labels = target.like(np.concatenate([target.values, new.y]))
+        if isinstance(X, torch.Tensor):
+            rows = torch.as_tensor(rows, device=X.device).to(X.dtype)
         return (rows.tolist() if isinstance(X, list) else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target]:

@@ -104,7 +104,7 @@ BAD_TABLES = {
     "one_row": (table(1), r"1 sample\(s\).*minimum of 2"),
     "one_dimension": (np.arange(9.0), r"Expected 2D array, got 1D array"),
     "a_number": (3.0, r"Expected 2D array, got scalar array"),
-    "ragged": ([[1.0, 2.0], [3.0]], r"inhomogeneous|setting an array element with a sequence"),
+    "ragged": ([[1.0, 2.0], [3.0]], r"X is a list of rows of unequal lengths: X\[0\] has 2 entries and X\[1\] has 1"),
     "mixed_column": (frame().assign(size=[1.0] * (N - 1) + ["?"]), r"column 'size' of X mixes types: row 59 holds '\?' \(str\)"),
     "mixed_text": (frame().assign(size=["a"] * 30 + [3] + ["b"] * 29), r"column 'size' of X mixes types: row 30 holds 3 \(int\)"),
     "mixed_objects": (np.array([[1.0, "x"], [2.0, "y"], [3.0, 4]] * 3, dtype=object), r"column 1 of X mixes types: row 2 holds 4 \(int\)"),

@@ -224,7 +224,7 @@ CONTEXTS = {
     "short_history": ("windows", [SERIES[0], SERIES[1, :2]], r"history 1 of X has 2 states; a context needs 3"),
     "columns": ("windows", SERIES[:, :3, :1], r"X has shape \(4, 3, 1\); expected"),
     "features": ("table", X_TABLE[:, :2], r"X has 2 features, but ConditionalForecaster is expecting 3"),
-    "nan": ("windows", replaced(SERIES[:, :3], np.nan, 1, 2, 0), r"NaN or infinity: context 1, position \(2, 0\)"),
+    "nan": ("windows", replaced(SERIES[:, :3], np.nan, 1, 2, 0), r"X contains NaN: context 1, position \(2, 0\)"),
     "nan_in_a_history": ("windows", [SERIES[0], replaced(SERIES[1], np.nan, 3, 0)], r"X contains NaN: trajectory 1, frame 3"),
     "text": ("windows", np.full((2, 3, 2), "x"), r"X has dtype <U1; expected real numbers"),
     "ragged": ("windows", [[1.0, 2.0], [3.0]], r"X is a list of unequal parts; expected contexts of shape \(n, 3, 2\)"),
@@ -256,7 +256,7 @@ def test_what_is_known_ahead_must_be_told(models, refuses):
         "unequal": ([frame()[["c"]][:2], frame()[["c"]]], r"future cannot be read .*expected .* \(1, 3, 1\)"),
         "columns": (np.zeros((1, 3, 2)), r"future has shape \(1, 3, 2\); expected"),
         "flat": (np.zeros((3, 1)), r"future has shape \(3, 1\); expected"),
-        "nan": (np.full((1, 3, 1), np.nan), r"future contains NaN or infinity; expected"),
+        "nan": (np.full((1, 3, 1), np.nan), r"future contains NaN; expected"),
         "text": (frame(c="red")[["c"]], r"future cannot be read .*expected finite numbers"),
     }.values():
         refuses(known, lambda forecaster, future=future: forecaster.rollout(X, future=future, **n), message)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import numbers
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from flowmatch.core.component import unknown_option
+from flowmatch.core.component import shown, unknown_option
 
 
 def checked(default: Any, check: Callable[..., Any], *bounds: Any, optional: bool = False, **more: Any) -> Any:
@@ -55,11 +57,11 @@ def check_count(
 ) -> int:
     """A whole number of at least `low`, and at most `high` if there is one; `why` explains the bounds."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or int(value) < low or (high is not None and int(value) > high):
+    if not whole or not low <= int(value) <= (sys.maxsize if high is None else high):
         span = f">= {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} must be an integer {span}{why}, got {value!r}.")
+        raise ValueError(f"{name} must be an integer {span}{why}, got {shown(value)}.")
     if value % multiple_of:
-        raise ValueError(f"{name} must be a multiple of {multiple_of}, got {value!r}.")
+        raise ValueError(f"{name} must be a multiple of {multiple_of}, got {shown(value)}.")
     return int(value)
 
 
@@ -67,11 +69,15 @@ def check_number(
     name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False, closed_high: bool = False
 ) -> float:
     """A finite number in [low, high), without `low` if `open_low`, with `high` if `closed_high`."""
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or not (low < value < high or (value == low and not open_low) or (value == high and closed_high)):
+    number = math.nan
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # an integer beyond all floats
+            number = float(value)
+    inside = low < number < high or (number == low and not open_low) or (number == high and closed_high)
+    if not (inside and math.isfinite(number)):
         span = f"{'(' if open_low else '['}{low:g}, {high:g}{']' if closed_high else ')'}"
-        raise ValueError(f"{name} must be a number in {span}, got {value!r}.")
-    return float(value)
+        raise ValueError(f"{name} must be a number in {span}, got {shown(value)}.")
+    return number
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -83,7 +89,7 @@ def check_flag(name: str, value: Any) -> bool:
 def check_type(name: str, value: Any, kinds: Any, expected: str) -> None:
     """An instance of one of `kinds`, which the message calls `expected`."""
     if not isinstance(value, kinds):
-        raise ValueError(f"{name} must be {expected}, got {value!r}.")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}.")
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
@@ -96,7 +102,7 @@ def check_choice(name: str, value: Any, known: Iterable[str]) -> str:
 def check_sequence(name: str, values: Any, check: Callable[..., Any], *bounds: Any, **more: Any) -> None:
     """A list or tuple of at least one value, each of which passes ``check(name, value, *bounds, **more)``."""
     if not isinstance(values, (tuple, list)) or not values:
-        raise ValueError(f"{name} must be a sequence of at least one value, got {values!r}.")
+        raise ValueError(f"{name} must be a sequence of at least one value, got {shown(values)}.")
     for value in values:
         check(name, value, *bounds, **more)
 
@@ -122,5 +128,5 @@ def check_output(network: Any, output: Any, like: Tensor) -> Tensor:
 
 def listed(values: Sequence[Any], most: int = 20) -> str:
     """Values as an error message lists them: the first, and how many there are if not all are shown."""
-    shown = ", ".join(map(repr, values[:most]))
-    return shown + (f", ... ({len(values)} in all)" if len(values) > most else "")
+    first = ", ".join(map(shown, values[:most]))
+    return first + (f", ... ({len(values)} in all)" if len(values) > most else "")

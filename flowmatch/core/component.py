@@ -156,9 +156,17 @@ def resolve_component(parameter: str, value: Any, base: type[C], aliases: Mappin
     raise unknown_option(parameter, value, aliases, f"pass a {base.__name__}")
 
 
+def shown(value: Any) -> str:
+    """A value as an error message shows it, also where Python prints no integer of so many digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"{type(value).__name__} with an integer of more digits than Python prints"
+
+
 def unknown_option(parameter: str, value: Any, known: Any, otherwise: str = "") -> ValueError:
     """Error for a parameter value outside the `known` names, which the message lists."""
     names = ", ".join(repr(name) for name in known)
     return ValueError(
-        f"unknown {parameter} {value!r}. Choose one of {names}{', or ' + otherwise if otherwise else ''}."
+        f"unknown {parameter} {shown(value)}. Choose one of {names}{', or ' + otherwise if otherwise else ''}."
     )

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowmatch.core.component import shown
+
 
 def seed_from(random_state: Any) -> int:
     """A seed from a `random_state` parameter; None draws a fresh one without touching numpy's global state."""
@@ -20,13 +22,15 @@ def seed_from(random_state: Any) -> int:
     if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
         seed = int(random_state)
         if not 0 <= seed < 2**32:
-            raise ValueError(f"random_state must be in [0, 2**32), got {seed}.")
+            raise ValueError(f"random_state must be in [0, 2**32), got {shown(seed)}.")
         return seed
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
-    raise ValueError(f"random_state must be None, an integer, a numpy RandomState or Generator, got {random_state!r}.")
+    raise ValueError(
+        f"random_state must be None, an integer, a numpy RandomState or Generator, got {shown(random_state)}."
+    )
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:

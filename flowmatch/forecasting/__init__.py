@@ -3,7 +3,7 @@
 from flowmatch.forecasting.ensembles import Ensemble
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.layout import Layout
-from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters
+from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters, check_quantiles
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit
 from flowmatch.forecasting.tables import TableReader
 from flowmatch.forecasting.tasks import (

@@ -23,6 +23,8 @@ from flowmatch.flow import NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.model import Integration, carry, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
+from flowmatch.preprocessing.readable import as_float64
+from flowmatch.preprocessing.validation import check_weights
 
 Array = NDArray[np.float64]
 
@@ -89,10 +91,12 @@ class Ensemble:
 
     def determination(self, windows: Windows, n_samples: int, sample_weight: Any = None) -> float:
         """R2 of the mean: of tables the mean over columns, of series and fields weighted by variances."""
+        check_weights(sample_weight, len(windows))
+        weight = None if sample_weight is None else as_float64(sample_weight, "sample_weight")
         truth = self.encoder.truth(windows).reshape(len(windows), -1)
         mean = self.summary(windows, n_samples, lambda members: members.mean(axis=0)).reshape(truth.shape)
         multioutput = "uniform_average" if self.fitted.layout.is_table else "variance_weighted"
-        return float(r2_score(truth, mean, sample_weight=sample_weight, multioutput=multioutput))
+        return float(r2_score(truth, mean, sample_weight=weight, multioutput=multioutput))
 
     def mean_score(self, windows: Windows, n_samples: int, score: Callable[..., Any]) -> float:
         """The mean over windows of ``score(truth, members)``, with draws of each window's own."""

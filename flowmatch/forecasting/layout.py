@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
@@ -16,12 +15,13 @@ from flowmatch.preprocessing import (
     SampleRows,
     Trajectories,
     Windows,
-    as_numpy,
+    as_plain,
     calendar_features,
     find_cycles,
     read_trajectories,
     spacing_of,
 )
+from flowmatch.preprocessing.readable import as_float64, unfit_entry
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -193,7 +193,7 @@ class Layout:
     def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
         wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
-        X = as_numpy(X) if isinstance(X, torch.Tensor) else X
+        X = as_plain(X, "X")
         X = _with_variable(X, self.n_lags, wanted) if self.state_shape == (1,) else X
         is_list, n_axes = isinstance(X, (list, tuple)) and len(X) > 0, 1 + len(self.state_shape)
         histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
@@ -228,9 +228,9 @@ class Layout:
             array = array[:, -self.n_lags :]
         if array.shape[1:] != self.context_shape or len(array) == 0:
             raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
-        bad = np.argwhere(~np.isfinite(array))
-        if len(bad):
-            raise ValueError(f"X contains NaN or infinity: context {bad[0, 0]}, position {tuple(bad[0, 1:].tolist())}.")
+        bad = unfit_entry(array)
+        if bad is not None:
+            raise ValueError(f"X contains {bad[1]}: context {bad[0][0]}, position {bad[0][1:]}.")
         return array, None
 
     def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
@@ -251,15 +251,16 @@ class Layout:
         wanted = (n, n_steps, len(self.known), *self.grid)
         asked = f"expected finite numbers of shape {wanted}: {n_steps} step(s) of the columns {names} for each context."
         try:
-            values = np.asarray(parts, dtype=np.float64)
+            values = as_float64(parts, "future")
         except (TypeError, ValueError) as error:
             raise ValueError(f"future cannot be read ({error}); {asked}") from error
         if values.ndim == 2 + len(self.state_shape) and values.shape[1] > n_steps:
             values = values[:, :n_steps]
         if values.shape != wanted:
             raise ValueError(f"future has shape {values.shape}; {asked}")
-        if not np.isfinite(values).all():
-            raise ValueError(f"future contains NaN or infinity; {asked}")
+        bad = unfit_entry(values)
+        if bad is not None:
+            raise ValueError(f"future contains {bad[1]}; {asked}")
         return values
 
     def _check_states(self, trajectories: Trajectories, what: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from flowmatch.core.checks import check_choice, check_count, check_number
-from flowmatch.preprocessing import CYCLES, Windows, find_boundaries
+from flowmatch.preprocessing import CYCLES, Windows, as_plain, find_boundaries
 
 TARGETS = ("auto", "residual", "state")
 BOUNDARIES = ("auto", "periodic", "wall")
@@ -34,6 +36,12 @@ def check_coverage(coverage: float, n_samples: int) -> None:
             f"coverage={coverage:g} needs ends beyond the outermost of n_samples={n_samples} draws: set n_samples="
             f"{math.ceil(2 / (1 - coverage) - 1e-9) - 1} or more."
         )
+
+
+def check_quantiles(quantiles: Any) -> list[float]:
+    """Levels of quantiles, one or several, each from 0 to 1."""
+    levels = np.ravel(as_plain(quantiles, "quantiles")).tolist()
+    return [check_number("quantiles", level, 0.0, 1.0, closed_high=True) for level in levels]
 
 
 def boundaries_of(boundary: Any, windows: Windows) -> tuple[str, ...]:

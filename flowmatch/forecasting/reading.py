@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_X_y, validate_data
+from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.preprocessing import SampleRows, Windows, read_trajectories
-from flowmatch.preprocessing.validation import check_samples
+from flowmatch.preprocessing import SampleRows, Windows, as_plain, native_frame, read_trajectories
+from flowmatch.preprocessing.readable import as_float64, unfit_entry
+from flowmatch.preprocessing.validation import check_rows, check_samples
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
     """
     fitted: FittedForecaster = estimator.fitted_
     if y is not None:
-        flat = _is_flat(X) and _is_flat(y)
+        flat = _is_flat(X, "X") and _is_flat(y, "y")
         pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y)
         return fitted.layout.windows_of_pairs(*pairs)
     return fitted.layout.windows_of(read_trajectories(X if fitted.reader is None else fitted.reader.series(X)))
@@ -124,7 +125,7 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
     if layout.is_table and reader is not None:
         X = reader.rows(estimator, X, reset=False)
     elif layout.is_table:
-        X = validate_data(estimator, X, reset=False, dtype=np.float64)
+        X = check_rows(estimator, native_frame(X), reset=False).array()
     elif reader is not None:
         X, future = reader.series(X), reader.future(future)
     return layout.windows_of_contexts(X, future, n_steps)
@@ -149,7 +150,7 @@ def _read_pairs(estimator: Any, X: Any, y: Any) -> tuple[Windows, Layout, TableR
     if estimator.calendar not in (None, "auto"):
         raise ValueError(f"calendar={estimator.calendar!r} is for series: call fit(X) with DataFrames, without y.")
     reader, columns = None, ()
-    if _is_flat(X) and _is_flat(y):
+    if _is_flat(X, "X") and _is_flat(y, "y"):
         reader = TableReader.of_pairs(X)
         pairs = _read_table(estimator, reader, X, y, reset=True)
         columns = tuple(getattr(estimator, "feature_names_in_", ()))
@@ -165,19 +166,21 @@ def _read_table(
     estimator: Any, reader: TableReader | None, X: Any, y: Any, *, reset: bool
 ) -> tuple[SampleRows, SampleRows]:
     """Rows of a table and their targets, as scikit-learn checks them."""
-    _check_whole(y)
-    checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+    y = as_plain(y, "y")
+    _check_targets(y)
     if reader is None:
-        table, target = validate_data(estimator, X, y, reset=reset, **checks)
+        table = check_rows(estimator, native_frame(X), reset=reset, min_samples=2).array()
     else:
-        table, target = check_X_y(reader.rows(estimator, X, reset=reset), y, estimator=estimator, **checks)
+        table = reader.rows(estimator, X, reset=reset)
+    checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+    table, target = check_X_y(table, y, estimator=estimator, **checks)
     return SampleRows(table), SampleRows(np.asarray(target, dtype=np.float64))
 
 
 def _read_states(X: Any, y: Any) -> tuple[SampleRows, SampleRows]:
     """Contexts and targets that are windows or fields."""
     contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=2)
-    alone = _is_flat(y) and len(np.shape(y)) == 1  # one variable, one step ahead
+    alone = _is_flat(y, "y") and len(np.shape(y)) == 1  # one variable, one step ahead
     try:
         targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=2)
     except ValueError as error:
@@ -187,24 +190,28 @@ def _read_states(X: Any, y: Any) -> tuple[SampleRows, SampleRows]:
     return contexts, SampleRows(targets.array()[:, 0]) if alone else targets
 
 
-def _check_whole(y: Any) -> None:
-    """Raise a ValueError for the first target of a table that is missing."""
+def _check_targets(y: Any) -> None:
+    """Raise a ValueError for targets of a table without columns, and for the first that is missing or too large."""
     try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError):  # scikit-learn says what it is
+        values = as_float64(y, "y")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"y must hold numbers, the targets of rows: {error}.") from error
+    if 0 in values.shape[1:]:
+        raise ValueError(f"y has shape {values.shape}: there are no targets in it.")
+    unfit = unfit_entry(values)
+    if unfit is None or values.ndim == 0:
         return
-    missing = np.argwhere(np.isnan(values))
-    if len(missing):
-        names = getattr(y, "columns", None)
-        column = "" if values.ndim < 2 else f", column {missing[0, 1] if names is None else names[missing[0, 1]]!r}"
-        raise ValueError(
-            f"Input y contains NaN: row {missing[0, 0]}{column}. Entries of X may be missing, but what is to be "
-            "forecast must be known: leave such rows out."
-        )
+    names, (place, what) = getattr(y, "columns", None), unfit
+    column = "" if values.ndim < 2 else f", column {place[1] if names is None else names[place[1]]!r}"
+    raise ValueError(
+        f"Input y contains {what}: row {place[0]}{column}. Entries of X may be missing, but what is to be forecast "
+        "must be known: leave such rows out."
+    )
 
 
-def _is_flat(values: Any) -> bool:
+def _is_flat(values: Any, name: str) -> bool:
     """Whether values are a table or a column, which scikit-learn checks, rather than windows or fields."""
+    check_readable(values, name)
     if hasattr(values, "shape"):
         return len(values.shape) <= 2
     return not (isinstance(values, (list, tuple)) and len(values) and len(getattr(values[0], "shape", ())) > 1)

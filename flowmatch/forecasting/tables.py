@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import validate_data
 
 from flowmatch.core.storable import require, storable
 from flowmatch.forecasting.layout import check_columns, check_known_ahead, columns_named
 from flowmatch.preprocessing import TableContainer, TableNumbers
-from flowmatch.preprocessing.validation import FLOAT32_MAX, as_numbers, table_of
+from flowmatch.preprocessing.validation import check_rows, table_of
 
 Array = NDArray[np.float64]
 
@@ -63,15 +62,8 @@ class TableReader:
 
     def rows(self, estimator: Any, X: Any, *, reset: bool) -> Array:
         """Numbers (n, m) for the rows of a table, whose names scikit-learn checks, and with `reset` learns."""
-        names = getattr(estimator, "feature_names_in_", None)
-        values = as_numbers(self.numbers.container, X, reset=reset, expected=names)
-        entries = validate_data(estimator, values, reset=reset, dtype=np.float64, ensure_all_finite="allow-nan")
-        too_large = np.abs(np.nan_to_num(entries)) > FLOAT32_MAX
-        if too_large.any():
-            row, j = np.argwhere(too_large)[0]
-            name = self.columns[j] if self.columns else j
-            raise ValueError(f"Input X contains a value too large for dtype('float32'): column {name!r}, row {row}.")
-        return self.numbers.numbers(entries)
+        container = self.numbers.container
+        return self.numbers.numbers(check_rows(estimator, X, reset=reset, container=container, missing=True).array())
 
     # -- series -------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.model.flow_model import FlowModel
-from flowmatch.preprocessing import TableContainer, entry_of, plain_conditions
+from flowmatch.preprocessing import TableContainer, check_readable, entry_of, plain_conditions
 
 Array = NDArray[np.float64]
 
@@ -33,6 +33,7 @@ def given_entries(model: FlowModel, given: Any, n_samples: int) -> Array | None:
     ValueError
         For columns that there are not, and values that training has not come near.
     """
+    check_readable(given, "given")
     if given is None or (hasattr(given, "__len__") and len(given) == 0):
         return None
     require_masked_training(model, "given fixes")

@@ -22,6 +22,7 @@ from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.given import given_entries, missing_codes
 from flowmatch.model.integration import Integration, carry
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
+from flowmatch.preprocessing.readable import as_float64
 
 Array = NDArray[np.float64]
 
@@ -161,7 +162,7 @@ def draw_best_rows(
 def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
     """Position of the best of each sample's candidates, which stand together; NaN counts as the lowest score."""
     try:
-        scores = np.asarray(scores, dtype=np.float64)
+        scores = as_float64(scores, "what select returned")
     except (TypeError, ValueError) as error:
         raise ValueError(f"select must return one number a row: {error}.") from error
     if scores.shape != (n_samples * n_candidates,):

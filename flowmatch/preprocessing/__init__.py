@@ -9,10 +9,11 @@ from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
 from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.readable import as_numpy, as_plain, check_readable
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
-from flowmatch.preprocessing.table_frames import as_numpy, native_frame
+from flowmatch.preprocessing.table_frames import native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
@@ -50,7 +51,9 @@ __all__ = [
     "WindowEncoder",
     "Windows",
     "as_numpy",
+    "as_plain",
     "calendar_features",
+    "check_readable",
     "choose_transform",
     "column_scale",
     "entry_of",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
@@ -16,9 +15,9 @@ from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.readable import as_float64, as_plain, check_readable
 from flowmatch.preprocessing.scaling import Array, row_shares
 from flowmatch.preprocessing.table_columns import missing_entries
-from flowmatch.preprocessing.table_frames import as_numpy
 
 _MANY_VALUES = 20
 
@@ -260,7 +259,7 @@ def is_numeric(column: NDArray[Any]) -> bool:
 def _as_array(values: Any, what: str, dtype: Any = np.float64) -> NDArray[Any]:
     try:
         return np.asarray(values, dtype=dtype)
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(f"{what} must hold numbers, as in training: {error}.") from error
 
 
@@ -312,7 +311,7 @@ def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] =
         if "category" in container.dtypes:
             return MixedEncoder.fit(values.astype(object), container, weight)
         if values.dtype.kind == "O" and is_numeric(values.ravel()):
-            values = values.astype(np.float64)  # columns of several dtypes
+            values = as_float64(values, "y")  # columns of several dtypes
         if values.dtype.kind not in "biuf":
             return MixedEncoder.fit(values, container, weight)
         return NumberEncoder.fit(values, container, weight)
@@ -333,11 +332,10 @@ def plain_conditions(y: Any) -> Any:
     ndarray, or what `y` is
         Conditions.
     """
+    check_readable(y, "y")
     if len(getattr(y, "shape", ())) > 2:
         return y
-    if isinstance(y, torch.Tensor):
-        return as_numpy(y)
-    array = np.asarray(y)
+    array = np.asarray(as_plain(y, "y"))
     numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
     if numeric and array.dtype.kind == "O" and not missing_entries(array).any():
         array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers

@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.table_frames import as_float64, as_numpy, is_real_dtype
+from flowmatch.preprocessing.readable import FLOAT32_MAX, as_float64, as_plain
+from flowmatch.preprocessing.table_frames import is_real_dtype
 
 Index = NDArray[np.intp]
-
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 ELEMENTS_AT_ONCE = 2**20
 """Passes over the data hold about so many elements in memory."""
@@ -306,10 +305,8 @@ class SampleRows:
 
 def _plain_row(row: Any, number: int) -> NDArray[Any]:
     """One row of a container as an array of numbers."""
-    if isinstance(row, torch.Tensor):
-        return as_numpy(row)
     if not isinstance(row, (tuple, dict)):
-        array = np.asarray(row)
+        array = np.asarray(as_plain(row, f"X[{number}]"))
         if array.dtype.kind in "biuf":
             return array
     raise ValueError(

@@ -21,6 +21,7 @@ from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
+from flowmatch.preprocessing.readable import too_large_for_float
 from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
 from flowmatch.preprocessing.table_frames import RawColumn, objects
 
@@ -206,7 +207,10 @@ def missing_entries(values: NDArray[Any]) -> Mask:
         return np.zeros(len(values), dtype=bool)
     pandas = sys.modules.get("pandas")
     if pandas is not None:
-        return np.asarray(pandas.isna(values))
+        try:
+            return np.asarray(pandas.isna(values))
+        except ArithmeticError as error:
+            raise ValueError("a signaling NaN among the entries, which no comparison can find: pass NaN.") from error
     return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
 
 
@@ -344,7 +348,11 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         values = np.where(missing, None, values) if missing.any() else values  # type: ignore[call-overload]
     elif values.dtype.kind not in "biuf":
         raise ValueError(f"{where} has dtype {values.dtype}; numbers are expected, as in training.")
-    return values.astype(np.float64)
+    try:
+        return values.astype(np.float64)
+    except ArithmeticError as error:
+        row = too_large_for_float(np.where(missing, 0.0, values))
+        raise ValueError(f"{where} holds a number in row {row} that no float can hold ({error}).") from error
 
 
 def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str) -> Array:

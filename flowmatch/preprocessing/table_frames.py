@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.preprocessing.readable import as_numpy, as_plain
 from flowmatch.preprocessing.table_dates import localize
 
 
@@ -37,28 +38,6 @@ class RawColumn:
     level_dtype: str = ""
     ordered: bool = False
     timezone: str = ""
-
-
-def as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
-    """Turn a tensor into an array.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        On any device.
-
-    Returns
-    -------
-    ndarray
-        Of the same dtype, but float32 for bfloat16, which numpy lacks.
-    """
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def as_float64(values: Any) -> NDArray[np.float64]:
-    """An array or tensor as a float64 array, not copied if it is one."""
-    return np.asarray(as_numpy(values) if isinstance(values, torch.Tensor) else values, dtype=np.float64)
 
 
 def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -195,12 +174,16 @@ def raw_series(series: Any, where: str) -> RawColumn:
 
 def raw_entries(values: Any, where: str) -> RawColumn:
     """One value or a sequence as a column."""
+    if hasattr(values, "columns"):
+        raise ValueError(f"{where} is a {type(values).__name__}; expected one value or a sequence, such as one column.")
     if hasattr(values, "iloc") or is_polars(values):
         return raw_series(values, where)
-    if isinstance(values, torch.Tensor):
-        values = as_numpy(values)
-    if isinstance(values, np.ndarray):
-        return RawColumn(values.reshape(-1))
+    values = as_plain(values, where)
+    if isinstance(values, (np.ndarray, memoryview)):
+        array = np.asarray(values)
+        if array.shape[1:] not in ((), (1,)):
+            raise ValueError(f"{where} has shape {array.shape}; expected one value or a sequence.")
+        return RawColumn(array.reshape(-1))
     several = isinstance(values, Iterable) and not isinstance(values, (str, bytes, dict))
     return RawColumn(objects(list(values) if several else [values]))
 
@@ -298,6 +281,8 @@ def _from_polars(series: Any, where: str) -> RawColumn:
         return RawColumn(objects(series.to_list()), objects(series.dtype.categories.to_list()), "str")
     if kind == "Decimal":
         return RawColumn(series.cast(sys.modules["polars"].Float64).to_numpy())
+    if kind in ("Int128", "UInt128"):
+        series = series.cast(sys.modules["polars"].Float64)
     values = series.to_numpy()
     if kind in ("Time", "Binary", "List", "Array", "Struct", "Object", "Null") or values.dtype.kind not in "biufmMO":
         raise _unfit_dtype(where, series.dtype)

@@ -15,9 +15,10 @@ from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import table_columns, table_frames
 from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.preprocessing.readable import as_float64
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
-from flowmatch.preprocessing.table_frames import RawColumn, as_float64, as_table, take_apart
+from flowmatch.preprocessing.table_frames import RawColumn, as_table, take_apart
 
 
 @storable

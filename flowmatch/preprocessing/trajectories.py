@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from flowmatch.preprocessing.readable import as_plain
 from flowmatch.preprocessing.rows import Array, Index, SampleRows
-from flowmatch.preprocessing.table_frames import as_numpy
+from flowmatch.preprocessing.table_frames import is_polars
 
 
 @dataclass(frozen=True)
@@ -139,24 +139,24 @@ def _is_periodic(fields: Array) -> bool:
 
 
 def _parts_of(X: Any) -> Sequence[Any]:
-    if isinstance(X, torch.Tensor):
-        X = as_numpy(X)
+    X = as_plain(X, "X")
     if hasattr(X, "iloc"):
         return [X]
     if isinstance(X, (list, tuple)):
         return [np.asarray(X)] if X and all(np.ndim(part) == 0 for part in X) else X
     if not isinstance(X, np.ndarray) or X.ndim == 0:
         raise ValueError(
-            f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames, or an "
-            "array (n_trajectories, T, *state)."
+            f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames of pandas, "
+            "or an array (n_trajectories, T, *state)."
         )
     return [X] if X.ndim <= 2 else list(X)
 
 
 def _states_of(part: Any, number: int) -> NDArray[Any]:
     """States (T, *state) of one trajectory; a bare sequence of numbers is a series of one variable."""
-    if isinstance(part, torch.Tensor):
-        part = as_numpy(part)
+    part = as_plain(part, f"trajectory {number} of X")
+    if is_polars(part):
+        raise ValueError(f"trajectory {number} of X is a frame of polars, which has no index: pass its to_pandas().")
     if hasattr(part, "dtypes") and hasattr(part, "columns"):
         for name, dtype in zip(part.columns, part.dtypes, strict=True):
             if getattr(dtype, "kind", "O") not in "biuf":
@@ -166,7 +166,10 @@ def _states_of(part: Any, number: int) -> NDArray[Any]:
                 )
         array = part.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
-        array = np.asarray(part)
+        try:
+            array = np.asarray(part)
+        except ValueError as error:
+            raise ValueError(f"trajectory {number} of X is a list of unequal parts: {error}.") from error
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"trajectory {number} of X has dtype {array.dtype}; real numbers are expected, and trajectories of unequal "

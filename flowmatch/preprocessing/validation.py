@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
-from flowmatch.preprocessing.rows import FLOAT32_MAX
-from flowmatch.preprocessing.table_frames import as_float64
+from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
+from flowmatch.preprocessing.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -22,6 +21,7 @@ def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | Non
     ValueError
         As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
     """
+    check_samples_kind(X)
     X = native_frame(X)
     if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
         return TableContainer.fit(X, categorical_features)
@@ -62,24 +62,45 @@ def check_samples(
         For infinities, values beyond float32, complex or empty data, a wrong number of dimensions, rows or columns,
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
-    X = _stack_grids(native_frame(X))
-    names = getattr(X, "columns", None)
+    if not isinstance(X, SampleRows):
+        check_samples_kind(X)
+        X = _stack_grids(native_frame(X))
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
+        if rows.size == 0:
+            raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
+        _check_values(rows, None, missing=missing and len(rows.sample_shape) == 1)
     else:
-        if names is not None and container is None:
-            container = TableContainer.of_numbers(Container.of(X), len(names))
-        if isinstance(container, TableContainer):
-            X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
-        rows = _table(estimator, X, reset, min_samples)
-    if rows.size == 0:
-        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-    _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
+        rows = check_rows(estimator, X, reset=reset, min_samples=min_samples, container=container, missing=missing)
     if not reset and rows.sample_shape != estimator.sample_shape_:
         raise ValueError(
             f"X has samples of shape {rows.sample_shape}, but {type(estimator).__name__} was fitted to "
             f"{estimator.sample_shape_}."
         )
+    return rows
+
+
+def check_rows(
+    estimator: Any,
+    X: Any,
+    *,
+    reset: bool,
+    min_samples: int = 1,
+    container: Container | None = None,
+    missing: bool = False,
+) -> SampleRows:
+    """Rows of a table (n, n_columns) as float64, as `check_samples`, whatever the shape of the estimator's samples."""
+    names = getattr(X, "columns", None)
+    if names is not None and len(names) == 0:
+        raise ValueError(f"X has shape {X.shape}: there are no columns in it.")
+    if names is not None and not isinstance(container, TableContainer):
+        container = TableContainer.of_numbers(Container.of(X), len(names))
+    if isinstance(container, TableContainer):
+        X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
+    rows = _table(estimator, X, reset, min_samples)
+    if rows.size == 0:
+        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
+    _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
     return rows
 
 
@@ -116,7 +137,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     if sample_weight is None:
         return None
     try:
-        weight = as_float64(sample_weight)
+        weight = as_float64(sample_weight, "sample_weight")
     except (TypeError, ValueError) as error:
         raise ValueError(f"sample_weight must hold finite numbers >= 0: {error}.") from error
     if weight.shape != (n_samples,):
@@ -155,6 +176,7 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
         That names the array.
     """
     for name, array in arrays.items():
+        check_readable(array, name)
         scalar = not hasattr(array, "__len__") or isinstance(array, str) or getattr(array, "shape", None) == ()
         if not scalar and len(array) != n_rows:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
@@ -168,7 +190,7 @@ def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -
     ValueError
         For another shape, no rows, or anything but finite real numbers.
     """
-    codes = Z.detach().cpu().numpy() if isinstance(Z, torch.Tensor) else np.asarray(Z)
+    codes = np.asarray(as_plain(Z, "Z"))
     wanted = f"Z must hold finite numbers of shape ({', '.join(['n_samples', *map(str, code_shape)])})"
     if codes.dtype.kind not in "biuf":
         raise ValueError(f"{wanted}, got dtype {codes.dtype}.")
@@ -181,13 +203,14 @@ def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -
 
 def _table(estimator: Any, X: Any, reset: bool, min_samples: int) -> SampleRows:
     """Data that scikit-learn can check and convert."""
-    if isinstance(X, torch.Tensor):
-        X = as_numpy(X)
-    names = getattr(X, "columns", None)
+    X, names = as_plain(X, "X"), getattr(X, "columns", None)
     if names is not None and not names.is_unique:  # scikit-learn takes no column name twice
         X = X.set_axis(range(len(names)), axis=1)
     checks: dict[str, Any] = {"dtype": np.float64, "allow_nd": True, "ensure_all_finite": False}
-    return SampleRows(validate_data(estimator, X, reset=reset, ensure_min_samples=min_samples, **checks))
+    try:
+        return SampleRows(validate_data(estimator, X, reset=reset, ensure_min_samples=min_samples, **checks))
+    except ArithmeticError as error:
+        raise ValueError(f"X holds a number that no float can hold: {error}.") from error
 
 
 def _is_matrix(X: Any) -> bool:
@@ -208,8 +231,9 @@ def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
     if names is None:
         return container.read(X) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
     names, known = list(names), list(container.columns)
-    all_text = all(isinstance(name, str) for name in (*names, *known))  # those are for scikit-learn to compare
-    if not reset and known and not all_text and len(names) == n_columns and names != known:
+    # those that are text, each once, are for scikit-learn to compare
+    compared = all(isinstance(name, str) for name in (*names, *known)) and len(set(known)) == len(known)
+    if not reset and known and not compared and len(names) == n_columns and names != known:
         raise ValueError(f"X has the columns {names[:20]}, but in training they were {known[:20]}.")
     other = not reset and ((expected is not None and names != list(expected)) or len(names) != n_columns)
     values = np.zeros((len(X), len(names))) if other else container.read(X)  # scikit-learn says what differs
@@ -224,7 +248,7 @@ def _stays(X: Any) -> bool:
     """Whether the data are read in pieces: grids, memory maps, and objects that hand out rows."""
     if isinstance(X, (np.ndarray, torch.Tensor)):
         return X.ndim > 2 or (X.ndim == 2 and isinstance(X, np.memmap))
-    foreign = isinstance(X, (str, bytes, dict, list, tuple)) or hasattr(X, "iloc") or hasattr(X, "columns")
+    foreign = isinstance(X, (str, bytes, dict, list, tuple, memoryview)) or hasattr(X, "iloc") or hasattr(X, "columns")
     return not foreign and hasattr(X, "__len__") and hasattr(X, "__getitem__") and not hasattr(X, "tocsr")
 
 
@@ -252,7 +276,16 @@ def _stack_grids(X: Any) -> Any:
     ValueError
         If their shapes differ.
     """
-    if not isinstance(X, (list, tuple)) or not any(hasattr(sample, "shape") for sample in X):
+    if not isinstance(X, (list, tuple)):
+        return X
+    if not any(hasattr(sample, "shape") for sample in X):
+        lengths = [len(row) if isinstance(row, (list, tuple)) else -1 for row in X]
+        other = next((i for i, length in enumerate(lengths) if length != lengths[0]), None)
+        if other is not None and min(lengths) >= 0:
+            raise ValueError(
+                f"X is a list of rows of unequal lengths: X[0] has {lengths[0]} entries and X[{other}] has "
+                f"{lengths[other]}."
+            )
         return X
     shapes = [tuple(np.shape(sample)) for sample in X]
     other = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
@@ -261,7 +294,7 @@ def _stack_grids(X: Any) -> Any:
             f"X is a list of samples of unequal shapes: X[0] has {shapes[0]} and X[{other}] has {shapes[other]}. Crop, "
             "pad or resample them to one shape, or cut windows of equal length."
         )
-    return np.stack([as_numpy(sample) if isinstance(sample, torch.Tensor) else sample for sample in X])
+    return np.stack([as_plain(sample, f"X[{i}]") for i, sample in enumerate(X)])
 
 
 def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> None:
@@ -271,6 +304,4 @@ def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> Non
         return
     index, value = unfit
     where = f"column {names[index[1]]!r}, row {index[0]}" if names is not None else f"position {index}"
-    what = f"{value:g}, a value too large for dtype('float32') (at most {FLOAT32_MAX:.3g})"
-    what = what if np.isfinite(value) else "NaN" if np.isnan(value) else "infinity"
-    raise ValueError(f"Input X contains {what}: {where}. Only finite values are expected.")
+    raise ValueError(f"Input X contains {unfit_in_words(value)}: {where}. Only finite values are expected.")

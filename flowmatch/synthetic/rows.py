@@ -14,6 +14,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from flowmatch.core.randomness import seed_from
+from flowmatch.preprocessing import as_plain, check_readable, native_frame
+from flowmatch.preprocessing.table_frames import is_polars
 
 MIN_ODDS = 10.0
 """So many times likelier under its own class than under any other is a row that is kept: measured, as below."""
@@ -47,7 +49,11 @@ def check_table(estimator: Any, X: Any, y: Any) -> Any:
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    X = X if sparse.issparse(X) else as_plain(native_frame(X), "X")
+    check_readable(y, "y")
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
+        if len(set(X.columns)) < len(X.columns):
+            raise ValueError(f"X has columns of one name: {list(X.columns)}. Give each column its own.")
         validate_data(estimator, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
             raise ValueError(f"X has shape {X.shape}: there are no entries in it (0 sample(s) or 0 feature(s)).")
@@ -157,12 +163,16 @@ def _dense(X: Any) -> Any:
     """The same rows without sparse storage, of a matrix or of a DataFrame's columns."""
     if sparse.issparse(X):
         return X.toarray()
-    kinds = dict(X.dtypes) if hasattr(X, "columns") else {}
+    kinds = dict(X.dtypes) if hasattr(X, "iloc") else {}
     return X.astype(dense) if (dense := {n: k.subtype for n, k in kinds.items() if hasattr(k, "fill_value")}) else X
 
 
 def join(X: Any, new: Any) -> Any:
     """The rows of X and the new ones below, in X's container and dtypes; rows of a DataFrame are numbered anew."""
+    if is_polars(X):
+        import polars as pl
+
+        return X.clone() if new is None else pl.concat([X, pl.DataFrame(new, X.columns).cast(dict(X.schema))])
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         import pandas as pd
 

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
+from flowmatch.preprocessing import as_plain
 from flowmatch.preprocessing.conditions import systematic_sample
+from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_frames import is_polars
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Target:
             For anything but one value a row, or several classes a row.
         """
         if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            table = np.asarray(y)
+            table = np.asarray(as_plain(y, "y"))
+            _check_whole(table)
             if type_of_target(table) != "multilabel-indicator" or not (table.sum(axis=1) == 1).all():
                 raise ValueError(
                     f"y has shape {table.shape}. Multilabel and multioutput targets are not supported: expected one "
@@ -55,6 +60,10 @@ class Target:
             values = np.eye(self.n_indicators, dtype=np.asarray(self.original).dtype)[values]
         if isinstance(self.original, list):
             return values.tolist()
+        if isinstance(self.original, torch.Tensor):
+            return torch.as_tensor(values, dtype=self.original.dtype, device=self.original.device)
+        if is_polars(self.original):
+            return type(self.original)(self.original.name, values.tolist(), dtype=self.original.dtype)
         if hasattr(self.original, "dtypes"):
             import pandas as pd
 
@@ -72,11 +81,16 @@ def check_target(y: Any, *, warn: bool = False) -> NDArray[Any]:
     ValueError
         For anything but one value a row, NaN, None or infinities.
     """
-    column = column_or_1d(y, warn=warn)
-    if column.dtype.kind == "O" and any(value is None for value in column):
-        raise ValueError("Input y contains None.")
+    column = column_or_1d(as_plain(y, "y"), warn=warn)
+    _check_whole(column)
     assert_all_finite(column, input_name="y")
     return column
+
+
+def _check_whole(values: NDArray[Any]) -> None:
+    """Raise a ValueError for objects that stand for missing values."""
+    if values.dtype.kind == "O" and missing_entries(values.ravel()).any():
+        raise ValueError("Input y contains None or NaN.")
 
 
 def holds_numbers(y: NDArray[Any], target: str) -> bool:
