@@ -14,7 +14,7 @@ from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.preprocessing import SampleRows, Windows, as_plain, native_frame, read_trajectories
+from flowmatch.preprocessing import SampleRows, Windows, as_plain, check_readable, native_frame, read_trajectories
 from flowmatch.preprocessing.readable import as_float64, unfit_entry
 from flowmatch.preprocessing.validation import check_rows, check_samples
 

@@ -150,7 +150,7 @@ def sampling_steps(
         For values that are out of range, or that the model has not learned.
     """
     if batch_size is not None:
-        check_count("batch_size", batch_size)
+        batch_size = check_count("batch_size", batch_size)
     scale = own[2] if guidance_scale is None else check_number("guidance_scale", guidance_scale, -math.inf)
     check_guidance(model, scale)
     return Integration(*choose_steps(model, own[:2], solver, n_steps), scale, batch_size, verbose)
@@ -192,6 +192,8 @@ def check_unconditional(scale: float, has_conditions: bool, condition_dropout: f
     """Raise a ValueError for a guidance without an unconditional distribution to start from."""
     if scale == 1.0:
         return
+    if abs(scale) > torch.finfo(torch.float32).max:
+        raise ValueError(f"guidance_scale must be a number that a float32 can hold, got {scale!r}.")
     if not has_conditions:
         raise ValueError(f"guidance_scale={scale:g} needs conditions, but the model has none: fit with y.")
     if condition_dropout == 0:
