@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowmatch.core.component import shown
+
 
 def normal_quantile(ranks: Tensor) -> Tensor:
     """The inverse of the standard normal distribution function; Apple's MPS has no `torch.special.ndtri`."""
@@ -34,7 +36,7 @@ def resolve_device(device: Any) -> torch.device:
         return found
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {device!r} is not available ({reason}). Use 'auto' or 'cpu'.") from error
+        raise ValueError(f"device {shown(device)} is not available ({reason}). Use 'auto' or 'cpu'.") from error
 
 
 def as_tensors_have_it(device: torch.device) -> torch.device:

@@ -15,22 +15,26 @@ from torch import Tensor
 from flowmatch.core.component import shown
 
 
+def check_random_state(random_state: Any) -> None:
+    """Raise a ValueError for what no seed can be made of; nothing is drawn."""
+    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
+        if not 0 <= int(random_state) < 2**32:
+            raise ValueError(f"random_state must be in [0, 2**32), got {shown(random_state)}.")
+    elif not isinstance(random_state, (type(None), np.random.RandomState, np.random.Generator)):
+        got = shown(random_state)
+        raise ValueError(f"random_state must be None, an integer, a numpy RandomState or Generator, got {got}.")
+
+
 def seed_from(random_state: Any) -> int:
     """A seed from a `random_state` parameter; None draws a fresh one without touching numpy's global state."""
+    check_random_state(random_state)
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0] % 2**31)
-    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool):
-        seed = int(random_state)
-        if not 0 <= seed < 2**32:
-            raise ValueError(f"random_state must be in [0, 2**32), got {shown(seed)}.")
-        return seed
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31 - 1))
-    raise ValueError(
-        f"random_state must be None, an integer, a numpy RandomState or Generator, got {shown(random_state)}."
-    )
+    return int(random_state)
 
 
 def generator_on(device: torch.device, seed: int) -> torch.Generator:

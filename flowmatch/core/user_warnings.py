@@ -7,6 +7,8 @@ import functools
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +22,19 @@ _SKIPPED = (
 )
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Give no warning of ours in this block, where the package asks itself what it would warn a user of."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn as if the innermost frame outside of the package had done so.
 
@@ -28,6 +43,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     message : str
     category : type of Warning, default=UserWarning
     """
+    if _quiet.get():
+        return
     frame: FrameType | None = sys._getframe()
     level = 1
     while frame is not None and frame.f_code.co_filename.startswith(_SKIPPED):

@@ -159,8 +159,8 @@ def resolve_distillation(
         ema_target=bool(parameters.ema_target),
         fold=True if parameters.fold is None else bool(parameters.fold),
         coupling=teacher.coupling,
-        max_iter=parameters.max_iter or max(1, round(SHARE_OF_TEACHER[method] * n_iter)),
-        batch_size=parameters.batch_size or schedule.batch_size,
+        max_iter=int(parameters.max_iter or 0) or max(1, round(SHARE_OF_TEACHER[method] * n_iter)),
+        batch_size=int(parameters.batch_size or schedule.batch_size),
         learning_rate=parameters.learning_rate or RATE_OF_TEACHER.get(method, 1.0) * schedule.learning_rate,
         options=fitting.resolve_options(parameters.training),
         # what sampling alone depends on in other fits decides how a student is trained

@@ -13,9 +13,10 @@ from torch import nn
 
 from flowmatch import flow, networks, objectives, preprocessing, training
 from flowmatch.core.checks import check_count, check_number
-from flowmatch.core.component import Component, resolve_component, unknown_option
+from flowmatch.core.component import Component, resolve_component, shown, unknown_option
 from flowmatch.core.descriptions import describe_value
 from flowmatch.core.devices import resolve_device
+from flowmatch.core.randomness import check_random_state
 from flowmatch.model import NetworkFactory, check_solver
 
 ALIASES: dict[str, dict[str, Callable[[], Any]]] = {
@@ -154,6 +155,7 @@ def resolve_settings(
     check_number("condition_dropout", condition_dropout, 0.0, 1.0)
     check_number("guidance_scale", guidance_scale, -np.inf)
     check_solver(estimator.solver, estimator.n_steps)
+    check_random_state(estimator.random_state)
     options = resolve_options(estimator.training)
     device = resolve_device(estimator.device)
     loss, loss_weight = _resolve_loss(estimator.loss), _resolve_weight(estimator.loss_weight)
@@ -205,7 +207,7 @@ def resolve_options(options: Any) -> training.TrainingOptions:
     """Checked training options; None stands for the default ones."""
     options = training.TrainingOptions() if options is None else options
     if not isinstance(options, training.TrainingOptions):
-        raise ValueError(f"training must be None or TrainingOptions, got {options!r}.")
+        raise ValueError(f"training must be None or TrainingOptions, got {shown(options)}.")
     options.validate()
     return options
 

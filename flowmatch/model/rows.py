@@ -15,7 +15,7 @@ from flowmatch.core.batches import noise_blocks
 from flowmatch.core.entries import start_from, with_entries
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
-from flowmatch.core.user_warnings import warn
+from flowmatch.core.user_warnings import quietly, warn
 from flowmatch.model.codes import to_numpy
 from flowmatch.model.conditions import condition_pieces, known_conditions, require_conditions
 from flowmatch.model.flow_model import FlowModel
@@ -153,7 +153,8 @@ def draw_best_rows(
     """The best of each sample's candidates by ``score(candidates, conditions)``."""
     known = known.repeated(sampler.model, n_samples, n_candidates)
     candidates = draw_rows(sampler, n_samples * n_candidates, known)
-    best = best_of(score(candidates, known.y), n_samples, n_candidates)
+    with quietly():  # what is best need not be a density
+        best = best_of(score(candidates, known.y), n_samples, n_candidates)
     if isinstance(candidates, torch.Tensor):
         return candidates[torch.as_tensor(best, device=candidates.device)]
     return candidates.iloc[best].reset_index(drop=True) if hasattr(candidates, "iloc") else candidates[best]

@@ -144,6 +144,24 @@ class QuantileNormal(ColumnTransform):
         edge = float(self.edge_)
         return normal_quantile(torch.lerp(low, high, u).clamp(edge, 1 - edge))
 
+    def most_frequent(self, column: int) -> tuple[float, float]:
+        """Look up the value that most rows of a column share.
+
+        Parameters
+        ----------
+        column : int
+            Position among the columns of the transform.
+
+        Returns
+        -------
+        value : float
+        share : float
+            Of the rows, by their weights.
+        """
+        values, low, high = self._ranks(column)
+        position = int(np.argmax(high - low))
+        return float(values[position]), float(high[position] - low[position])
+
     def _ranks(self, j: int) -> tuple[Array, Array, Array]:
         """Values of a column, and the ranks below and above each."""
         part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
+from flowmatch.core.component import shown
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
@@ -392,7 +393,7 @@ def named_categories(categorical_features: Any, names: tuple[Any, ...], d: int) 
     expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
     is_list = hasattr(categorical_features, "__iter__") and not isinstance(categorical_features, (str, bytes, dict))
     if not is_list or getattr(categorical_features, "ndim", 1) != 1:
-        raise ValueError(f"categorical_features={categorical_features!r}; {expected}.")
+        raise ValueError(f"categorical_features={shown(categorical_features)}; {expected}.")
     entries = list(categorical_features)
     if entries and all(isinstance(entry, (bool, np.bool_)) for entry in entries):
         if len(entries) != d:
@@ -403,7 +404,7 @@ def named_categories(categorical_features: Any, names: tuple[Any, ...], d: int) 
         found = positions_of_name(entry, names or range(d), by_number=by_number)
         if not found:
             there = f"the columns {listed(names)}" if names else f"columns 0 to {d - 1}, without names"
-            raise ValueError(f"categorical_features holds {entry!r}, but X has {there}; {expected}.")
+            raise ValueError(f"categorical_features holds {shown(entry)}, but X has {there}; {expected}.")
         chosen[found] = True
     return chosen
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.checks import check_number
 from flowmatch.core.component import unknown_option
 
 STRATEGIES = ("auto", "minority", "not minority", "not majority", "all")
@@ -39,7 +40,8 @@ def rows_to_add(strategy: Any, y: NDArray[Any]) -> dict[Any, int]:
     elif isinstance(strategy, Mapping):
         wanted = _by_mapping(strategy, present)
     elif isinstance(strategy, numbers.Real) and not isinstance(strategy, bool):
-        wanted = _by_ratio(float(strategy), present)
+        ratio = check_number("sampling_strategy, as a number,", strategy, 0.0, 1.0, open_low=True, closed_high=True)
+        wanted = _by_ratio(ratio, present)
     elif callable(strategy):
         asked = strategy(y)
         if not isinstance(asked, Mapping):
@@ -70,8 +72,6 @@ def _by_name(name: str, present: dict[Any, int]) -> dict[Any, int]:
 
 
 def _by_ratio(ratio: float, present: dict[Any, int]) -> dict[Any, int]:
-    if not 0 < ratio <= 1:
-        raise ValueError(f"sampling_strategy, as a number, must be in (0, 1], got {ratio!r}.")
     if len(present) != 2:
         raise ValueError(
             f"sampling_strategy can be a number for a binary target only, and y has {len(present)} classes: pass a "

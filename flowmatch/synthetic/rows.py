@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from flowmatch.core.randomness import seed_from
+from flowmatch.core.user_warnings import quietly
 from flowmatch.preprocessing import as_plain, check_readable, native_frame
 from flowmatch.preprocessing.table_frames import is_polars
 
@@ -86,7 +87,8 @@ def draw_classes(
     rows = _sample(fitted, drawn, random_state)
     if min_odds is not None and hasattr(fitted, "score_samples"):
         classes, counts = np.unique(labels, return_counts=True)
-        rows = _clearer(fitted, rows, drawn, classes[np.argsort(-counts, kind="stable")], min_odds, random_state)
+        with quietly():  # a comparison need not be a density
+            rows = _clearer(fitted, rows, drawn, classes[np.argsort(-counts, kind="stable")], min_odds, random_state)
     return SyntheticRows(rows, drawn.astype(y.dtype), fitted)
 
 
