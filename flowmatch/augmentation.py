@@ -29,6 +29,7 @@ from flowmatch.synthetic.rows import (
     draw_classes,
     draw_numbers,
     join,
+    keep,
 )
 from flowmatch.synthetic.targets import check_target, sparse_targets
 
@@ -101,17 +102,17 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         check_choice("strategy", self.strategy, STRATEGIES)
         check_number("ratio", self.ratio, 0.0, 1.0 if self.strategy == "balance" else np.inf, closed_high=True)
         check_generator(self.generator)
-        table = check_table(self, X, y)
+        table, columns = check_table(self, X, y)
         target = self._checked_target(y)
         check_lengths(len(target), sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(target))
         weighted = self._passes_on_weights(sample_weight)
         random_state = np.random.RandomState(seed_from(self.random_state))
         new, new_weight = self._draw(table, target, np.ones(len(target)) if weight is None else weight, random_state)
-        self.generator_, self.n_synthetic_ = new.generator, len(new.y)
         every = {"sample_weight": np.concatenate([weight, new_weight])} if weighted and weight is not None else {}
-        self.estimator_ = clone(self.estimator)
-        self.estimator_.fit(join(table, new.X), np.concatenate([target, new.y]), **every)
+        fitted = clone(self.estimator)
+        fitted.fit(join(table, new.X), np.concatenate([target, new.y]), **every)
+        keep(self, **columns, generator_=new.generator, n_synthetic_=len(new.y), estimator_=fitted)
         return self
 
     def _passes_on_weights(self, sample_weight: Any) -> bool:

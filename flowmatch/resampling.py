@@ -15,7 +15,7 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.synthetic.class_counts import rows_to_add
-from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join
+from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join, keep
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
 
 TARGETS = ("auto", "classes", "numbers")
@@ -132,7 +132,8 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         -------
         self
         """
-        self._plan(X, y)
+        _, _, planned = self._plan(X, y)
+        keep(self, **planned)
         return self
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
@@ -155,42 +156,41 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         ValueError
             For bad parameters or data, before training starts. Missing entries are the generator's matter.
         """
-        table, target = self._plan(X, y)
-        random_state = np.random.RandomState(seed_from(self.random_state))
-        if isinstance(self.sampling_strategy_, dict):
+        table, target, planned = self._plan(X, y)
+        wanted, random_state = planned["sampling_strategy_"], np.random.RandomState(seed_from(self.random_state))
+        if isinstance(wanted, dict):
             new = draw_classes(
                 default_generator(len(target.values)) if self.generator is None else self.generator,
                 table,
                 target.values,
-                self.sampling_strategy_,
+                wanted,
                 random_state,
                 min_odds=self.min_odds,
             )
         else:
-            drawn = sparse_targets(target.values, self.sampling_strategy_, random_state)
+            drawn = sparse_targets(target.values, wanted, random_state)
             generator = FlowMatchingGenerator() if self.generator is None else self.generator
             new = draw_numbers(generator, table, target.values, drawn, random_state)
-        self.generator_ = new.generator
         rows = join(table, new.X)
         labels = target.like(np.concatenate([target.values, new.y]))
+        keep(self, **planned, generator_=new.generator)
         if isinstance(X, torch.Tensor):
             rows = torch.as_tensor(rows, device=X.device).to(X.dtype)
         return (rows.tolist() if isinstance(X, list) else rows), labels
 
-    def _plan(self, X: Any, y: Any) -> tuple[Any, Target]:
-        """Checked rows and targets; sets `sampling_strategy_`."""
+    def _plan(self, X: Any, y: Any) -> tuple[Any, Target, dict[str, Any]]:
+        """Checked rows and targets, and what there is to be learned of them before any training, by name."""
         check_choice("target", self.target, TARGETS)
         check_generator(self.generator)
         if self.min_odds is not None:
             check_number("min_odds", self.min_odds, 0.0, open_low=True)
-        table = check_table(self, X, y)
+        table, learned = check_table(self, X, y)
         target = Target.of(y)
-        self.sampling_strategy_: dict[Any, int] | int
         if holds_numbers(target.values, self.target):
-            self.sampling_strategy_ = round(self._ratio() * len(target.values))
+            learned["sampling_strategy_"] = round(self._ratio() * len(target.values))
         else:
-            self.sampling_strategy_ = rows_to_add(self.sampling_strategy, target.values)
-        return table, target
+            learned["sampling_strategy_"] = rows_to_add(self.sampling_strategy, target.values)
+        return table, target, learned
 
     def _ratio(self) -> float:
         """New rows a row, for a numeric target."""

@@ -161,7 +161,7 @@ def shown(value: Any) -> str:
     try:
         return repr(value)
     except ValueError:
-        return f"{type(value).__name__} with an integer of more digits than Python prints"
+        return f"a value of type {type(value).__name__} with more digits than Python prints"
 
 
 def unknown_option(parameter: str, value: Any, known: Any, otherwise: str = "") -> ValueError:

@@ -43,11 +43,12 @@ def check_generator(generator: Any) -> None:
         )
 
 
-def check_table(estimator: Any, X: Any, y: Any) -> Any:
-    """X as a DataFrame, a sparse matrix or an array, as it came; sets `n_features_in_` and `feature_names_in_`.
+def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
+    """X as a DataFrame, a sparse matrix or an array, as it came, and what an estimator knows of its columns by name.
 
     What its entries may hold is for the generator to say.
     """
+    reader = type(estimator)(**estimator.get_params(deep=False))  # a refused X may not reach the estimator
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
     X = X if sparse.issparse(X) else as_plain(native_frame(X), "X")
@@ -55,13 +56,21 @@ def check_table(estimator: Any, X: Any, y: Any) -> Any:
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         if len(set(X.columns)) < len(X.columns):
             raise ValueError(f"X has columns of one name: {list(X.columns)}. Give each column its own.")
-        validate_data(estimator, X, y, skip_check_array=True)
+        validate_data(reader, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
             raise ValueError(f"X has shape {X.shape}: there are no entries in it (0 sample(s) or 0 feature(s)).")
     else:
-        X = validate_data(estimator, X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite="allow-nan")
+        X = validate_data(reader, X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite="allow-nan")
     check_consistent_length(X, y)
-    return X
+    return X, {name: getattr(reader, name, None) for name in ("n_features_in_", "feature_names_in_")}
+
+
+def keep(estimator: Any, **learned: Any) -> None:
+    """Make what was learned the attributes of an estimator; None for what there is not."""
+    for name, value in learned.items():
+        vars(estimator).pop(name, None)
+        if value is not None or name == "generator_":
+            setattr(estimator, name, value)
 
 
 def draw_classes(
