@@ -171,7 +171,7 @@ def _ready_to_score(flow: FitResult, defaults: SamplingDefaults) -> FitResult:
     """A fit with the solver and steps of scores, and without training rows that served as conditions."""
     model, conditions = flow.model, flow.model.conditions
     if isinstance(conditions, NumberEncoder):  # they are not drawn from
-        conditions = replace(conditions, rows=conditions.rows[:1], shares=np.ones(1))
+        conditions = replace(conditions, rows=conditions.mean[None], shares=np.ones(1))
     return replace(flow, model=replace(model, defaults=defaults, conditions=conditions))
 
 
