@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 import flowmatch
 from flowmatch import (
@@ -15,6 +16,7 @@ from flowmatch import (
     FlowAnomalyDetector,
     FlowMatchingGenerator,
 )
+from flowmatch.anomaly import Neighbors
 from flowmatch.networks import MLP, UNet
 
 N = 120
@@ -86,7 +88,9 @@ def held_values(path, values):
     wanted = np.union1d(wanted, wanted.astype(np.float32).astype(np.float64))
     found = {name: int(np.isin(tensor, wanted).sum()) for name, tensor in tensors.items()}
     found["header"] = sum(repr(float(value)) in header for value in wanted)
-    return {name: count for name, count in found.items() if count and not name.endswith(("limits", "transform.values_"))}
+    return {
+        name: count for name, count in found.items() if count and not name.endswith(("limits", "transform.values_"))
+    }
 
 
 def held_codes(path, codes):
@@ -114,9 +118,69 @@ def test_no_file_holds_values_of_training_rows_but_the_extremes(path, name):
     assert not held_values(path, Y)
 
 
+def codes_of(detector, rows):
+    return [member.model.encoder.encode(rows) for member in detector.fitted_.members]
+
+
+DETECTORS = {
+    "combined": (X, {}),
+    "folds": (X, {"n_folds": 3}),
+    "neighbors": (X, {"method": "neighbors"}),
+    "latent neighbors": (X, {"method": Neighbors(space="latent")}),
+    "one_step": (X, {"method": "one_step"}),
+    "missing entries": (HOLED, {}),
+    "outliers": (X, {"contamination": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_hold_rows_unless_they_are_to_be_drawn(path, name):
+    rows, options = DETECTORS[name]
+    whole = rows[~np.isnan(rows).any(axis=1)]
+    for references in ("rows", "drawn"):
+        fitted = detector(rows, references=references, **options)
+        fitted.save(path)
+        assert not held_values(path, rows)
+        held = [held_codes(path, codes) for codes in codes_of(fitted, whole)]
+        assert all(held) if references == "rows" else not any(held)
+
+
+def test_references_of_classes_and_of_later_fits_are_drawn_too(path):
+    fitted = detector(X, LABELS, references="drawn").partial_fit(X + 1e5, LABELS)
+    fitted.save(path)
+    assert not held_codes(path, fitted.fitted_.model.encoder.encode(X + 1e5))
+    loaded = flowmatch.load(path, device="cpu")
+    np.testing.assert_array_equal(loaded.score_samples(X), fitted.score_samples(X))
+    with pytest.raises(ValueError, match="references was 'drawn'"):
+        loaded.set_params(references="rows").partial_fit(X, LABELS)
+
+
+def test_drawn_references_need_a_flow_that_draws_rows():
+    with pytest.raises(ValueError, match="references='drawn'.*choose another method"):
+        detector(X, method="reconstruction", references="drawn")
+    with pytest.raises(ValueError, match="unknown references 'none'"):
+        detector(X, references="none")
+
+
+def test_drawn_references_rank_as_training_rows_do():
+    rng = np.random.default_rng(0)
+    normal, odd = (rng.normal(size=(900, 1)) + noise * rng.normal(size=(900, 4)) for noise in (0.3, 1.0))
+    answers = []
+    for references in ("rows", "drawn"):
+        fitted = FlowAnomalyDetector(references=references, random_state=0, device="cpu", max_iter=150).fit(
+            normal[:600]
+        )
+        scores = -fitted.score_samples(np.concatenate([normal[600:], odd]))
+        assert (fitted.predict(normal[600:]) == -1).mean() == pytest.approx(0.05, abs=0.05)
+        answers.append(roc_auc_score(np.arange(1200) >= 300, scores))
+    assert answers[1] > answers[0] - 0.02
+
+
 def test_the_search_finds_what_is_there(path):
     generator(X, Y).save(path)
-    damaged.tamper(path, lambda header, tensors: tensors.update(one=torch.tensor(X[3]), other=torch.tensor(Y[5:7]).float()))
+    damaged.tamper(
+        path, lambda header, tensors: tensors.update(one=torch.tensor(X[3]), other=torch.tensor(Y[5:7]).float())
+    )
     assert held_values(path, X) == {"one": 3}
     assert held_values(path, Y) == {"other": 4}
     damaged.tamper(path, lambda header, tensors: header.update(one=X[7, 1]))

@@ -17,6 +17,7 @@ from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.held_out import MOST_HELD_OUT, in_order, percentile, split_rows, take
 from flowmatch.anomaly.members import Member, as_condition, fill_gaps
 from flowmatch.anomaly.settings import DetectorSettings
+from flowmatch.core.memory import Batches
 from flowmatch.core.randomness import generator_on, seed_from
 from flowmatch.core.user_warnings import warn
 from flowmatch.fitting import (
@@ -213,7 +214,9 @@ def _typical_contributions(member: Member, rows: SampleRows) -> Floats:
     X = rows.array()
     there = ~np.isnan(X)
     pieces = rows.chunks(len(X.T) * member.rows_at_once)
-    found = np.concatenate([member.contributions_of_whole_rows(member.filled(piece)) for _, piece in pieces])
+    batches = Batches(f"{member.score!r}")
+    score = lambda piece: member.contributions_of_whole_rows(member.filled(piece))  # noqa: E731
+    found = np.concatenate([part for _, piece in pieces for part in batches.run(score, piece)])
     return np.asarray((found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.members import Member
 from flowmatch.anomaly.settings import REFERENCES, DetectorSettings
+from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
@@ -72,8 +73,12 @@ class FittedDetector:
     def contributions(self, rows: SampleRows, verbose: bool | int = False) -> Iterator[Floats]:
         """What each element adds to its row's score, the mean over the flows, a piece of the rows at a time."""
         size = int(np.prod(rows.sample_shape)) * min(member.rows_at_once for member in self.members)
+        batches = Batches(f"{self.members[0].score!r}")
         for _, chunk in progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size)):
-            yield np.mean([member.contributions(chunk) for member in self.members], axis=0)
+            yield from batches.run(self._mean_contributions, chunk)
+
+    def _mean_contributions(self, X: Floats) -> Floats:
+        return np.asarray(np.mean([member.contributions(X) for member in self.members], axis=0))
 
     def just_below(self, scores: Any) -> Any:
         """Scores less what rounding may make of them."""

@@ -49,7 +49,7 @@ def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tup
     levels = np.column_stack([_levels(*column) for column in zip(rows.T, is_label, strict=True)])
     low, high, decimals = rows.min(axis=0), rows.max(axis=0), [decimals_of(column, 0.0) for column in rows.T]
     rows, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    shares, levels = np.bincount(inverse.reshape(-1), weights=shares), levels[first]
+    shares, levels = np.asarray(np.bincount(inverse.reshape(-1), weights=shares), dtype=np.float64), levels[first]
     random = np.random.RandomState(np.frombuffer(hashlib.sha256(rows.tobytes()).digest(), dtype=np.uint32))
     if len(rows) > MOST_ROWS:
         chosen = systematic_sample(shares, MOST_ROWS, random)
