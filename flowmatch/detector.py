@@ -73,6 +73,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
+    references : {"rows", "drawn"}, default="rows"
+        What new rows are compared with where a score searches for neighbors, and missing entries filled from. "rows":
+        training rows, up to 2048 of which the fitted detector and its file therefore hold. "drawn": rows that the flow
+        draws, so that no training row is kept; not for "reconstruction".
     [shared: path, coupling, source]
     time_sampler : {"auto", "uniform", "stratified", "u_shaped", "logit_normal", "data_emphasis", \
 "noise_emphasis"} or TimeSampler, default="auto"
@@ -149,6 +153,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         false_alarm_rate: float = 0.05,
         n_folds: str | int = "auto",
         trim: float = 0.0,
+        references: str = "rows",
         path: Any = "linear",
         coupling: Any = "independent",
         source: Any = "normal",
@@ -174,6 +179,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.false_alarm_rate = false_alarm_rate
         self.n_folds = n_folds
         self.trim = trim
+        self.references = references
         self.path = path
         self.coupling = coupling
         self.source = source

@@ -336,7 +336,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
         ensemble = self._ensemble(n_steps=n_steps, solver=solver, batch_size=batch_size)
         generator = generator_on(self.model_.device, seed_from(random_state))
-        return np.concatenate([part for _, part in ensemble.draw(windows, n_samples, generator)], axis=1)
+        return ensemble.sample(windows, n_samples, generator)
 
     def rollout(
         self, X: Any, n_steps: int, n_samples: int = 1, random_state: Any = None, *, future: Any = None

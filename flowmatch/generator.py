@@ -326,10 +326,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         n_imputations = check_count("n_imputations", n_imputations)
         rows = fitting.rows_like_fit(self, X)
         check_lengths(len(rows), y=y)
-        seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
-        tables = model.impute_rows(samplers, X, rows, y)
+        seed = seed_from(random_state)
+        tables = model.impute_rows(self.model_, integration, X, rows, y, n_imputations=n_imputations, seed=seed)
         return tables[0] if n_imputations == 1 else tables
 
     def export(

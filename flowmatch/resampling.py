@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin
 from sklearn.utils import InputTags, Tags, TargetTags
 
 from flowmatch.core.checks import check_choice, check_number
+from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.synthetic.class_counts import rows_to_add
@@ -190,6 +191,9 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
             learned["sampling_strategy_"] = round(self._ratio() * len(target.values))
         else:
             learned["sampling_strategy_"] = rows_to_add(self.sampling_strategy, target.values)
+        strategy = learned["sampling_strategy_"]
+        n_new = sum(strategy.values()) if isinstance(strategy, dict) else strategy
+        check_memory(f"sampling_strategy={self.sampling_strategy!r}", 8.0 * n_new * table.shape[1])
         return table, target, learned
 
     def _ratio(self) -> float:

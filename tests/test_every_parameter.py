@@ -186,6 +186,7 @@ DETECTOR = {
     "false_alarm_rate": Changes(0.3),
     "n_folds": Changes(2),
     "trim": Changes(0.3),
+    "references": Changes("drawn"),
     "coupling": Changes("ot"),
     "source": Changes("matched", preprocessing="none", method="latent"),
     "preprocessing": Changes("quantile"),

@@ -6,6 +6,7 @@ import threading
 import tracemalloc
 import warnings
 import zoneinfo
+from concurrent.futures import ThreadPoolExecutor
 
 import damaged_files as damaged
 import fuzz_files
@@ -86,6 +87,21 @@ def test_loads_beside_a_process_that_saves_without_pause(path, n_loads):
 
 def test_eight_threads_save_and_load_on_one_path(path):
     assert not _load_beside_a_writer(path, 10, n_readers=7)
+
+
+def test_eight_threads_each_save_and_load_on_one_path(path):
+    models = [generator(seed).fit(X) for seed in range(8)]
+    answers = [model.sample(2, random_state=0).tolist() for model in models]
+    models[0].save(path)
+
+    def save_and_load(model):
+        for _ in range(8):
+            model.save(path)
+            assert flowmatch.load(path, device="cpu").sample(2, random_state=0).tolist() in answers
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(save_and_load, models))  # raises what a thread raised
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links and permissions of POSIX")

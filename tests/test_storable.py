@@ -173,7 +173,7 @@ DAMAGES = [
     ("NumberEncoder", {"one_dimensional": 0}, "one_dimensional"),
     ("NumberEncoder", {"rows": ones(N, 2)}, "rows"),
     ("MixedEncoder", {"classes": ()}, "classes"),
-    ("MixedEncoder", {"rows": ones(N, 2) * 7}, "classes"),
+    ("MixedEncoder", {"rows": ones(N, 2) * 7, "shares": ones(N)}, "classes"),
     ("GridEncoder", {"grids": FITTED["SampleEncoder"]}, "grids"),
     ("MissingPatterns", {"rows": np.full(N, 99)}, "patterns"),
     ("MissingPatterns", {"patterns": ones(4, 3)}, "patterns"),

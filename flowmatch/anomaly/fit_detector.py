@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from torch import Tensor
 
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.fitted import FittedDetector
@@ -15,7 +17,8 @@ from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.held_out import MOST_HELD_OUT, in_order, percentile, split_rows, take
 from flowmatch.anomaly.members import Member, as_condition, fill_gaps
 from flowmatch.anomaly.settings import DetectorSettings
-from flowmatch.core.randomness import seed_from
+from flowmatch.core.memory import Batches
+from flowmatch.core.randomness import generator_on, seed_from
 from flowmatch.core.user_warnings import warn
 from flowmatch.fitting import (
     FitResult,
@@ -27,7 +30,7 @@ from flowmatch.fitting import (
     row_task,
     row_task_from,
 )
-from flowmatch.model import SamplingDefaults, to_numpy
+from flowmatch.model import Integration, SamplingDefaults, carry, to_numpy
 from flowmatch.preprocessing import (
     LabelEncoder,
     NumberEncoder,
@@ -41,6 +44,9 @@ Floats = NDArray[np.float64]
 
 _FEW_HELD_OUT = 20
 """So few rows tell no unit, least of all of themselves."""
+
+_MOST_DRAWN = 2048
+"""Rows that are drawn in place of those of training."""
 
 _MOST_TYPICAL = 500
 """Rows that tell what an entry adds to a normal row's score; a log-density takes its time."""
@@ -93,7 +99,8 @@ def fit_detector(
         if len(held):
             scores.append(members[k].scores(samples.take(held), flow.verbose))
     classes = None if rows.y is None else np.unique(rows.y)
-    fitted = FittedDetector(tuple(members), 0.0, classes=classes if start is None else start.classes)
+    classes = classes if start is None else start.classes
+    fitted = FittedDetector(tuple(members), 0.0, classes=classes, references=settings.references)
     if settings.contamination is not None:
         threshold = percentile(-fitted.scores(samples, settings.flow.verbose), settings.contamination, rows.weight)
         return replace(fitted, offset=float(fitted.just_below(threshold)))
@@ -159,6 +166,8 @@ class _MemberFit:
         surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
         member = Member(_ready_to_score(flow, settings.defaults), settings.score, surprise, {})
         codes, condition = member.known_rows(rows.samples, rows.y)
+        if settings.references == "drawn":
+            codes, condition = _drawn_rows(member, codes, condition, int(self.flow.random_state))
         if member.model.encoder.is_table:
             gaps = Gaps.fit(to_numpy(codes), None if before is None else before.gaps)
             member = replace(member, gaps=gaps, typical=None if before is None else before.typical)
@@ -171,8 +180,18 @@ def _ready_to_score(flow: FitResult, defaults: SamplingDefaults) -> FitResult:
     """A fit with the solver and steps of scores, and without training rows that served as conditions."""
     model, conditions = flow.model, flow.model.conditions
     if isinstance(conditions, NumberEncoder):  # they are not drawn from
-        conditions = replace(conditions, rows=conditions.rows[:1], shares=np.ones(1))
+        conditions = replace(conditions, rows=conditions.mean[None], shares=np.ones(1))
     return replace(flow, model=replace(model, defaults=defaults, conditions=conditions))
+
+
+def _drawn_rows(member: Member, codes: Tensor, condition: Tensor | None, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Codes of rows that the flow draws, in place of those it was trained on, and their conditions."""
+    model, chosen = member.model, np.random.RandomState(seed).permutation(len(codes))[:_MOST_DRAWN]
+    condition = None if condition is None else condition[torch.as_tensor(chosen, device=condition.device)]
+    noise = model.source.draw(len(chosen), generator_on(model.device, seed))
+    known = None if condition is None else condition.to(noise)
+    drawn = carry(model, noise, known, Integration("midpoint", SamplingDefaults().velocity_steps))
+    return member.codes(model.encoder.restore(to_numpy(drawn))), condition
 
 
 def _calibrated(member: Member, rows: Rows) -> Member:
@@ -195,7 +214,9 @@ def _typical_contributions(member: Member, rows: SampleRows) -> Floats:
     X = rows.array()
     there = ~np.isnan(X)
     pieces = rows.chunks(len(X.T) * member.rows_at_once)
-    found = np.concatenate([member.contributions_of_whole_rows(member.filled(piece)) for _, piece in pieces])
+    batches = Batches(f"{member.score!r}")
+    score = lambda piece: member.contributions_of_whole_rows(member.filled(piece))  # noqa: E731
+    found = np.concatenate([part for _, piece in pieces for part in batches.run(score, piece)])
     return np.asarray((found * there).sum(axis=0) / np.maximum(there.sum(axis=0), 1))
 
 

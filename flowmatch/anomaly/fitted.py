@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.members import Member
-from flowmatch.anomaly.settings import DetectorSettings
+from flowmatch.anomaly.settings import REFERENCES, DetectorSettings
+from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
@@ -40,12 +41,15 @@ class FittedDetector:
         Scores of the rows that were held out, if some were.
     classes : ndarray of shape (n_classes,) or None
         Labels of the normal rows.
+    references : {"rows", "drawn"}
+        What the members compare new rows with.
     """
 
     members: tuple[Member, ...]
     offset: float
     calibration: Calibration | None = None
     classes: NDArray[Any] | None = None
+    references: str = "rows"
 
     @property
     def flow(self) -> FitResult:
@@ -69,8 +73,12 @@ class FittedDetector:
     def contributions(self, rows: SampleRows, verbose: bool | int = False) -> Iterator[Floats]:
         """What each element adds to its row's score, the mean over the flows, a piece of the rows at a time."""
         size = int(np.prod(rows.sample_shape)) * min(member.rows_at_once for member in self.members)
+        batches = Batches(f"{self.members[0].score!r}")
         for _, chunk in progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size)):
-            yield np.mean([member.contributions(chunk) for member in self.members], axis=0)
+            yield from batches.run(self._mean_contributions, chunk)
+
+    def _mean_contributions(self, X: Floats) -> Floats:
+        return np.asarray(np.mean([member.contributions(X) for member in self.members], axis=0))
 
     def just_below(self, scores: Any) -> Any:
         """Scores less what rounding may make of them."""
@@ -89,6 +97,11 @@ class FittedDetector:
                 f"the fit that this one goes on from it was {'' if was_auto else 'not '}'auto'. Set it back, or fit "
                 "anew with warm_start=False."
             )
+        if settings.references != self.references:
+            raise ValueError(
+                f"references was {self.references!r} in the fit that this one goes on from, and is "
+                f"{settings.references!r} now. Set it back, or fit anew with warm_start=False."
+            )
         if settings.score != self.members[0].score:
             raise ValueError(
                 f"method was {self.members[0].score!r} in the fit that this one goes on from, and is "
@@ -99,6 +112,7 @@ class FittedDetector:
         """Raise a ValueError if the fields of a stored detector do not fit each other."""
         require(self.members, "members")
         require(np.isfinite(self.offset), "offset")
+        require(self.references in REFERENCES, "references")
         for member in self.members:
             conditions = member.model.conditions
             require(member.score == self.members[0].score, "score")

@@ -14,6 +14,7 @@ from torch import Tensor
 from flowmatch.anomaly.field import FlowField, scoring_dtype
 from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.scores import Score, State
+from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
@@ -74,7 +75,9 @@ class Member:
         """Anomaly scores of rows, (n,)."""
         size = int(np.prod(rows.sample_shape)) * self.rows_at_once
         pieces = progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size))
-        return np.concatenate([self.contributions(piece).reshape(len(piece), -1).sum(axis=1) for _, piece in pieces])
+        batches = Batches(f"{self.score!r}")
+        parts = [part for _, piece in pieces for part in batches.run(self.contributions, piece)]
+        return np.concatenate([part.reshape(len(part), -1).sum(axis=1) for part in parts])
 
     def contributions(self, X: Floats) -> Floats:
         """What each element of rows X (B, *sample_shape) adds to their scores, under the class that suits them best.

@@ -11,7 +11,7 @@ from flowmatch import flow
 from flowmatch.anomaly.combined import Combined
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score
-from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.component import resolve_component
 from flowmatch.fitting import FitSettings, resolve_settings
 from flowmatch.model import SamplingDefaults
@@ -27,6 +27,8 @@ SCORES: dict[str, type[Score]] = {
     "rebuilding": Rebuilding,
     "reconstruction": Reconstruction,
 }
+
+REFERENCES = ("rows", "drawn")
 
 _FEW_ROWS = 500
 """Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
@@ -62,6 +64,8 @@ class DetectorSettings:
     n_folds : int or None
         None goes by the shape of the data.
     trim : float
+    references : {"rows", "drawn"}
+        What new rows are compared with.
     """
 
     flow: FitSettings
@@ -72,6 +76,7 @@ class DetectorSettings:
     false_alarm_rate: float
     n_folds: int | None
     trim: float
+    references: str = "rows"
 
     def choose_n_folds(self, shape: tuple[int, ...]) -> int:
         """How many flows to train on data of a shape: 5 for tables of less than 500 rows, 1 for all else."""
@@ -114,6 +119,11 @@ def resolve_detector(detector: Any) -> DetectorSettings:
     if isinstance(score, Reconstruction):
         network = Bottleneck(settings.network, score.size)
         settings = replace(settings, network=network, frozen={**settings.frozen, "network": network})
+    if check_choice("references", detector.references, REFERENCES) == "drawn" and score.given_the_row:
+        raise ValueError(
+            f"references='drawn' needs a flow that draws rows, but that of method={detector.method!r} is given the row "
+            "it is to make: choose another method."
+        )
     solver = "midpoint" if detector.solver == "auto" else detector.solver
     n_steps = _STEPS_OF_SCORES if detector.n_steps is None else int(detector.n_steps)
     return DetectorSettings(
@@ -127,6 +137,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
         check_number("false_alarm_rate", detector.false_alarm_rate, 0.0, 1.0, open_low=True),
         None if _is_auto(n_folds) else check_count("n_folds", n_folds),
         check_number("trim", detector.trim, 0.0, 0.5, closed_high=True),
+        detector.references,
     )
 
 

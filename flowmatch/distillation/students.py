@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from flowmatch import flow, objectives, training
 from flowmatch.core.batches import rows_per_batch
+from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import generator_on, seeded_initialization
 from flowmatch.core.user_warnings import warn
 from flowmatch.distillation.flow_maps import FoldObjective, LagrangianObjective, SemigroupObjective
@@ -221,6 +222,7 @@ class _Distiller:
         """Rollouts of the teacher of a stage, from states on the path."""
         settings, scale = self.settings, self.problem.source_scale
         n_pairs = settings.n_pairs or self._affordable_paths(2 if ends_only else settings.teacher_steps + 1)
+        check_memory(f"n_pairs={n_pairs}", 4.0 * n_pairs * scale.numel())
         generator = generator_on(self.device, self._seeds(stage)[3])
         rows = self._draw_rows(n_pairs, stage)
         x1, condition = self.data.draw(rows, generator)

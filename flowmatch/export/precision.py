@@ -49,10 +49,10 @@ def fits_float32(encoder: SampleEncoder) -> bool:
 def _magnitude(encoder: SampleEncoder) -> Array:
     """Size of the numbers of each column."""
     transform: Any = encoder.transform
-    if not encoder.is_table:
+    if not encoder.is_table or isinstance(transform, Identity):
         return np.abs(encoder.limits).max(axis=0)
     size, numbers = np.abs(encoder.constants), encoder.varying & ~encoder.is_category
-    if isinstance(transform, Identity) or not numbers.any():
+    if not numbers.any():
         return size
     if isinstance(transform, QuantileNormal):
         size[numbers] = np.maximum.reduceat(np.abs(transform.values_), transform.bounds_[:-1])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch import objectives, training
+from flowmatch.core.memory import check_memory, memory_for
 from flowmatch.core.randomness import generator_on, seed_from, seeded_initialization
 from flowmatch.core.user_warnings import warn
 from flowmatch.fitting.phases import check_phases_fit
@@ -168,18 +169,20 @@ def carry_out(
     NonFiniteTrainingError
         If the loss or its gradient becomes non-finite; the run then has its last good weights.
     """
-    options = run.plan.options
+    options, batch_size = run.plan.options, run.plan.batch_size
+    check_memory(f"batch_size={batch_size}", 8.0 * batch_size)  # the rows' numbers alone
     callbacks = training.CallbackList(options.callbacks, watched, run.plan.max_iter, run.history, run.memory)
     try:
         callbacks.call("setup")
         callbacks.call("on_fit_task_begin", "report")
-        training.train(
-            run,
-            on_report=callbacks.report,
-            on_step=None if checkpointer is None else lambda run: checkpointer.save_when_due(run, seed),
-            verbose=verbose,
-            description=description,
-        )
+        with memory_for(f"training with batch_size={batch_size}"):
+            training.train(
+                run,
+                on_report=callbacks.report,
+                on_step=None if checkpointer is None else lambda run: checkpointer.save_when_due(run, seed),
+                verbose=verbose,
+                description=description,
+            )
         if checkpointer is not None:
             checkpointer.discard()
     except training.NonFiniteTrainingError:
@@ -218,7 +221,9 @@ def _untrained(task: FlowTask, settings: FitSettings) -> FlowModel:
     jumps, conditions = settings.objective.flow_map, task.conditions
     sizes = (0, 0) if conditions is None else (conditions.size, conditions.context_channels)
     blueprint = Blueprint(task.network, task.encoder.code_shape, *sizes, jumps, task.missing is not None)
-    network = blueprint.build().to(settings.device)
+    blueprint.check_size(settings.device)
+    with memory_for(f"network={task.network!r}"):
+        network = blueprint.build().to(settings.device)
     codes = torch.as_tensor(_without_gaps(task.some_codes()), dtype=torch.float32, device=settings.device)
     defaults = SamplingDefaults("flow_map", 1, task.defaults.velocity_steps) if jumps else task.defaults
     return FlowModel(

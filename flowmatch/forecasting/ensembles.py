@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from flowmatch.core.batches import BLOCK_ELEMENTS
 from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
+from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
@@ -66,6 +68,7 @@ class Ensemble:
         depend on the others, and their mean, of tables also the quantiles, are nearly those of many more.
         """
         encoder, device = self.encoder, self.fitted.model.device
+        self._check_memory(n_samples)
         size = n_samples * max(int(np.prod(encoder.target_shape)), encoder.size)
         blocks = list(gen_batches(len(windows), max(1, BLOCK_ELEMENTS // max(1, size))))
         noise = self.paired_noise(n_samples, generator) if shared else None
@@ -79,6 +82,11 @@ class Ensemble:
             forecasts = self._advance(_repeat(context, n_samples), drawn)
             shape = (n_samples, len(every), *self.fitted.layout.sample_shape)
             yield rows, self.fitted.in_own_dtype(forecasts.reshape(shape))
+
+    def sample(self, windows: Windows, n_samples: int, generator: torch.Generator) -> NDArray[Any]:
+        """Forecasts (n_samples, n, *sample_shape) of all windows."""
+        self._check_memory(n_samples, len(windows))
+        return np.concatenate([part for _, part in self.draw(windows, n_samples, generator)], axis=1)
 
     def summary(self, windows: Windows, n_samples: int, summarize: Summarize, axis: int = 0) -> NDArray[Any]:
         """What `summarize` makes of the draws of predictions, which are the same at every call.
@@ -104,6 +112,13 @@ class Ensemble:
         draws = self._draws_of_predictions(windows, n_samples, shared=False)
         return float(sum(score(truth[rows], members) * len(truth[rows]) for rows, members in draws) / len(windows))
 
+    def _check_memory(self, n_samples: int, n_windows: int = 1, n_steps: int | None = None) -> None:
+        """Raise a MemoryError for more draws, of blocks or of rollouts of so many steps, than memory could hold."""
+        layout = self.fitted.layout
+        states = layout.horizon if n_steps is None else n_steps
+        what = f"n_samples={n_samples}" + ("" if n_steps is None else f" and n_steps={n_steps}")
+        check_memory(what, 8.0 * n_samples * n_windows * states * math.prod(layout.forecast_shape))
+
     def paired_noise(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Noise whose second half is the first with opposite sign; of an odd number the last is the center.
 
@@ -128,6 +143,7 @@ class Ensemble:
         `times` are the last instants of the contexts, if the calendar is a condition.
         """
         encoder, n, device = self.encoder, len(windows), self.fitted.model.device
+        self._check_memory(n_samples, n, n_steps)
         lags = _repeat(encoder.states(windows.contexts(np.arange(n))).to(device), n_samples)
         ahead = None if windows.ahead is None else encoder.known_ahead(windows.ahead)
         if ahead is not None:  # the last block may reach beyond what is known; its end is never looked at

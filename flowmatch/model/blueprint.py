@@ -12,11 +12,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from flowmatch.core.entries import BLOCKS
+from flowmatch.core.memory import check_memory, memory_for
 from flowmatch.core.storable import require, storable
 from flowmatch.networks import CorrectedVelocity, InstantVelocity, MaskedNetwork, TeacherVelocity
 
 _CALLS_PER_WEIGHT = 40
-"""Calls of torch's functions that building a network may make: those of flowmatch make up to 10."""
+"""Calls of torch's functions that building a network of a file may make: those of flowmatch make up to 10."""
+
+_MOST_CALLS = 10**5
+"""The same for a network that is to be trained."""
+
+_BYTES_PER_WEIGHT = 5 * 4.0
+"""In training: beside a weight there are its gradient, two moments and the average."""
 
 NetworkFactory = Callable[..., nn.Module]
 """``factory(sample_shape, condition_size, flow_map) -> module``; it may also take ``context_channels``.
@@ -111,7 +118,8 @@ class Blueprint:
         """
         if not self.is_of_flowmatch:
             return
-        with torch.device("meta"), _Budget(_CALLS_PER_WEIGHT * (len(weights) + 1)):
+        most, error = _CALLS_PER_WEIGHT * (len(weights) + 1), "its network has more layers than there are weights."
+        with torch.device("meta"), _Budget(most, error):
             expected = self.build().state_dict()
         for name, value in expected.items():
             require(name in weights, f"weight {name} (missing)")
@@ -120,6 +128,15 @@ class Blueprint:
             require(fits, f"weight {name}")
         for name in weights.keys() - expected.keys():
             raise ValueError(f"its weight {name} does not fit the rest.")
+
+    def check_size(self, device: torch.device) -> None:
+        """Raise a MemoryError for a network of flowmatch that a device could not hold in training."""
+        if not self.is_of_flowmatch:
+            return
+        what = f"network={self.factory!r}"
+        with memory_for(what), torch.device("meta"), _Budget(_MOST_CALLS, f"{what} has too many layers to be built."):
+            n_weights = sum(parameter.numel() for parameter in self.build().parameters())
+        check_memory(f"training {what}, of {n_weights:,} weights,", _BYTES_PER_WEIGHT * n_weights, device)
 
     def _build(self, flow_map: bool) -> nn.Module:
         """The network without a correction.
@@ -147,13 +164,14 @@ class Blueprint:
 class _Budget(TorchFunctionMode):
     """Stops a computation after a number of calls of torch's functions."""
 
-    def __init__(self, n_calls: int) -> None:
+    def __init__(self, n_calls: int, error: str) -> None:
         super().__init__()
-        self.n_left = n_calls
+        self.n_left, self.error = n_calls, error
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.n_left -= 1
-        require(self.n_left >= 0, "network (it has more layers than there are weights)")
+        if self.n_left < 0:
+            raise ValueError(self.error)
         return func(*args, **(kwargs or {}))
 
 

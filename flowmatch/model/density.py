@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from flowmatch import flow
 from flowmatch.core.checks import check_count
+from flowmatch.core.memory import Batches, check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.user_warnings import warn
 from flowmatch.model.codes import to_numpy, without_absent
@@ -59,10 +61,12 @@ class CodeDensity:
     n_probes: int | None = None
     verbose: bool | int = False
     network: nn.Module = field(init=False)
+    batches: Batches = field(init=False, default_factory=lambda: Batches("log-densities"), repr=False)
 
     def __post_init__(self) -> None:
         if self.n_probes is not None:
             check_count("n_probes", self.n_probes)
+            check_memory(f"n_probes={self.n_probes}", 8.0 * self.n_probes * self.model.source.scale.numel())
         object.__setattr__(self, "network", self.model.as_velocity(self.model.precise_network()))
 
     def __call__(self, codes: Array, condition: Tensor | None) -> tuple[Array, Array]:
@@ -77,7 +81,8 @@ class CodeDensity:
         elements = _ELEMENTS_AT_ONCE if scale.ndim == 1 else _GRID_ELEMENTS_AT_ONCE
         rows = max(1, elements // max(64, scale.numel() * (scale.numel() if probes is None else len(probes))))
         pieces = progress(split_alike(rows, x, absent, condition), "log-densities", self.verbose)
-        parts = [self._batch(part, mask, known, scale, probes) for part, mask, known in pieces]
+        batch = partial(self._batch, scale=scale, probes=probes)
+        parts = [part for piece in pieces for part in self.batches.run(batch, *piece)]
         density, error = (to_numpy(torch.cat(column)) for column in zip(*parts, strict=True))
         return density, error if probes is not None else np.zeros_like(density)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from flowmatch.core.batches import rows_per_batch
 from flowmatch.core.checks import check_choice, check_count, check_number
+from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.flow import ADAPTIVE, FIXED_STEP, follow, guide, integrate
@@ -36,6 +37,8 @@ class Integration:
         Rows carried together; None takes what the device likes.
     verbose : bool or int
         Show a progress bar.
+    batches : Batches
+        Halves them where memory does not suffice.
     """
 
     solver: str
@@ -43,6 +46,7 @@ class Integration:
     guidance_scale: float = 1.0
     batch_size: int | None = None
     verbose: bool | int = False
+    batches: Batches = field(default_factory=lambda: Batches("following the flow"), compare=False, repr=False)
 
 
 def check_solver(solver: str, n_steps: int | None) -> None:
@@ -264,7 +268,7 @@ def carry(
     rows = integration.batch_size or rows_per_batch(tuple(x.shape[1:]), x.device)
     batches = progress(split_alike(rows, x, condition), "encoding" if backward else "sampling", integration.verbose)
     with torch.no_grad():
-        parts = [follow_batch(*batch) for batch in batches]
+        parts = [part for batch in batches for part in integration.batches.run(follow_batch, *batch)]
     return torch.cat(parts, dim=1 if return_trajectory else 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from flowmatch.core.batches import noise_blocks
 from flowmatch.core.entries import start_from, with_entries
+from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import quietly, warn
@@ -174,14 +176,19 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
     return np.asarray(np.arange(n_samples) * n_candidates + table.argmax(axis=1))
 
 
-def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -> list[Any]:
-    """The table X, whose rows are `rows`, with the draws of each sampler in place of missing entries."""
-    model, values, tables = samplers[0].model, rows.array(), []
+def impute_rows(
+    model: FlowModel, integration: Integration, X: Any, rows: SampleRows, y: Any, *, n_imputations: int, seed: int
+) -> list[Any]:
+    """The table X, whose rows are `rows`, so many times with draws in place of missing entries."""
+    check_memory(f"n_imputations={n_imputations}", 8.0 * n_imputations * len(rows) * math.prod(rows.sample_shape))
+    seeds = np.random.RandomState(seed).randint(2**31 - 1, size=n_imputations)
+    samplers = [CodeSampler.seeded(model, integration, int(seed)) for seed in seeds]
+    values, tables = rows.array(), []
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
     if vectors is not None:
         vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
-    for sampler in progress(samplers, "imputations", samplers[0].integration.verbose):
+    for sampler in progress(samplers, "imputations", integration.verbose):
         filled = values.copy()
         for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
             entries = values[incomplete[part]]
@@ -225,6 +232,9 @@ def sample_rows(
     X, y
     """
     model = sampler.model
+    states = sampler.integration.n_steps + 1 if return_trajectory else n_candidates
+    what = f"n_samples={n_samples}" + (f" with oversample={n_candidates}" if n_candidates > 1 else "")
+    check_memory(what, 8.0 * n_samples * states * math.prod(model.sample_shape))
     entries = given_entries(model, given, n_samples)
     if return_trajectory and (entries is not None or n_candidates > 1):
         raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import conditions
+from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
@@ -32,7 +33,8 @@ class ColumnEncoder(ConditionEncoder):
     mean, scale : ndarray of shape (k,)
         Of the columns of numbers; 0 and 1 for labels.
     rows, shares : ndarray of shape (n, k) and (n,)
-        The training conditions, labels as their positions, and their weights: kept for `draw` to repeat them.
+        Rows like the training conditions, labels as their positions, and their weights, for `draw` to repeat: see
+        `flowmatch.preprocessing.blurring`.
     """
 
     mean: Array
@@ -63,7 +65,9 @@ class ColumnEncoder(ConditionEncoder):
         return sum(max(1, len(labels)) for labels in self._labels) + 1
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
-        return replace(self, rows=self.positions(y, len(y)), shares=row_shares(len(y), weight))  # type: ignore
+        has_labels = np.array([len(labels) > 0 for labels in self._labels])
+        rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), has_labels)
+        return replace(self, rows=rows, shares=shares)  # type: ignore
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
         rows = self.positions(y, n_samples)
@@ -140,7 +144,7 @@ class NumberEncoder(ColumnEncoder):
     mean, scale : ndarray of shape (k,)
         Of the columns.
     rows, shares : ndarray of shape (n, k) and (n,)
-        The training conditions and their weights: kept for `draw` to repeat them.
+        Rows like the training conditions and their weights, for `draw` to repeat.
     one_dimensional : bool
         Whether the conditions came as (n,).
     """
@@ -174,7 +178,8 @@ class NumberEncoder(ColumnEncoder):
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
-        return cls(container, mean, np.where(varies, scale, 1.0), rows, row_shares(len(rows), weight), y.ndim == 1)
+        encoder = cls(container, mean, np.where(varies, scale, 1.0), mean[None], np.ones(1), y.ndim == 1)
+        return encoder.with_shares_of(rows, weight)
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:
@@ -203,7 +208,7 @@ class MixedEncoder(ColumnEncoder):
     mean, scale : ndarray of shape (k,)
         Of the columns of numbers; 0 and 1 for labels.
     rows, shares : ndarray of shape (n, k) and (n,)
-        The training conditions, labels as positions in `classes`, and their weights: kept for `draw` to repeat them.
+        Rows like the training conditions, labels as positions in `classes`, and their weights, for `draw` to repeat.
     """
 
     container: Container
@@ -238,11 +243,13 @@ class MixedEncoder(ColumnEncoder):
             for j, column in enumerate(y.T)
         )
         zeros = np.zeros(y.shape[1])
-        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1)).with_shares_of(y, weight)
+        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1))
+        rows, shares = encoder.positions(y, len(y)), row_shares(len(y), weight)
         has_labels = np.array([len(labels) > 0 for labels in classes])
-        mean = np.where(has_labels, 0.0, encoder.shares @ encoder.rows)
-        spread = np.sqrt(encoder.shares @ (encoder.rows - mean) ** 2)
-        return replace(encoder, mean=mean, scale=np.where(has_labels | (spread == 0), 1.0, spread))
+        mean = np.where(has_labels, 0.0, shares @ rows)
+        spread = np.sqrt(shares @ (rows - mean) ** 2)
+        encoder = replace(encoder, mean=mean, scale=np.where(has_labels | (spread == 0), 1.0, spread))
+        return encoder.with_shares_of(y, weight)
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, systematic_sample
 from flowmatch.preprocessing.containers import Container
@@ -24,19 +25,20 @@ _NEIGHBORS = 10
 @storable
 @dataclass(frozen=True, eq=False)
 class MissingPatterns:
-    """The patterns of missing entries in the training rows, with the rows' conditions and weights.
+    """The patterns of missing entries in the training rows, how often each comes, and under which conditions.
 
     Patterns are drawn as they occur there, so that columns which miss values together go on doing so. Where rows have
-    conditions, a row's pattern is that of a training row of the same condition, or of one of the ten nearest.
+    conditions, a row's pattern is one of the same condition, or of one of the ten nearest. At most 4096 pairs of a
+    pattern and a condition are kept, the numbers of these blurred (`flowmatch.preprocessing.blurring`).
 
     Parameters
     ----------
     patterns : ndarray of bool, shape (n_patterns, d)
         Which entries are missing.
     rows : ndarray of int, shape (n,)
-        Pattern of each training row.
+        Pattern of each pair.
     shares : ndarray of shape (n,)
-        Weights of the rows, with sum 1.
+        Weights of the pairs, with sum 1.
     vectors : ndarray of float32, shape (n, k)
         Vectors of their conditions; k is 0 without any.
     """
@@ -68,8 +70,12 @@ class MissingPatterns:
             return None
         packed = np.ascontiguousarray(np.packbits(missing, axis=1))  # compared as bytes
         _, first, rows = np.unique(packed.view(f"V{packed.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-        vectors = np.empty((len(rows), 0), dtype=np.float32) if vectors is None else vectors
-        return cls(missing[first], rows.reshape(-1).astype(np.int64), row_shares(len(rows), weight), vectors)
+        vectors = np.empty((len(missing), 0), dtype=np.float32) if vectors is None else vectors
+        is_mark = np.isin(vectors, (0, 1)).all(axis=0)
+        pairs = np.column_stack([vectors, rows.reshape(-1)]).astype(np.float64)
+        pairs, shares = blurred_rows(pairs, row_shares(len(pairs), weight), np.append(is_mark, True))
+        known, rows = np.unique(pairs[:, -1].astype(np.int64), return_inverse=True)
+        return cls(missing[first[known]], rows.reshape(-1).astype(np.int64), shares, pairs[:, :-1].astype(np.float32))
 
     def check(self) -> None:
         """Raise a ValueError if the fields of stored patterns do not fit each other."""

@@ -108,7 +108,7 @@ class QuantileNormal(ColumnTransform):
             high_=np.concatenate(highs),
             bounds_=np.cumsum([0, *map(len, values)]),
             scale_=np.where(scale > 0, scale, 1.0),
-            decimals_=np.array([_decimals(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
+            decimals_=np.array([decimals_of(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
             few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
@@ -238,7 +238,7 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
     return inside + outer_slope * beyond
 
 
-def _decimals(column: Array, tolerance: float) -> int:
+def decimals_of(column: Array, tolerance: float) -> int:
     """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
     error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
     enough = (d for d in range(_MOST_DECIMALS + 1) if np.all(np.abs(column - np.round(column, d)) <= error))

@@ -72,7 +72,7 @@ class SampleEncoder:
     varying : ndarray of bool, shape (n_columns,)
         Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
-        First row's values, used where a column does not vary.
+        Values of the columns that do not vary, 0 for the others.
     sample_shape : tuple of int
         Shape of a sample.
     levels : tuple of ndarray, default=()
@@ -139,7 +139,7 @@ class SampleEncoder:
         columns = to_columns(rows.read(part))
         weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
         tolerance, limits = container.tolerance(columns.shape[1]), np.stack([summary.low, summary.high])
-        known = container, transform, varying, columns[0].copy(), rows.sample_shape
+        known = container, transform, varying, np.where(varying, 0.0, columns[0]), rows.sample_shape
         if not is_table:
             transform.fit(columns, weight, tolerance)
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
