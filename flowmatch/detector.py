@@ -47,8 +47,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     n_folds : "auto" or int, default="auto"
         With ``contamination="auto"``, how rows are held out. 1: a random fifth (at most 1000), the flow is trained on
         the others. k > 1: k flows, each trained without one k-th of the rows, whose scores are averaged. "auto" takes
-        5 for tables of less than 500 rows, and 1 for all else; also for tables of 40 rows and more of which a quarter
-        is copies of others because columns have few values. There 1 leaves out 100 rows or half of them.
+        5 for tables of less than 500 rows, and 1 for all else and for tables where a quarter of the rows repeat others
+        because columns have few values; in these up to 99 rows, less than half of them, are left out.
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
@@ -173,11 +173,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.warm_start = warm_start
 
     fitted_: anomaly.FittedDetector
-    calibration_ = Fitted("calibration")
     network_, n_parameters_ = Fitted("model.network"), Fitted("model.n_parameters")
     n_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.history")
-    sample_shape_ = Fitted("model.sample_shape")
-    n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
+    sample_shape_, n_features_in_ = Fitted("model.sample_shape"), Fitted("model.n_features")
+    feature_names_in_, calibration_ = Fitted("model.feature_names"), Fitted("calibration")
 
     @property
     def flows_(self) -> list[FlowMatchingGenerator]:
@@ -193,7 +192,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     @property
     def offset_(self) -> float:
-        """Rows of a `score_samples` below it are flagged, at the `false_alarm_rate` that is set now."""
+        """Rows of a lower `score_samples` are flagged, by the `false_alarm_rate` that is set now."""
         return self.fitted_.offset_at(anomaly.check_rate(self.false_alarm_rate))
 
     # -- fitting ------------------------------------------------------------------------------------------------
@@ -229,8 +228,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
         The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
-        as there are flows, and three. Of the rows that are searched for neighbors the oldest leave, and of the
-        held-out rows' scores, which set the threshold, likewise.
+        as there are flows, and three. The oldest leave the rows searched for neighbors and the held-out scores.
 
         Parameters
         ----------
@@ -255,7 +253,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         else:
             start.check_goes_on(settings)
             rows = fitting.Rows.weighted(self._rows_like_fit(X, 2), start.container, y, sample_weight)
-        anomaly.fit_and_assign(self, settings, rows, sample_weight, start, watch=_as_generator)
+        anomaly.fit_and_keep(self, settings, rows, sample_weight, start, watch=_as_generator)
         return self
 
     def _rows_like_fit(self, X: Any, min_samples: int = 1) -> SampleRows:
@@ -275,16 +273,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's result does not
-            depend on the other rows. Entries of a table may be missing, also where none was in training: the others
-            are seen beside what was to be expected there (`flowmatch.anomaly.Gaps`), and a missing entry adds what it
-            adds to a normal row's score.
+            Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's does not depend on
+            the others. Entries of a table may be missing, also where none was in training: the others are seen beside
+            what was to be expected there (`flowmatch.anomaly.Gaps`), and it adds what it adds to a normal row's score.
 
         Raises
         ------
         ValueError
-            For rows of another shape than in training, other columns, infinity, categories that training has not
-            seen, and NaN in grids; so do the methods below.
+            For rows of another shape or other columns than in training, infinity, new categories, and NaN in grids;
+            so do the methods below.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
@@ -335,7 +332,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Conformal p-values: how often a normal row is as abnormal as each row of X.
 
         Of new normal rows, a share of at most alpha has a p-value of at most alpha, on average over fits, as far as
-        `flowmatch.anomaly.Calibration` says; less where rows share scores, as in tables of few values.
+        `flowmatch.anomaly.Calibration` says, and less where rows share scores, as in tables of few values.
 
         Parameters
         ----------
@@ -352,24 +349,23 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Raises
         ------
         ValueError
-            If no rows were held out; so do the two methods below.
+            If no rows were held out; the two methods below likewise.
         """
         check_is_fitted(self)
         self.fitted_.calibrated_for("p_values need", self.contamination)
         return self.fitted_.p_values(-self.score_samples(X), random_state)
 
     def select(self, X: Any, fdr: float = 0.1) -> NDArray[np.bool_]:
-        """Which rows of X to report as anomalies, so that few reports are false.
+        """Which rows of X, all looked at together, to report as anomalies, so that few reports are false.
 
         The procedure of Benjamini and Hochberg (1995) on `p_values`: of the reported rows, an expected share of at
         most `fdr` is normal. That holds for one split without weights, if normal rows of X are independent and like
-        those held out: p-values by the same held-out rows depend on each other positively (Bates, Candes, Lei, Romano
-        and Sesia, 2023, *Testing for outliers with conformal p-values*, theorem 2). For folds there is no proof.
+        those held out: p-values by the same held-out rows depend on each other positively (Bates et al., 2023,
+        *Testing for outliers with conformal p-values*, theorem 2). For folds there is no proof.
 
         Parameters
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
-            The rows that are looked at together; what is reported depends on all of them.
         fdr : float, default=0.1
 
         Returns
@@ -399,8 +395,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         check_is_fitted(self)
         calibration = self.fitted_.calibrated_for("false_alarm_bound needs", self.contamination)
         confidence = check_number("confidence", confidence, 0.0, 1.0, open_low=True)
-        rate = anomaly.check_rate(self.false_alarm_rate)
-        return calibration.bound(rate, confidence, len(self.fitted_.members))
+        return calibration.bound(anomaly.check_rate(self.false_alarm_rate), confidence, len(self.fitted_.members))
 
     def explain(self, X: Any) -> Any:
         """How much each feature, channel and instant adds to a row's anomaly score.
@@ -412,8 +407,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         contributions : DataFrame, torch tensor or ndarray, like X
-            One value a column, channel and instant. They add up to the row's anomaly score, ``-score_samples(X)``;
-            that of a missing entry is what it adds to a normal row's.
+            They add up to the row's anomaly score, ``-score_samples(X)``; a missing entry adds what it adds to a
+            normal row's.
         """
         check_is_fitted(self)
         found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X), self.verbose)))
@@ -428,9 +423,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     # -- parameters, files --------------------------------------------------------------------------------------
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; see `FlowMatchingGenerator.set_params`.
-
-        After a fit with ``contamination="auto"``, another `false_alarm_rate` moves the threshold, without a new fit.
+        """Set parameters; see `FlowMatchingGenerator.set_params`. Another `false_alarm_rate` moves the threshold.
 
         Parameters
         ----------
@@ -442,8 +435,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self : estimator instance
         """
         super().set_params(**anomaly.with_new_names(params))
-        if "false_alarm_rate" in params and getattr(self, "calibration_", None) is not None:
-            anomaly.warn_of_few(self.calibration_, self.false_alarm_rate)
+        rate, calibration = params.get("false_alarm_rate"), getattr(self, "calibration_", None)
+        if isinstance(rate, float) and calibration is not None:
+            anomaly.warn_of_few_held_out(calibration, rate)
         return self
 
     def check_parameters(self) -> None:

@@ -3,9 +3,9 @@
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.combined import Combined
 from flowmatch.anomaly.field import FlowField
-from flowmatch.anomaly.fit_detector import fit_and_assign as fit_and_assign
+from flowmatch.anomaly.fit_detector import fit_and_keep as fit_and_keep
 from flowmatch.anomaly.fit_detector import fit_detector as fit_detector
-from flowmatch.anomaly.fit_detector import warn_of_few as warn_of_few
+from flowmatch.anomaly.fit_detector import warn_of_few_held_out as warn_of_few_held_out
 from flowmatch.anomaly.fitted import FittedDetector as FittedDetector
 from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.members import Member as Member

@@ -57,7 +57,7 @@ _MOST_TYPICAL = 500
 """Rows that tell what an entry adds to a normal row's score; a log-density takes its time."""
 
 
-def fit_and_assign(
+def fit_and_keep(
     detector: Any,
     settings: DetectorSettings,
     rows: Rows,
@@ -83,7 +83,8 @@ def fit_and_assign(
                 detector.fitted_ = found
                 warn(
                     f"the fit was interrupted by {type(error).__name__}: the {type(detector).__name__} has the flows "
-                    f"that were complete, {len(found.members)}, and a threshold by the rows that they left out."
+                    f"that were complete, {len(found.members)}, and a threshold by the "
+                    f"{len(found.calibration.scores)} rows that they left out."
                 )
         finally:
             raise error from None
@@ -141,10 +142,13 @@ def fit_detector(
             members.append(member)
     except (InterruptedFit, KeyboardInterrupt) as interruption:
         error = interruption.error if isinstance(interruption, InterruptedFit) else interruption
-        parts = parts[: len(members)]
-        found = _with_threshold(settings, rows, members, scores, parts, start, random) if members else None
+        n = len(members)
+        found = _with_threshold(settings, rows, members, scores[:n], parts[:n], start, random) if n else None
         raise InterruptedFit(found, error) from error
-    return _with_threshold(settings, rows, members, scores, parts, start, random)
+    fitted = _with_threshold(settings, rows, members, scores, parts, start, random)
+    if fitted.calibration is not None:
+        warn_of_few_held_out(fitted.calibration, settings.false_alarm_rate)
+    return fitted
 
 
 def _with_threshold(
@@ -172,11 +176,10 @@ def _with_threshold(
     calibration = Calibration.of(found[first[order]], weight[order])
     if start is not None and start.calibration is not None:
         calibration = calibration.before(start.calibration)
-    warn_of_few(calibration, settings.false_alarm_rate)
     return replace(fitted, calibration=calibration)
 
 
-def warn_of_few(calibration: Calibration, false_alarm_rate: float) -> None:
+def warn_of_few_held_out(calibration: Calibration, false_alarm_rate: float) -> None:
     """Warn if so few rows cannot promise a false alarm rate."""
     if calibration.smallest_rate > false_alarm_rate:
         warn(

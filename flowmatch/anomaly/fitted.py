@@ -90,7 +90,8 @@ class FittedDetector:
         p = calibration.p_values(self.just_below(scores))
         if random_state is None:
             return p
-        above = calibration.p_values(-self.just_below(-scores)) - calibration.smallest_rate
+        higher = np.nextafter(-self.just_below(-scores), np.inf)
+        above = calibration.p_values(higher) - calibration.smallest_rate
         return above + np.random.RandomState(seed_from(random_state)).uniform(size=len(p)) * (p - above)
 
     def select(self, p_values: Floats, fdr: float) -> NDArray[np.bool_]:

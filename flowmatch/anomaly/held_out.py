@@ -19,9 +19,6 @@ HELD_OUT = 0.2
 MOST_HELD_OUT = 1000
 """With more rows than these the threshold hardly gets better."""
 
-LEAST_OF_LEVELS = 100
-"""What a table of repeated levels holds out for one flow, as far as that is at most half of its rows."""
-
 _OFTEN = 10
 """Copies, in units of the median row's, that no single observation has."""
 
@@ -91,11 +88,7 @@ def observations(rows: SampleRows, y: NDArray[Any] | None) -> Index:
 
 
 def repeats_levels(rows: SampleRows, y: NDArray[Any] | None) -> bool:
-    """Whether a quarter of the rows of a sorted table and more are copies of others that are not the same observation.
-
-    Then what a row meets in a flow without a fifth of the rows is not what a new one meets in the mean of five flows,
-    each of which may have seen it.
-    """
+    """Whether a quarter of the rows of a sorted table and more are copies of others, but observations of their own."""
     starts, is_level = _copies(rows, y)
     is_copy = ~starts | np.append(~starts[1:], False)
     return bool(np.mean(is_copy & is_level) >= 0.25)
