@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -15,33 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import anomaly, fitting
 from flowmatch.base import Estimator, Fitted
-from flowmatch.core.user_warnings import warn
+from flowmatch.core.checks import check_number
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
 from flowmatch.preprocessing.validation import check_samples
-from flowmatch.training import NonFiniteTrainingError
 
 Floats = NDArray[np.float64]
-
-
-def _with_new_names(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters by the names that they have now."""
-    old = [name for name in params if name.partition("__")[0] == "score"]
-    if old:
-        if "method" in params:
-            raise TypeError("`score` is the old name of `method`: pass `method` alone.")
-        warn("FlowAnomalyDetector's `score` is called `method` now; its old name will be refused soon.", FutureWarning)
-    return {f"method{name.removeprefix('score')}" if name in old else name: value for name, value in params.items()}
-
-
-def _takes_old_names(init: Callable[..., None]) -> Callable[..., None]:
-    """The constructor, which also takes names that parameters had, but does not show them in its signature."""
-
-    @functools.wraps(init)
-    def renaming(self: Any, *args: Any, **params: Any) -> None:
-        init(self, *args, **_with_new_names(params))
-
-    return renaming
 
 
 class FlowAnomalyDetector(OutlierMixin, Estimator):
@@ -65,11 +42,13 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         training. A float in (0, 0.5]: that share of the training rows is flagged, as elsewhere in scikit-learn;
         nothing is held out then.
     false_alarm_rate : float, default=0.05
-        With ``contamination="auto"``, the share of new normal rows that may be flagged.
+        With ``contamination="auto"``, the share of new normal rows that may be flagged. Setting it after a fit moves
+        the threshold.
     n_folds : "auto" or int, default="auto"
         With ``contamination="auto"``, how rows are held out. 1: a random fifth (at most 1000), the flow is trained on
         the others. k > 1: k flows, each trained without one k-th of the rows, whose scores are averaged. "auto" takes
-        5 for tables of less than 500 rows, and 1 for all else.
+        5 for tables of less than 500 rows, and 1 for all else and for tables where a quarter of the rows repeat others
+        because columns have few values; in these up to 99 rows, less than half of them, are left out.
     trim : float, default=0.0
         Robust training for data that hold outliers: this share of the training rows, those with the highest scores
         after a first training, is left out of a second one.
@@ -143,7 +122,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     component_names = MappingProxyType({**Estimator.component_names, "method": anomaly.SCORES})
 
-    @_takes_old_names
+    @anomaly.takes_old_names
     def __init__(
         self,
         network: Any = "auto",
@@ -200,11 +179,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.warm_start = warm_start
 
     fitted_: anomaly.FittedDetector
-    offset_, calibration_ = Fitted("offset"), Fitted("calibration")
     network_, n_parameters_ = Fitted("model.network"), Fitted("model.n_parameters")
     n_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.history")
-    sample_shape_ = Fitted("model.sample_shape")
-    n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
+    sample_shape_, n_features_in_ = Fitted("model.sample_shape"), Fitted("model.n_features")
+    feature_names_in_, calibration_ = Fitted("model.feature_names"), Fitted("calibration")
 
     @property
     def flows_(self) -> list[FlowMatchingGenerator]:
@@ -217,6 +195,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         if self.fitted_.classes is None:
             raise AttributeError("this detector was fitted without classes.")
         return self.fitted_.classes
+
+    @property
+    def offset_(self) -> float:
+        """Rows of a lower `score_samples` are flagged, by the `false_alarm_rate` that is set now."""
+        return self.fitted_.offset_at(anomaly.check_rate(self.false_alarm_rate))
 
     # -- fitting ------------------------------------------------------------------------------------------------
 
@@ -251,8 +234,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
         The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
-        as there are flows, and three. Of the rows that are searched for neighbors the oldest leave, and of the
-        held-out rows' scores, which set the threshold, likewise.
+        as there are flows, and three. The oldest leave the rows searched for neighbors and the held-out scores.
 
         Parameters
         ----------
@@ -277,13 +259,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         else:
             start.check_goes_on(settings)
             rows = fitting.Rows.weighted(self._rows_like_fit(X, 2), start.container, y, sample_weight)
-        try:
-            self.fitted_ = anomaly.fit_detector(settings, rows, sample_weight, start, watch=_as_generator)
-        except fitting.InterruptedFit as interruption:
-            error = interruption.error
-            if isinstance(error, NonFiniteTrainingError):
-                raise NonFiniteTrainingError(f"{error} The detector is left as it was.", error.step) from error
-            raise error from None
+        anomaly.fit_and_keep(self, settings, rows, sample_weight, start, watch=_as_generator)
         return self
 
     def _rows_like_fit(self, X: Any, min_samples: int = 1) -> SampleRows:
@@ -303,16 +279,15 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's result does not
-            depend on the other rows. Entries of a table may be missing, also where none was in training: the others
-            are seen beside what was to be expected there (`flowmatch.anomaly.Gaps`), and a missing entry adds what it
-            adds to a normal row's score.
+            Higher is more normal; the unit is that of the score: see `flowmatch.anomaly`. A row's does not depend on
+            the others. Entries of a table may be missing, also where none was in training: the others are seen beside
+            what was to be expected there (`flowmatch.anomaly.Gaps`), and it adds what it adds to a normal row's score.
 
         Raises
         ------
         ValueError
-            For rows of another shape than in training, other columns, infinity, categories that training has not
-            seen, and NaN in grids; so do the methods below.
+            For rows of another shape or other columns than in training, infinity, new categories, and NaN in grids;
+            so do the methods below.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
@@ -359,32 +334,74 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def p_values(self, X: Any) -> Floats:
+    def p_values(self, X: Any, random_state: Any = None) -> Floats:
         """Conformal p-values: how often a normal row is as abnormal as each row of X.
 
-        Of new normal rows, a share of about alpha has a p-value of at most alpha (`flowmatch.anomaly.Calibration`).
+        Of new normal rows, a share of at most alpha has a p-value of at most alpha, on average over fits, as far as
+        `flowmatch.anomaly.Calibration` says, and less where rows share scores, as in tables of few values.
 
         Parameters
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
+        random_state : int, RandomState, Generator or None, default=None
+            None draws nothing. Else a row's rank among equal scores is drawn, each row's by itself, so that p-values
+            of normal rows are uniform, ties or not (smoothed conformal predictors; Vovk et al., 2005, section 2.4).
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            At least ``1 / (1 + number of held-out rows)``.
+            Without `random_state`, at least ``1 / (1 + number of held-out rows)``.
 
         Raises
         ------
         ValueError
-            If no rows were held out.
+            If no rows were held out; the two methods below likewise.
         """
         check_is_fitted(self)
-        if self.fitted_.calibration is None:
-            raise ValueError(
-                f"p_values need rows that were held out of training, but with contamination={self.contamination!r} "
-                "there are none: fit with contamination='auto' on normal data."
-            )
-        return self.fitted_.calibration.p_values(self.fitted_.just_below(-self.score_samples(X)))
+        self.fitted_.calibrated_for("p_values need", self.contamination)
+        return self.fitted_.p_values(-self.score_samples(X), random_state)
+
+    def select(self, X: Any, fdr: float = 0.1) -> NDArray[np.bool_]:
+        """Which rows of X, all looked at together, to report as anomalies, so that few reports are false.
+
+        The procedure of Benjamini and Hochberg (1995) on `p_values`: of the reported rows, an expected share of at
+        most `fdr` is normal. That holds for one split without weights, if normal rows of X are independent and like
+        those held out: p-values by the same held-out rows depend on each other positively (Bates et al., 2023,
+        *Testing for outliers with conformal p-values*, theorem 2). For folds there is no proof.
+
+        Parameters
+        ----------
+        X : as in `fit`, of shape (n_samples, *sample_shape)
+        fdr : float, default=0.1
+
+        Returns
+        -------
+        ndarray of bool of shape (n_samples,)
+            True for rows to report.
+        """
+        fdr = check_number("fdr", fdr, 0.0, 1.0, open_low=True)
+        return self.fitted_.select(self.p_values(X), fdr)
+
+    def false_alarm_bound(self, confidence: float = 0.95) -> float:
+        """The false alarm rate that this detector, as it was fitted, does not exceed with that confidence.
+
+        `false_alarm_rate` holds on average over fits; the rate of one depends on the rows it held out. With one split
+        of independent rows, a share of `confidence` of all fits has a rate of at most this bound, and more do with
+        ties: exact as far as `p_values` are. With folds, weights or `partial_fit` it is an approximation without
+        proof, for folds a cautious one; see `flowmatch.anomaly.Calibration.bound`.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        calibration = self.fitted_.calibrated_for("false_alarm_bound needs", self.contamination)
+        confidence = check_number("confidence", confidence, 0.0, 1.0, open_low=True)
+        return calibration.bound(anomaly.check_rate(self.false_alarm_rate), confidence, len(self.fitted_.members))
 
     def explain(self, X: Any) -> Any:
         """How much each feature, channel and instant adds to a row's anomaly score.
@@ -396,8 +413,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Returns
         -------
         contributions : DataFrame, torch tensor or ndarray, like X
-            One value a column, channel and instant. They add up to the row's anomaly score, ``-score_samples(X)``;
-            that of a missing entry is what it adds to a normal row's.
+            They add up to the row's anomaly score, ``-score_samples(X)``; a missing entry adds what it adds to a
+            normal row's.
         """
         check_is_fitted(self)
         found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X), self.verbose)))
@@ -412,7 +429,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     # -- parameters, files --------------------------------------------------------------------------------------
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters; see `FlowMatchingGenerator.set_params`.
+        """Set parameters; see `FlowMatchingGenerator.set_params`. Another `false_alarm_rate` moves the threshold.
 
         Parameters
         ----------
@@ -423,7 +440,11 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         -------
         self : estimator instance
         """
-        return super().set_params(**_with_new_names(params))
+        super().set_params(**anomaly.with_new_names(params))
+        rate, calibration = params.get("false_alarm_rate"), getattr(self, "calibration_", None)
+        if isinstance(rate, float) and calibration is not None:
+            anomaly.warn_of_few_held_out(calibration, rate)
+        return self
 
     def check_parameters(self) -> None:
         """Raise a ValueError that names the first parameter which is out of its range."""

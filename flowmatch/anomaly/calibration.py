@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import beta
 
 from flowmatch.core.storable import require, storable
 
@@ -18,10 +19,10 @@ class Calibration:
     """Anomaly scores of held-out normal rows, and their weights.
 
     A new normal row ranks among them like any of them, so the share of normal rows with a p-value of at most alpha is
-    at most alpha (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010, for anomalies; Bates et al.,
-    2023, section 2). That is exact for scores that do not depend on the held-out rows; "combined" takes its unit from
-    them, so there it holds approximately. So it does with several folds, each scored by the model that did not see it:
-    cross-conformal prediction (Vovk, 2015).
+    at most alpha, on average over held-out rows (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010,
+    for anomalies; Bates et al., 2023, section 2). That is exact for scores that do not depend on the held-out rows;
+    "combined" takes its unit from them, so there it holds approximately. So it does with several folds, each scored by
+    the model that did not see it (cross-conformal prediction; Vovk, 2015), and new rows by the mean of all.
 
     Parameters
     ----------
@@ -98,10 +99,41 @@ class Calibration:
             The smallest held-out score whose excess has a p-value of at most `false_alarm_rate`; the largest one where
             there are too few rows for that rate.
         """
+        return self._threshold_and_beyond(false_alarm_rate)[0]
+
+    def bound(self, false_alarm_rate: float, confidence: float, n_folds: int = 1) -> float:
+        """What the share of new normal rows beyond the threshold exceeds by chance only.
+
+        Of n held-out rows, b come after the one that is the threshold. The share of new rows beyond it then has the
+        distribution Beta(b + 1, n - b) if scores are continuous, and is below that with ties (Wilks, 1941; Vovk,
+        2012). That is exact for scores that do not depend on the held-out rows, which are equally likely. For n,
+        weighted rows count as ``sum(w)^2 / sum(w^2)`` equal ones (Kish, 1965), and those of K folds, which differ in
+        their models too, as ``1 / (1 + K / (K - 1))`` each (Nadeau and Bengio, 2003).
+
+        Parameters
+        ----------
+        false_alarm_rate : float
+            That of the threshold.
+        confidence : float
+        n_folds : int, default=1
+
+        Returns
+        -------
+        float
+        """
+        n = self.weights.sum() ** 2 / np.square(self.weights).sum()
+        n = max(1, int((n if n_folds == 1 else n / (1 + n_folds / (n_folds - 1))) + 1e-9))
+        share = self._threshold_and_beyond(false_alarm_rate)[1] / self.weights.sum()
+        after = min(n - 1, int(np.ceil(share * n - 1e-9)))
+        return float(beta.ppf(confidence, after + 1, n - after))
+
+    def _threshold_and_beyond(self, false_alarm_rate: float) -> tuple[float, float]:
+        """The threshold, and the weight of the held-out rows that come after it in order."""
         order = np.argsort(self.scores)
         beyond = self.weights.sum() - np.cumsum(self.weights[order])
         fits = (1 + beyond) / (1 + self.weights.sum()) <= false_alarm_rate * (1 + 1e-9)
-        return float(self.scores[order[int(np.argmax(fits)) if fits.any() else -1]])
+        chosen = int(np.argmax(fits)) if fits.any() else -1
+        return float(self.scores[order[chosen]]), max(0.0, float(beyond[chosen]))
 
     @property
     def smallest_rate(self) -> float:

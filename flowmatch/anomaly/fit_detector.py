@@ -14,7 +14,15 @@ from torch import Tensor
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.fitted import FittedDetector
 from flowmatch.anomaly.gaps import Gaps
-from flowmatch.anomaly.held_out import MOST_HELD_OUT, in_order, percentile, split_rows, take
+from flowmatch.anomaly.held_out import (
+    MOST_HELD_OUT,
+    in_order,
+    observations,
+    percentile,
+    repeats_levels,
+    split_rows,
+    take,
+)
 from flowmatch.anomaly.members import Member, as_condition, fill_gaps
 from flowmatch.anomaly.settings import DetectorSettings
 from flowmatch.core.memory import Batches
@@ -23,6 +31,7 @@ from flowmatch.core.user_warnings import warn
 from flowmatch.fitting import (
     FitResult,
     FitSettings,
+    InterruptedFit,
     Rows,
     Watch,
     fit_flow,
@@ -39,8 +48,10 @@ from flowmatch.preprocessing import (
     fit_conditions,
     plain_conditions,
 )
+from flowmatch.training import NonFiniteTrainingError
 
 Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
 
 _FEW_HELD_OUT = 20
 """So few rows tell no unit, least of all of themselves."""
@@ -50,6 +61,39 @@ _MOST_DRAWN = 2048
 
 _MOST_TYPICAL = 500
 """Rows that tell what an entry adds to a normal row's score; a log-density takes its time."""
+
+
+def fit_and_keep(
+    detector: Any,
+    settings: DetectorSettings,
+    rows: Rows,
+    sample_weight: Any,
+    start: FittedDetector | None,
+    *,
+    watch: Watch,
+) -> None:
+    """Fit a detector and assign what it learned to its `fitted_`, once, at the end; see `fit_detector`.
+
+    When the fit is interrupted, a detector that was not fitted takes over the flows that were complete, with a
+    threshold by the rows that these have left out, and a warning. One without a complete flow, or of which the
+    training diverged, is left as it was: without held-out rows no score says what is normal.
+    """
+    try:
+        detector.fitted_ = fit_detector(settings, rows, sample_weight, start, watch=watch)
+    except InterruptedFit as interruption:
+        error, found = interruption.error, interruption.result
+        if isinstance(error, NonFiniteTrainingError):
+            raise NonFiniteTrainingError(f"{error} The detector is left as it was.", error.step) from error
+        try:
+            if found is not None and start is None and not hasattr(detector, "fitted_"):
+                detector.fitted_ = found
+                warn(
+                    f"the fit was interrupted by {type(error).__name__}: the {type(detector).__name__} has the flows "
+                    f"that were complete, {len(found.members)}, and a threshold by the "
+                    f"{len(found.calibration.scores)} rows that they left out."
+                )
+        finally:
+            raise error from None
 
 
 def fit_detector(
@@ -82,36 +126,73 @@ def fit_detector(
     ValueError
         Before training starts, for what does not go together.
     InterruptedFit
-        If training ends by an exception.
+        If training ends by an exception; its result is a detector of the flows that were complete, or None.
     """
     rows = in_order(replace(rows, y=_normal_classes(rows.y, start)), sample_weight)
     samples, random = rows.samples, np.random.RandomState(seed_from(settings.flow.random_state))
     parts = [(np.arange(len(samples)), np.arange(0))]
     if settings.contamination is None:
-        n_folds = settings.choose_n_folds(samples.shape) if start is None else len(start.members)
-        parts = split_rows(samples, n_folds, rows.y, random)
-    members, scores = [], []
-    for k, (kept, held) in enumerate(parts):
-        flow = settings.of_flow(samples.shape, len(parts), seed=int(random.randint(2**31 - 1)))
-        before = None if start is None else start.members[k].to(flow.device)
-        fit = _MemberFit(settings, flow, before, watch, f"flow {k + 1} of {len(parts)}")
-        members.append(fit.member(take(rows, kept), take(rows, held)))
-        if len(held):
-            scores.append(members[k].scores(samples.take(held), flow.verbose))
+        n_folds, least_held = settings.choose_n_folds(samples.shape, repeats_levels(samples, rows.y))
+        n_folds = n_folds if start is None else len(start.members)
+        parts = split_rows(samples, n_folds, rows.y, random, least_held)
+    members: list[Member] = []
+    scores: list[Floats] = []
+    try:
+        for k, (kept, held) in enumerate(parts):
+            flow = settings.of_flow(samples.shape, len(parts), seed=int(random.randint(2**31 - 1)))
+            before = None if start is None else start.members[k].to(flow.device)
+            fit = _MemberFit(settings, flow, before, watch, f"flow {k + 1} of {len(parts)}")
+            member = fit.member(take(rows, kept), take(rows, held))
+            if len(held):
+                scores.append(member.scores(samples.take(held), flow.verbose))
+            members.append(member)
+    except (InterruptedFit, KeyboardInterrupt) as interruption:
+        error = interruption.error if isinstance(interruption, InterruptedFit) else interruption
+        n = len(members)
+        found = _with_threshold(settings, rows, members, scores[:n], parts[:n], start, random) if n else None
+        raise InterruptedFit(found, error) from error
+    fitted = _with_threshold(settings, rows, members, scores, parts, start, random)
+    if fitted.calibration is not None:
+        warn_of_few_held_out(fitted.calibration, settings.false_alarm_rate)
+    return fitted
+
+
+def _with_threshold(
+    settings: DetectorSettings,
+    rows: Rows,
+    members: list[Member],
+    scores: list[Floats],
+    parts: list[tuple[Index, Index]],
+    start: FittedDetector | None,
+    random: np.random.RandomState,
+) -> FittedDetector:
+    """Flows as a detector, with the scores of the rows that they have left out."""
     classes = None if rows.y is None else np.unique(rows.y)
     classes = classes if start is None else start.classes
-    fitted = FittedDetector(tuple(members), 0.0, classes=classes, references=settings.references)
+    fitted = FittedDetector(tuple(members), None, classes=classes, references=settings.references)
     if settings.contamination is not None:
-        threshold = percentile(-fitted.scores(samples, settings.flow.verbose), settings.contamination, rows.weight)
+        threshold = percentile(-fitted.scores(rows.samples, settings.flow.verbose), settings.contamination, rows.weight)
         return replace(fitted, offset=float(fitted.just_below(threshold)))
-    held = np.concatenate([held for _, held in parts])
-    order = random.permutation(len(held))  # of those that leave later, none must be the largest in some column
-    weight = None if rows.weight is None else rows.weight[held[order]]
-    calibration = Calibration.of(np.concatenate(scores)[order], weight)
+    held, found = np.concatenate([part for _, part in parts]), np.concatenate(scores)
+    # copies of an observation are one of their weight, not several that say the same
+    _, first, which = np.unique(observations(rows.samples, rows.y)[held], return_index=True, return_inverse=True)
+    weight = np.bincount(which, None if rows.weight is None else rows.weight[held]).astype(np.float64)
+    order = np.argsort(first)
+    # of those that leave later, none must be the largest in some column
+    order = order[random.permutation(len(order))]
+    calibration = Calibration.of(found[first[order]], weight[order])
     if start is not None and start.calibration is not None:
         calibration = calibration.before(start.calibration)
-    threshold = -_threshold(calibration, settings.false_alarm_rate)
-    return replace(fitted, calibration=calibration, offset=float(fitted.just_below(threshold)))
+    return replace(fitted, calibration=calibration)
+
+
+def warn_of_few_held_out(calibration: Calibration, false_alarm_rate: float) -> None:
+    """Warn if so few rows cannot promise a false alarm rate."""
+    if calibration.smallest_rate > false_alarm_rate:
+        warn(
+            f"{len(calibration.scores)} held-out rows cannot promise a false_alarm_rate of {false_alarm_rate:g}, but "
+            f"only {calibration.smallest_rate:.2g}: the threshold is their highest score."
+        )
 
 
 @dataclass(frozen=True)
@@ -233,16 +314,6 @@ def _without_gaps(settings: DetectorSettings, rows: Rows, before: Member | None)
     transform = resolve_transform(settings.preprocessing, rows.samples.sample_shape)
     encoder = SampleEncoder.fit(rows.samples, rows.container, transform, rows.weight)
     return SampleRows(fill_gaps(encoder, Gaps.fit(encoder.encode(X)), X))
-
-
-def _threshold(calibration: Calibration, false_alarm_rate: float) -> float:
-    """The anomaly score beyond which rows are flagged; warn if so few rows cannot promise the rate."""
-    if calibration.smallest_rate > false_alarm_rate:
-        warn(
-            f"{len(calibration.scores)} held-out rows cannot promise a false_alarm_rate of {false_alarm_rate:g}, but "
-            f"only {calibration.smallest_rate:.2g}: the threshold is their highest score."
-        )
-    return calibration.threshold(false_alarm_rate)
 
 
 def _normal_classes(y: Any, start: FittedDetector | None) -> NDArray[Any] | None:

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
 
 from flowmatch.anomaly.calibration import Calibration
 from flowmatch.anomaly.members import Member
 from flowmatch.anomaly.settings import REFERENCES, DetectorSettings
 from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
+from flowmatch.core.randomness import seed_from
 from flowmatch.core.storable import require, storable
+from flowmatch.core.user_warnings import warn
 from flowmatch.fitting import FitResult
 from flowmatch.model import FlowModel
 from flowmatch.preprocessing import Container, LabelEncoder, SampleRows
@@ -35,8 +38,8 @@ class FittedDetector:
     ----------
     members : tuple of Member
         At least one; a row's score is the mean of theirs.
-    offset : float
-        Rows of a negative score below it are flagged.
+    offset : float or None
+        Rows of a negative score below it are flagged; None where that follows from the calibration.
     calibration : Calibration or None
         Scores of the rows that were held out, if some were.
     classes : ndarray of shape (n_classes,) or None
@@ -46,7 +49,7 @@ class FittedDetector:
     """
 
     members: tuple[Member, ...]
-    offset: float
+    offset: float | None
     calibration: Calibration | None = None
     classes: NDArray[Any] | None = None
     references: str = "rows"
@@ -65,6 +68,47 @@ class FittedDetector:
     def container(self) -> Container:
         """What the rows came in."""
         return self.model.encoder.container
+
+    def offset_at(self, false_alarm_rate: float) -> float:
+        """Rows of a negative score below it are flagged."""
+        if self.calibration is None:
+            assert self.offset is not None
+            return self.offset
+        return float(self.just_below(-self.calibration.threshold(false_alarm_rate)))
+
+    def calibrated_for(self, what: str, contamination: Any = None) -> Calibration:
+        """The scores of the held-out rows; a ValueError that says what needs them if there are none."""
+        if self.calibration is None:
+            raise ValueError(
+                f"{what} rows that were held out of training, but with contamination={contamination!r} "
+                "there are none: fit with contamination='auto' on normal data."
+            )
+        return self.calibration
+
+    def p_values(self, scores: Floats, random_state: Any = None) -> Floats:
+        """Conformal p-values of anomaly scores, (n,); where scores tie with held-out ones, drawn if there is a seed.
+
+        With U uniform, ``(weight above + U (1 + weight of ties)) / (1 + weight of all)``.
+        """
+        calibration = self.calibrated_for("p_values need")
+        p = calibration.p_values(self.just_below(scores))
+        if random_state is None:
+            return p
+        higher = np.nextafter(-self.just_below(-scores), np.inf)
+        above = calibration.p_values(higher) - calibration.smallest_rate
+        return above + np.random.RandomState(seed_from(random_state)).uniform(size=len(p)) * (p - above)
+
+    def select(self, p_values: Floats, fdr: float) -> NDArray[np.bool_]:
+        """Which rows to report, (n,), so that an expected share of at most `fdr` of the reports is false."""
+        smallest, n_rows = self.calibrated_for("select needs").smallest_rate, len(p_values)
+        least = int(np.ceil(smallest * n_rows / fdr - 1e-9))
+        if least > 1:
+            warn(
+                f"the smallest p-value, {smallest:.2g}, is above fdr / n_samples, {fdr / n_rows:.2g}: among {n_rows} "
+                f"rows less than {least} anomalies cannot be reported"
+                f"{'' if least <= n_rows else ', so none can'}. Fit with more rows, or pass fewer or a higher fdr."
+            )
+        return np.asarray(false_discovery_control(p_values) <= fdr * (1 + 1e-9))
 
     def scores(self, rows: SampleRows, verbose: bool | int = False) -> Floats:
         """Anomaly scores of rows, (n,)."""
@@ -111,7 +155,7 @@ class FittedDetector:
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored detector do not fit each other."""
         require(self.members, "members")
-        require(np.isfinite(self.offset), "offset")
+        require(self.calibration is not None if self.offset is None else np.isfinite(self.offset), "offset")
         require(self.references in REFERENCES, "references")
         for member in self.members:
             conditions = member.model.conditions

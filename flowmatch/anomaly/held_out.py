@@ -19,16 +19,27 @@ HELD_OUT = 0.2
 MOST_HELD_OUT = 1000
 """With more rows than these the threshold hardly gets better."""
 
-_FEW_COPIES = 5
+_OFTEN = 10
+"""Copies, in units of the median row's, that no single observation has."""
 
 
 def split_rows(
-    rows: SampleRows, n_folds: int, y: NDArray[Any] | None, random: np.random.RandomState
+    rows: SampleRows, n_folds: int, y: NDArray[Any] | None, random: np.random.RandomState, least_held: int = 1
 ) -> list[tuple[Index, Index]]:
     """Rows to train on and rows to hold out, one pair a fold; a single fold holds out a fifth, at most 1000.
 
-    Copies of a row, which stand side by side in a table, stay together: a held-out row that was trained on would say
-    nothing of new ones. Where rows repeat five times and more on average they are levels, which new rows repeat too.
+    Copies of one observation stay together: a held-out row that was trained on would say nothing of new ones. Rows of
+    levels are split at random, copies or not: whether a new row repeats one of training is as much a matter of chance.
+
+    Parameters
+    ----------
+    rows : SampleRows
+        Those of a table sorted.
+    n_folds : int
+    y : ndarray of shape (n,) or None
+    random : RandomState
+    least_held : int, default=1
+        What a single fold holds out at least.
 
     Raises
     ------
@@ -36,12 +47,14 @@ def split_rows(
         If there are too few rows for so many folds.
     """
     n_rows = len(rows)
-    first = _first_of_copies(rows, y)
-    few_copies = max(3, n_folds) <= len(first) < n_rows <= _FEW_COPIES * len(first)
-    if few_copies and (y is None or len(np.unique(y[first])) < len(first)):  # else every class is a single row
-        parts = split_rows(rows.take(first), n_folds, None if y is None else y[first], random)
-        copies = np.cumsum(np.isin(np.arange(n_rows), first)) - 1
-        return [(np.flatnonzero(np.isin(copies, kept)), np.flatnonzero(np.isin(copies, held))) for kept, held in parts]
+    observed = observations(rows, y)
+    first = np.flatnonzero(np.diff(observed, prepend=-1))
+    few = max(3, n_folds) <= len(first) < n_rows
+    if few and (y is None or len(np.unique(y[first])) < len(first)):  # else every class is a single row
+        parts = split_rows(rows.take(first), n_folds, None if y is None else y[first], random, least_held)
+        return [
+            (np.flatnonzero(np.isin(observed, kept)), np.flatnonzero(np.isin(observed, held))) for kept, held in parts
+        ]
     if n_folds > n_rows or n_rows < 3:
         raise ValueError(
             f"X has {n_rows} rows with a positive weight: too few for {max(n_folds, 3)} folds, each of which holds "
@@ -56,22 +69,54 @@ def split_rows(
         if not len(order):
             raise ValueError("every class in y has a single row, so that none can be held out of training.")
     if n_folds == 1:
-        n_held = int(np.clip(round(HELD_OUT * len(order)), 1, MOST_HELD_OUT))
+        n_held = int(np.clip(round(HELD_OUT * len(order)), least_held, MOST_HELD_OUT))
         folds = [np.sort(order[np.linspace(0, len(order) - 1, n_held).round().astype(np.intp)])]
     else:
         folds = [np.sort(order[k::n_folds]) for k in range(n_folds)]
     return [(np.setdiff1d(np.arange(n_rows), fold), fold) for fold in folds]
 
 
-def _first_of_copies(rows: SampleRows, y: NDArray[Any] | None) -> Index:
-    """Numbers of the rows of a sorted table that differ from the row before them; all rows of grids."""
+def observations(rows: SampleRows, y: NDArray[Any] | None) -> Index:
+    """The number of each row's observation, (n,): those of a sorted table whose copies are one have the same.
+
+    Copies come from weights and records that were entered twice, or from columns of few values, where new rows
+    repeat what training had. The one is told from the other by the columns: a row is an observation of its own if it
+    has a value that no other row has, in a column whose values lie anywhere, not on a grid.
+    """
+    starts, is_level = _copies(rows, y)
+    return np.cumsum(starts | is_level) - 1
+
+
+def repeats_levels(rows: SampleRows, y: NDArray[Any] | None) -> bool:
+    """Whether a quarter of the rows of a sorted table and more are copies of others, but observations of their own."""
+    starts, is_level = _copies(rows, y)
+    is_copy = ~starts | np.append(~starts[1:], False)
+    return bool(np.mean(is_copy & is_level) >= 0.25)
+
+
+def _copies(rows: SampleRows, y: NDArray[Any] | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each row differs from the one before it, and whether it is one of levels rather than an observation."""
+    starts, is_level = np.ones(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     if len(rows.sample_shape) > 1 or not rows.in_memory or len(rows) == 0:
-        return np.arange(len(rows))
+        return starts, is_level
     X = rows.array()
-    differs = ((X[1:] != X[:-1]) & ~(np.isnan(X[1:]) & np.isnan(X[:-1]))).any(axis=1)
+    starts[1:] = ((X[1:] != X[:-1]) & ~(np.isnan(X[1:]) & np.isnan(X[:-1]))).any(axis=1)
     if y is not None:
-        differs |= y[1:] != y[:-1]
-    return np.flatnonzero(np.append(True, differs))
+        starts[1:] |= y[1:] != y[:-1]
+    if starts.all():
+        return starts, is_level
+    copies = np.diff(np.append(np.flatnonzero(starts), len(X)))
+    observed = np.logical_or.reduce([_is_unlike_others(column) for column in X[starts].T])
+    return starts, np.repeat(~observed | (copies > _OFTEN * np.median(copies)), copies)
+
+
+def _is_unlike_others(column: Floats) -> NDArray[np.bool_]:
+    """Which values of a column no other row has; none if they lie on a grid, as integers and codes do."""
+    values, which, counts = np.unique(column, return_inverse=True, return_counts=True)
+    gaps = np.diff(values[~np.isnan(values)])
+    if not len(gaps) or np.median(gaps) <= 2.001 * gaps.min():  # of values that lie anywhere, some are close by chance
+        return np.zeros(len(column), dtype=bool)
+    return np.asarray((counts[which] == 1) & ~np.isnan(column))
 
 
 def in_order(rows: Rows, sample_weight: Any) -> Rows:

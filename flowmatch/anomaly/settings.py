@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score
 from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.component import resolve_component
+from flowmatch.core.user_warnings import warn
 from flowmatch.fitting import FitSettings, resolve_settings
 from flowmatch.model import SamplingDefaults
 from flowmatch.networks import Bottleneck
@@ -34,6 +37,9 @@ _FEW_ROWS = 500
 """Below so many rows, "auto" trains on folds: every row then helps to find the threshold."""
 
 _FOLDS = 5
+
+_PROMISING = 20
+"""Held-out rows are a multiple of so many less one where that matters: they promise rates of .05, .1, .5 exactly."""
 
 _FOLD_STEPS = 200
 """Optimizer steps for each fold of so few rows: their mean makes up for brief training."""
@@ -78,11 +84,20 @@ class DetectorSettings:
     trim: float
     references: str = "rows"
 
-    def choose_n_folds(self, shape: tuple[int, ...]) -> int:
-        """How many flows to train on data of a shape: 5 for tables of less than 500 rows, 1 for all else."""
+    def choose_n_folds(self, shape: tuple[int, ...], repeats_levels: bool) -> tuple[int, int]:
+        """How many flows to train on data of a shape, and how many rows a single one leaves out at least.
+
+        5 flows for tables of less than 500 rows, 1 for all else, and for tables of levels that rows repeat: there a
+        flow that has not seen a row is no measure of the mean of five, some of which have. That one flow leaves out
+        up to 99 rows, as far as they are less than half.
+        """
         if self.n_folds is not None:
-            return self.n_folds
-        return min(_FOLDS, shape[0]) if len(shape) == 2 and shape[0] < _FEW_ROWS else 1
+            return self.n_folds, 1
+        if len(shape) > 2 or shape[0] >= _FEW_ROWS:
+            return 1, 1
+        if repeats_levels and shape[0] >= 2 * _PROMISING:
+            return 1, _PROMISING * min(5, shape[0] // 2 // _PROMISING) - 1
+        return min(_FOLDS, shape[0]), 1
 
     def of_flow(self, shape: tuple[int, ...], n_flows: int, seed: int) -> FitSettings:
         """The settings of one of the flows; brief training where that was measured to do."""
@@ -124,6 +139,8 @@ def resolve_detector(detector: Any) -> DetectorSettings:
             f"references='drawn' needs a flow that draws rows, but that of method={detector.method!r} is given the row "
             "it is to make: choose another method."
         )
+    if settings.options.checkpoint_folder is not None and detector.random_state is None:
+        raise ValueError("checkpoints of a detector need random_state: without it no fit goes on from another.")
     solver = "midpoint" if detector.solver == "auto" else detector.solver
     n_steps = _STEPS_OF_SCORES if detector.n_steps is None else int(detector.n_steps)
     return DetectorSettings(
@@ -134,11 +151,36 @@ def resolve_detector(detector: Any) -> DetectorSettings:
         None
         if _is_auto(contamination)
         else check_number("contamination", contamination, 0.0, 0.5, open_low=True, closed_high=True),
-        check_number("false_alarm_rate", detector.false_alarm_rate, 0.0, 1.0, open_low=True),
+        check_rate(detector.false_alarm_rate),
         None if _is_auto(n_folds) else check_count("n_folds", n_folds),
         check_number("trim", detector.trim, 0.0, 0.5, closed_high=True),
         detector.references,
     )
+
+
+def check_rate(false_alarm_rate: Any) -> float:
+    """A false alarm rate, or a ValueError."""
+    return check_number("false_alarm_rate", false_alarm_rate, 0.0, 1.0, open_low=True)
+
+
+def with_new_names(params: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of a detector by the names that they have now."""
+    old = [name for name in params if name.partition("__")[0] == "score"]
+    if old:
+        if "method" in params:
+            raise TypeError("`score` is the old name of `method`: pass `method` alone.")
+        warn("FlowAnomalyDetector's `score` is called `method` now; its old name will be refused soon.", FutureWarning)
+    return {f"method{name.removeprefix('score')}" if name in old else name: value for name, value in params.items()}
+
+
+def takes_old_names(init: Callable[..., None]) -> Callable[..., None]:
+    """A detector's constructor, which also takes names that parameters had, but does not show them."""
+
+    @functools.wraps(init)
+    def renaming(self: Any, *args: Any, **params: Any) -> None:
+        init(self, *args, **with_new_names(params))
+
+    return renaming
 
 
 def _is_auto(value: Any) -> bool:

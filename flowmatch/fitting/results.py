@@ -60,11 +60,11 @@ class InterruptedFit(Exception):
 
     Attributes
     ----------
-    result : FitResult
+    result : FitResult, or what else the fit is of
     error : BaseException
     """
 
-    def __init__(self, result: FitResult, error: BaseException) -> None:
+    def __init__(self, result: Any, error: BaseException) -> None:
         super().__init__()
         self.result, self.error = result, error
 
