@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
+from flowmatch.preprocessing.calendar_rules import CalendarRule
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
+from flowmatch.preprocessing.column_rules import ColumnRule, describe_columns, find_rules
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.number_rules import NumberRule
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
@@ -86,6 +89,8 @@ class SampleEncoder:
         Fitted to the columns of a table that vary and are categories.
     is_category : ndarray of bool, shape (n_columns,)
         Which columns of a table are.
+    rules : tuple of NumberRule, CalendarRule or None, default=()
+        What the values of each column of a table keep to; generated ones are put there.
     """
 
     container: Container
@@ -97,6 +102,7 @@ class SampleEncoder:
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
     is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    rules: tuple[NumberRule | CalendarRule | None, ...] = ()
 
     @classmethod
     def fit(
@@ -150,7 +156,11 @@ class SampleEncoder:
         else:  # no column of numbers; the transform is fitted to zeros
             transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
         categories = CategoryCodes(n_levels).fit(columns[:, coded], weight) if n_levels else None
-        return cls(*known, (), limits, categories, is_category)
+        rules: tuple[ColumnRule | None, ...] = ()
+        if isinstance(container, TableContainer):
+            numeric[numeric] = ~transform.restores_seen(int(numeric.sum()))
+            rules = find_rules(columns, container, numeric, tolerance)
+        return cls(*known, (), limits, categories, is_category, rules)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -162,6 +172,7 @@ class SampleEncoder:
         require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
+        require(len(self.rules) in (0, n_columns), "rules")
         require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
         rows = self.decode(codes)
@@ -185,6 +196,15 @@ class SampleEncoder:
     def code_shape(self) -> tuple[int, ...]:
         """Shape of one sample's codes."""
         return (len(self.code_columns),) if self.is_table else self.sample_shape
+
+    @property
+    def described(self) -> dict[Any, str]:
+        """What was found about each column of a table, by its name or number."""
+        return (
+            describe_columns(self.container, self.limits, self.rules)
+            if isinstance(self.container, TableContainer)
+            else {}
+        )
 
     def category_shares(self, column: int) -> Array:
         """Look up how often each category of a column occurs in training.
@@ -275,6 +295,10 @@ class SampleEncoder:
         for channel, levels in enumerate(self.levels):
             if len(levels):
                 X[:, channel] = nearest(levels, X[:, channel])
+        for column, rule in zip(X.T, self.rules, strict=False):
+            present = ~np.isnan(column)
+            if rule is not None:
+                column[present] = rule.snap(column[present])
         return X
 
     def log_jacobian(self, X: Array) -> Array:

@@ -105,6 +105,21 @@ class ColumnTransform(Component):
         """
         return self.inverse_transform(Z)
 
+    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+        """Say of which columns `restore` gives values of training only.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_columns,)
+            None of them by default.
+        """
+        return np.zeros(n_columns, dtype=bool)
+
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         """Find what training draws from: codes, or bounds of an interval of equally good codes.
 
