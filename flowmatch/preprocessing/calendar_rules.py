@@ -97,7 +97,7 @@ class CalendarRule:
     @property
     def _day(self) -> int:
         """Units of `tick` in a day."""
-        return NANOSECONDS["D"] // NANOSECONDS[np.datetime_data(self.tick)[0]]
+        return self._grid.ticks_in_day
 
     @property
     def has_sets(self) -> bool:

@@ -307,17 +307,22 @@ def _find_real_step(values: Array, error: Array, judged: Integers) -> NumberRule
         divisors = _real_divisor(divisors, others, tolerance)
     for step in np.unique(divisors[divisors > 100 * tolerance])[::-1]:
         phases = values / step % 1
-        peak = np.bincount((phases * 100).astype(int), weights=judged, minlength=100).argmax() / 100 + 0.005
-        kept = np.abs((phases - peak + 0.5) % 1 - 0.5) < 0.05
-        if not keeps(kept, judged) or (kept & (judged > 0)).sum() < LEAST_VALUES:
-            continue
-        numbers = np.round(values[kept] / step - peak)
-        step, offset = np.polyfit(numbers, values[kept], 1)
-        offset = offset % step if 1e-6 < offset / step % 1 < 1 - 1e-6 else 0.0
-        rule = NumberRule(-1, float(step), np.array([offset]))
-        if keeps(np.abs(rule.nearest(values) - values) <= 8 * error + 1e-9 * step, judged):
+        peak = np.bincount((phases * 100).astype(int), weights=judged, minlength=101).argmax() / 100 + 0.005
+        rule = _refined(float(step), float(peak * step), values, judged)
+        if rule and keeps(np.abs(rule.nearest(values) - values) <= 8 * error + 1e-9 * rule.step, judged):
             return rule
     return None
+
+
+def _refined(step: float, offset: float, values: Array, judged: Integers) -> NumberRule | None:
+    """A step and an offset by least squares through the values near them, which are ever nearer."""
+    for width in (0.05, 0.005, 0.0005, 0.0005):
+        numbers = np.round((values - offset) / step)
+        kept = np.abs(values - offset - step * numbers) < width * step
+        if not keeps(kept, judged) or (kept & (judged > 0)).sum() < LEAST_VALUES:
+            return None
+        step, offset = map(float, np.polyfit(numbers[kept], values[kept], 1))
+    return NumberRule(-1, step, np.array([offset % step if 1e-6 < offset / step % 1 < 1 - 1e-6 else 0.0]))
 
 
 def _real_divisor(a: Array, b: Array, tolerance: float) -> Array:

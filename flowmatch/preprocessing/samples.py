@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.calendar_rules import CalendarRule
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
-from flowmatch.preprocessing.column_rules import ColumnRule, describe_columns, find_rules
+from flowmatch.preprocessing.column_rules import ColumnRules
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.number_rules import NumberRule
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
@@ -89,7 +87,7 @@ class SampleEncoder:
         Fitted to the columns of a table that vary and are categories.
     is_category : ndarray of bool, shape (n_columns,)
         Which columns of a table are.
-    rules : tuple of NumberRule, CalendarRule or None, default=()
+    rules : ColumnRules or None, default=None
         What the values of each column of a table keep to; generated ones are put there.
     """
 
@@ -102,7 +100,7 @@ class SampleEncoder:
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
     is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
-    rules: tuple[NumberRule | CalendarRule | None, ...] = ()
+    rules: ColumnRules | None = None
 
     @classmethod
     def fit(
@@ -151,15 +149,17 @@ class SampleEncoder:
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
         is_category, n_levels = _categories_in(container, varying)
         numeric, coded = varying & ~is_category, varying & is_category
+        rules, whole = None, transform
+        if isinstance(container, TableContainer):
+            rules = ColumnRules.find(columns, container, numeric, tolerance)
+            whole = rules.split(transform, container, numeric)
         if numeric.any():
-            transform.fit(columns[:, numeric], weight, tolerance[numeric])
+            whole.fit(columns[:, numeric], weight, tolerance[numeric])
+            numeric[numeric] = whole.restores_seen(int(numeric.sum()))
+            rules = rules and rules.without(numeric)
         else:  # no column of numbers; the transform is fitted to zeros
             transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
         categories = CategoryCodes(n_levels).fit(columns[:, coded], weight) if n_levels else None
-        rules: tuple[ColumnRule | None, ...] = ()
-        if isinstance(container, TableContainer):
-            numeric[numeric] = ~transform.restores_seen(int(numeric.sum()))
-            rules = find_rules(columns, container, numeric, tolerance)
         return cls(*known, (), limits, categories, is_category, rules)
 
     def check(self) -> None:
@@ -172,7 +172,7 @@ class SampleEncoder:
         require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
-        require(len(self.rules) in (0, n_columns), "rules")
+        require(self.rules is None or len(self.rules.rules) == n_columns, "rules")
         require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
         rows = self.decode(codes)
@@ -199,11 +199,10 @@ class SampleEncoder:
 
     @property
     def described(self) -> dict[Any, str]:
-        """What was found about each column of a table, by its name or number."""
+        """What was found about each column of a table, by its name or number; empty for grids."""
+        container = self.container
         return (
-            describe_columns(self.container, self.limits, self.rules)
-            if isinstance(self.container, TableContainer)
-            else {}
+            self.rules.describe(container, self.limits) if self.rules and isinstance(container, TableContainer) else {}
         )
 
     def category_shares(self, column: int) -> Array:
@@ -231,8 +230,7 @@ class SampleEncoder:
     def code_columns(self) -> NDArray[np.intp]:
         """The column of a table that each code belongs to."""
         varying = np.flatnonzero(self.varying)
-        columns = self.columns
-        return varying[columns.columns_of_codes] if isinstance(columns, MixedColumns) else varying
+        return np.repeat(varying, self.columns.code_counts(len(varying)))
 
     @property
     def is_table(self) -> bool:
@@ -242,9 +240,15 @@ class SampleEncoder:
     @property
     def columns(self) -> ColumnTransform:
         """The map of all columns that vary, or of all channels."""
-        if self.categories is None:
-            return self.transform
-        return MixedColumns(self.transform, self.categories, self.is_category[self.varying])
+        numbers = self.transform
+        if self.rules:
+            assert isinstance(self.container, TableContainer)
+            numbers = self.rules.split(numbers, self.container, self.varying & ~self.is_category)
+        return (
+            numbers
+            if self.categories is None
+            else MixedColumns(numbers, self.categories, self.is_category[self.varying])
+        )
 
     def encode(self, X: Array) -> Array:
         """Turn samples into codes.
@@ -295,11 +299,7 @@ class SampleEncoder:
         for channel, levels in enumerate(self.levels):
             if len(levels):
                 X[:, channel] = nearest(levels, X[:, channel])
-        for column, rule in zip(X.T, self.rules, strict=False):
-            present = ~np.isnan(column)
-            if rule is not None:
-                column[present] = rule.snap(column[present])
-        return X
+        return self.rules.snap(X) if self.rules else X
 
     def log_jacobian(self, X: Array) -> Array:
         """Compute log |dz/dx| of each sample.

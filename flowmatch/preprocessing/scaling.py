@@ -105,6 +105,21 @@ class ColumnTransform(Component):
         """
         return self.inverse_transform(Z)
 
+    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+        """Count the codes of each column.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of int, shape (n_columns,)
+            One by default.
+        """
+        return np.ones(n_columns, dtype=np.intp)
+
     def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
         """Say of which columns `restore` gives values of training only.
 

@@ -88,6 +88,11 @@ class DateGrid:
         return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
 
     @property
+    def ticks_in_day(self) -> int:
+        """Units of the dtype in a day."""
+        return NANOSECONDS["D"] // NANOSECONDS[np.datetime_data(self.tick)[0]]
+
+    @property
     def _size(self) -> int:
         """Units of the dtype in one of the grid."""
         return NANOSECONDS[self.unit] // NANOSECONDS[np.datetime_data(self.tick)[0]]
