@@ -3,7 +3,7 @@
     python columns.py rules --rows 200,2000,50000 --seed 0     # a line a column: kept by real and by synthetic values
     python columns.py spikes --rows 2000,40000 --seed 0        # shares of frequent values
 
-Members of the families are random: step, offset, share of exceptions, repeats, and how the column depends on the others.
+Members of the families are random: step, offset, share of exceptions, repeats, and how columns depend on each other.
 """
 
 import argparse

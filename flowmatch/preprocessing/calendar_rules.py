@@ -15,6 +15,7 @@ from flowmatch.preprocessing.number_rules import (
     LEAST_VALUES,
     Array,
     Integers,
+    NumberRule,
     common_step,
     evidence,
     frequent_exceptions,
@@ -87,7 +88,7 @@ class CalendarRule:
         require(self._grid.kind == "datetime" and self.counted in _COUNTED, "rule")
         require(self.step >= 1 and 0 <= self.offset < self.step, "rule")
         require(self.limits.shape == (2,) and self.limits[0] <= self.limits[1], "rule")
-        span = int(self.limits[1]) // self._day - int(self.limits[0]) // self._day
+        span = int(self.limits[1]) // self.ticks_in_day - int(self.limits[0]) // self.ticks_in_day
         require(not self.has_sets or (span <= _LONGEST and len(self._days) > 0), "rule")
 
     @property
@@ -95,7 +96,7 @@ class CalendarRule:
         return DateGrid(self.unit, self.tick, self.origin, self.timezone, self.wall)
 
     @property
-    def _day(self) -> int:
+    def ticks_in_day(self) -> int:
         """Units of `tick` in a day."""
         return self._grid.ticks_in_day
 
@@ -107,7 +108,7 @@ class CalendarRule:
     @cached_property
     def _days(self) -> Integers:
         """Days since 1970 on which there are dates, in order."""
-        first, last = (int(limit) // self._day for limit in self.limits)
+        first, last = (int(limit) // self.ticks_in_day for limit in self.limits)
         days = np.arange(first, last + 1)
         return days[_fits(days, self)]
 
@@ -144,23 +145,84 @@ class CalendarRule:
         """
         clock = np.clip(clock, *self.limits)
         if len(self.hours):
-            hour = self._day // 24
-            day, time = np.divmod(clock, self._day)
-            clock = day * self._day + nearest_of(self.hours, time // hour) * hour + time % hour
+            hour = self.ticks_in_day // 24
+            day, time = np.divmod(clock, self.ticks_in_day)
+            clock = day * self.ticks_in_day + nearest_of(self.hours, time // hour) * hour + time % hour
             clock = clock - (clock - self.offset) % self.step  # what is rounded up may be in the next hour
         else:
             clock = clock + self.step // 2
             clock = clock - (clock - self.offset) % self.step
         if self.has_sets:
-            day, time = np.divmod(clock, self._day)
-            clock = nearest_of(self._days, day) * self._day + time
+            day, time = np.divmod(clock, self.ticks_in_day)
+            clock = nearest_of(self._days, day) * self.ticks_in_day + time
         over = clock > self.limits[1], clock < self.limits[0]
         return np.select(over, self.limits[::-1, None], clock)
 
+    @property
+    def resolution(self) -> float:
+        """Difference between numbers that matters."""
+        return 1.0
+
+    @property
+    def exception_numbers(self) -> Array:
+        """Numbers of the exceptions, in order."""
+        return numbers_of_clock(self.exceptions, self._grid)
+
+    @property
+    def steps(self) -> NumberRule | None:
+        """The step alone, as a rule of the dates' numbers; None for the clock of a time zone that is not counted on."""
+        size, origin = self._grid.ticks_in_unit, self.origin
+        if self.step % size or (self.timezone and not self.wall):
+            return None
+        residue = np.array([((self.offset - origin) % self.step) / size])
+        return NumberRule(0, self.step // size, residue, limits=numbers_of_clock(self.limits, self._grid))
+
+    def values(self, most: int) -> Array | None:
+        """List the numbers of the dates that keep the rule, in order.
+
+        Parameters
+        ----------
+        most : int
+            Most values.
+
+        Returns
+        -------
+        ndarray of shape (n,) or None
+            None if there are more than `most`, or too many steps to look through.
+        """
+        low, high = map(int, self.limits)
+        if (high - low) // self.step > 16 * most:
+            return None
+        clock = np.arange(low, high + 1, self.step, dtype=np.int64)
+        clock = clock[self.nearest(clock) == clock]
+        return numbers_of_clock(clock, self._grid) if len(clock) <= most else None
+
+    def parts(self, most: int) -> tuple[Integers | None, Integers | None]:
+        """List the days and the times of day of the dates that keep the rule, both in order.
+
+        Parameters
+        ----------
+        most : int
+            Most times of day.
+
+        Returns
+        -------
+        days : ndarray of int or None
+            Days since 1970; None if there are dates on all.
+        times : ndarray of int or None
+            In units of `tick`; None if there are more than `most`, or others every day.
+        """
+        size = self.ticks_in_day
+        times = None
+        if size % self.step == 0 and size // self.step <= most:
+            times = np.arange(self.offset, size, self.step)
+            times = times[np.isin(times // (size // 24), self.hours)] if len(self.hours) else times
+        return self._days if self.has_sets else None, times
+
     def __str__(self) -> str:
         parts = []
-        if self.step % self._day == 0:
-            parts.append(f"every {self.step // self._day} days" if self.step > self._day else "dates")
+        if self.step % self.ticks_in_day == 0:
+            parts.append(f"every {self.step // self.ticks_in_day} days" if self.step > self.ticks_in_day else "dates")
         elif self.step > 1:
             parts.append(f"steps of {_duration(self.step, np.datetime_data(self.tick)[0])}")
         if len(self.hours):
@@ -204,8 +266,8 @@ def find_calendar_rule(column: Array, grid: DateGrid) -> CalendarRule | None:
     )
     on_step = ((clock - offset) % step == 0) & (judged > 0)
     rule = _with_hours(rule, clock[on_step], judged[on_step])
-    if rule._day % step == 0 and clock[-1] // rule._day - clock[0] // rule._day <= _LONGEST:
-        rule = _with_days(rule, clock[on_step] // rule._day, judged[on_step])
+    if rule.ticks_in_day % step == 0 and clock[-1] // rule.ticks_in_day - clock[0] // rule.ticks_in_day <= _LONGEST:
+        rule = _with_days(rule, clock[on_step] // rule.ticks_in_day, judged[on_step])
     if rule.step == 1 and not rule.has_sets and not len(rule.hours):
         return None
     kept = rule.nearest(clock) == clock
@@ -216,11 +278,11 @@ def find_calendar_rule(column: Array, grid: DateGrid) -> CalendarRule | None:
 
 
 def _with_hours(rule: CalendarRule, clock: Integers, counts: Integers) -> CalendarRule:
-    hour = rule._day // 24
-    if hour == 0 or rule.step >= rule._day:
+    hour = rule.ticks_in_day // 24
+    if hour == 0 or rule.step >= rule.ticks_in_day:
         return rule
-    rows = np.bincount(clock % rule._day // hour, weights=counts, minlength=24)
-    n_possible = 24 if rule.step <= hour or rule._day % rule.step else rule._day // rule.step
+    rows = np.bincount(clock % rule.ticks_in_day // hour, weights=counts, minlength=24)
+    n_possible = 24 if rule.step <= hour or rule.ticks_in_day % rule.step else rule.ticks_in_day // rule.step
     return replace(rule, hours=_chosen(rows, n_possible, len(clock)))
 
 

@@ -14,6 +14,7 @@ from flowmatch.preprocessing.calendar_rules import CalendarRule, find_calendar_r
 from flowmatch.preprocessing.number_rules import Array, NumberRule, find_number_rule
 from flowmatch.preprocessing.scaling import ColumnTransform
 from flowmatch.preprocessing.split_dates import SplitDates, has_two_parts
+from flowmatch.preprocessing.table_dates import date_text
 from flowmatch.preprocessing.tables import TableContainer
 
 Mask = NDArray[np.bool_]
@@ -153,11 +154,9 @@ class ColumnRules:
             if container.categorical[j]:
                 lines[label] = f"{kind}: {listed(container.levels[j].tolist())}"
                 continue
-            low, high = (_text(entry) for entry in container.entries(j, limits[:, j]))
-            parts = [f"{kind} from {low} to {high}", str(rule or ""), "day and time apart" * bool(self.is_split[j])]
+            grid, ends = container.dates_of(j), container.entries(j, limits[:, j])
+            low, high = (date_text(entry, grid) if grid else f"{entry:g}" for entry in ends)
+            found = f"{rule} {grid.unit}" if grid and isinstance(rule, NumberRule) else str(rule or "")
+            parts = [f"{kind} from {low} to {high}", found, "day and time of day apart" * bool(self.is_split[j])]
             lines[label] = "; ".join(filter(None, parts))
         return lines
-
-
-def _text(entry: Any) -> str:
-    return f"{entry:g}" if isinstance(entry, float) else str(entry).removesuffix("T00:00:00.000000000")

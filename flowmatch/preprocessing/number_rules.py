@@ -84,6 +84,11 @@ class NumberRule:
         """What the values repeat after, in the column's unit."""
         return self.period / self._unit
 
+    @property
+    def resolution(self) -> float:
+        """Difference between values that matters; infinite where any relative accuracy will do."""
+        return np.inf if self.digits else min(1.0 / self._unit if self.decimals >= 0 else np.inf, self.step)
+
     def snap(self, x: Array) -> Array:
         """Move values to the nearest ones that keep the rule.
 

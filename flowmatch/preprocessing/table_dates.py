@@ -93,21 +93,21 @@ class DateGrid:
         return NANOSECONDS["D"] // NANOSECONDS[np.datetime_data(self.tick)[0]]
 
     @property
-    def _size(self) -> int:
-        """Units of the dtype in one of the grid."""
+    def ticks_in_unit(self) -> int:
+        """Units of the dtype in one of the grid's."""
         return NANOSECONDS[self.unit] // NANOSECONDS[np.datetime_data(self.tick)[0]]
 
     def read(self, dates: NDArray[Any]) -> Array:
         """Units since the origin; fractions for what lies between, NaN for NaT."""
         if self.wall:
             dates = on_the_clock(dates, self.timezone)
-        ticks, size = ticks_in(dates, self.tick), self._size
+        ticks, size = ticks_in(dates, self.tick), self.ticks_in_unit
         whole = ticks // size - self.origin // size
         return np.where(np.isnat(dates), np.nan, whole + (ticks % size - self.origin % size) / size)
 
     def write(self, numbers: Array) -> NDArray[Any]:
         """Dates of numbers, which are rounded; on the clock of the time zone if `wall`, else in UTC."""
-        gaps, size = np.isnan(numbers), self._size
+        gaps, size = np.isnan(numbers), self.ticks_in_unit
         low = max(-_EXACT, (1 - 2**63 - self.origin) // size + 1)
         high = min(_EXACT, (2**63 - 1 - self.origin) // size)
         whole = np.clip(np.round(np.where(gaps, 0.0, numbers)), low, high).astype(np.int64)
