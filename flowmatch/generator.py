@@ -67,8 +67,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         The trained network (averaged weights), of `n_parameters_` elements.
     classes_ : ndarray of shape (n_classes,)
         Labels, if `y` held any.
-    preprocessing_ : ColumnTransform
-        The fitted transform, "auto" resolved.
+    preprocessing_, columns_ : ColumnTransform, dict of str
+        The fitted transform, "auto" resolved; kind, range and rule of each column of a table.
     sample_shape_ : tuple of int
         Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -147,7 +147,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     model_, network_, n_parameters_ = Fitted("model"), Fitted("model.network"), Fitted("model.n_parameters")
     preprocessing_, sample_shape_ = Fitted("model.encoder.transform"), Fitted("model.sample_shape")
     n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
-    classes_, n_iter_, history_ = Fitted("model.classes"), Fitted("n_iter"), Fitted("history")
+    classes_ = Fitted("model.classes")
+    columns_, n_iter_, history_ = Fitted("model.encoder.described"), Fitted("n_iter"), Fitted("history")
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the distribution of X, given y if there is one.

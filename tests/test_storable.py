@@ -29,6 +29,9 @@ from flowmatch.preprocessing import (
     WindowEncoder,
     fit_conditions,
 )
+from flowmatch.preprocessing.calendar_rules import find_calendar_rule
+from flowmatch.preprocessing.number_rules import find_number_rule
+from flowmatch.preprocessing.table_dates import DateGrid
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -60,6 +63,9 @@ FITTED = {
     **{type(t).__name__: t.fit(np.abs(X)) for t in (Identity(), Standardize(), MinMax(), Log1pStandardize())},
     "QuantileNormal": QuantileNormal().fit(HOLES),
     "SampleEncoder": SampleEncoder.fit(TABLE.read(FRAME), TABLE, QuantileNormal(), None),
+    "NumberRule": find_number_rule(25.0 * np.arange(40)),
+    "CalendarRule": find_calendar_rule(30.0 * np.arange(40), DateGrid("D", "datetime64[s]", 0)),
+    "ColumnRules": SampleEncoder.fit(TABLE.read(FRAME), TABLE, QuantileNormal(), None).rules,
     "LabelEncoder": fit_conditions(np.array(["x", "y"] * (N // 2)), None),
     "NumberEncoder": fit_conditions(X, None),
     "MixedEncoder": fit_conditions(np.array([["x", 0.5], ["y", 1.5]] * (N // 2), dtype=object), None),
@@ -100,7 +106,9 @@ def assert_equal(one, other):
 
 def test_every_fitted_class_of_the_room_is_stored():
     known = {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)}
-    assert known - {"ColumnTransform", "AffineTransform", "MixedColumns"} == set(FITTED)  # bases, and a view
+    assert known - {"ColumnTransform", "AffineTransform", "MixedColumns", "SplitDates"} == set(
+        FITTED
+    )  # bases, and views
 
 
 @pytest.mark.parametrize("name", FITTED)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch.export.precision import fits_float32, whole_ranges
+from flowmatch.export.rules import JoinDates, Snap
 from flowmatch.export.tables import Tables, step_table
 from flowmatch.preprocessing import (
     ColumnTransform,
@@ -22,6 +23,7 @@ from flowmatch.preprocessing import (
     Standardize,
 )
 from flowmatch.preprocessing.categories import MixedColumns, points_of
+from flowmatch.preprocessing.split_dates import SplitDates
 
 Array = NDArray[np.float64]
 
@@ -59,6 +61,11 @@ class Decoder(nn.Module):
         self.is_table = encoder.is_table
         self.dtype = torch.float32 if fits_float32(encoder) else torch.float64
         self.columns = _COLUMNS[kind](encoder.transform, self.dtype)
+        whole = encoder.columns.numbers if isinstance(encoder.columns, MixedColumns) else encoder.columns
+        if isinstance(whole, SplitDates):
+            chosen = np.flatnonzero(encoder.varying & ~encoder.is_category)
+            rules = [encoder.rules.rules[j] for j in chosen] if encoder.rules else []
+            self.columns = JoinDates(self.columns, whole, rules, self.dtype)
         if encoder.categories is not None:
             self.columns = _Mixed(self.columns, encoder, self.dtype)
         self._keep("varying", encoder.varying, torch.bool)
@@ -72,6 +79,7 @@ class Decoder(nn.Module):
             tables = [step_table(0.5 * (levels[1:] + levels[:-1]), levels) for levels in encoder.levels]
             self.levels = Tables(tables, self.dtype)
             self._keep("has_levels", [len(levels) > 0 for levels in encoder.levels], torch.bool)
+        self.snap = Snap(encoder.rules, self.dtype) if encoder.rules else None
         ranges = whole_ranges(encoder.container, len(encoder.varying))
         self.has_whole = any(map(np.isfinite, ranges[:, 0]))
         self._keep("is_whole", np.isfinite(ranges[:, 0]), torch.bool)
@@ -89,6 +97,8 @@ class Decoder(nn.Module):
             x = torch.minimum(torch.maximum(x, self.lowest), self.highest)
         if self.levels is not None:
             x = torch.where(self.has_levels, self.levels(x), x)
+        if self.snap is not None:
+            x = self.snap(x)
         if self.has_whole:
             whole = torch.minimum(torch.maximum(torch.round(x), self.smallest), self.largest)
             x = torch.where(self.is_whole, whole, x)

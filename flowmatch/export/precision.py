@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing import Container, Identity, Log1pStandardize, QuantileNormal, SampleEncoder
+from flowmatch.preprocessing.categories import MixedColumns
 
 Array = NDArray[np.float64]
 
@@ -55,11 +56,23 @@ def _magnitude(encoder: SampleEncoder) -> Array:
     if not numbers.any():
         return size
     if isinstance(transform, QuantileNormal):
-        size[numbers] = np.maximum.reduceat(np.abs(transform.values_), transform.bounds_[:-1])
+        largest = np.maximum.reduceat(np.abs(transform.values_), transform.bounds_[:-1])
     else:
         largest = np.abs(transform.centre_) + 4 * transform.scale_
-        size[numbers] = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
+        largest = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
+    size[numbers] = largest[_first_parts(encoder)]
+    if encoder.rules:
+        split = encoder.rules.is_split
+        size[split] = np.abs(encoder.limits[:, split]).max(axis=0)
     return size
+
+
+def _first_parts(encoder: SampleEncoder) -> NDArray[np.intp]:
+    """The first part of each column of numbers among the parts that the transform is fitted to."""
+    columns = encoder.columns
+    numbers = columns.numbers if isinstance(columns, MixedColumns) else columns
+    counts = numbers.code_counts(int((encoder.varying & ~encoder.is_category).sum()))
+    return np.cumsum(counts) - counts
 
 
 def _resolution(encoder: SampleEncoder) -> Array:
@@ -76,5 +89,8 @@ def _resolution(encoder: SampleEncoder) -> Array:
         fine = _FINE * transform.scale_
         if isinstance(transform, QuantileNormal):
             fine = np.where(transform.decimals_ >= 0, 10.0 ** -np.maximum(transform.decimals_, 0), fine)
-        resolution[numbers] = fine
+        resolution[numbers] = fine[_first_parts(encoder)] if encoder.is_table else fine
+    for j, rule in enumerate(encoder.rules.rules if encoder.rules else ()):
+        if rule is not None:
+            resolution[j] = min(resolution[j], rule.resolution)
     return resolution

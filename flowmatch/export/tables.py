@@ -46,14 +46,14 @@ class Tables(nn.Module):
         stride = self.size // 2
         while stride:
             ahead = position + stride
-            position = torch.where(_look_up(self.knots, ahead) <= x, ahead, position)
+            position = torch.where(look_up(self.knots, ahead) <= x, ahead, position)
             stride //= 2
-        left, right = _look_up(self.knots, position), _look_up(self.knots, position + 1)
-        image, next_image = _look_up(self.images, position), _look_up(self.images, position + 1)
+        left, right = look_up(self.knots, position), look_up(self.knots, position + 1)
+        image, next_image = look_up(self.images, position), look_up(self.images, position + 1)
         return image + (x - left) / (right - left) * (next_image - image)
 
 
-def _look_up(column: Tensor, positions: Tensor) -> Tensor:
+def look_up(column: Tensor, positions: Tensor) -> Tensor:
     """Entries of a column (n, 1): an embedding, which becomes one operator, where an index becomes several."""
     return F.embedding(positions, column).squeeze(-1)
 

@@ -31,7 +31,9 @@ def announce(task: FlowTask, settings: FitSettings, samples: SampleRows) -> None
     if settings.verbose:
         print(
             f"preprocessing: {task.encoder.transform!r}, conditions: {type(task.conditions).__name__}\n"
-            f"{chosen(task, settings)}"
+            f"{chosen(task, settings)}",
+            *(f"column {label!r}: {line}" for label, line in task.encoder.described.items()),
+            sep="\n",
         )
 
 

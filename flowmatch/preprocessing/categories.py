@@ -71,6 +71,9 @@ class CategoryCodes(ColumnTransform):
         """Number of elements in the code of each column."""
         return tuple(points_of(n).shape[1] for n in self.n_levels)
 
+    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+        return np.array(self.widths)
+
     @property
     def column_shares(self) -> list[Array]:
         """How often each category of each column occurs in training."""
@@ -131,12 +134,17 @@ class MixedColumns(ColumnTransform):
     categories: CategoryCodes
     is_category: Mask
 
+    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+        counts = np.empty(n_columns, dtype=np.intp)
+        counts[self.is_category] = self.categories.widths
+        counts[~self.is_category] = self.numbers.code_counts(int((~self.is_category).sum()))
+        return counts
+
     @property
     def columns_of_codes(self) -> NDArray[np.intp]:
         """The column that each code belongs to."""
-        widths = np.ones(len(self.is_category), dtype=np.intp)
-        widths[self.is_category] = self.categories.widths
-        return np.repeat(np.arange(len(widths)), widths)
+        n_columns = len(self.is_category)
+        return np.repeat(np.arange(n_columns), self.code_counts(n_columns))
 
     @property
     def _in_category(self) -> Mask:

@@ -134,6 +134,9 @@ class QuantileNormal(ColumnTransform):
     def restore(self, Z: Array) -> Array:
         return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
 
+    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+        return self.few_values_
+
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         low = _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[:2]), X)
         return low, _columnwise(lambda j, x: np.interp(x, *self._ranks(j)[::2]), X)
@@ -207,7 +210,8 @@ def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array
     high[-1] = 1.0
     few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
     if len(values) > max_knots:
-        kept = np.unique(np.linspace(0, len(values) - 1, max_knots).round().astype(int))
+        kept = np.searchsorted(high, np.linspace(0.0, 1.0, max_knots))  # by rank: a frequent value is among them
+        kept = np.unique([0, *kept.clip(max=len(values) - 1), len(values) - 1])
         values, low, high = values[kept], low[kept], high[kept]
     return values, low, high, few
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
+from flowmatch.preprocessing.column_rules import ColumnRules
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
@@ -86,6 +87,8 @@ class SampleEncoder:
         Fitted to the columns of a table that vary and are categories.
     is_category : ndarray of bool, shape (n_columns,)
         Which columns of a table are.
+    rules : ColumnRules or None, default=None
+        What the values of each column of a table keep to; generated ones are put there.
     """
 
     container: Container
@@ -97,6 +100,7 @@ class SampleEncoder:
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
     is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    rules: ColumnRules | None = None
 
     @classmethod
     def fit(
@@ -145,12 +149,18 @@ class SampleEncoder:
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
         is_category, n_levels = _categories_in(container, varying)
         numeric, coded = varying & ~is_category, varying & is_category
+        rules, whole = None, transform
+        if isinstance(container, TableContainer):
+            rules = ColumnRules.find(columns, container, numeric, tolerance)
+            whole = rules.split(transform, container, numeric)
         if numeric.any():
-            transform.fit(columns[:, numeric], weight, tolerance[numeric])
+            whole.fit(columns[:, numeric], weight, tolerance[numeric])
+            numeric[numeric] = whole.restores_seen(int(numeric.sum()))
+            rules = rules and rules.without(numeric)
         else:  # no column of numbers; the transform is fitted to zeros
             transform.fit(np.zeros((len(columns), 1)), weight, np.zeros(1))
         categories = CategoryCodes(n_levels).fit(columns[:, coded], weight) if n_levels else None
-        return cls(*known, (), limits, categories, is_category)
+        return cls(*known, (), limits, categories, is_category, rules)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -162,6 +172,7 @@ class SampleEncoder:
         require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
+        require(self.rules is None or len(self.rules.rules) == n_columns, "rules")
         require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
         rows = self.decode(codes)
@@ -185,6 +196,14 @@ class SampleEncoder:
     def code_shape(self) -> tuple[int, ...]:
         """Shape of one sample's codes."""
         return (len(self.code_columns),) if self.is_table else self.sample_shape
+
+    @property
+    def described(self) -> dict[Any, str]:
+        """What was found about each column of a table, by its name or number; empty for grids."""
+        container = self.container
+        return (
+            self.rules.describe(container, self.limits) if self.rules and isinstance(container, TableContainer) else {}
+        )
 
     def category_shares(self, column: int) -> Array:
         """Look up how often each category of a column occurs in training.
@@ -211,8 +230,7 @@ class SampleEncoder:
     def code_columns(self) -> NDArray[np.intp]:
         """The column of a table that each code belongs to."""
         varying = np.flatnonzero(self.varying)
-        columns = self.columns
-        return varying[columns.columns_of_codes] if isinstance(columns, MixedColumns) else varying
+        return np.repeat(varying, self.columns.code_counts(len(varying)))
 
     @property
     def is_table(self) -> bool:
@@ -222,9 +240,15 @@ class SampleEncoder:
     @property
     def columns(self) -> ColumnTransform:
         """The map of all columns that vary, or of all channels."""
-        if self.categories is None:
-            return self.transform
-        return MixedColumns(self.transform, self.categories, self.is_category[self.varying])
+        numbers = self.transform
+        if self.rules:
+            assert isinstance(self.container, TableContainer)
+            numbers = self.rules.split(numbers, self.container, self.varying & ~self.is_category)
+        return (
+            numbers
+            if self.categories is None
+            else MixedColumns(numbers, self.categories, self.is_category[self.varying])
+        )
 
     def encode(self, X: Array) -> Array:
         """Turn samples into codes.
@@ -275,7 +299,7 @@ class SampleEncoder:
         for channel, levels in enumerate(self.levels):
             if len(levels):
                 X[:, channel] = nearest(levels, X[:, channel])
-        return X
+        return self.rules.snap(X) if self.rules else X
 
     def log_jacobian(self, X: Array) -> Array:
         """Compute log |dz/dx| of each sample.

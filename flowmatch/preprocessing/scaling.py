@@ -105,6 +105,36 @@ class ColumnTransform(Component):
         """
         return self.inverse_transform(Z)
 
+    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+        """Count the codes of each column.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of int, shape (n_columns,)
+            One by default.
+        """
+        return np.ones(n_columns, dtype=np.intp)
+
+    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+        """Say of which columns `restore` gives values of training only.
+
+        Parameters
+        ----------
+        n_columns : int
+            Number of columns.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_columns,)
+            None of them by default.
+        """
+        return np.zeros(n_columns, dtype=bool)
+
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
         """Find what training draws from: codes, or bounds of an interval of equally good codes.
 

@@ -13,7 +13,7 @@ from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
 
 Array = NDArray[np.float64]
 
-_NS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+NANOSECONDS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, from the coarsest to the finest."""
 
 _EXACT = 2**53
@@ -62,12 +62,12 @@ class DateGrid:
                 return replace(grid, timezone=timezone, wall=True)
             return replace(cls.fit(dates), timezone=timezone)
         name = np.datetime_data(dates.dtype)[0]
-        name = name if name in _NS else ("D" if name in ("Y", "M", "W") else "ns")
+        name = name if name in NANOSECONDS else ("D" if name in ("Y", "M", "W") else "ns")
         tick = f"{np.dtype(dates.dtype.kind + '8').name}[{name}]"
-        ticks = _ticks(dates, tick)
+        ticks = ticks_in(dates, tick)
         origin, last = (int(ticks.min()), int(ticks.max())) if len(ticks) else (0, 0)
-        units = [unit for unit in _NS if _NS[unit] >= _NS[name]]
-        sizes = [_NS[unit] // _NS[name] for unit in units]
+        units = [unit for unit in NANOSECONDS if NANOSECONDS[unit] >= NANOSECONDS[name]]
+        sizes = [NANOSECONDS[unit] // NANOSECONDS[name] for unit in units]
         chosen = next(i for i, size in enumerate(sizes) if np.all(ticks % size == origin % size))
         while (last - origin) // sizes[chosen] > _EXACT and chosen > 0:
             chosen -= 1
@@ -79,8 +79,8 @@ class DateGrid:
         check_timezone(self.timezone)
         dtype = np.dtype(self.tick)
         name, count = np.datetime_data(dtype)
-        require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(_NS), "table")
-        require(_NS[self.unit] >= _NS[name] and (self.timezone or not self.wall), "table")
+        require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(NANOSECONDS), "table")
+        require(NANOSECONDS[self.unit] >= NANOSECONDS[name] and (self.timezone or not self.wall), "table")
 
     @property
     def kind(self) -> str:
@@ -88,21 +88,26 @@ class DateGrid:
         return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
 
     @property
-    def _size(self) -> int:
-        """Units of the dtype in one of the grid."""
-        return _NS[self.unit] // _NS[np.datetime_data(self.tick)[0]]
+    def ticks_in_day(self) -> int:
+        """Units of the dtype in a day."""
+        return NANOSECONDS["D"] // NANOSECONDS[np.datetime_data(self.tick)[0]]
+
+    @property
+    def ticks_in_unit(self) -> int:
+        """Units of the dtype in one of the grid's."""
+        return NANOSECONDS[self.unit] // NANOSECONDS[np.datetime_data(self.tick)[0]]
 
     def read(self, dates: NDArray[Any]) -> Array:
         """Units since the origin; fractions for what lies between, NaN for NaT."""
         if self.wall:
             dates = on_the_clock(dates, self.timezone)
-        ticks, size = _ticks(dates, self.tick), self._size
+        ticks, size = ticks_in(dates, self.tick), self.ticks_in_unit
         whole = ticks // size - self.origin // size
         return np.where(np.isnat(dates), np.nan, whole + (ticks % size - self.origin % size) / size)
 
     def write(self, numbers: Array) -> NDArray[Any]:
         """Dates of numbers, which are rounded; on the clock of the time zone if `wall`, else in UTC."""
-        gaps, size = np.isnan(numbers), self._size
+        gaps, size = np.isnan(numbers), self.ticks_in_unit
         low = max(-_EXACT, (1 - 2**63 - self.origin) // size + 1)
         high = min(_EXACT, (2**63 - 1 - self.origin) // size)
         whole = np.clip(np.round(np.where(gaps, 0.0, numbers)), low, high).astype(np.int64)
@@ -173,5 +178,6 @@ def localize(dates: NDArray[Any], timezone: str, wall: bool) -> Any:
     return index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
 
 
-def _ticks(dates: NDArray[Any], tick: str) -> NDArray[np.int64]:
+def ticks_in(dates: NDArray[Any], tick: str) -> NDArray[np.int64]:
+    """Dates as integers: units of a dtype, since 1970 for dates."""
     return np.ascontiguousarray(dates.astype(tick)).view(np.int64)

@@ -199,6 +199,21 @@ class TableContainer(Container):
             for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
         )
 
+    def dates_of(self, column_position: int) -> DateGrid | None:
+        """Look up what the numbers of a column of dates or durations count.
+
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+
+        Returns
+        -------
+        DateGrid or None
+            None for other columns.
+        """
+        return self._formats[column_position].dates
+
     def n_levels(self, column_position: int) -> int:
         """Count the categories that a column can hold.
 

@@ -1,0 +1,148 @@
+"""The rules of columns as modules: what `ColumnRules.snap` and `SplitDates` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from flowmatch.export.tables import Tables, look_up, step_table
+from flowmatch.preprocessing.column_rules import CalendarRule, ColumnRules, NumberRule
+from flowmatch.preprocessing.split_dates import SplitDates
+from flowmatch.preprocessing.table_dates import DateGrid
+
+Array = NDArray[np.float64]
+
+Rule = NumberRule | CalendarRule | None
+
+_MOST_VALUES = 2**16
+"""Dates on more values than this are kept to their steps, and not to their days and hours."""
+
+
+class Snap(nn.Module):
+    """Columns (B, d) on the values that their rules allow."""
+
+    def __init__(self, rules: ColumnRules, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.columns = nn.ModuleList(_module_of(rule, dtype) for rule in rules.rules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = [module(x[..., j : j + 1]) for j, module in enumerate(self.columns)]
+        return torch.cat(parts, dim=-1)
+
+
+class JoinDates(nn.Module):
+    """Columns of which some come as days and times of day: those as one number of a date, on days and times there are.
+
+    Raises
+    ------
+    ValueError
+        For days on the clock of a time zone, where dates are counted in UTC: a program has no table of that clock.
+    """
+
+    starts: Tensor
+
+    def __init__(self, parts: nn.Module, split: SplitDates, rules: Sequence[Rule], dtype: torch.dtype) -> None:
+        super().__init__()
+        counts = split.code_counts(len(split.grids))
+        self.parts, self.dtype = parts, dtype
+        self.register_buffer("starts", torch.as_tensor(np.cumsum(counts) - counts))
+        pairs = zip(split.grids, rules, strict=True)
+        self.dates = nn.ModuleList(_Date(grid, rule, dtype) if grid else nn.Identity() for grid, rule in pairs)
+        self.is_split = [grid is not None for grid in split.grids]
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = self.parts(z).to(self.dtype)
+        if not any(self.is_split):
+            return x
+        columns = [
+            x[..., start : start + 1 + two] for start, two in zip(self.starts.tolist(), self.is_split, strict=True)
+        ]
+        return torch.cat([date(column) for date, column in zip(self.dates, columns, strict=True)], dim=-1)
+
+
+class _Date(nn.Module):
+    """A day and a time of day (..., 2) as the number of a date (..., 1)."""
+
+    def __init__(self, grid: DateGrid, rule: Rule, dtype: torch.dtype) -> None:
+        super().__init__()
+        if grid.timezone and not grid.wall:
+            raise ValueError(f"dates of the time zone {grid.timezone} cannot be exported: convert them to UTC first.")
+        self.day_size, self.origin = grid.ticks_in_day / grid.ticks_in_unit, grid.origin / grid.ticks_in_unit
+        self.time_size, self.last = 1 / grid.ticks_in_unit, (grid.ticks_in_day - 1) / grid.ticks_in_unit
+        days, times = rule.parts(_MOST_VALUES) if isinstance(rule, CalendarRule) else (None, None)
+        self.days, self.times = _nearest_of(days, dtype), _nearest_of(times, dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        day, time = self.days(torch.round(x[..., :1])), self.times(torch.round(x[..., 1:]))
+        return day * self.day_size - self.origin + (time * self.time_size).clamp(0.0, self.last)
+
+
+def _nearest_of(values: NDArray[Any] | None, dtype: torch.dtype) -> nn.Module:
+    return nn.Identity() if values is None else Tables([step_table(0.5 * (values[1:] + values[:-1]), values)], dtype)
+
+
+class _Steps(nn.Module):
+    """The nearest of the values that a `NumberRule` without significant digits allows."""
+
+    around: Tensor
+    middles: Tensor
+
+    def __init__(self, rule: NumberRule, dtype: torch.dtype) -> None:
+        super().__init__()
+        residues, self.period, self.unit = rule.residues, rule.period, 10.0 ** max(rule.decimals, 0)
+        around = np.concatenate([residues[-1:] - self.period, residues, residues[:1] + self.period])
+        self.register_buffer("around", torch.as_tensor(around[:, None]).to(dtype))
+        self.register_buffer("middles", torch.as_tensor(0.5 * (around[1:] + around[:-1])).to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = x * self.unit
+        start = self.period * torch.floor(u / self.period)
+        position = (u - start > self.middles).sum(-1, keepdim=True)
+        return (start + look_up(self.around, position)) / self.unit
+
+
+class _Digits(nn.Module):
+    """Values of so many significant digits."""
+
+    def __init__(self, digits: int) -> None:
+        super().__init__()
+        self.digits = digits
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = torch.where(x == 0, torch.ones_like(x), x.abs())
+        place = torch.pow(10.0, torch.floor(torch.log10(size)) - self.digits + 1)
+        return torch.round(x / place) * place
+
+
+class _Kept(nn.Module):
+    """What a module makes of a column, between limits; exceptions stay as they are."""
+
+    exceptions: Tensor
+
+    def __init__(self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.nearest = nearest
+        self.low, self.high = map(float, limits)
+        self.has_exceptions = len(exceptions) > 0
+        self.register_buffer("exceptions", torch.as_tensor(exceptions).to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.nearest(x).clamp(self.low, self.high) + 0.0
+        return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept) if self.has_exceptions else kept
+
+
+def _module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:
+    if rule is None:
+        return nn.Identity()
+    if isinstance(rule, CalendarRule):
+        values, steps = rule.values(_MOST_VALUES), rule.steps
+        if values is not None:
+            return _Kept(_nearest_of(values, dtype), values[[0, -1]], rule.exception_numbers, dtype)
+        return _module_of(steps, dtype) if steps else nn.Identity()
+    nearest: nn.Module = _Digits(rule.digits) if rule.digits else _Steps(rule, dtype)
+    return _Kept(nearest, rule.limits, rule.exceptions, dtype)

@@ -1,0 +1,147 @@
+"""Dates with a time of day as two columns: days, and the time of day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowmatch.preprocessing.calendar_rules import CalendarRule, clock_of, numbers_of_clock
+from flowmatch.preprocessing.scaling import Array, ColumnTransform
+from flowmatch.preprocessing.table_dates import DateGrid
+
+LEAST_DAYS = 10
+"""Times on fewer different days stay one column."""
+
+_UNEVEN = 0.03
+"""Largest distance from an even distribution over the day that is taken for one, beyond that of chance."""
+
+
+@dataclass(frozen=True)
+class SplitDates(ColumnTransform):
+    """A map of columns, some of which are dates that it has as two: day and time of day.
+
+    The time of day has its own distribution and its own relations to other columns, which a network does not see in a
+    count of seconds over years.
+
+    Parameters
+    ----------
+    parts : ColumnTransform
+        The map of the columns after splitting.
+    grids : sequence of DateGrid or None
+        For each column what its numbers count, if it is split.
+    """
+
+    parts: ColumnTransform
+    grids: Sequence[DateGrid | None]
+
+    def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
+        widths = self.code_counts(X.shape[1])
+        tolerances = np.repeat(np.broadcast_to(tolerance, X.shape[1:]), widths)
+        self.parts.fit(split_dates(X, self.grids), weight, tolerances)
+        return self
+
+    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+        return np.array([1 if grid is None else 2 for grid in self.grids])
+
+    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+        widths = self.code_counts(n_columns)
+        return (widths == 1) & self.parts.restores_seen(int(widths.sum()))[self._starts]
+
+    def transform(self, X: Array) -> Array:
+        return self.parts.transform(split_dates(X, self.grids))
+
+    def inverse_transform(self, Z: Array) -> Array:
+        return self._joined(self.parts.inverse_transform(Z))
+
+    def restore(self, Z: Array) -> Array:
+        return self._joined(self.parts.restore(Z))
+
+    def log_slope(self, X: Array) -> Array:
+        slopes = self.parts.log_slope(split_dates(X, self.grids))
+        return np.add.reduceat(slopes, self._starts, axis=1)
+
+    def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
+        return self.parts.training_bounds(split_dates(X, self.grids))
+
+    def draw_codes(self, low: Tensor, high: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        return self.parts.draw_codes(low, high, generator)
+
+    @property
+    def _starts(self) -> NDArray[np.intp]:
+        widths = self.code_counts(len(self.grids))
+        return np.cumsum(widths) - widths
+
+    def _joined(self, parts: Array) -> Array:
+        X = parts[:, self._starts]
+        for j, (start, grid) in enumerate(zip(self._starts, self.grids, strict=True)):
+            if grid:
+                X[:, j] = _join(parts[:, start], parts[:, start + 1], grid)
+        return X
+
+
+def split_dates(X: Array, grids: Sequence[DateGrid | None]) -> Array:
+    """Replace columns of dates by days since 1970 and time of day, on the clock of their time zone.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, k)
+        Columns of numbers.
+    grids : sequence of DateGrid or None
+        What the numbers of the columns to be split count.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        One column or two for each; NaN where an entry is missing.
+    """
+    parts = []
+    for column, grid in zip(X.T, grids, strict=True):
+        if grid is None:
+            parts.append(column)
+            continue
+        missing = np.isnan(column)
+        days = np.divmod(clock_of(np.where(missing, 0.0, column), grid), grid.ticks_in_day)
+        parts += [np.where(missing, np.nan, part) for part in days]
+    return np.column_stack(parts) if parts else X
+
+
+def _join(day: Array, time: Array, grid: DateGrid) -> Array:
+    missing = np.isnan(day) | np.isnan(time)
+    days, times = (np.where(missing, 0, np.round(part)).astype(np.int64) for part in (day, time))
+    clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
+    return np.where(missing, np.nan, numbers_of_clock(clock, grid))
+
+
+def has_two_parts(column: Array, grid: DateGrid, rule: CalendarRule | None) -> bool:
+    """Say whether the times of day of dates are worth a column of their own.
+
+    Parameters
+    ----------
+    column : ndarray of shape (n,)
+        Numbers of dates, none of them missing.
+    grid : DateGrid
+        What they count.
+    rule : CalendarRule or None
+        What they keep to.
+
+    Returns
+    -------
+    bool
+        Whether they are not spread evenly over the day, and on several days.
+    """
+    size = grid.ticks_in_day
+    if rule and rule.step >= size:
+        return False
+    days, times = np.divmod(np.unique(clock_of(column, grid)), size)
+    if len(np.unique(days)) < LEAST_DAYS or len(np.unique(times)) < 2:
+        return False
+    step = rule.step if rule else 1
+    times = np.sort((times + 0.5 * step) / size)
+    distance = np.abs(times - (np.arange(len(times)) + 0.5) / len(times)).max()
+    return bool(distance > _UNEVEN + 1.6 / np.sqrt(len(times)))
