@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import fractions
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -98,7 +99,9 @@ def data(draw, shapes=(*TABLES, *GRIDS, *OTHERS), dtypes=(*DTYPES, *ODD_DTYPES))
     array = draw(arrays(shapes, dtypes))
     kind = draw(st.sampled_from([*CONTAINERS, *CONTAINERS, *REFUSED]))
     try:
-        return {**CONTAINERS, **REFUSED}[kind](array)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about what is young in it
+            return {**CONTAINERS, **REFUSED}[kind](array)
     except Exception:  # it does not go into this container
         return array
 

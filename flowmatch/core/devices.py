@@ -34,7 +34,7 @@ def resolve_device(device: Any) -> torch.device:
         if found.type == "meta":
             raise TypeError("it holds no numbers")
         return found
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {shown(device)} is not available ({reason}). Use 'auto' or 'cpu'.") from error
 

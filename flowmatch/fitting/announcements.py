@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from flowmatch.core.component import shown
 from flowmatch.core.user_warnings import warn
 from flowmatch.fitting.schedule import measured_times
 from flowmatch.fitting.settings import FitSettings
@@ -21,7 +22,7 @@ def announce(task: FlowTask, settings: FitSettings, samples: SampleRows) -> None
         if rare.any():
             first = task.conditions.classes[rare].tolist()[0]
             warn(
-                f"{rare.sum()} of {len(rare)} classes have a single row (such as {first!r}): "
+                f"{rare.sum()} of {len(rare)} classes have a single row (such as {shown(first)}): "
                 "samples of such a class will be close to copies of it."
             )
     if _all_equal(samples):

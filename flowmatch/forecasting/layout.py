@@ -391,6 +391,8 @@ def columns_named(wanted: Any, parameter: str, columns: tuple[Any, ...], n_colum
     wanted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
     found = []
     for name in wanted:
+        if columns.count(name) > 1:
+            raise ValueError(f"{parameter} names {name!r}, but {columns.count(name)} columns are called so.")
         if name in columns:
             found.append(columns.index(name))
         elif isinstance(name, (int, np.integer)) and not isinstance(name, bool) and -n_columns <= name < n_columns:

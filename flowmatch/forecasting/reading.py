@@ -16,7 +16,7 @@ from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.tables import TableReader
 from flowmatch.preprocessing import SampleRows, Windows, as_plain, check_readable, native_frame, read_trajectories
 from flowmatch.preprocessing.readable import as_float64, unfit_entry
-from flowmatch.preprocessing.validation import check_rows, check_samples
+from flowmatch.preprocessing.validation import check_names_differ, check_rows, check_samples
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,11 @@ def _read_table(
     estimator: Any, reader: TableReader | None, X: Any, y: Any, *, reset: bool
 ) -> tuple[SampleRows, SampleRows]:
     """Rows of a table and their targets, as scikit-learn checks them."""
-    y = as_plain(y, "y")
+    X, y = native_frame(X), as_plain(y, "y")
+    check_names_differ(X)
     _check_targets(y)
     if reader is None:
-        table = check_rows(estimator, native_frame(X), reset=reset, min_samples=2).array()
+        table = check_rows(estimator, X, reset=reset, min_samples=2).array()
     else:
         table = reader.rows(estimator, X, reset=reset)
     checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": 2}

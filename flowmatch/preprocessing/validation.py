@@ -104,6 +104,13 @@ def check_rows(
     return rows
 
 
+def check_names_differ(X: Any) -> None:
+    """Raise a ValueError for a DataFrame in which two columns have one name."""
+    names = list(getattr(X, "columns", ()))
+    if len(set(names)) < len(names):
+        raise ValueError(f"X has columns of one name: {names}. Give each column a name of its own.")
+
+
 def check_layout(shape: tuple[int, ...]) -> None:
     """Raise a ValueError for samples (n, C, *grid) that look like channels last, or like grids without channels.
 

@@ -17,6 +17,7 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.core.user_warnings import quietly
 from flowmatch.preprocessing import as_plain, check_readable, native_frame
 from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.preprocessing.validation import check_names_differ
 
 MIN_ODDS = 10.0
 """So many times likelier under its own class than under any other is a row that is kept: measured, as below."""
@@ -54,8 +55,7 @@ def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
     X = X if sparse.issparse(X) else as_plain(native_frame(X), "X")
     check_readable(y, "y")
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
-        if len(set(X.columns)) < len(X.columns):
-            raise ValueError(f"X has columns of one name: {list(X.columns)}. Give each column its own.")
+        check_names_differ(X)
         validate_data(reader, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
             raise ValueError(f"X has shape {X.shape}: there are no entries in it (0 sample(s) or 0 feature(s)).")
