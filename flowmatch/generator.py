@@ -265,6 +265,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         ------
         ValueError
             For columns or conditions that there are not, and given values outside of what training has seen.
+        MemoryError
+            For more samples than memory could hold.
         """
         check_is_fitted(self)
         n_samples, oversample = check_count("n_samples", n_samples), check_count("oversample", oversample)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import kill_fits
 import numpy as np
 import pytest
 import torch
@@ -330,3 +331,10 @@ def test_a_header_of_a_checkpoint_is_json(tmp_path):
     (path,) = tmp_path.iterdir()
     header, _ = take_apart(path.read_bytes())
     assert json.loads(json.dumps(header))["format"] == "flowmatch-checkpoint-3"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL of POSIX")
+def test_fits_killed_at_any_moment_resume_to_the_same_bits():
+    ends = kill_fits.run(3, kinds=("table", "images", "progressive"), share=0.3)
+    assert {end for end, _ in ends} == {"the same"}, ends

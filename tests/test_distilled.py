@@ -523,7 +523,7 @@ def test_numeric_conditions_are_passed_on(numeric, method):
     low, high = (student.sample(200, y=wanted, random_state=0)[:, 0].mean() for wanted in (-1.5, 1.5))
     assert high - low > 1.5
     _, y = student.sample(5, random_state=0, return_y=True)
-    assert set(y) <= set(angle)
+    assert set(y) <= set(model.model_.conditions.rows[:, 0])
 
 
 @EVERY_METHOD

@@ -177,7 +177,7 @@ def test_numeric_conditions_steer_the_samples():
         drawn = model.sample(200, y=wanted, random_state=0)[:, 0]
         assert drawn.mean() == pytest.approx(wanted, abs=0.2)
     _, y = model.sample(600, random_state=0, return_y=True)
-    assert sorted(y) == pytest.approx(sorted(angle))
+    assert sorted(y) == pytest.approx(sorted(angle), abs=0.05)  # blurred with their neighbors
     assert np.isfinite(model.score_samples(X[:3])).all()  # the unconditional density, learned by condition dropout
     with pytest.raises(ValueError, match="condition_dropout"):
         quick(condition_dropout=0.0).fit(X, angle).score_samples(X[:3])

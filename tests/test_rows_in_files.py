@@ -39,7 +39,7 @@ def generator(*data, **changes):
 
 
 def detector(*data, **changes):
-    return FlowAnomalyDetector(**{**NETWORK, **changes}).fit(*data)
+    return FlowAnomalyDetector(**{"n_folds": 1, **NETWORK, **changes}).fit(*data)
 
 
 def forecaster(*data, **changes):

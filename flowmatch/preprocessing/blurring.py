@@ -58,7 +58,9 @@ def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tup
         return rows, shares
     places = np.column_stack([(rows - low) / np.where(high > low, rows.std(axis=0), 1.0), _APART * levels])
     k = min(_ENOUGH, len(rows))
-    near = rows[NearestNeighbors(n_neighbors=k).fit(places).kneighbors(places, return_distance=False)]
+    near = rows[
+        NearestNeighbors(n_neighbors=k, algorithm="kd_tree").fit(places).kneighbors(places, return_distance=False)
+    ]
     mean = near.mean(axis=1)
     drawn = mean + (random.normal(scale=k**-0.5, size=(len(rows), k, 1)) * (near - mean[:, None])).sum(axis=1)
     on_grid = [np.round(column, d) if d >= 0 else column for column, d in zip(drawn.T, decimals, strict=True)]
