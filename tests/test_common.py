@@ -282,7 +282,10 @@ class Shaken(FlowAnomalyDetector):
 class Forgetful(FlowAnomalyDetector):
     def __getstate__(self):
         state = super().__getstate__()
-        return {**state, "fitted_": replace(state["fitted_"], offset=0.0)} if "fitted_" in state else state
+        if "fitted_" not in state:
+            return state
+        forgotten = replace(state["fitted_"].calibration, scores=np.ones(len(self.calibration_.scores)))
+        return {**state, "fitted_": replace(state["fitted_"], calibration=forgotten)}
 
 
 @FEW_HELD_OUT
@@ -296,7 +299,7 @@ class Forgetful(FlowAnomalyDetector):
         (Weightless, "weights that are counts differ from repeated rows"),
         (Ranked, "score_samples"),
         (Explaining, "explain does not add up to the score"),
-        (Forgetful, "pickle: offset_ is 0"),
+        (Forgetful, "pickle: offset_ is -1"),
         (Eager, "predict does not follow decision_function"),
         (Upside, "a more abnormal row has a higher p-value"),
     ],

@@ -72,12 +72,12 @@ def test_tables_of_few_values_keep_the_rate_but_for_one_cell(n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [64, 100, 128, 192, 256, 300, 320, 384, 448, 512, 1000])
+@pytest.mark.parametrize("n", [64, 128, 256, 300, 320, 512, 1000])
 @pytest.mark.parametrize(
     "table", [{}, {"n_columns": 6, "n_levels": 2}, {"scale": 0.3}], ids=["3x4", "6x2", "no_integers"]
 )
 def test_tables_of_few_values_keep_the_rate_however_many_copies_a_row_has(n, table):
-    assert_rates_are_those_promised(n, 40, **table)
+    assert_rates_are_those_promised(n, 30, **table)
 
 
 def n_held_out(X, **parameters):

@@ -39,7 +39,7 @@ def split_rows(
     y : ndarray of shape (n,) or None
     random : RandomState
     least_held : int, default=1
-        What a single fold holds out at least.
+        What a single fold holds out at least, as far as that is half.
 
     Raises
     ------
@@ -69,7 +69,8 @@ def split_rows(
         if not len(order):
             raise ValueError("every class in y has a single row, so that none can be held out of training.")
     if n_folds == 1:
-        n_held = int(np.clip(round(HELD_OUT * len(order)), least_held, MOST_HELD_OUT))
+        least = max(1, min(least_held, len(order) // 2))
+        n_held = int(np.clip(round(HELD_OUT * len(order)), least, MOST_HELD_OUT))
         folds = [np.sort(order[np.linspace(0, len(order) - 1, n_held).round().astype(np.intp)])]
     else:
         folds = [np.sort(order[k::n_folds]) for k in range(n_folds)]
