@@ -213,7 +213,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     def sample(
         self,
-        n_samples: int = 1,
+        n_samples: int | None = None,
         y: Any = None,
         random_state: Any = None,
         *,
@@ -266,17 +266,16 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             For columns or conditions that there are not, and given values outside of what training has seen.
         """
         check_is_fitted(self)
-        n_samples, oversample = check_count("n_samples", n_samples), check_count("oversample", oversample)
+        n_samples = None if n_samples is None else check_count("n_samples", n_samples)
+        oversample = check_count("oversample", oversample)
         check_choice("missing", missing, ("complete", "as_trained"))
         if not callable(select):
             check_choice("select", select, ("density",))
-        seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        X, y = model.sample_rows(
-            model.CodeSampler.seeded(self.model_, integration, int(seeds[1])),
+        X, y, n_samples = model.sample_rows(
+            model.CodeSampler(self.model_, integration, seed_from(random_state)),
             n_samples,
             y,
-            np.random.RandomState(seeds[0]),
             given=given,
             missing=missing,
             n_candidates=oversample,
@@ -328,7 +327,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         check_lengths(len(rows), y=y)
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
+        samplers = [model.CodeSampler(self.model_, integration, int(seed)) for seed in seeds]
         tables = model.impute_rows(samplers, X, rows, y)
         return tables[0] if n_imputations == 1 else tables
 

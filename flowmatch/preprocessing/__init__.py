@@ -3,7 +3,7 @@
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
-from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
+from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, spread_sample
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
@@ -63,4 +63,5 @@ __all__ = [
     "plain_conditions",
     "read_trajectories",
     "spacing_of",
+    "spread_sample",
 ]
