@@ -7,7 +7,7 @@ from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, Lab
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
+from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table, missing_in
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
@@ -58,6 +58,7 @@ __all__ = [
     "find_boundaries",
     "find_cycles",
     "fit_conditions",
+    "missing_in",
     "native_frame",
     "persistence",
     "plain_conditions",

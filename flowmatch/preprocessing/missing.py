@@ -15,7 +15,8 @@ from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_frames import as_table, native_frame
+from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_frames import as_table, native_frame, take_apart
 from flowmatch.preprocessing.tables import TableContainer
 
 _NEIGHBORS = 10
@@ -151,7 +152,7 @@ class MissingPatterns:
             return np.zeros((n_samples, self.patterns.shape[1]), dtype=bool)
         rows, shares = self.rows[fits], self.shares[fits] / self.shares[fits].sum()
         if vectors is None or vectors.shape[1] == 0:
-            return self.patterns[spread_sample(np.bincount(rows, shares), n_samples, rng)]
+            return self.patterns[spread_sample(np.bincount(rows, shares).astype(np.float64), n_samples, rng)]
         by_pattern = np.argsort(rows, kind="stable")  # so that patterns are drawn evenly, not only rows
         chosen = _of_like_condition(self.vectors[fits][by_pattern], shares[by_pattern], vectors, rng)
         return self.patterns[rows[by_pattern][chosen]]
@@ -178,6 +179,22 @@ def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.Ra
     sizes = np.bincount(groups)
     first = (np.cumsum(sizes) - sizes)[group]
     return order[found.clip(first, first + sizes[group] - 1)]  # rounding leaves no group
+
+
+def missing_in(table: Any) -> Mask:
+    """Find the missing entries of a table whose columns are not known yet.
+
+    Parameters
+    ----------
+    table : DataFrame, Tensor or ndarray of shape (n, d)
+        The table.
+
+    Returns
+    -------
+    ndarray of bool, shape (n, d)
+        Which entries are NaN, None, NA or NaT.
+    """
+    return np.column_stack([missing_entries(column.values) for column in take_apart(table)])
 
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:
