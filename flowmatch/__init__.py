@@ -13,6 +13,7 @@ from flowmatch.detector import FlowAnomalyDetector
 from flowmatch.distilled import DistilledFlowMap
 from flowmatch.forecaster import ConditionalForecaster
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.imputation import FlowImputer
 from flowmatch.networks import MLP
 from flowmatch.persistence import load
 from flowmatch.resampling import FlowMatchingOverSampler
@@ -25,6 +26,7 @@ __all__ = [
     "ConditionalForecaster",
     "DistilledFlowMap",
     "FlowAnomalyDetector",
+    "FlowImputer",
     "FlowMatchingGenerator",
     "FlowMatchingOverSampler",
     "NonFiniteTrainingError",

@@ -214,7 +214,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     def sample(
         self,
-        n_samples: int = 1,
+        n_samples: int | None = None,
         y: Any = None,
         random_state: Any = None,
         *,
@@ -233,12 +233,13 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
         Parameters
         ----------
-        n_samples : int, default=1
+        n_samples : int or None, default=None
+            None stands for the rows of `given`, or for 1.
         y : scalar or array-like, optional
-            One condition for all samples, or one for each. None draws conditions as in training, each as often as
-            its share there, to within one sample.
+            One condition for all samples, or one for each. None draws conditions given what is `given`; without it as
+            in training, so that any first n hold each label n times its share, to within four.
         random_state : int, RandomState or None, default=None
-            Seeds the draws; None gives other samples at every call.
+            Seeds the draws; None gives other samples at every call. The first samples do not depend on `n_samples`.
         n_steps, solver, guidance_scale, batch_size : optional
             In place of the estimator's own; samples carried together (fixed-step solvers give the same for any).
         return_y : bool, default=False
@@ -246,8 +247,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return_trajectory : bool, default=False
             Return the states at the times of the steps, from noise to samples, in X's units.
         given : dict or table, optional
-            Columns of a table that are known, and their values, one for all samples or one for each: the other columns
-            are drawn from their distribution given these.
+            What is known of a table's columns; all else is drawn from its distribution given that. A value for all
+            samples or a list of one each, a range ``(30, 40)`` or ``slice(30, None)`` (both ends included), a set of
+            values, a function that tells which of an array of entries are allowed, or None: the entry is missing.
         missing : {"complete", "as_trained"}, default="complete"
             After training on rows with missing entries: complete rows, or rows that miss entries as in training.
         oversample : int, default=1
@@ -264,22 +266,21 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Raises
         ------
         ValueError
-            For columns or conditions that there are not, and given values outside of what training has seen.
+            For columns or conditions that there are not, and what is given outside of what training has seen, or rare.
         MemoryError
             For more samples than memory could hold.
         """
         check_is_fitted(self)
-        n_samples, oversample = check_count("n_samples", n_samples), check_count("oversample", oversample)
+        n_samples = None if n_samples is None else check_count("n_samples", n_samples)
+        oversample = check_count("oversample", oversample)
         check_choice("missing", missing, ("complete", "as_trained"))
         if not callable(select):
             check_choice("select", select, ("density",))
-        seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        X, y = model.sample_rows(
-            model.CodeSampler.seeded(self.model_, integration, int(seeds[1])),
+        X, y, n_samples = model.sample_rows(
+            model.CodeSampler(self.model_, integration, seed_from(random_state)),
             n_samples,
             y,
-            np.random.RandomState(seeds[0]),
             given=given,
             missing=missing,
             n_candidates=oversample,

@@ -9,7 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "flowmatch"
 ROOMS = (
-    *("__init__", "testing", "augmentation", "resampling", "distilled", "detector", "forecaster", "generator", "base"),
+    *(
+        "__init__",
+        "testing",
+        "augmentation",
+        "resampling",
+        "imputation",
+        "distilled",
+        "detector",
+        "forecaster",
+        "generator",
+        "base",
+    ),
     *("forecasting", "anomaly", "distillation", "synthetic", "export", "persistence", "fitting", "model"),
     *("plotting", "metrics", "datasets", "objectives", "training", "networks", "flow", "preprocessing", "core"),
 )

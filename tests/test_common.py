@@ -95,6 +95,7 @@ N_CHECKS = {
         "ConditionalForecaster": 51,
         "FlowAnomalyDetector": 53,
         "DistilledFlowMap": 47,
+        "FlowImputer": 46,
     }
 }
 """How many checks scikit-learn of a version runs: fewer would mean that some were lost."""

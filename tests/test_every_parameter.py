@@ -19,6 +19,7 @@ from flowmatch import (
     ConditionalForecaster,
     DistilledFlowMap,
     FlowAnomalyDetector,
+    FlowImputer,
     FlowMatchingGenerator,
     FlowMatchingOverSampler,
     TrainingOptions,
@@ -31,6 +32,7 @@ RNG = np.random.default_rng(0)
 X = RNG.gamma(2.0, size=(60, 3))
 X[:, 2] = np.round(X[:, 2])
 LABELS = np.arange(60) % 3
+GAPS = np.column_stack([np.where(np.random.default_rng(1).random(X.shape) < 0.3, np.nan, X), np.full(60, np.nan)])
 WALKS = RNG.normal(size=(6, 20, 2)).cumsum(axis=1)
 FIELDS = RNG.normal(size=(5, 9, 1, 8)).cumsum(axis=1)
 
@@ -117,6 +119,15 @@ def resampled(**parameters):
             **{"generator": FlowMatchingGenerator(**TINY), "random_state": 0, **parameters}
         ).fit_resample(X[:45], np.r_[np.zeros(30, int), np.ones(15, int)])
         return np.column_stack([rows, y])
+
+    return quietly(fit)
+
+
+def imputed(**parameters):
+    def fit():
+        model = FlowImputer(**{"estimator": FlowMatchingGenerator(**TINY), "random_state": 0, **parameters})
+        tables = [model.fit_transform(GAPS), *model.impute(GAPS)]
+        return np.nan_to_num(np.concatenate(tables, axis=1), nan=-9.0)
 
     return quietly(fit)
 
@@ -221,6 +232,14 @@ OVER_SAMPLER = {
     "target": Changes("numbers"),
     "random_state": Changes(1),
 }
+IMPUTER = {
+    "estimator": Changes(FlowMatchingGenerator(**{**TINY, "random_state": 3})),
+    "n_imputations": Changes(2),
+    "sample_posterior": Changes(False, n_imputations=3),
+    "add_indicator": Changes(True),
+    "keep_empty_features": Changes(True),
+    "random_state": Changes(1),
+}
 AUGMENTED = {
     "generator": Changes(FlowMatchingGenerator(**{**TINY, "random_state": 3})),
     "ratio": Changes(0.9),
@@ -234,6 +253,7 @@ TABLE = {
     FlowAnomalyDetector: (detected, DETECTOR),
     DistilledFlowMap: (distilled, STUDENT),
     FlowMatchingOverSampler: (resampled, OVER_SAMPLER),
+    FlowImputer: (imputed, IMPUTER),
     AugmentedClassifier: (
         augmented(AugmentedClassifier, GaussianNB(), CLASSES),
         {**AUGMENTED, "estimator": Changes(GaussianNB(var_smoothing=1.0))},

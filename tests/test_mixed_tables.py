@@ -210,8 +210,8 @@ WRONG_GIVEN = {
     "hour": ({"day": "2024-02-03 12:30"}, r"given\['day'\] is .*, which the column cannot hold"),
     "text": ({"size": "large"}, r"column 'size'.*'large'"),
     "length": ({"kind": ["a", "b"]}, r"given\['kind'\] has 2 values; expected one, or one for each of 4 samples"),
-    "missing": ({"size": [1.0, np.nan, 1.0, 1.0]}, r"given\['size'\] has a missing value; leave the column out"),
-    "none": ({"kind": None}, r"given\['kind'\] has a missing value"),
+    "missing": ({"size": [1.0, np.nan, 1.0, 1.0]}, r"given\['size'\] has a missing value beside others; leave the column out"),
+    "none": ({"fixed": None}, r"given\['fixed'\] is a missing value, but no training row misses it; leave the column out"),
     "pairs": ([("kind", "a")], r"given must be a dict of columns and their values, such as {'age': 40}, or a table of them, got list"),
 }  # fmt: skip
 

@@ -7,7 +7,10 @@ import math
 import torch
 
 BLOCK_ELEMENTS = 2**22
-"""Numbers of noise that are drawn at once."""
+"""Numbers of noise that are held at once."""
+
+TILE_ELEMENTS = 2**16
+"""Numbers of noise that are drawn from one seed."""
 
 
 def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
@@ -21,7 +24,12 @@ def rows_per_batch(sample_shape: tuple[int, ...], device: torch.device) -> int:
     return max(1, min(1024 if on_cpu else 16_384, numbers // max(1, math.prod(sample_shape))))
 
 
+def rows_per_tile(sample_size: int) -> int:
+    """Rows whose random numbers are drawn from one seed, all of them even if fewer are wanted."""
+    return max(1, min(256, TILE_ELEMENTS // max(1, sample_size)))
+
+
 def noise_blocks(n_samples: int, sample_size: int) -> list[slice]:
-    """Samples whose noise is drawn together, the same for every batch size: about four million numbers."""
+    """Samples that are drawn together, the same for every batch size: about four million numbers."""
     n_rows = max(1, min(16_384, BLOCK_ELEMENTS // max(1, sample_size)))
     return [slice(start, min(start + n_rows, n_samples)) for start in range(0, n_samples, n_rows)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.core.batches import noise_blocks
+from flowmatch.core.batches import noise_blocks, rows_per_tile
 from flowmatch.core.entries import start_from, with_entries
 from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import quietly, warn
 from flowmatch.model.codes import to_numpy
+from flowmatch.model.condition_draws import ConditionDraws
 from flowmatch.model.conditions import condition_pieces, known_conditions, require_conditions
 from flowmatch.model.flow_model import FlowModel
-from flowmatch.model.given import given_entries, missing_codes
+from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
+from flowmatch.model.rejection import Places, Rejection, draw_kept
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
 from flowmatch.preprocessing.readable import as_float64
 
 Array = NDArray[np.float64]
+Holes = NDArray[np.bool_] | None
+
+WHOLE, GIVEN, REST = range(3)
+"""Streams of random numbers: noise, codes of what is given, and noise of what is filled afterwards."""
 
 Select = str | Callable[[Any], Any]
 """How candidates are chosen: "density", or a function of a table that gives a score a row."""
@@ -40,53 +47,88 @@ class CodeSampler:
     ----------
     model : FlowModel
     integration : Integration
-    generator : torch.Generator
-        Draws the noise, on the model's device.
+    seed : int
+        Of all random numbers.
     """
 
     model: FlowModel
     integration: Integration
-    generator: torch.Generator
-
-    @classmethod
-    def seeded(cls, model: FlowModel, integration: Integration, seed: int) -> CodeSampler:
-        """A sampler with a generator of its own."""
-        return cls(model, integration, generator_on(model.device, seed))
+    seed: int
 
     def blocks(self, n_rows: int, description: str) -> Iterable[slice]:
-        """Rows whose noise is drawn together: so many that it hardly takes memory."""
+        """Rows that are drawn together: so many that their noise hardly takes memory."""
         blocks = noise_blocks(n_rows, self.model.source.scale.numel())
         return progress(blocks, description, self.integration.verbose)
 
-    def rows(self, n_rows: int, vector: Tensor | None, *, return_trajectory: bool = False) -> Tensor:
-        """Codes (n_rows, *code_shape) under conditions (n_rows, k), or with all states on the way to them."""
-        noise = self.model.source.draw(n_rows, self.generator)
-        return carry(self.model, noise, vector, self.integration, return_trajectory=return_trajectory)
+    def tiles(self, places: Places, stream: int) -> Iterator[tuple[torch.Generator, Tensor, Tensor]]:
+        """Random generators, the places (k,) that draw from each, and where in what it draws these stand.
 
-    def fill(self, vector: Tensor | None, codes: Tensor, absent: Tensor | None = None) -> Tensor:
+        Random numbers are drawn for a fixed number of rows at once, whoever asks for some of them: what a row gets
+        depends on its number, its candidate's and the `stream` alone.
+        """
+        device, size = self.model.device, self.tile_size
+        tiles, n_tiles = places.rows // size, int(places.rows.max(initial=0)) // size + 1
+        keys, tile_of = np.unique(places.tries * n_tiles + tiles, return_inverse=True)
+        order = np.argsort(tile_of, kind="stable")
+        for key, chosen in zip(keys.tolist(), np.split(order, np.cumsum(np.bincount(tile_of))[:-1]), strict=True):
+            entropy = np.random.SeedSequence((self.seed, stream, *divmod(key, n_tiles)))
+            generator = generator_on(device, int(entropy.generate_state(1, np.uint64)[0]))
+            within = torch.from_numpy(places.rows[chosen] % size)
+            yield generator, torch.from_numpy(chosen).to(device), within.to(device)
+
+    @property
+    def tile_size(self) -> int:
+        """Rows of a tile."""
+        return rows_per_tile(self.model.source.scale.numel())
+
+    def noise(self, places: Places, stream: int = WHOLE) -> Tensor:
+        """Noise (B, *code_shape)."""
+        source = self.model.source
+        noise = source.scale.new_empty(len(places), *source.scale.shape)
+        for generator, chosen, within in self.tiles(places, stream):
+            noise[chosen] = source.draw(self.tile_size, generator)[within]
+        return noise
+
+    def rows(self, places: Places, vector: Tensor | None, *, return_trajectory: bool = False) -> Tensor:
+        """Codes (B, *code_shape) under conditions (B, k), or with all states on the way to them."""
+        return carry(self.model, self.noise(places), vector, self.integration, return_trajectory=return_trajectory)
+
+    def fill(
+        self, places: Places, vector: Tensor | None, codes: Tensor, absent: Tensor | None = None, stream: int = WHOLE
+    ) -> Tensor:
         """Fill rows (B, d): codes that are NaN are generated given the others, but for those that are `absent`."""
         open_entries, missing = codes.isnan(), self.model.missing
         hidden = torch.zeros_like(open_entries) if absent is None else absent & open_entries
         given = (~open_entries).to(codes.dtype)
         start = None if missing is None or missing.guess is None else missing.guess.guess(codes, given)
         condition = with_entries(vector, codes, given, hidden.to(codes.dtype), start)
-        noise = start_from(self.model.source.draw(len(codes), self.generator), condition)
-        drawn = carry(self.model, noise, condition, self.integration)
+        drawn = carry(self.model, start_from(self.noise(places, stream), condition), condition, self.integration)
         return torch.where(open_entries & ~hidden, drawn, codes)
 
-    def complete(self, vector: Tensor | None, codes: Tensor, absent: Tensor) -> Tensor:
-        """Fill rows (B, d) all the way: first what is there in rows that miss the `absent` entries, then those."""
-        found = self.fill(vector, codes, absent)
-        rows = found.isnan().any(dim=1).nonzero()[:, 0]
+    def complete(self, places: Places, vector: Tensor | None, codes: Tensor, absent: Tensor, kept: Tensor) -> Tensor:
+        """Fill rows (B, d): first what is there in rows that miss the `absent` entries, then those, but for `kept`."""
+        found = self.fill(places, vector, codes, absent)
+        rows = (found.isnan() & ~kept).any(dim=1).nonzero()[:, 0]
         if len(rows):
-            found[rows] = self.fill(None if vector is None else vector[rows], found[rows])
+            some = places.take(rows.cpu().numpy())
+            found[rows] = self.fill(some, None if vector is None else vector[rows], found[rows], kept, REST)
         return found
 
-    def given(self, X: Array) -> Tensor:
+    def given(self, places: Places, X: Array) -> Tensor:
         """Codes of entries X (B, n_columns), drawn where several stand for a value; NaN where there is nothing."""
         encoder, device = self.model.encoder, self.model.device
         low, high = encoder.training_bounds(X)
-        return encoder.columns.draw_codes(low.to(device), None if high is None else high.to(device), self.generator)
+        low, high = low.to(device), (low if high is None else high).to(device)
+        codes = torch.empty_like(low)
+        for generator, chosen, within in self.tiles(places, GIVEN):
+            tile = low.new_zeros(2, self.tile_size, low.shape[1])
+            tile[:, within] = torch.stack([low[chosen], high[chosen]])
+            codes[chosen] = encoder.columns.draw_codes(tile[0], tile[1], generator)[within]
+        return codes
+
+
+Redraw = Callable[[slice, int], tuple[Any, Holes]]
+"""Conditions and missing codes of some rows' candidates of a number; a part that there is not is None."""
 
 
 @dataclass(frozen=True)
@@ -96,18 +138,27 @@ class Known:
     Attributes
     ----------
     y : conditions, one for all or one each
-    entries : ndarray of shape (n_samples, n_columns) or None
+    entries : ndarray of shape (n_samples or 1, n_columns) or None
         Given entries, NaN elsewhere.
     holes : ndarray of bool, shape (n_samples, n_codes), or None
         Codes that are missing as in training.
     complete : bool
-        Whether they are to be filled in the end.
+        Whether they are to be filled in the end,
+    kept_holes : ndarray of bool, shape (n_codes,), or None
+        but for these.
+    rejection : Rejection or None
+        Which rows are drawn anew,
+    redraw : callable or None
+        with these conditions and missing codes; None: with the same ones.
     """
 
     y: Any
     entries: Array | None
-    holes: NDArray[np.bool_] | None
+    holes: Holes
     complete: bool
+    kept_holes: Holes = None
+    rejection: Rejection | None = None
+    redraw: Redraw | None = None
 
     def repeated(self, model: FlowModel, n_samples: int, n_times: int) -> Known:
         """The same for so many candidates of each sample, which stand together."""
@@ -116,26 +167,60 @@ class Known:
             return None if rows is None else np.repeat(rows, n_times, axis=0)
 
         y = self.y if model.conditions is None else model.conditions.expand(plain_conditions(self.y), n_samples)
-        return Known(repeat(y), repeat(self.entries), repeat(self.holes), self.complete)
+        entries = self.entries if self.entries is None or len(self.entries) == 1 else repeat(self.entries)
+        return replace(self, y=repeat(y), entries=entries, holes=repeat(self.holes))
 
 
-def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
-    """Samples in the user's container."""
-    model, encoder = sampler.model, sampler.model.encoder
-    condition, parts = condition_pieces(model, known.y, n_samples), []
+def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> tuple[Any, Known]:
+    """Samples in the user's container, and what is known of them once they are drawn."""
+    container, parts, besides = sampler.model.encoder.container, [], []
+    vectors = condition_pieces(sampler.model, known.y, n_samples)
     for rows in sampler.blocks(n_samples, "blocks of samples"):
-        vector, n_rows = condition(rows), rows.stop - rows.start
-        if known.entries is None and known.holes is None:
-            parts.append(encoder.container.narrow(encoder.restore(to_numpy(sampler.rows(n_rows, vector)))))
-            continue
-        shape = (n_rows, *encoder.sample_shape)
-        entries = np.full(shape, np.nan) if known.entries is None else known.entries[rows]
-        holes = np.zeros((n_rows, *model.code_shape), bool) if known.holes is None else known.holes[rows]
-        codes = sampler.given(entries)
-        fill = sampler.complete if known.complete else sampler.fill
-        drawn = encoder.restore(to_numpy(fill(vector, codes, torch.as_tensor(holes, device=codes.device))))
-        parts.append(encoder.container.narrow(np.where(np.isnan(entries), drawn, entries)))
-    return encoder.container.wrap(np.concatenate(parts))
+        draw, numbers = partial(_draw_candidates, sampler, known, rows, vectors(rows)), np.arange(rows.start, rows.stop)
+        drawn, *beside = draw_kept(draw, numbers, known.rejection)
+        parts.append(container.narrow(drawn))
+        besides.append(beside)
+    if known.redraw is not None:
+        y, holes = (None if part[0] is None else np.concatenate(part) for part in zip(*besides, strict=True))
+        known = replace(known, y=y, holes=holes, redraw=None)
+    return container.wrap(np.concatenate(parts)), known
+
+
+def _draw_candidates(
+    sampler: CodeSampler, known: Known, rows: slice, vectors: Tensor | None, places: Places
+) -> tuple[Array, Any, Holes]:
+    """Numbers (B, *sample_shape) of candidates of a block of rows, their conditions and missing codes."""
+    model, encoder = sampler.model, sampler.model.encoder
+    y, holes = None, None if known.holes is None else known.holes[places.rows]
+    if known.redraw is not None:
+        y, holes = _redrawn(known.redraw, rows, places)
+        vectors = condition_pieces(model, y, len(places))(slice(0, len(places)))
+    elif vectors is not None:
+        vectors = vectors[torch.from_numpy(places.rows - rows.start).to(vectors.device)]
+    if known.entries is None and holes is None:
+        return encoder.restore(to_numpy(sampler.rows(places, vectors))), y, holes
+    entries = np.full((1, *encoder.sample_shape), np.nan) if known.entries is None else known.entries
+    entries = entries[places.rows if len(entries) > 1 else np.zeros_like(places.rows)]
+    codes = sampler.given(places, entries)
+    absent = torch.zeros_like(codes, dtype=torch.bool) if holes is None else torch.as_tensor(holes, device=codes.device)
+    if known.complete:
+        kept = torch.zeros_like(absent[0]) if known.kept_holes is None else torch.as_tensor(known.kept_holes)
+        codes = sampler.complete(places, vectors, codes, absent, kept.to(codes.device))
+    else:
+        codes = sampler.fill(places, vectors, codes, absent)
+    return np.where(np.isnan(entries), encoder.restore(to_numpy(codes)), entries), y, holes
+
+
+def _redrawn(redraw: Redraw, rows: slice, places: Places) -> list[Any]:
+    """Conditions and missing codes of candidates of a block of rows."""
+    order = np.argsort(places.tries, kind="stable")
+    tries, starts = np.unique(places.tries[order], return_index=True)
+    parts = []
+    for attempt, chosen in zip(tries, np.split(order, starts[1:]), strict=True):
+        within = places.rows[chosen] - rows.start
+        parts.append([None if drawn is None else drawn[within] for drawn in redraw(rows, int(attempt))])
+    back = np.argsort(order)
+    return [None if part[0] is None else np.concatenate(part)[back] for part in zip(*parts, strict=True)]
 
 
 def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
@@ -143,7 +228,8 @@ def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
     model, parts = sampler.model, []
     condition = condition_pieces(model, y, n_samples)
     for rows in sampler.blocks(n_samples, "blocks of samples"):
-        codes = sampler.rows(rows.stop - rows.start, condition(rows), return_trajectory=True)
+        places = Places.first(np.arange(rows.start, rows.stop))
+        codes = sampler.rows(places, condition(rows), return_trajectory=True)
         states = model.encoder.decode(to_numpy(codes.flatten(0, 1)))
         parts.append(states.reshape(*codes.shape[:2], *model.encoder.sample_shape))
     return np.concatenate(parts, axis=1)
@@ -151,15 +237,19 @@ def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
 
 def draw_best_rows(
     sampler: CodeSampler, n_samples: int, known: Known, n_candidates: int, score: Callable[[Any, Any], Any]
-) -> Any:
-    """The best of each sample's candidates by ``score(candidates, conditions)``."""
-    known = known.repeated(sampler.model, n_samples, n_candidates)
-    candidates = draw_rows(sampler, n_samples * n_candidates, known)
+) -> tuple[Any, Any]:
+    """The best of each sample's candidates by ``score(candidates, conditions)``, and the samples' conditions."""
+    if known.redraw is not None:  # all candidates of a sample are to have the same conditions
+        known = draw_rows(sampler, n_samples, known)[1]
+        sampler = replace(sampler, seed=sampler.seed ^ 2**31)  # other noise than theirs
+    of_samples, known = known, known.repeated(sampler.model, n_samples, n_candidates)
+    candidates = draw_rows(sampler, n_samples * n_candidates, known)[0]
     with quietly():  # what is best need not be a density
         best = best_of(score(candidates, known.y), n_samples, n_candidates)
     if isinstance(candidates, torch.Tensor):
-        return candidates[torch.as_tensor(best, device=candidates.device)]
-    return candidates.iloc[best].reset_index(drop=True) if hasattr(candidates, "iloc") else candidates[best]
+        return candidates[torch.as_tensor(best, device=candidates.device)], of_samples.y
+    chosen = candidates.iloc[best].reset_index(drop=True) if hasattr(candidates, "iloc") else candidates[best]
+    return chosen, of_samples.y
 
 
 def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
@@ -177,49 +267,57 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
 
 
 def impute_rows(
-    model: FlowModel, integration: Integration, X: Any, rows: SampleRows, y: Any, *, n_imputations: int, seed: int
+    model: FlowModel,
+    integration: Integration,
+    X: Any,
+    rows: SampleRows,
+    y: Any,
+    *,
+    n_imputations: int,
+    seed: int,
+    rejection: Rejection | None = None,
 ) -> list[Any]:
     """The table X, whose rows are `rows`, so many times with draws in place of missing entries."""
     check_memory(f"n_imputations={n_imputations}", 8.0 * n_imputations * len(rows) * math.prod(rows.sample_shape))
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=n_imputations)
-    samplers = [CodeSampler.seeded(model, integration, int(seed)) for seed in seeds]
+    samplers = [CodeSampler(model, integration, int(seed)) for seed in seeds]
     values, tables = rows.array(), []
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
-    if vectors is not None:
-        vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
+
+    def draw(sampler: CodeSampler, places: Places) -> tuple[Array]:
+        entries = values[places.rows]
+        vector = None if vectors is None else vectors[torch.from_numpy(places.rows).to(vectors.device)]
+        codes = sampler.fill(places, vector, sampler.given(places, entries))
+        return (np.where(np.isnan(entries), model.encoder.restore(to_numpy(codes)), entries),)
+
     for sampler in progress(samplers, "imputations", integration.verbose):
         filled = values.copy()
         for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
-            entries = values[incomplete[part]]
-            codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
-            drawn = model.encoder.restore(to_numpy(codes))
-            filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
+            filled[incomplete[part]] = draw_kept(partial(draw, sampler), incomplete[part], rejection)[0]
         tables.append(fill_table(model.encoder.container, X, values, filled))
     return tables
 
 
 def sample_rows(
     sampler: CodeSampler,
-    n_samples: int,
+    n_samples: int | None,
     y: Any,
-    random: np.random.RandomState,
     *,
     given: Any = None,
     missing: str = "complete",
     n_candidates: int = 1,
     score: Callable[[Any, Any], Any] | None = None,
     return_trajectory: bool = False,
-) -> tuple[Any, Any]:
-    """Samples in the user's container, and their conditions; see `FlowMatchingGenerator.sample`.
+) -> tuple[Any, Any, int]:
+    """Samples in the user's container, their conditions, and how many; see `FlowMatchingGenerator.sample`.
 
     Parameters
     ----------
     sampler : CodeSampler
-    n_samples : int
+    n_samples : int or None
+        None: as many as `given` has, or one.
     y : conditions, one for all or one each; None draws them
-    random : RandomState
-        Draws conditions, and which entries are missing.
     given, missing, return_trajectory
         As in `FlowMatchingGenerator.sample`.
     n_candidates : int
@@ -229,29 +327,33 @@ def sample_rows(
 
     Returns
     -------
-    X, y
+    X, y, n_samples
     """
-    model = sampler.model
+    model, complete = sampler.model, missing == "complete"
+    asked = Given.read(model, given, n_samples)
+    n_samples = asked.n_samples
     states = sampler.integration.n_steps + 1 if return_trajectory else n_candidates
     what = f"n_samples={n_samples}" + (f" with oversample={n_candidates}" if n_candidates > 1 else "")
     check_memory(what, 8.0 * n_samples * states * math.prod(model.sample_shape))
-    entries = given_entries(model, given, n_samples)
-    if return_trajectory and (entries is not None or n_candidates > 1):
+    if return_trajectory and (not asked.is_empty or n_candidates > 1):
         raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
-    if return_trajectory and missing == "as_trained":
+    if return_trajectory and not complete:
         raise ValueError("return_trajectory=True shows whole rows: leave missing='as_trained' out.")
-    if missing == "complete" and model.missing is not None and not model.missing.can_complete:
+    if complete and model.missing is not None and not model.missing.can_complete:
         warn(
             "the training rows miss entries, but with masked_share=0 the network has not learned to fill them: "
             "complete samples follow the distribution less closely. Fit with masked_share > 0, such as 0.3."
         )
-    if y is None and model.conditions is not None:
-        y = model.conditions.draw(n_samples, random)
-    require_conditions(model, y)
+    if y is not None or model.conditions is None:
+        require_conditions(model, y)
+    draws = ConditionDraws.of(model, asked, y, sampler.seed, complete=complete)
+    y, holes = draws(slice(0, n_samples), 0)
     if return_trajectory:
-        return draw_trajectories(sampler, n_samples, y), y
-    holes = missing_codes(model, n_samples, y, entries, random)
-    known = Known(y, entries, holes, complete=missing == "complete")
+        return draw_trajectories(sampler, n_samples, y), y, n_samples
+    rejection, kept_holes = asked.rejection, asked.missing[model.encoder.code_columns] if asked.missing.any() else None
+    redraw = None if rejection is None or draws.is_fixed else draws
+    known = Known(y, asked.entries, holes, complete, kept_holes, rejection, redraw)
     if n_candidates == 1 or score is None:
-        return draw_rows(sampler, n_samples, known), y
-    return draw_best_rows(sampler, n_samples, known, n_candidates, score), y
+        X, known = draw_rows(sampler, n_samples, known)
+        return X, known.y, n_samples
+    return *draw_best_rows(sampler, n_samples, known, n_candidates, score), n_samples

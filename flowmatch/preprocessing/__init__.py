@@ -3,11 +3,11 @@
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
-from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
+from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, spread_sample
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
+from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table, missing_in
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.readable import as_numpy, as_plain, check_readable
 from flowmatch.preprocessing.rows import SampleRows
@@ -61,9 +61,11 @@ __all__ = [
     "find_boundaries",
     "find_cycles",
     "fit_conditions",
+    "missing_in",
     "native_frame",
     "persistence",
     "plain_conditions",
     "read_trajectories",
     "spacing_of",
+    "spread_sample",
 ]

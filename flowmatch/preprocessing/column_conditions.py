@@ -83,8 +83,12 @@ class ColumnEncoder(ConditionEncoder):
         return np.broadcast_to(vectors, (n_samples, vectors.shape[1])).copy()
 
     def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
-        drawn = conditions.systematic_sample(self.shares, n_samples, rng)
-        return self._given_back(self.rows[rng.permutation(drawn)])
+        order = np.lexsort(self.rows.T[::-1])  # so that any first n are spread over the conditions' range
+        return self._given_back(self.rows[order[conditions.spread_sample(self.shares[order], n_samples, rng)]])
+
+    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+        is_small = len(self.rows) <= n_most
+        return (self._given_back(self.rows), self.shares) if is_small else super().likely(n_most)
 
     def positions(self, y: Any, n_samples: int) -> Array:
         """Check conditions, and find the positions of labels.

@@ -13,13 +13,16 @@ from sklearn.neighbors import NearestNeighbors
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.categories import Mask
-from flowmatch.preprocessing.conditions import check_shares, systematic_sample
+from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_frames import as_table, native_frame
+from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_frames import as_table, native_frame, take_apart
 from flowmatch.preprocessing.tables import TableContainer
 
 _NEIGHBORS = 10
+
+_GOLDEN = 0.5 * (5**0.5 - 1)
 
 
 @storable
@@ -85,10 +88,52 @@ class MissingPatterns:
         require(0 <= self.rows.min() <= self.rows.max() < len(self.patterns), what)
         check_shares(self.shares, n, what)
 
+    def fits(self, present: Mask, absent: Mask) -> Mask:
+        """Find the training rows that have some columns and miss others.
+
+        Parameters
+        ----------
+        present, absent : ndarray of bool, shape (d,)
+            Columns that are there, and columns that are missing.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            Which rows are like that; those without weight are not.
+        """
+        alike: Mask = ~np.any(self.patterns[:, present], axis=1) & np.all(self.patterns[:, absent], axis=1)
+        return alike[self.rows] & (self.shares > 0)
+
+    def share_of_like_rows(self, vectors: NDArray[np.float32], present: Mask, absent: Mask) -> Array:
+        """Find the share of such rows among those of a condition.
+
+        Parameters
+        ----------
+        vectors : ndarray of float32, shape (m, k)
+            Vectors of conditions, as they occur in training.
+        present, absent : ndarray of bool, shape (d,)
+            Columns that are there, and columns that are missing.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Shares by weight.
+        """
+        groups = np.unique(np.concatenate([self.vectors, vectors]), axis=0, return_inverse=True)[1].reshape(-1)
+        known, asked = groups[: len(self.rows)], groups[len(self.rows) :]
+        total = np.bincount(known, self.shares, minlength=groups.max() + 1)
+        alike = np.bincount(known, self.shares * self.fits(present, absent), minlength=len(total))
+        return alike[asked] / np.where(total[asked] > 0, total[asked], 1.0)
+
     def draw(
-        self, n_samples: int, vectors: NDArray[np.float32] | None, present: Mask, rng: np.random.RandomState
+        self,
+        n_samples: int,
+        vectors: NDArray[np.float32] | None,
+        present: Mask,
+        rng: np.random.RandomState,
+        absent: Mask | None = None,
     ) -> Mask:
-        """Draw patterns for rows of which some columns are there.
+        """Draw patterns for rows of which some columns are there, and some are not.
 
         Parameters
         ----------
@@ -100,22 +145,23 @@ class MissingPatterns:
             Columns that are there.
         rng : RandomState
             Where random numbers come from.
+        absent : ndarray of bool, shape (d,), optional
+            Columns that are missing.
 
         Returns
         -------
         ndarray of bool, shape (n_samples, d)
-            Which entries are missing: those of training rows that have these columns; none if there are no such rows.
+            Which entries are missing: those of training rows that are like that; none if there are no such rows.
         """
-        whole: Mask = ~np.any(self.patterns[:, present], axis=1)
-        fits = whole[self.rows] & (self.shares > 0)
+        fits = self.fits(present, np.zeros_like(present) if absent is None else absent)
         if not fits.any():
             return np.zeros((n_samples, self.patterns.shape[1]), dtype=bool)
         rows, shares = self.rows[fits], self.shares[fits] / self.shares[fits].sum()
         if vectors is None or vectors.shape[1] == 0:
-            chosen = rng.permutation(systematic_sample(shares, n_samples, rng))
-        else:
-            chosen = _of_like_condition(self.vectors[fits], shares, vectors, rng)
-        return self.patterns[rows[chosen]]
+            return self.patterns[spread_sample(np.bincount(rows, shares).astype(np.float64), n_samples, rng)]
+        by_pattern = np.argsort(rows, kind="stable")  # so that patterns are drawn evenly, not only rows
+        chosen = _of_like_condition(self.vectors[fits][by_pattern], shares[by_pattern], vectors, rng)
+        return self.patterns[rows[by_pattern][chosen]]
 
 
 def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.RandomState) -> NDArray[np.intp]:
@@ -127,22 +173,34 @@ def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.Ra
     # a group of rows with one vector: the same one, or one of the nearest by their weights
     weights = np.where((distances[:, :1] > 0) | (np.arange(near.shape[1]) == 0), np.bincount(groups, shares)[near], 0.0)
     ranks = np.cumsum(weights / weights.sum(axis=1, keepdims=True), axis=1)[asked]
+    start = rng.uniform(size=len(values))  # drawn first: what comes after is as long as the samples are many
     place = (rng.uniform(size=(len(asked), 1)) > ranks).sum(axis=1).clip(max=near.shape[1] - 1)
     group = near[asked, place]
-    # a row of the group, as evenly over its rows as the samples that ask for it allow
+    # a row of the group: multiples of the golden ratio spread any number of samples evenly over its rows
     order = np.argsort(groups, kind="stable")
     ends = np.cumsum(np.bincount(groups, shares))
     starts = np.concatenate([[0.0], ends[:-1]])
-    turn = rng.permutation(len(group))
-    by_group = turn[np.argsort(group[turn], kind="stable")]
-    counts = np.bincount(group, minlength=len(values))
-    number = np.empty(len(group))
-    number[by_group] = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
-    u = (number + rng.uniform(size=len(values))[group]) / counts[group]
+    u = (start[group] + turns(group) * _GOLDEN) % 1.0
     found = np.searchsorted(np.cumsum(shares[order]), starts[group] + u * (ends - starts)[group], side="right")
     sizes = np.bincount(groups)
     first = (np.cumsum(sizes) - sizes)[group]
     return order[found.clip(first, first + sizes[group] - 1)]  # rounding leaves no group
+
+
+def missing_in(table: Any) -> Mask:
+    """Find the missing entries of a table whose columns are not known yet.
+
+    Parameters
+    ----------
+    table : DataFrame, Tensor or ndarray of shape (n, d)
+        The table.
+
+    Returns
+    -------
+    ndarray of bool, shape (n, d)
+        Which entries are NaN, None, NA or NaT.
+    """
+    return np.column_stack([missing_entries(column.values) for column in take_apart(table)])
 
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:

@@ -1,0 +1,162 @@
+"""Conditions and missing entries of rows to be drawn, given what is known of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.core.checks import listed
+from flowmatch.model.density import CodeDensity
+from flowmatch.model.flow_model import FlowModel
+from flowmatch.model.given import Given
+from flowmatch.preprocessing import MissingPatterns, plain_conditions, spread_sample
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+CONDITIONS = 3
+"""Stream of random numbers, beside those of `flowmatch.model.rows`."""
+
+MOST_CONDITIONS = 1000
+"""Training conditions that are weighed against each other, where they are numbers."""
+
+_DENSITIES = 2**16
+"""Densities that are computed for it, if rows are given different entries."""
+
+
+@dataclass(frozen=True)
+class ConditionDraws:
+    """Draws conditions and missing entries of rows: of their first candidates, and of later ones.
+
+    Attributes
+    ----------
+    model : FlowModel
+    asked : Given
+    y : conditions, one for all rows or one each; None to draw them
+    seed : int
+    posterior : tuple of two ndarrays, or None
+        Conditions (m, ...), and the probabilities (n_samples or 1, m) of each given a row's known entries; None draws
+        conditions as in training.
+    """
+
+    model: FlowModel
+    asked: Given
+    y: Any
+    seed: int
+    posterior: tuple[NDArray[Any], Array] | None = None
+
+    @classmethod
+    def of(cls, model: FlowModel, asked: Given, y: Any, seed: int, *, complete: bool) -> ConditionDraws:
+        """The draws of a call; `complete` ones are of rows whose missing entries are filled.
+
+        Raises
+        ------
+        ValueError
+            If no training row misses what is to be missing, and has what is known; if there is no density to weigh
+            conditions by.
+        """
+        draws = cls(model, asked, y, seed)
+        if asked.missing.any():
+            draws.check_patterns()
+        if y is not None or model.conditions is None or (asked.entries is None and not asked.missing.any()):
+            return draws
+        return replace(draws, posterior=draws.weighed(complete=complete))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is nothing to draw."""
+        return (self.y is not None or self.model.conditions is None) and self._patterns is None
+
+    @property
+    def _patterns(self) -> MissingPatterns | None:
+        return None if self.model.missing is None else self.model.missing.patterns
+
+    @property
+    def _masks(self) -> tuple[Mask, Mask]:
+        """Which codes (n_codes,) are known, and which are to be missing."""
+        columns = self.model.encoder.code_columns
+        return self.asked.present[columns], self.asked.missing[columns]
+
+    def check_patterns(self) -> None:
+        """Raise a ValueError if no training row misses what is to be missing, and has what is known."""
+        assert self._patterns is not None
+        if not self._patterns.fits(*self._masks).any():
+            container = self.asked.container
+            names = [container.labels[column] for column in np.flatnonzero(self.asked.missing)]  # type: ignore[attr-defined]
+            raise ValueError(
+                f"given: no training row misses {listed(names)} at once, and has all of the entries that are given."
+            )
+
+    def __call__(self, rows: slice, attempt: int) -> tuple[Any, Mask | None]:
+        """Conditions and missing codes of candidates of a block of rows; None where there are none."""
+        state = np.random.SeedSequence((self.seed, CONDITIONS, attempt, rows.start)).generate_state(8)
+        random, n = np.random.RandomState(state[4:]), rows.stop - rows.start
+        y, known, patterns = (
+            self._conditions(rows, np.random.RandomState(state[:4])),
+            self.model.conditions,
+            self._patterns,
+        )
+        if patterns is None:
+            return y, None
+        vectors = None if known is None else known.encode(plain_conditions(y), n)
+        present, absent = self._masks
+        return y, patterns.draw(n, vectors, present, random, absent)
+
+    def _conditions(self, rows: slice, random: np.random.RandomState) -> Any:
+        conditions, n = self.model.conditions, rows.stop - rows.start
+        if conditions is None:
+            return None
+        if self.y is not None:  # grids stay what they are, and are not read yet
+            is_table = self.model.encoder.is_table
+            return conditions.expand(plain_conditions(self.y), self.asked.n_samples)[rows] if is_table else self.y
+        if self.posterior is None:
+            return conditions.draw(n, random)
+        values, shares = self.posterior
+        if len(shares) == 1:
+            return values[spread_sample(shares[0], n, random)]
+        ends = np.cumsum(shares[rows], axis=1)
+        return values[(random.uniform(size=(n, 1)) * ends[:, -1:] >= ends).sum(axis=1)]
+
+    def weighed(self, *, complete: bool) -> tuple[NDArray[Any], Array]:
+        """Conditions (m, ...) and their probabilities (n_samples or 1, m) by Bayes' rule.
+
+        ``p(y | entries) ~ p(y) p(missing | y) p(entries | y)``: the share of y in training, the share of its rows that
+        miss what is to be missing, and the density of the known entries under it.
+        """
+        model, entries = self.model, self.asked.entries
+        conditions = model.conditions
+        assert conditions is not None
+        distinct, which = np.zeros((1, 0)), np.zeros(1, dtype=np.intp)
+        if entries is not None:
+            distinct, which = np.unique(entries, axis=0, return_inverse=True)
+        values, prior = conditions.likely(max(32, min(MOST_CONDITIONS, _DENSITIES // len(distinct))))
+        vectors = conditions.encode(values, len(values))
+        weights = prior.copy()
+        if self._patterns is not None:
+            present, absent = self._masks
+            weights *= self._patterns.share_of_like_rows(vectors, present & (not complete), absent)
+        if not weights.any():
+            raise ValueError("given: no training row of any condition misses these entries.")
+        log_weights = np.log(weights, where=weights > 0, out=np.full(len(weights), -np.inf))
+        if entries is None:
+            return values, (weights / weights.sum())[None]
+        joint = log_weights + self._log_densities(distinct, vectors, weights > 0)
+        shares = np.exp(joint - joint.max(axis=1, keepdims=True))
+        return values, (shares / shares.sum(axis=1, keepdims=True))[which.reshape(-1)]
+
+    def _log_densities(self, entries: Array, vectors: NDArray[np.float32], chosen: Mask) -> Array:
+        """Log-density (k, m) of known entries (k, n_columns) under each of the chosen conditions; elsewhere 0."""
+        model = self.model
+        codes = np.repeat(model.encoder.encode(entries), chosen.sum(), axis=0)
+        known = torch.as_tensor(np.tile(vectors[chosen], (len(entries), 1)), device=model.device)
+        density = CodeDensity(model, "midpoint", model.defaults.velocity_steps)
+        found = np.zeros((len(entries), len(vectors)))
+        try:
+            found[:, chosen] = density(codes, known)[0].reshape(len(entries), -1)
+        except ValueError as error:
+            raise ValueError(f"given: y cannot be drawn given these entries, so pass it too: {error}") from error
+        return found
