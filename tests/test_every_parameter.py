@@ -159,6 +159,8 @@ GENERATOR = {
     "condition_dropout": Changes(0.5),
     "guidance_scale": Changes(2.0),
     "categorical_features": Changes([2]),
+    "identifier_columns": Refused([2], "keys are not unique"),
+    "identifiers": Refused("new", "unknown identifiers 'new'. Choose one of 'fresh', 'drop', 'empty'"),
     "masked_share": Changes(0.9),
     "solver": Changes("euler"),
     "n_steps": Changes(3),

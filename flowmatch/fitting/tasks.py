@@ -123,7 +123,7 @@ def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTa
         conditions = conditions.with_shares_of(plain_conditions(rows.y), rows.weight)
     task = FlowTask(
         data=training_rows_of(model, rows, settings.device),
-        encoder=model.encoder,
+        encoder=replace(model.encoder, container=rows.container),
         conditions=conditions,
         missing=model.missing,
         network=model.blueprint.factory,

@@ -7,6 +7,8 @@ from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, Lab
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.key_columns import besides_those_in, without_columns
+from flowmatch.preprocessing.keys import KeyForm
 from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.rows import SampleRows
@@ -32,6 +34,7 @@ __all__ = [
     "FactorModel",
     "GridEncoder",
     "Identity",
+    "KeyForm",
     "LabelEncoder",
     "Log1pStandardize",
     "MinMax",
@@ -50,6 +53,7 @@ __all__ = [
     "WindowEncoder",
     "Windows",
     "as_numpy",
+    "besides_those_in",
     "calendar_features",
     "choose_transform",
     "column_scale",
@@ -63,4 +67,5 @@ __all__ = [
     "plain_conditions",
     "read_trajectories",
     "spacing_of",
+    "without_columns",
 ]

@@ -70,7 +70,7 @@ class SampleEncoder:
     transform : ColumnTransform
         Fitted to the columns that vary and are numbers.
     varying : ndarray of bool, shape (n_columns,)
-        Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
+        Columns (channels) that vary, or miss values, and hold no keys. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
         First row's values, used where a column does not vary.
     sample_shape : tuple of int
@@ -132,14 +132,15 @@ class SampleEncoder:
         if is_table and len(empty):
             name = container.columns[empty[0]] if container.columns else int(empty[0])
             raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
-        varying = (summary.high > summary.low) | (summary.n_missing > 0)
+        learned = ~_keys_in(container, len(summary.low))
+        varying = ((summary.high > summary.low) | (summary.n_missing > 0)) & learned
         if not varying.any():
-            varying[0] = True
+            varying[learned.argmax()] = True
         part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
         weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
         tolerance, limits = container.tolerance(columns.shape[1]), np.stack([summary.low, summary.high])
-        known = container, transform, varying, columns[0].copy(), rows.sample_shape
+        known = container, transform, varying, np.where(learned, columns[0], 0.0), rows.sample_shape
         if not is_table:
             transform.fit(columns, weight, tolerance)
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
@@ -179,6 +180,7 @@ class SampleEncoder:
             what = "categories"
         is_category, n_levels = _categories_in(self.container, self.varying)
         require(np.array_equal(self.is_category, is_category), what)
+        require(not (self.varying & _keys_in(self.container, len(self.varying))).any(), "keys")
         require(n_levels == (() if self.categories is None else self.categories.n_levels), what)
 
     @property
@@ -379,6 +381,11 @@ class SampleEncoder:
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
+
+
+def _keys_in(container: Container, n_columns: int) -> NDArray[np.bool_]:
+    """Which columns hold keys, and are not learned."""
+    return container.is_key if isinstance(container, TableContainer) else np.zeros(n_columns, dtype=bool)
 
 
 def _categories_in(container: Container, varying: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
