@@ -40,7 +40,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     [shared: batch_size, learning_rate, training]
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
-    [shared: conditions, categorical_features, identifiers, masked_share, solver]
+    [shared: conditions, categorical_features, identifiers, constraints, masked_share, solver]
     n_steps : int or None, default=None
         Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.
     [shared: device, random_state, verbose, warm_start]
@@ -59,8 +59,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
-    identifier_columns_ : list
-        Columns of a table that hold keys.
+    identifier_columns_, constraints_ : list, list
+        Columns of a table that hold keys; what all drawn rows keep.
     n_iter_, history_ : int, dict of lists
         Optimizer steps made; step, loss, validation_loss, gradient_norm, learning_rate, seconds of about a hundred.
 
@@ -101,6 +101,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         categorical_features: Any = "auto",
         identifier_columns: Any = "auto",
         identifiers: str = "fresh",
+        constraints: Any = None,
         masked_share: float = 0.3,
         solver: str = "auto",
         n_steps: int | None = None,
@@ -127,6 +128,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         self.categorical_features = categorical_features
         self.identifier_columns = identifier_columns
         self.identifiers = identifiers
+        self.constraints = constraints
         self.masked_share = masked_share
         self.solver = solver
         self.n_steps = n_steps
@@ -140,7 +142,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     preprocessing_, sample_shape_ = Fitted("model.encoder.transform"), Fitted("model.sample_shape")
     n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
     classes_, n_iter_, history_ = Fitted("model.classes"), Fitted("n_iter"), Fitted("history")
-    identifier_columns_ = Fitted("model.encoder.container.key_names")
+    identifier_columns_, constraints_ = Fitted("model.encoder.container.key_names"), Fitted("model.constraints")
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the distribution of X, given y if there is one.
@@ -198,7 +200,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features, self.identifier_columns)
             transform = fitting.resolve_transform(self.preprocessing, rows.samples.sample_shape)
-            task = fitting.row_task(settings, rows, transform, masked_share=self.masked_share)
+            own = {"masked_share": self.masked_share, "constraints": self.constraints}
+            task = fitting.row_task(settings, rows, transform, **own)
             fitting.announce(task, settings, rows.samples)
         else:
             task = fitting.row_task_from(settings, start, fitting.read_rows_like(self, X, y, sample_weight))

@@ -16,6 +16,10 @@ identifier_columns : "auto", None, or array-like of names, indices or bools, def
 identifiers : {"fresh", "drop", "empty"}, default="fresh"
     What synthetic rows have there: new keys of the same form, of which none is one of `fit`'s and none comes twice in
     a call; no such columns; or missing entries.""",
+    "constraints": """constraints : None, "auto" or list of Constraint, default=None
+    What every drawn row of a table is to keep: `flowmatch.preprocessing.FixedCombinations`, `Inequality`, `Formula`
+    and `Unique`. "auto" finds those that hold in all training rows and would hardly do so by chance; `constraints_`
+    lists them, and a list without some of them switches these off.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
     fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.model import require_conditions
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, besides_those_in
+from flowmatch.preprocessing import Container, SampleRows, TableContainer
+from flowmatch.preprocessing.key_columns import besides_those_in
 from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from flowmatch.model.flow_model import FlowModel
-from flowmatch.preprocessing import TableContainer, without_columns
+from flowmatch.preprocessing import TableContainer
+from flowmatch.preprocessing.key_columns import without_columns
 
 
 def with_keys(model: FlowModel, identifiers: str) -> FlowModel:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
 from flowmatch.model.codes import to_numpy
 from flowmatch.model.conditions import condition_pieces, known_conditions, require_conditions
+from flowmatch.model.constrained import check_possible, keep_constraints, possible_entries
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.given import given_entries, missing_codes
 from flowmatch.model.integration import Integration, carry
@@ -115,9 +117,26 @@ class Known:
         y = self.y if model.conditions is None else model.conditions.expand(plain_conditions(self.y), n_samples)
         return Known(repeat(y), repeat(self.entries), repeat(self.holes), self.complete)
 
+    def take(self, model: FlowModel, n_samples: int, rows: NDArray[np.intp]) -> Known:
+        """The same of some samples."""
+        known = self.repeated(model, n_samples, 1)
+        parts = {name: getattr(known, name) for name in ("y", "entries", "holes")}
+        return replace(known, **{name: part[rows] for name, part in parts.items() if part is not None})
+
 
 def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
     """Samples in the user's container."""
+    model, values = sampler.model, draw_values(sampler, n_samples, known)
+
+    def redraw(rows: NDArray[np.intp], _: int) -> Array:
+        return draw_values(sampler, len(rows), known.take(model, n_samples, rows))
+
+    free = np.ones(values.shape, dtype=bool) if known.entries is None else np.isnan(known.entries)
+    return model.encoder.container.wrap(keep_constraints(model, values, free, redraw))
+
+
+def draw_values(sampler: CodeSampler, n_samples: int, known: Known) -> NDArray[Any]:
+    """Samples as numbers (n_samples, *sample_shape)."""
     model, encoder = sampler.model, sampler.model.encoder
     condition, parts = condition_pieces(model, known.y, n_samples), []
     for rows in sampler.blocks(n_samples, "blocks of samples"):
@@ -132,7 +151,7 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> Any:
         fill = sampler.complete if known.complete else sampler.fill
         drawn = encoder.restore(to_numpy(fill(vector, codes, torch.as_tensor(holes, device=codes.device))))
         parts.append(encoder.container.narrow(np.where(np.isnan(entries), drawn, entries)))
-    return encoder.container.wrap(np.concatenate(parts))
+    return np.concatenate(parts)
 
 
 def draw_trajectories(sampler: CodeSampler, n_samples: int, y: Any) -> Array:
@@ -177,17 +196,23 @@ def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -
     model, values, tables = samplers[0].model, rows.array(), []
     incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
-    if vectors is not None:
-        vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]
     for sampler in progress(samplers, "imputations", samplers[0].integration.verbose):
-        filled = values.copy()
-        for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
-            entries = values[incomplete[part]]
-            codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
-            drawn = model.encoder.restore(to_numpy(codes))
-            filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
+        filled, redraw = values.copy(), partial(_filled, sampler, vectors, values)
+        filled[incomplete] = redraw(incomplete, 0)
+        filled = keep_constraints(model, filled, possible_entries(model, values), redraw)
         tables.append(fill_table(model.encoder.container, X, values, filled))
     return tables
+
+
+def _filled(sampler: CodeSampler, vectors: Tensor | None, values: Array, rows: NDArray[np.intp], _: int) -> Array:
+    """Some rows of `values` with draws in place of missing entries."""
+    filled = values[rows]
+    for part in sampler.blocks(len(rows), "blocks of rows to fill"):
+        entries = filled[part]
+        known = None if vectors is None else vectors[torch.as_tensor(rows[part], device=vectors.device)]
+        drawn = sampler.model.encoder.restore(to_numpy(sampler.fill(known, sampler.given(entries))))
+        filled[part] = np.where(np.isnan(entries), drawn, entries)
+    return filled
 
 
 def sample_rows(
@@ -224,6 +249,7 @@ def sample_rows(
     """
     model = sampler.model
     entries = given_entries(model, given, n_samples)
+    check_possible(model, entries)
     if return_trajectory and (entries is not None or n_candidates > 1):
         raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
     if return_trajectory and missing == "as_trained":

@@ -4,10 +4,11 @@ from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_feature
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder
+from flowmatch.preprocessing.constraint_sets import ConstraintSet
+from flowmatch.preprocessing.constraints import Constraint, FixedCombinations, Formula, Inequality, Unique
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.key_columns import besides_those_in, without_columns
 from flowmatch.preprocessing.keys import KeyForm
 from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table
 from flowmatch.preprocessing.quantile import QuantileNormal
@@ -30,10 +31,15 @@ __all__ = [
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",
+    "Constraint",
+    "ConstraintSet",
     "Container",
     "FactorModel",
+    "FixedCombinations",
+    "Formula",
     "GridEncoder",
     "Identity",
+    "Inequality",
     "KeyForm",
     "LabelEncoder",
     "Log1pStandardize",
@@ -50,10 +56,10 @@ __all__ = [
     "TableNumbers",
     "TrainingCodes",
     "Trajectories",
+    "Unique",
     "WindowEncoder",
     "Windows",
     "as_numpy",
-    "besides_those_in",
     "calendar_features",
     "choose_transform",
     "column_scale",
@@ -67,5 +73,4 @@ __all__ = [
     "plain_conditions",
     "read_trajectories",
     "spacing_of",
-    "without_columns",
 ]

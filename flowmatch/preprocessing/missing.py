@@ -14,7 +14,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, systematic_sample
 from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.key_columns import keys_in
+from flowmatch.preprocessing.key_columns import fresh_keys, keys_in
 from flowmatch.preprocessing.scaling import Array, row_shares
 from flowmatch.preprocessing.table_frames import as_table, native_frame
 from flowmatch.preprocessing.tables import TableContainer
@@ -164,8 +164,8 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         return _fill_pandas(container.wrap(filled, taken), table, missing)
     if hasattr(table, "columns"):
         return _fill_polars(container.wrap(filled, taken), table, missing)
-    fresh = container.fresh_keys(filled, taken)
-    drawn: NDArray[Any] = filled.copy()
+    drawn: NDArray[Any] = np.where(container.is_key & container.empty_keys, np.nan, filled)
+    fresh = fresh_keys(container.keys, drawn, taken)
     if not isinstance(X, torch.Tensor):
         table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
         if table.dtype.kind not in "biuf":

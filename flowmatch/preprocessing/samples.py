@@ -13,6 +13,7 @@ from torch import Tensor
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
+from flowmatch.preprocessing.constraint_sets import ConstraintSet
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
@@ -86,6 +87,8 @@ class SampleEncoder:
         Fitted to the columns of a table that vary and are categories.
     is_category : ndarray of bool, shape (n_columns,)
         Which columns of a table are.
+    constraints : ConstraintSet or None, default=None
+        What drawn rows are to keep.
     """
 
     container: Container
@@ -97,6 +100,7 @@ class SampleEncoder:
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
     is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    constraints: ConstraintSet | None = None
 
     @classmethod
     def fit(
@@ -163,6 +167,8 @@ class SampleEncoder:
         require(len(self.levels) == (0 if self.is_table else n_columns), "levels")
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
+        rules = self.constraints
+        require(rules is None or (self.is_table and rules.limits.shape == (2, n_columns)), "constraints")
         require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
         rows = self.decode(codes)

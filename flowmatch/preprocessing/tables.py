@@ -294,7 +294,7 @@ class TableContainer(Container):
         """
         values = np.asarray(values, dtype=np.float64)
         values = np.where(self.is_key, np.nan, values) if self.empty_keys else values
-        fresh = self.fresh_keys(values, taken)
+        fresh = fresh_keys(self.keys, values, taken)
         if self.has_columns:
             return self._frame(values, fresh)
         is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
@@ -312,10 +312,6 @@ class TableContainer(Container):
         for j, column in enumerate(columns):
             table[:, j] = column
         return table.astype(str) if fresh and dtype[1:2] == "U" else table  # fresh keys may be longer
-
-    def fresh_keys(self, values: Array, taken: Mapping[int, Collection[Any]] | None = None) -> dict[int, NDArray[Any]]:
-        """Make the entries of columns of keys; see `flowmatch.preprocessing.key_columns.fresh_keys`."""
-        return fresh_keys(self.keys, np.where(self.is_key, np.nan, values) if self.empty_keys else values, taken)
 
     def _frame(self, values: Array, fresh: dict[int, NDArray[Any]]) -> Any:
         columns = []
