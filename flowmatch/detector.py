@@ -64,11 +64,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     max_iter : int or None, default=None
         Optimizer steps of each flow. None takes those of `FlowMatchingGenerator`, but for tables 200 for each fold of
         less than 500 rows, and 300 with a float `contamination`: outliers are learned late.
-    batch_size : int or None, default=None
-        Rows a step. None takes 256 of a table, and 32 signals, images or fields.
-    learning_rate : float or None, default=None
-        Peak learning rate. None takes 0.005 for tables and 0.004 for grids.
-    [shared: training]
+    [shared: batch_size, learning_rate, training]
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
     categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"

@@ -16,7 +16,7 @@ from flowmatch.export import export
 from flowmatch.preprocessing.validation import check_codes, check_lengths
 from flowmatch.training import TrainingOptions
 
-_FROZEN = ("network", "path", "source", "objective", "masked_share", "categorical_features")
+_FROZEN = ("network", "path", "source", "objective", "masked_share", "categorical_features", "identifier_columns")
 
 
 class FlowMatchingGenerator(DensityMixin, Estimator):
@@ -37,24 +37,10 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     max_iter : int or None, default=None
         Optimizer steps. None makes about 600 passes through tables in 300 to 1000 steps, and 130 through grids in 1000
         to 8000 steps: right for small data; large data gain from more.
-    batch_size : int or None, default=None
-        Rows a step. None takes 256 of a table, and 32 signals, images or fields.
-    learning_rate : float or None, default=None
-        Peak learning rate. None takes 0.005 for tables and 0.004 for grids.
-    [shared: training]
+    [shared: batch_size, learning_rate, training]
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
-    condition_dropout : float, default=0.1
-        Share of training rows whose condition is hidden, so that the model learns the unconditional distribution
-        too; guidance needs that. No effect without conditions.
-    guidance_scale : float, default=1.0
-        Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
-        ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
-    [shared: categorical_features]
-    masked_share : float, default=0.3
-        Share of a table's training rows of which the network is shown some entries, as the basis of `impute` and of
-        ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.
-    [shared: solver]
+    [shared: conditions, categorical_features, identifiers, constraints, masked_share, solver]
     n_steps : int or None, default=None
         Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.
     [shared: device, random_state, verbose, warm_start]
@@ -73,6 +59,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
+    identifier_columns_, constraints_ : list, list
+        Columns of a table that hold keys; what all drawn rows keep.
     n_iter_, history_ : int, dict of lists
         Optimizer steps made; step, loss, validation_loss, gradient_norm, learning_rate, seconds of about a hundred.
 
@@ -111,6 +99,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         condition_dropout: float = 0.1,
         guidance_scale: float = 1.0,
         categorical_features: Any = "auto",
+        identifier_columns: Any = "auto",
+        identifiers: str = "fresh",
+        constraints: Any = None,
         masked_share: float = 0.3,
         solver: str = "auto",
         n_steps: int | None = None,
@@ -135,6 +126,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         self.condition_dropout = condition_dropout
         self.guidance_scale = guidance_scale
         self.categorical_features = categorical_features
+        self.identifier_columns = identifier_columns
+        self.identifiers = identifiers
+        self.constraints = constraints
         self.masked_share = masked_share
         self.solver = solver
         self.n_steps = n_steps
@@ -147,8 +141,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     model_, network_, n_parameters_ = Fitted("model"), Fitted("model.network"), Fitted("model.n_parameters")
     preprocessing_, sample_shape_ = Fitted("model.encoder.transform"), Fitted("model.sample_shape")
     n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
-    classes_ = Fitted("model.classes")
+    classes_, constraints_ = Fitted("model.classes"), Fitted("model.constraints")
     columns_, n_iter_, history_ = Fitted("model.encoder.described"), Fitted("n_iter"), Fitted("history")
+    identifier_columns_ = Fitted("model.encoder.container.key_names")
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the distribution of X, given y if there is one.
@@ -196,6 +191,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
 
     def check_parameters(self) -> fitting.FitSettings:
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
+        check_choice("identifiers", self.identifiers, ("fresh", "drop", "empty"))
         own = (self.objective, self.condition_dropout, self.guidance_scale)
         return fitting.resolve_settings(self, *own, frozen=_FROZEN)
 
@@ -203,9 +199,10 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         settings = self.check_parameters()
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
-            rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
+            rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features, self.identifier_columns)
             transform = fitting.resolve_transform(self.preprocessing, rows.samples.sample_shape)
-            task = fitting.row_task(settings, rows, transform, masked_share=self.masked_share)
+            own = {"masked_share": self.masked_share, "constraints": self.constraints}
+            task = fitting.row_task(settings, rows, transform, **own)
             fitting.announce(task, settings, rows.samples)
         else:
             task = fitting.row_task_from(settings, start, fitting.read_rows_like(self, X, y, sample_weight))
@@ -277,8 +274,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         if not callable(select):
             check_choice("select", select, ("density",))
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
+        known = model.with_keys(self.model_, self.identifiers)
         X, y, n_samples = model.sample_rows(
-            model.CodeSampler(self.model_, integration, seed_from(random_state)),
+            model.CodeSampler(known, integration, seed_from(random_state)),
             n_samples,
             y,
             given=given,
@@ -287,6 +285,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             score=(lambda rows, _: select(rows)) if callable(select) else self.score_samples,
             return_trajectory=return_trajectory,
         )
+        X = X if return_trajectory else model.without_dropped(self.model_, self.identifiers, X)
         return (X, model.conditions_in_their_container(self.model_, y, n_samples)) if return_y else X
 
     def impute(
@@ -331,8 +330,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         rows = fitting.rows_like_fit(self, X)
         check_lengths(len(rows), y=y)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        seed = seed_from(random_state)
-        tables = model.impute_rows(self.model_, integration, X, rows, y, n_imputations=n_imputations, seed=seed)
+        known, seed = model.with_keys(self.model_, self.identifiers), seed_from(random_state)
+        tables = model.impute_rows(known, integration, X, rows, y, n_imputations=n_imputations, seed=seed)
         return tables[0] if n_imputations == 1 else tables
 
     def export(
@@ -437,7 +436,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         """
         check_is_fitted(self)
         codes = check_codes(Z, self.model_.code_shape, missing=self.model_.missing is not None)
-        return model.decode_codes(self.model_, codes, y, self._coding(solver, n_steps, backward=False))
+        known, steps = model.with_keys(self.model_, self.identifiers), self._coding(solver, n_steps, backward=False)
+        return model.without_dropped(known, self.identifiers, model.decode_codes(known, codes, y, steps))
 
     def check_fitted(self) -> None:
         super().check_fitted()

@@ -26,6 +26,7 @@ from flowmatch import (
 )
 from flowmatch.flow import UniformSteps
 from flowmatch.objectives import PseudoHuberLoss
+from flowmatch.preprocessing import FixedCombinations
 
 TINY = {"network": MLP(width=8, depth=1), "max_iter": 12, "batch_size": 16, "random_state": 0, "device": "cpu"}
 RNG = np.random.default_rng(0)
@@ -170,6 +171,9 @@ GENERATOR = {
     "condition_dropout": Changes(0.5),
     "guidance_scale": Changes(2.0),
     "categorical_features": Changes([2]),
+    "identifier_columns": Refused([2], "keys are not unique"),
+    "identifiers": Refused("new", "unknown identifiers 'new'. Choose one of 'fresh', 'drop', 'empty'"),
+    "constraints": Changes([FixedCombinations([0, 2])]),
     "masked_share": Changes(0.9),
     "solver": Changes("euler"),
     "n_steps": Changes(3),

@@ -9,6 +9,17 @@ SHARED_PARAMETERS = {
 categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
     Columns of a table that are categories. "auto" takes those of text, booleans and pandas' category dtype; a list
     names further ones, such as numbers that are codes. None allows no categories.""",
+    "identifiers": """\
+identifier_columns : "auto", None, or array-like of names, indices or bools, default="auto"
+    Columns of a table that hold keys, one a row. They are not learned. "auto" takes distinct text and UUIDs, and
+    distinct integers with hardly a gap, of at least 50 rows, and says which in a warning. None takes none.
+identifiers : {"fresh", "drop", "empty"}, default="fresh"
+    What synthetic rows have there: new keys of the same form, of which none is one of `fit`'s and none comes twice in
+    a call; no such columns; or missing entries.""",
+    "constraints": """constraints : None, "auto" or list of Constraint, default=None
+    What every drawn row of a table is to keep: `flowmatch.preprocessing.FixedCombinations`, `Inequality`, `Formula`
+    and `Unique`. "auto" finds those that hold in all training rows and would hardly do so by chance; `constraints_`
+    lists them, and a list without some of them switches these off.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
     fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see
@@ -34,6 +45,19 @@ default="uniform"
     "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
     "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the steps of a
     model with ``objective="mean_flow"``). "auto" takes "flow_map" where there is one, else "midpoint".""",
+    "batch_size": """batch_size : int or None, default=None
+    Rows a step. None takes 256 of a table, and 32 signals, images or fields.""",
+    "learning_rate": """learning_rate : float or None, default=None
+    Peak learning rate. None takes 0.005 for tables and 0.004 for grids.""",
+    "conditions": """condition_dropout : float, default=0.1
+    Share of training rows whose condition is hidden, so that the model learns the unconditional distribution
+    too; guidance needs that. No effect without conditions.
+guidance_scale : float, default=1.0
+    Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
+    ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.""",
+    "masked_share": """masked_share : float, default=0.3
+    Share of a table's training rows of which the network is shown some entries, as the basis of `impute` and of
+    ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.""",
     "training": """training : TrainingOptions or None, default=None
     What else there is to tune about training; None stands for ``TrainingOptions()``.""",
     "device": """device : "auto", str or torch.device, default="auto"

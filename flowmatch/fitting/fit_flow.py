@@ -245,6 +245,7 @@ def _going_on(start: FitResult, task: FlowTask, settings: FitSettings) -> FitRes
     """What a fit goes on from, with what the new rows say of conditions and missing entries."""
     model = replace(
         start.model.to(settings.device),
+        encoder=task.encoder,
         conditions=task.conditions,
         condition_dropout=settings.condition_dropout,
         missing=None if task.missing is None else task.missing.to(settings.device),

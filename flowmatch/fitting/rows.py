@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowmatch.model import require_conditions
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
+from flowmatch.preprocessing.key_columns import besides_those_in
 from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,
@@ -54,7 +55,9 @@ class Rows:
         return cls(samples, container, y, weight)
 
 
-def read_rows(reader: Any, X: Any, y: Any, sample_weight: Any, categorical_features: Any) -> Rows:
+def read_rows(
+    reader: Any, X: Any, y: Any, sample_weight: Any, categorical_features: Any, identifier_columns: Any = None
+) -> Rows:
     """The rows of a first fit.
 
     Parameters
@@ -64,14 +67,14 @@ def read_rows(reader: Any, X: Any, y: Any, sample_weight: Any, categorical_featu
         checked.
     X, y, sample_weight
         As in `fit`.
-    categorical_features : as in `FlowMatchingGenerator`
+    categorical_features, identifier_columns : as in `FlowMatchingGenerator`
 
     Raises
     ------
     ValueError
         For data that no flow can be fitted to.
     """
-    table = table_of(X, categorical_features)
+    table = table_of(X, categorical_features, identifier_columns)
     samples = check_samples(reader, X, reset=True, min_samples=2, container=table, missing=True)
     container = samples.container(X) if table is None else table
     if table is None and len(samples.sample_shape) == 1:  # a table on disk
@@ -98,6 +101,9 @@ def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1) -> SampleRows:
 def read_rows_like(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Rows:
     """Rows to train on, like those that a generator was fitted to."""
     model = estimator.model_
-    rows = Rows.weighted(rows_like_fit(estimator, X, 2), model.encoder.container, y, sample_weight)
+    container, samples = model.encoder.container, rows_like_fit(estimator, X, 2)
+    if isinstance(container, TableContainer) and container.keys:
+        container = replace(container, keys=besides_those_in(container.keys, X))
+    rows = Rows.weighted(samples, container, y, sample_weight)
     require_conditions(model, rows.y)
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     ColumnTransform,
     ConditionEncoder,
+    ConstraintSet,
     FactorModel,
     Identity,
     MissingPatterns,
@@ -72,6 +74,7 @@ def row_task(
     *,
     masked_share: float = 0.0,
     defaults: SamplingDefaults | None = None,
+    constraints: Any = None,
 ) -> FlowTask:
     """The task of a first fit to rows of a table or grids.
 
@@ -84,11 +87,13 @@ def row_task(
     masked_share : float
         Share of a table's training rows of which the network is shown some entries.
     defaults : SamplingDefaults, optional
+    constraints : as in `FlowMatchingGenerator`
     """
     samples, y, weight = rows.samples, rows.y, rows.weight
     check_unconditional(settings.guidance_scale, y is not None, settings.condition_dropout)
     conditions = None if y is None else fit_conditions(y, weight, samples.sample_shape)
     encoder = SampleEncoder.fit(samples, rows.container, transform, weight)
+    encoder = replace(encoder, constraints=ConstraintSet.fit(constraints, rows.container, samples))
     missing, some_codes = None, _some_codes(samples, encoder)
     if encoder.is_table and (masked_share > 0 or bool(samples.summary.n_missing.any())):
         # only on straight paths a row that starts where it belongs has nowhere to go
@@ -118,12 +123,14 @@ def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTa
     model = start.model
     settings.check_goes_on(start.parameters)
     check_unconditional(settings.guidance_scale, rows.y is not None, settings.condition_dropout)
+    if model.encoder.constraints is not None:
+        model.encoder.constraints.check_rows(rows.samples, rows.samples.array())
     conditions = model.conditions
     if conditions is not None:
         conditions = conditions.with_shares_of(plain_conditions(rows.y), rows.weight)
     task = FlowTask(
         data=training_rows_of(model, rows, settings.device),
-        encoder=model.encoder,
+        encoder=replace(model.encoder, container=rows.container),
         conditions=conditions,
         missing=model.missing,
         network=model.blueprint.factory,

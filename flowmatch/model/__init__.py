@@ -26,4 +26,5 @@ from flowmatch.model.integration import (
     sampling_steps,
     split_alike,
 )
+from flowmatch.model.keys import with_keys, without_dropped
 from flowmatch.model.rows import CodeSampler, Select, impute_rows, sample_rows

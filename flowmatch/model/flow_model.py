@@ -223,6 +223,11 @@ class FlowModel:
         return self.conditions.classes
 
     @property
+    def constraints(self) -> list[Any]:
+        """What drawn rows of a table keep."""
+        return [] if self.encoder.constraints is None else self.encoder.constraints.constraints
+
+    @property
     def condition_size(self) -> int:
         """Elements of a condition's vector."""
         return 0 if self.conditions is None else self.conditions.size

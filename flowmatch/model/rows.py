@@ -22,10 +22,11 @@ from flowmatch.core.user_warnings import quietly, warn
 from flowmatch.model.codes import to_numpy
 from flowmatch.model.condition_draws import ConditionDraws
 from flowmatch.model.conditions import condition_pieces, known_conditions, require_conditions
+from flowmatch.model.constrained import check_possible, keep_constraints, possible_entries
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
-from flowmatch.model.rejection import Places, Rejection, draw_kept
+from flowmatch.model.rejection import MOST_CANDIDATES, Places, Rejection, draw_kept
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
 from flowmatch.preprocessing.readable import as_float64
 
@@ -183,7 +184,21 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> tuple[Any, 
     if known.redraw is not None:
         y, holes = (None if part[0] is None else np.concatenate(part) for part in zip(*besides, strict=True))
         known = replace(known, y=y, holes=holes, redraw=None)
-    return container.wrap(np.concatenate(parts)), known
+    values = np.concatenate(parts)
+    free = np.ones((1, *values.shape[1:]), dtype=bool) if known.entries is None else np.isnan(known.entries)
+    again = partial(_drawn_again, sampler, known, slice(0, n_samples))
+    return container.wrap(keep_constraints(sampler.model, values, np.broadcast_to(free, values.shape), again)), known
+
+
+def _drawn_again(sampler: CodeSampler, known: Known, block: slice, rows: NDArray[np.intp], attempt: int) -> Array:
+    """Other candidates for some rows."""
+    vectors = condition_pieces(sampler.model, known.y, block.stop)(block)
+
+    def draw(places: Places) -> tuple[Array, Any, Holes]:
+        later = Places(places.rows, places.tries + (1 + attempt) * MOST_CANDIDATES)
+        return _draw_candidates(sampler, known, block, vectors, later)
+
+    return np.asarray(draw_kept(draw, rows, known.rejection)[0])
 
 
 def _draw_candidates(
@@ -292,11 +307,23 @@ def impute_rows(
         return (np.where(np.isnan(entries), model.encoder.restore(to_numpy(codes)), entries),)
 
     for sampler in progress(samplers, "imputations", integration.verbose):
-        filled = values.copy()
+        filled, again = values.copy(), partial(_filled, partial(draw, sampler), rejection)
         for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
-            filled[incomplete[part]] = draw_kept(partial(draw, sampler), incomplete[part], rejection)[0]
+            filled[incomplete[part]] = again(incomplete[part], -1)
+        filled = keep_constraints(model, filled, possible_entries(model, values), again)
         tables.append(fill_table(model.encoder.container, X, values, filled))
     return tables
+
+
+def _filled(
+    draw: Callable[[Places], tuple[Array]], rejection: Rejection | None, rows: NDArray[np.intp], attempt: int
+) -> Array:
+    """Some rows with draws in place of missing entries."""
+
+    def later(places: Places) -> tuple[Array]:
+        return draw(Places(places.rows, places.tries + (1 + attempt) * MOST_CANDIDATES))
+
+    return np.asarray(draw_kept(later, rows, rejection)[0])
 
 
 def sample_rows(
@@ -332,6 +359,7 @@ def sample_rows(
     model, complete = sampler.model, missing == "complete"
     asked = Given.read(model, given, n_samples)
     n_samples = asked.n_samples
+    check_possible(model, asked.entries)
     states = sampler.integration.n_steps + 1 if return_trajectory else n_candidates
     what = f"n_samples={n_samples}" + (f" with oversample={n_candidates}" if n_candidates > 1 else "")
     check_memory(what, 8.0 * n_samples * states * math.prod(model.sample_shape))

@@ -4,9 +4,12 @@ from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_feature
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, spread_sample
+from flowmatch.preprocessing.constraint_sets import ConstraintSet
+from flowmatch.preprocessing.constraints import Constraint, FixedCombinations, Formula, Inequality, Unique
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
+from flowmatch.preprocessing.keys import KeyForm
 from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table, missing_in
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.readable import as_numpy, as_plain, check_readable
@@ -29,10 +32,16 @@ __all__ = [
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",
+    "Constraint",
+    "ConstraintSet",
     "Container",
     "FactorModel",
+    "FixedCombinations",
+    "Formula",
     "GridEncoder",
     "Identity",
+    "Inequality",
+    "KeyForm",
     "LabelEncoder",
     "Log1pStandardize",
     "MinMax",
@@ -48,6 +57,7 @@ __all__ = [
     "TableNumbers",
     "TrainingCodes",
     "Trajectories",
+    "Unique",
     "WindowEncoder",
     "Windows",
     "as_numpy",

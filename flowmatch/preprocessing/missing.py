@@ -15,6 +15,7 @@ from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.key_columns import fresh_keys, keys_in
 from flowmatch.preprocessing.scaling import Array, row_shares
 from flowmatch.preprocessing.table_columns import missing_entries
 from flowmatch.preprocessing.table_frames import as_table, native_frame, take_apart
@@ -220,22 +221,26 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     DataFrame, ndarray or Tensor
         A copy of the table; entries that were not missing are those of `X`.
     """
-    missing = np.isnan(values)
+    assert isinstance(container, TableContainer)
+    missing, table = np.isnan(values), native_frame(X)
+    taken = keys_in(table, np.flatnonzero((missing & container.is_key).any(axis=0)).tolist())
+    if hasattr(table, "iloc"):
+        return _fill_pandas(container.wrap(filled, taken), table, missing)
+    if hasattr(table, "columns"):
+        return _fill_polars(container.wrap(filled, taken), table, missing)
+    drawn: NDArray[Any] = np.where(container.is_key & container.empty_keys, np.nan, filled)
+    fresh = fresh_keys(container.keys, drawn, taken)
+    if not isinstance(X, torch.Tensor):
+        table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
+        if table.dtype.kind not in "biuf":
+            drawn = np.empty(filled.shape, dtype=object)
+            for j, numbers in enumerate(filled.T):
+                drawn[:, j] = container.entries(j, numbers)
+    for j, keys in fresh.items():
+        drawn[:, j] = keys
     if isinstance(X, torch.Tensor):
-        numbers = torch.as_tensor(filled, device=X.device).to(X.dtype)
+        numbers = torch.as_tensor(drawn, device=X.device).to(X.dtype)
         return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
-    X = native_frame(X)
-    if hasattr(X, "iloc"):
-        return _fill_pandas(container.wrap(filled), X, missing)
-    if hasattr(X, "columns"):
-        return _fill_polars(container.wrap(filled), X, missing)
-    table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
-    drawn: NDArray[Any] = filled
-    if table.dtype.kind not in "biuf":
-        assert isinstance(container, TableContainer)
-        drawn = np.empty(filled.shape, dtype=object)
-        for j, numbers in enumerate(filled.T):
-            drawn[:, j] = container.entries(j, numbers)
     table[missing] = drawn[missing]
     return table
 

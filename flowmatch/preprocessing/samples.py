@@ -14,6 +14,7 @@ from torch import Tensor
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.column_rules import ColumnRules
+from flowmatch.preprocessing.constraint_sets import ConstraintSet
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
@@ -71,7 +72,7 @@ class SampleEncoder:
     transform : ColumnTransform
         Fitted to the columns that vary and are numbers.
     varying : ndarray of bool, shape (n_columns,)
-        Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
+        Columns (channels) that vary, or miss values, and hold no keys. Where none does, the first counts as varying.
     constants : ndarray of shape (n_columns,)
         Values of the columns that do not vary, 0 for the others.
     sample_shape : tuple of int
@@ -89,6 +90,8 @@ class SampleEncoder:
         Which columns of a table are.
     rules : ColumnRules or None, default=None
         What the values of each column of a table keep to; generated ones are put there.
+    constraints : ConstraintSet or None, default=None
+        What drawn rows are to keep.
     """
 
     container: Container
@@ -101,6 +104,7 @@ class SampleEncoder:
     categories: CategoryCodes | None = None
     is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
     rules: ColumnRules | None = None
+    constraints: ConstraintSet | None = None
 
     @classmethod
     def fit(
@@ -136,14 +140,15 @@ class SampleEncoder:
         if is_table and len(empty):
             name = container.columns[empty[0]] if container.columns else int(empty[0])
             raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
-        varying = (summary.high > summary.low) | (summary.n_missing > 0)
+        learned = ~_keys_in(container, len(summary.low))
+        varying = ((summary.high > summary.low) | (summary.n_missing > 0)) & learned
         if not varying.any():
-            varying[0] = True
+            varying[learned.argmax()] = True
         part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
         weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
         tolerance, limits = container.tolerance(columns.shape[1]), np.stack([summary.low, summary.high])
-        known = container, transform, varying, np.where(varying, 0.0, columns[0]), rows.sample_shape
+        known = container, transform, varying, np.where(learned & ~varying, columns[0], 0.0), rows.sample_shape
         if not is_table:
             transform.fit(columns, weight, tolerance)
             return cls(*known, tuple(map(find_levels, columns.T)), limits)
@@ -173,6 +178,8 @@ class SampleEncoder:
         require(all(levels.ndim == 1 and (np.diff(levels) > 0).all() for levels in self.levels), "levels")
         self._check_categories()
         require(self.rules is None or len(self.rules.rules) == n_columns, "rules")
+        rules = self.constraints
+        require(rules is None or (self.is_table and rules.limits.shape == (2, n_columns)), "constraints")
         require(len({isinstance(name, str) for name in self.container.columns}) < 2, "columns")  # as of scikit-learn
         codes = np.zeros((1, *self.code_shape))
         rows = self.decode(codes)
@@ -190,6 +197,7 @@ class SampleEncoder:
             what = "categories"
         is_category, n_levels = _categories_in(self.container, self.varying)
         require(np.array_equal(self.is_category, is_category), what)
+        require(not (self.varying & _keys_in(self.container, len(self.varying))).any(), "keys")
         require(n_levels == (() if self.categories is None else self.categories.n_levels), what)
 
     @property
@@ -403,6 +411,11 @@ class SampleEncoder:
         columns = function(to_columns(Z))
         columns[:, ~self.varying] = self.constants[~self.varying]
         return from_columns(columns, Z.shape)
+
+
+def _keys_in(container: Container, n_columns: int) -> NDArray[np.bool_]:
+    """Which columns hold keys, and are not learned."""
+    return container.is_key if isinstance(container, TableContainer) else np.zeros(n_columns, dtype=bool)
 
 
 def _categories_in(container: Container, varying: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[int, ...]]:

@@ -54,8 +54,8 @@ class ColumnFormat:
 
     Parameters
     ----------
-    kind : {"number", "category", "boolean", "datetime", "timedelta"}
-        What the column holds.
+    kind : {"number", "category", "boolean", "datetime", "timedelta", "identifier"}
+        What the column holds; keys, which are not learned, have the number 0.
     levels : ndarray
         Values of a category by position; the numbers themselves, as float64, where numbers or dates were named
         categories. Empty for other kinds.
@@ -81,7 +81,7 @@ class ColumnFormat:
 
     def check(self) -> None:
         """Raise a ValueError if these are no such numbers."""
-        require(self.kind in ("number", "category", "boolean", "datetime", "timedelta"), "table")
+        require(self.kind in ("number", "category", "boolean", "datetime", "timedelta", "identifier"), "table")
         require(self.entry_type in ("", "int", "float", "bool", "text", *OBJECTS), "table")
         require(self.mark in ("", "None", "nan", "NA", "NaT") and self.levels.ndim == 1, "table")
         if self.level_dtype:
@@ -103,6 +103,7 @@ class ColumnFormat:
 
 NUMBER = ColumnFormat("number", np.empty(0))
 BOOLEAN = ColumnFormat("boolean", np.array([False, True]))
+IDENTIFIER = ColumnFormat("identifier", np.empty(0))
 
 
 def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: bool = False) -> ColumnFormat:
@@ -166,6 +167,8 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
     TypeError
         If an entry is a list, dict or another object.
     """
+    if column.kind == "identifier":
+        return np.where(missing_entries(raw.values), np.nan, 0.0)
     if column.is_coded:
         return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where)
     if column.kind in ("category", "boolean"):
@@ -277,7 +280,7 @@ def _check_no_identifier(levels: NDArray[Any], n_present: int, where: str) -> No
     if len(levels) > max(IDENTIFIER_LEVELS, n_present / 2):
         raise ValueError(
             f"{where} looks like an identifier: {len(levels)} different texts in {n_present} rows. Leave it out, or "
-            "name it in categorical_features to keep it."
+            "name it in categorical_features to keep it, or in identifier_columns where there is that parameter."
         )
 
 
@@ -386,25 +389,25 @@ def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
     return entries
 
 
-def named_categories(categorical_features: Any, names: tuple[Any, ...], d: int) -> Mask:
-    """Which columns `categorical_features` names."""
-    if categorical_features is None or (isinstance(categorical_features, str) and categorical_features == "auto"):
+def named_columns(parameter: str, value: Any, names: tuple[Any, ...], d: int) -> Mask:
+    """Which columns the value of a parameter names; "auto" and None name none."""
+    if value is None or (isinstance(value, str) and value == "auto"):
         return np.zeros(d, dtype=bool)
     expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
-    is_list = hasattr(categorical_features, "__iter__") and not isinstance(categorical_features, (str, bytes, dict))
-    if not is_list or getattr(categorical_features, "ndim", 1) != 1:
-        raise ValueError(f"categorical_features={shown(categorical_features)}; {expected}.")
-    entries = list(categorical_features)
+    is_list = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, dict))
+    if not is_list or getattr(value, "ndim", 1) != 1:
+        raise ValueError(f"{parameter}={shown(value)}; {expected}.")
+    entries = list(value)
     if entries and all(isinstance(entry, (bool, np.bool_)) for entry in entries):
         if len(entries) != d:
-            raise ValueError(f"categorical_features has {len(entries)} booleans, but X has {d} columns; {expected}.")
+            raise ValueError(f"{parameter} has {len(entries)} booleans, but X has {d} columns; {expected}.")
         return np.array(entries, dtype=bool)
     chosen, by_number = np.zeros(d, dtype=bool), not any(isinstance(name, Integral) for name in names)
     for entry in entries:
         found = positions_of_name(entry, names or range(d), by_number=by_number)
         if not found:
             there = f"the columns {listed(names)}" if names else f"columns 0 to {d - 1}, without names"
-            raise ValueError(f"categorical_features holds {shown(entry)}, but X has {there}; {expected}.")
+            raise ValueError(f"{parameter} holds {shown(entry)}, but X has {there}; {expected}.")
         chosen[found] = True
     return chosen
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,13 +12,23 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
-from flowmatch.core.storable import require, storable
+from flowmatch.core.storable import NOT_STORED, require, storable
 from flowmatch.preprocessing import table_columns, table_frames
 from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.preprocessing.key_columns import dtype_for, find_keys, fresh_keys
+from flowmatch.preprocessing.keys import KeyForm
 from flowmatch.preprocessing.readable import as_float64
-from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
+from flowmatch.preprocessing.table_columns import (
+    IDENTIFIER,
+    NUMBER,
+    ColumnFormat,
+    Mask,
+    fit_column,
+    read_column,
+    write_column,
+)
 from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, take_apart
+from flowmatch.preprocessing.table_frames import RawColumn, as_dtype, as_table, take_apart
 
 
 @storable
@@ -39,7 +49,7 @@ class TableContainer(Container):
         Names of a DataFrame's columns.
     device : str, default="cpu"
         Of a torch tensor.
-    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta"}, default=()
+    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta", "identifier"}, default=()
         What the columns hold.
     levels : tuple of ndarray, default=()
         Values of each category column, in order (of a categorical dtype all its categories, also unused ones; else
@@ -58,6 +68,10 @@ class TableContainer(Container):
         The date with the number 0, the earliest one, in the unit of `ticks`.
     walls : ndarray of bool, default=empty
         Whether dates are counted on the clock of their time zone, not in UTC.
+    keys : tuple of KeyForm or None, default=()
+        The form of the keys in the columns that hold keys, which `wrap` fills with fresh ones; () if none does.
+    empty_keys : bool, default=False
+        Whether `wrap` leaves these columns empty.
 
     Examples
     --------
@@ -84,9 +98,11 @@ class TableContainer(Container):
     timezones: tuple[str, ...] = ()
     origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
+    keys: tuple[KeyForm | None, ...] = ()
+    empty_keys: bool = field(default=False, metadata=NOT_STORED)
 
     @classmethod
-    def fit(cls, X: Any, categorical_features: Any = "auto") -> TableContainer:
+    def fit(cls, X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer:
         """Find out what the columns of a table hold.
 
         Parameters
@@ -96,6 +112,8 @@ class TableContainer(Container):
         categorical_features : "auto", None, or a list of names, indices or booleans, default="auto"
             "auto" takes text, booleans and pandas' category dtype for categories. A list names further ones,
             whatever their dtype. None allows none: booleans are numbers, and text is an error.
+        identifier_columns : "auto", None, or a list of names, indices or booleans, default=None
+            Columns of keys. "auto" finds them, with a warning.
 
         Returns
         -------
@@ -116,18 +134,19 @@ class TableContainer(Container):
         if container.kind == "dataframe":
             kind = "polars" if table_frames.is_polars(table) else "dataframe"
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
-        named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
-        if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
+        names, d, raws = container.columns, table.shape[1], take_apart(table)
+        named = table_columns.named_columns("categorical_features", categorical_features, names, d)
+        keys = find_keys(raws, container, identifier_columns, named)
+        if _is_numeric(table) and not named.any() and not any(keys) and container.dtypes[0] != "bool":
             empty_at_first = np.isnan(as_float64(table[:1])).any(axis=0)
             for j in np.flatnonzero(empty_at_first):  # the other columns have a value in the first row
                 fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
             return cls.of_numbers(container, table.shape[1])
-        labels = container.columns or range(table.shape[1])
         formats = [
-            fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
-            for raw, label, also in zip(take_apart(table), labels, named, strict=True)
+            IDENTIFIER if key else fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
+            for raw, label, also, key in zip(raws, names or range(d), named, keys, strict=True)
         ]
-        return cls._of(container, formats)
+        return replace(cls._of(container, formats), keys=keys if any(keys) else ())
 
     @classmethod
     def of_numbers(cls, container: Container, n_columns: int) -> TableContainer:
@@ -168,8 +187,11 @@ class TableContainer(Container):
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored table do not fit each other."""
         super().check()
-        own = [getattr(self, field.name) for field in fields(self) if field.name not in Container.__dataclass_fields__]
+        plain = {*Container.__dataclass_fields__, "keys", "empty_keys"}
+        own = [getattr(self, field.name) for field in fields(self) if field.name not in plain]
         require(all(len(value) == len(self.kinds) for value in own), "table")
+        forms = self.keys or (None,) * len(self.kinds)
+        require([kind == "identifier" for kind in self.kinds] == [form is not None for form in forms], "keys")
         require(len(self.columns) in (0, len(self.kinds)), "table")
         for column in self._formats:
             column.check()
@@ -190,6 +212,16 @@ class TableContainer(Container):
     def categorical(self) -> Mask:
         """Which columns are categories; booleans count, (d,)."""
         return np.array([kind in ("category", "boolean") for kind in self.kinds], dtype=bool)
+
+    @property
+    def is_key(self) -> Mask:
+        """Which columns hold keys, (d,)."""
+        return np.array([kind == "identifier" for kind in self.kinds], dtype=bool)
+
+    @property
+    def key_names(self) -> list[Any]:
+        """Names of these, or their numbers."""
+        return [label for label, is_key in zip(self.labels, self.is_key, strict=True) if is_key]
 
     @property
     def plain(self) -> bool:
@@ -260,13 +292,15 @@ class TableContainer(Container):
             values[:, j] = read_column(column, raw, f"column {self.labels[j]!r} of X")
         return values
 
-    def wrap(self, values: Any) -> Any:
+    def wrap(self, values: Any, taken: Mapping[int, Collection[Any]] | None = None) -> Any:
         """Make a table like that of `fit` of numbers.
 
         Parameters
         ----------
         values : array-like of shape (n, d)
             Categories are the nearest positions, and dates lie on their unit.
+        taken : mapping from positions of columns to collections, optional
+            Keys that are not fresh.
 
         Returns
         -------
@@ -275,34 +309,40 @@ class TableContainer(Container):
             that cannot hold it become float64, and booleans objects with None.
         """
         values = np.asarray(values, dtype=np.float64)
+        values = np.where(self.is_key, np.nan, values) if self.empty_keys else values
+        fresh = fresh_keys(self.keys, values, taken)
         if self.has_columns:
-            return self._frame(values)
+            return self._frame(values, fresh)
         is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
-        if is_numeric and not any(column.is_coded for column in self._formats):
+        if is_numeric and not fresh and not any(column.is_coded for column in self._formats):
             return super().wrap(values)
-        columns = [self.entries(j, numbers) for j, numbers in enumerate(values.T)]
+        columns = [fresh[j] if j in fresh else self.entries(j, numbers) for j, numbers in enumerate(values.T)]
         if is_numeric:
-            return super().wrap(np.stack(columns, axis=1))
+            dtype = dtype_for(self.dtypes[0], *fresh.values())
+            if dtype[:5] != "float" and not np.isnan(values).any():  # keys that floats cannot tell apart
+                columns = [c.astype(dtype) if c.dtype == object else as_dtype(c, dtype) for c in columns]
+            return Container(self.kind, (dtype,), device=self.device).wrap(np.stack(columns, axis=1))
         holds_none = self.dtypes[0][:1] not in "<|>SU"
-        table = np.empty(values.shape, self.dtypes[0] if holds_none or not np.isnan(values).any() else object)
+        dtype = self.dtypes[0] if holds_none or not np.isnan(values).any() else "object"
+        table = np.empty(values.shape, object if fresh else dtype)
         for j, column in enumerate(columns):
             table[:, j] = column
-        return table
+        return table.astype(str) if fresh and dtype[1:2] == "U" else table  # fresh keys may be longer
 
-    def _frame(self, values: Array) -> Any:
+    def _frame(self, values: Array, fresh: dict[int, NDArray[Any]]) -> Any:
         columns = []
         for j, (column, dtype, numbers) in enumerate(zip(self._formats, self.dtypes, values.T, strict=True)):
             zone, wall = self.timezones[j], bool(self.walls[j])
+            entries = fresh[j] if j in fresh else self.entries(j, numbers)
             if self.kind == "polars":
-                entries = self.entries(j, numbers)
-                entries = in_utc(entries, zone) if wall else entries
+                dtype, entries = dtype_for(dtype, entries), in_utc(entries, zone) if wall else entries
                 columns.append(table_frames.polars_series(entries, dtype, self.columns[j], column.levels))
             elif column.level_dtype:
                 codes = np.where(np.isnan(numbers), -1, table_columns.column_positions(numbers, len(column.levels)))
                 levels = column.levels, column.level_dtype, column.ordered
                 columns.append(table_frames.pandas_categories(codes, *levels))
             else:
-                columns.append(table_frames.pandas_series(self.entries(j, numbers), dtype, zone, wall))
+                columns.append(table_frames.pandas_series(entries, dtype_for(dtype, entries), zone, wall))
         if self.kind == "dataframe":
             return table_frames.pandas_frame(columns, self.columns)
         import polars as pl
@@ -376,6 +416,8 @@ class TableContainer(Container):
             For a list, dict or another object as one value.
         """
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
+        if column.kind == "identifier":
+            raise ValueError(f"{where}: it holds keys, which are not learned and say nothing of a row; leave it out.")
         raw = table_frames.raw_entries(values, where)
         grid, is_bare = column.dates, raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
         if grid and grid.kind == "datetime" and is_bare:
@@ -416,6 +458,5 @@ class TableContainer(Container):
 
 def _is_numeric(table: Any) -> bool:
     """Whether a table is an array or tensor of real numbers."""
-    if isinstance(table, torch.Tensor):
-        return not table.is_complex()
-    return isinstance(table, np.ndarray) and table.dtype.kind in "biuf"
+    is_array = isinstance(table, np.ndarray) and table.dtype.kind in "biuf"
+    return is_array or (isinstance(table, torch.Tensor) and not table.is_complex())

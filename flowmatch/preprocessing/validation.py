@@ -13,25 +13,23 @@ from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_pl
 from flowmatch.preprocessing.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
 
 
-def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
+def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer | None:
     """What the columns of a table hold; None for grids, data that stay where they are, and what is no data.
 
     Raises
     ------
     ValueError
-        As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
+        As `TableContainer.fit`, and where columns are named of data that have none.
     """
     check_samples_kind(X)
     X = native_frame(X)
     if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
-        return TableContainer.fit(X, categorical_features)
-    if categorical_features is not None and not (
-        isinstance(categorical_features, str) and categorical_features == "auto"
-    ):
-        raise ValueError(
-            f"categorical_features={categorical_features!r}, but X is not a table in memory: pass a two-dimensional "
-            "array or a DataFrame."
-        )
+        return TableContainer.fit(X, categorical_features, identifier_columns)
+    for name, value in (("categorical_features", categorical_features), ("identifier_columns", identifier_columns)):
+        if value is not None and not (isinstance(value, str) and value == "auto"):
+            raise ValueError(
+                f"{name}={value!r}, but X is not a table in memory: pass a two-dimensional array or a DataFrame."
+            )
     return None
 
 

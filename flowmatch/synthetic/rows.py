@@ -42,6 +42,10 @@ def check_generator(generator: Any) -> None:
         raise ValueError(
             f"generator must be None or have fit and sample, such as a FlowMatchingGenerator; got {generator!r}."
         )
+    if getattr(generator, "identifiers", "fresh") != "fresh":
+        raise ValueError(
+            f"a generator with identifiers={generator.identifiers!r} draws no whole rows to add: set it to 'fresh'."
+        )
 
 
 def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
@@ -105,7 +109,7 @@ def _clearer(
     fitted: Any, rows: Any, y: NDArray[Any], classes: NDArray[Any], min_odds: float, random_state: np.random.RandomState
 ) -> Any:
     """Draw rows that could as well be of another class anew, up to three times, and keep the best of each."""
-    chosen, odds = np.arange(len(y)), _log_odds(fitted, rows, y, classes)
+    first, chosen, odds = rows, np.arange(len(y)), _log_odds(fitted, rows, y, classes)
     for _ in range(_REDRAWS):
         unclear = np.flatnonzero(odds < np.log(min_odds))
         if len(unclear) == 0:
@@ -116,7 +120,12 @@ def _clearer(
         chosen[unclear[better]] = len(rows) + np.flatnonzero(better)
         odds[unclear] = np.maximum(odds[unclear], found)
         rows = join(rows, drawn)
-    return rows.iloc[chosen] if hasattr(rows, "iloc") else rows[chosen]
+    keys = getattr(fitted, "identifier_columns_", [])
+    if not hasattr(rows, "iloc"):
+        rows = rows[chosen]
+        rows[:, keys] = first[:, keys]
+        return rows
+    return rows.iloc[chosen].assign(**{key: first[key].to_numpy() for key in keys}) if keys else rows.iloc[chosen]
 
 
 def _log_odds(fitted: Any, X: Any, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
@@ -190,9 +199,17 @@ def join(X: Any, new: Any) -> Any:
         if new is None:
             return X.reset_index(drop=True)
         new = new if hasattr(new, "columns") else pd.DataFrame(new, columns=X.columns)
-        return pd.concat([X, new.astype(dict(zip(X.columns, X.dtypes, strict=True)))], ignore_index=True)
+        own = {name: dtype for name, dtype in zip(X.columns, X.dtypes, strict=True) if _holds(dtype, new[name])}
+        return pd.concat([X, new.astype(own)], ignore_index=True)
     if new is None:
         return X.copy()
     if sparse.issparse(X):
         return sparse.vstack([X, sparse.csr_matrix(new, dtype=X.dtype)], format=X.format)
-    return np.concatenate([X, np.asarray(new, dtype=X.dtype)])
+    new = np.asarray(new)
+    return np.concatenate([X, new.astype(X.dtype) if _holds(X.dtype, new) else new])
+
+
+def _holds(dtype: Any, values: Any) -> bool:
+    """Whether a dtype is not one of integers that are too small for fresh keys among values, which are not missing."""
+    kind = getattr(dtype, "kind", "O")
+    return kind not in "iu" or not bool((values > 2 ** (8 * dtype.itemsize - (kind == "i")) - 1).any())

@@ -1,0 +1,218 @@
+"""Which columns of a table hold keys: those that are named, or that look like it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.core.checks import listed
+from flowmatch.core.user_warnings import warn
+from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.keys import KeyForm, wide_enough
+from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS, Mask, missing_entries, named_columns
+from flowmatch.preprocessing.table_dates import Array
+from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, take_apart
+
+_FEW_ROWS = 50
+"""Of fewer rows nobody can tell whether they are distinct by chance."""
+
+_GAPS = 1.1
+_YEARS = (1500, 2200)
+_NUMBER = re.compile(r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*")
+_DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
+
+
+def find_keys(
+    columns: Sequence[RawColumn], container: Container, identifier_columns: Any, categories: Mask
+) -> tuple[KeyForm | None, ...]:
+    """The form of the keys of each column that holds some, None for the others.
+
+    Parameters
+    ----------
+    columns : sequence of RawColumn
+    container : Container
+        What the table came in.
+    identifier_columns : "auto", None, or a list of names, indices or booleans
+        "auto" warns of those that it finds.
+    categories : ndarray of bool, shape (d,)
+        Columns that the user named as categories.
+
+    Raises
+    ------
+    ValueError
+        For names that there are not or that are named twice, and for columns that hold no keys: each twice, or none.
+    """
+    labels, dtypes = container.columns or range(len(columns)), container.dtypes
+    dtypes = dtypes if container.has_columns else dtypes * len(columns)
+    if isinstance(identifier_columns, str) and identifier_columns == "auto":
+        found = [
+            None if also else _recognized(raw, dtype)
+            for raw, dtype, also in zip(columns, dtypes, categories, strict=True)
+        ]
+        if None not in found:  # nothing would be left to learn
+            return (None,) * len(found)
+        names = [label for label, form in zip(labels, found, strict=True) if form]
+        if names:
+            warn(
+                f"taken for keys, which are not learned, and filled with fresh ones: {listed(names)}. If that is "
+                "wrong, name the columns that hold keys in identifier_columns; None says that there are none."
+            )
+        return tuple(found)
+    named = _named_once(identifier_columns, labels, categories)
+    if named.all() and len(named):
+        raise ValueError("identifier_columns names every column of X, so that there is nothing to learn.")
+    every = zip(columns, dtypes, labels, named, strict=True)
+    return tuple(_named(raw, dtype, f"column {label!r} of X") if own else None for raw, dtype, label, own in every)
+
+
+def fresh_keys(
+    forms: Sequence[KeyForm | None], values: Array, taken: Mapping[int, Collection[Any]] | None = None
+) -> dict[int, NDArray[Any]]:
+    """Fresh keys for rows of numbers; which ones depends on the first row alone.
+
+    Parameters
+    ----------
+    forms : sequence of KeyForm or None
+        Of the keys of each column.
+    values : ndarray of shape (n, d)
+        Numbers; NaN in a column of keys where there is to be none.
+    taken : mapping from positions of columns to collections, optional
+        Keys that there are already.
+
+    Returns
+    -------
+    dict from positions of columns to ndarray of shape (n,)
+        Objects; floats where integers are missing.
+    """
+    seed, found = zlib.crc32(np.ascontiguousarray(values[:1]).tobytes()), {}
+    for j, form in enumerate(forms):
+        if form is not None:
+            keys, gaps = objects(form.fresh(len(values), seed + j, (taken or {}).get(j, ()))), np.isnan(values[:, j])
+            is_whole = form.entry_type == "int"
+            keys[gaps] = np.nan if is_whole else None
+            found[j] = keys.astype(np.float64) if is_whole and gaps.any() else keys
+    return found
+
+
+def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
+    """The keys in some columns of a table, by their positions."""
+    raws = take_apart(as_table(X)) if columns else []
+    return {j: set(raws[j].values[~missing_entries(raws[j].values)].tolist()) for j in columns}
+
+
+def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm | None, ...]:
+    """The same forms, which spare the keys in a table too."""
+    found = keys_in(X, [j for j, form in enumerate(forms) if form])
+    return tuple(form and form.besides(list(found[j])) for j, form in enumerate(forms))
+
+
+def without_columns(table: Any, columns: Mask) -> Any:
+    """A table without some of its columns, given as a mask."""
+    kept = np.flatnonzero(~columns)
+    if hasattr(table, "iloc"):
+        return table.iloc[:, kept]
+    return table[:, kept.tolist()]
+
+
+def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
+    """The name of a dtype, of integers with more bits if fresh keys among columns need them."""
+    if "int" not in dtype.lower():
+        return dtype
+    keys = [column for column in columns if column.dtype == object and len(column)]
+    return wide_enough(dtype, max(max(column) for column in keys)) if keys else dtype
+
+
+def _named_once(identifier_columns: Any, labels: Sequence[Any], categories: Mask) -> Mask:
+    """Which columns are named; an error if one is named twice, or for a category too."""
+    names = () if isinstance(labels, range) else tuple(labels)
+    named = named_columns("identifier_columns", identifier_columns, names, len(labels))
+    if not named.any():
+        return named
+    entries = list(identifier_columns)
+    if not all(isinstance(entry, (bool, np.bool_)) for entry in entries):
+        each = [named_columns("identifier_columns", [entry], names, len(labels)) for entry in entries]
+        twice = np.flatnonzero(np.sum(each, axis=0) > 1)
+        if len(twice):
+            raise ValueError(f"identifier_columns names column {labels[twice[0]]!r} twice.")
+    both = np.flatnonzero(named & categories)
+    if len(both):
+        raise ValueError(
+            f"column {labels[both[0]]!r} is named in identifier_columns and in categorical_features; keys are not "
+            "learned, so it can be one of them."
+        )
+    return named
+
+
+def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
+    """The entries that are there, where they stand, and what kind of keys they may be; "" for none."""
+    values = objects(raw.values) if raw.values.dtype.kind in "UT" else raw.values
+    missing = missing_entries(values)
+    present = values[~missing]
+    if raw.levels is not None or not len(present):
+        return present, ~missing, ""
+    if values.dtype.kind in "iu":
+        return present, ~missing, "int"
+    if values.dtype.kind == "f":
+        whole = bool(np.all(present == np.floor(present)))
+        return present, ~missing, ("int" if re.match("u?int", dtype, re.IGNORECASE) else "whole") if whole else ""
+    types = set(map(type, present)) if values.dtype.kind == "O" else set()
+    kinds = {"int": Integral, "text": str, "uuid": uuid.UUID}
+    found = [kind for kind, group in kinds.items() if types and all(issubclass(t, group) for t in types)]
+    return present, ~missing, found[0] if found and bool not in types else ""
+
+
+def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
+    """The form of what looks like keys."""
+    keys, _, kind = _entries(raw, dtype)
+    if kind == "int" and len(keys) >= _FEW_ROWS:
+        low, high = int(keys.min()), int(keys.max())
+        if high - low + 1 > _GAPS * len(keys) or (_YEARS[0] <= low and high <= _YEARS[1]):
+            return None
+    elif kind not in ("text", "uuid"):
+        return None
+    if len(keys) < (2 if kind == "uuid" else _FEW_ROWS):
+        return None
+    distinct = np.unique(keys) if kind == "int" else list(dict.fromkeys(keys.tolist()))
+    if len(distinct) < len(keys) and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, len(keys) / 2)):
+        return None
+    form = KeyForm.fit(distinct, kind)
+    return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
+
+
+def _are_values(texts: list[str]) -> bool:
+    """Whether texts are dates or numbers, which are no keys unless they all have as many digits."""
+    some = texts[:1000]
+    if all(map(_DATE.fullmatch, some)):
+        return True
+    as_long = len(set(map(len, texts))) == 1 and all(map(str.isdecimal, texts))
+    return not as_long and all(map(_NUMBER.fullmatch, some))
+
+
+def _named(raw: RawColumn, dtype: str, where: str) -> KeyForm:
+    """The form of the keys of a column that is named."""
+    keys, present, kind = _entries(raw, dtype)
+    if not len(keys):
+        raise ValueError(f"{where} is named in identifier_columns, and holds no value at all: leave it out.")
+    if not kind:
+        what = "categories" if raw.levels is not None else f"dtype {dtype}"
+        raise ValueError(
+            f"{where} is named in identifier_columns and holds {what}; keys are whole numbers, text or UUIDs. Convert "
+            "it, such as with astype(str), or leave it out."
+        )
+    rows, first = np.flatnonzero(present), dict[Any, int]()
+    placed = zip(keys.tolist(), rows.tolist(), strict=True)
+    twice = [(key, first[key], row) for key, row in placed if first.setdefault(key, row) != row]
+    if twice:
+        key, one, other = twice[0]
+        raise ValueError(
+            f"{where} is named in identifier_columns, but its keys are not unique: {len(twice)} rows repeat one of "
+            f"another row, such as {key!r} in rows {one} and {other}."
+        )
+    return KeyForm.fit(keys, "int" if kind == "whole" else kind)
