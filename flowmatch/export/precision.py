@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing import Container, Identity, Log1pStandardize, QuantileNormal, SampleEncoder
-from flowmatch.preprocessing.categories import MixedColumns
+from flowmatch.preprocessing.categories import first_parts
 
 Array = NDArray[np.float64]
 
@@ -60,19 +60,11 @@ def _magnitude(encoder: SampleEncoder) -> Array:
     else:
         largest = np.abs(transform.centre_) + 4 * transform.scale_
         largest = np.expm1(largest) if isinstance(transform, Log1pStandardize) else largest
-    size[numbers] = largest[_first_parts(encoder)]
+    size[numbers] = largest[first_parts(encoder.columns, int(numbers.sum()))]
     if encoder.rules:
         split = encoder.rules.is_split
         size[split] = np.abs(encoder.limits[:, split]).max(axis=0)
     return size
-
-
-def _first_parts(encoder: SampleEncoder) -> NDArray[np.intp]:
-    """The first part of each column of numbers among the parts that the transform is fitted to."""
-    columns = encoder.columns
-    numbers = columns.numbers if isinstance(columns, MixedColumns) else columns
-    counts = numbers.code_counts(int((encoder.varying & ~encoder.is_category).sum()))
-    return np.cumsum(counts) - counts
 
 
 def _resolution(encoder: SampleEncoder) -> Array:
@@ -89,7 +81,7 @@ def _resolution(encoder: SampleEncoder) -> Array:
         fine = _FINE * transform.scale_
         if isinstance(transform, QuantileNormal):
             fine = np.where(transform.decimals_ >= 0, 10.0 ** -np.maximum(transform.decimals_, 0), fine)
-        resolution[numbers] = fine[_first_parts(encoder)] if encoder.is_table else fine
+        resolution[numbers] = fine[first_parts(encoder.columns, int(numbers.sum()))] if encoder.is_table else fine
     for j, rule in enumerate(encoder.rules.rules if encoder.rules else ()):
         if rule is not None:
             resolution[j] = min(resolution[j], rule.resolution)

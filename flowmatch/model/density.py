@@ -28,6 +28,7 @@ from flowmatch.preprocessing import (
     TableContainer,
     entry_of,
 )
+from flowmatch.preprocessing.categories import first_parts
 
 Array = NDArray[np.float64]
 
@@ -133,10 +134,10 @@ def _warn_of_atoms(encoder: SampleEncoder) -> None:
     """Warn of columns of numbers in which many rows share one value, where there is no density."""
     if not isinstance(encoder.transform, QuantileNormal) or not isinstance(encoder.container, TableContainer):
         return
-    found = []
-    for number, column in enumerate(np.flatnonzero(encoder.varying & ~encoder.is_category)):
-        value, share = encoder.transform.most_frequent(number)
-        if share >= ATOM:
+    found, numbers = [], np.flatnonzero(encoder.varying & ~encoder.is_category)
+    for part, column in zip(first_parts(encoder.columns, len(numbers)), numbers, strict=True):
+        value, share = encoder.transform.most_frequent(int(part))
+        if share >= ATOM and not (encoder.rules and encoder.rules.is_split[column]):
             name, entry = encoder.container.labels[int(column)], entry_of(encoder.container, int(column), value)
             found.append(f"in column {name!r}, {share:.0%} of the training rows have the value {entry}")
     if found:

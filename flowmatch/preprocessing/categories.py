@@ -196,6 +196,12 @@ class MixedColumns(ColumnTransform):
         return out
 
 
+def first_parts(columns: ColumnTransform, n_numbers: int) -> NDArray[np.intp]:
+    """Where the parts of each of the `n_numbers` columns of numbers begin among all that their map is fitted to."""
+    counts = (columns.numbers if isinstance(columns, MixedColumns) else columns).code_counts(n_numbers)
+    return np.cumsum(counts) - counts
+
+
 def points_of(n_levels: int) -> Array:
     """The points (n_levels, width) of a column's categories."""
     if n_levels == 2:
