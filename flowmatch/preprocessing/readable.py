@@ -99,11 +99,11 @@ def as_float64(values: Any, name: str = "X") -> NDArray[np.float64]:
     ValueError
         For what is no number, and for numbers that no float holds.
     """
-    values = as_plain(values, name)
-    if np.iscomplexobj(values):  # numpy would drop the imaginary parts
-        raise ValueError(f"{name} holds complex numbers; real ones are expected.")
+    array = np.asarray(as_plain(values, name))
+    if array.dtype.kind == "c":  # numpy would drop the imaginary parts
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; real numbers are expected.")
     try:
-        return np.asarray(values, dtype=np.float64)
+        return np.asarray(array, dtype=np.float64)
     except ArithmeticError as error:  # integers and fractions beyond all floats, signaling NaN
         raise ValueError(f"{name} holds a number that no float can hold: {error}.") from error
 
