@@ -41,7 +41,7 @@ CONTAINERS = {
     "leaf": lambda a: torch.as_tensor(a.astype("f4")).requires_grad_(),
     "frame": frame_of,
     "index": lambda a: frame_of(a).set_index(pd.date_range("2024-02-27", periods=len(a))),
-    "polars": lambda a: pl.DataFrame({f"c{j}": column for j, column in enumerate(a.T)}),
+    "polars": lambda a: pl.DataFrame({f"c{j}": a[:, j] for j in range(a.shape[1] if a.dtype != object else 0)}),
     "masked": masked,
     "memoryview": lambda a: memoryview(np.ascontiguousarray(a)),
     "object": lambda a: a.astype(object),
@@ -151,7 +151,7 @@ def frames(draw, odd=True, containers=("pandas", "pandas", "polars", "rows", "ob
     table = pd.DataFrame({name: known[name](rng, n) for name in names})
     kind = draw(st.sampled_from(containers))
     try:
-        if kind == "polars":
+        if kind == "polars" and "digits" not in names:  # of which polars makes errors that nobody can catch
             return pl.DataFrame({name: [None if entry is pd.NA else entry for entry in table[name]] for name in table})
     except Exception:  # it does not go into polars
         return table

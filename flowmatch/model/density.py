@@ -142,9 +142,9 @@ def _warn_of_atoms(encoder: SampleEncoder) -> None:
             found.append(f"in column {name!r}, {share:.0%} of the training rows have the value {entry}")
     if found:
         warn(
-            f"{'; '.join(found[:3])}: numbers have no log-density there. What is returned is that of a continuous "
-            "stand-in, which ranks rows under this model, but is off by tenths of a nat to some nats. Name columns of "
-            "few values in categorical_features, for log-probabilities."
+            f"numbers have no log-density where many rows share one value: {'; '.join(found[:3])}. What is returned "
+            "is that of a continuous stand-in, which ranks rows under this model, but is off by tenths of a nat to "
+            "some nats. Name columns of few values in categorical_features, for log-probabilities."
         )
 
 

@@ -50,8 +50,9 @@ def check_readable(data: Any, name: str) -> None:
 def check_samples_kind(X: Any) -> None:
     """Raise a TypeError for what holds no samples, such as generators, mappings and None; as `check_readable`."""
     check_readable(X, "X")
-    rows = hasattr(X, "__array__") or (hasattr(X, "__len__") and (hasattr(X, "__getitem__") or hasattr(X, "read")))
-    if isinstance(X, (str, bytes, Mapping)) or not (rows or hasattr(X, "columns") or isinstance(X, Number)):
+    rows = isinstance(X, Number) or hasattr(type(X), "__array__") or hasattr(type(X), "columns")
+    rows = rows or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
+    if isinstance(X, (str, bytes, Mapping)) or not rows:
         hint = ": pass list(X)" if hasattr(X, "__next__") else ""
         raise TypeError(
             f"X is a {type(X).__name__}; expected a table (n_samples, n_features) or grids (n_samples, n_channels, "
@@ -98,11 +99,11 @@ def as_float64(values: Any, name: str = "X") -> NDArray[np.float64]:
     ValueError
         For what is no number, and for numbers that no float holds.
     """
-    values = as_plain(values, name)
-    if np.iscomplexobj(values):  # numpy would drop the imaginary parts
-        raise ValueError(f"{name} holds complex numbers; real ones are expected.")
+    array = np.asarray(as_plain(values, name))
+    if array.dtype.kind == "c":  # numpy would drop the imaginary parts
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; real numbers are expected.")
     try:
-        return np.asarray(values, dtype=np.float64)
+        return np.asarray(array, dtype=np.float64)
     except ArithmeticError as error:  # integers and fractions beyond all floats, signaling NaN
         raise ValueError(f"{name} holds a number that no float can hold: {error}.") from error
 
