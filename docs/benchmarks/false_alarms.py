@@ -87,13 +87,13 @@ def shares_flagged(fitted: FlowAnomalyDetector, X: Floats, levels: tuple[float, 
     return [float(np.mean(scores < fitted.set_params(false_alarm_rate=level).offset_)) for level in levels]
 
 
-def rates(draw: Draw, n: int, levels: tuple[float, ...], n_fits: int = N_FITS) -> tuple[Floats, Floats]:
+def rates(draw: Draw, n: int, levels: tuple[float, ...], **parameters: Any) -> tuple[Floats, Floats]:
     """The mean share that is flagged and its standard error, by level."""
     shares = []
-    for seed in range(n_fits):
+    for seed in range(N_FITS):
         rng = np.random.default_rng([n, seed])
-        shares.append(shares_flagged(detector(seed).fit(draw(n, rng)), draw(N_NEW, rng), levels))
-    return np.mean(shares, axis=0), np.std(shares, axis=0, ddof=1) / n_fits**0.5
+        shares.append(shares_flagged(detector(seed, **parameters).fit(draw(n, rng)), draw(N_NEW, rng), levels))
+    return np.mean(shares, axis=0), np.std(shares, axis=0, ddof=1) / N_FITS**0.5
 
 
 def continuous() -> None:
@@ -122,6 +122,17 @@ def discrete() -> None:
         mean, error = rates(draw, 64 * copies, levels)
         shown = "  ".join(f"{m:6.2%} +- {e:.2%}" for m, e in zip(mean, error, strict=True))
         print(f"{copies} copies a row, n {64 * copies:4d}  {shown}", flush=True)
+
+
+def disagreeing() -> None:
+    """A score without a unit, by flows that hardly know anything: the five of them differ in scale."""
+    for n_folds in (5, 1):
+        for steps in (20, 200):
+            mean, error = rates(
+                mixed("three clusters", 10), 200, LEVELS, method="one_step", max_iter=steps, n_folds=n_folds
+            )
+            shown = "  ".join(f"{m:6.2%} +- {e:.2%}" for m, e in zip(mean, error, strict=True))
+            print(f"one_step, {n_folds} flows, {steps:3d} steps  {shown}", flush=True)
 
 
 def bounds(n_fits: int = 100) -> None:
@@ -163,4 +174,5 @@ if __name__ == "__main__":
     else:
         discrete()
         bounds()
+        disagreeing()
         continuous()

@@ -22,7 +22,8 @@ class Calibration:
     at most alpha, on average over held-out rows (conformal prediction; Vovk et al., 2005; Laxhammar and Falkman, 2010,
     for anomalies; Bates et al., 2023, section 2). That is exact for scores that do not depend on the held-out rows;
     "combined" takes its unit from them, so there it holds approximately. So it does with several folds, each scored by
-    the model that did not see it (cross-conformal prediction; Vovk, 2015), and new rows by the mean of all.
+    the model that did not see it (cross-conformal prediction; Vovk, 2015), and new rows by the mean of all: that varies
+    less than one of them, so that the share is lower where models differ.
 
     Parameters
     ----------
