@@ -218,7 +218,7 @@ WRONG = {
     "step": ({"age": slice(20, 30, 2)}, r"given\['age'\] is slice\(20, 30, 2\); a range has no step"),
     "end": ({"age": ([20], [30, 40])}, r"given\['age'\] has \[30, 40\] as an end of a range; expected one value, or None"),
     "text": ({"age": ("young", "old")}, r"column 'age'.*'young'"),
-    "categories": ({"city": ("Bern", "Ulm")}, r"given\['city'\] is a range, but the column holds categories: give a set of them, such as \{'Bern'\}"),
+    "categories": ({"city": ("Bern", "Ulm")}, r"given\['city'\] is a range, but the column holds categories: give a set, such as \{'Bern'\}, or a list of one each"),
     "no_set": ({"city": set()}, r"given\['city'\] is an empty set"),
     "unseen": ({"city": {"Bern", "Rome"}}, r"column 'city'.*'Rome'.*training has not seen"),
     "beyond": ({"age": {30, 200}}, r"given\['age'\] is 200.0, outside the range of the training data"),

@@ -198,9 +198,9 @@ def test_any_first_rows_hold_unequal_shares_to_within_four(concentration):
 
 def test_every_row_has_each_condition_with_exactly_its_share():
     shares, rng = np.array([0.62, 0.0, 0.08, 0.3]), np.random.RandomState(0)
-    drawn = np.array([spread_sample(shares, 6, rng) for _ in range(20_000)])
+    drawn = np.array([spread_sample(shares, 6, rng) for _ in range(6000)])
     for row in drawn.T:
-        np.testing.assert_allclose(np.bincount(row, minlength=4) / len(drawn), shares, atol=0.015)
+        np.testing.assert_allclose(np.bincount(row, minlength=4) / len(drawn), shares, atol=0.025)
 
 
 def test_the_order_has_no_period():

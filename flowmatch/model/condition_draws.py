@@ -29,6 +29,35 @@ _DENSITIES = 2**16
 
 
 @dataclass(frozen=True)
+class Posterior:
+    """Conditions, and how probable each is given the known entries of a row.
+
+    Attributes
+    ----------
+    values : ndarray of shape (m, ...)
+    shares : ndarray of shape (k, m)
+        Probabilities, for each of the different rows of known entries.
+    which : ndarray of int, shape (n_samples,) or (1,)
+        Which of these each row has.
+    """
+
+    values: NDArray[Any]
+    shares: Array
+    which: NDArray[np.intp]
+
+    def draw(self, rows: slice, random: np.random.RandomState) -> NDArray[Any]:
+        """Conditions (n, ...) of some rows; of rows with the same known entries, any first ones have the shares."""
+        n, (k, m) = rows.stop - rows.start, self.shares.shape
+        if k == 1:
+            return self.values[spread_sample(self.shares[0], n, random)]
+        ends = np.cumsum(self.shares, axis=1)
+        ends = (ends / ends[:, -1:] + np.arange(k)[:, None]).ravel()  # one staircase after the other
+        which = self.which[rows]
+        found = np.searchsorted(ends, which + random.uniform(size=n), side="right") - m * which
+        return self.values[found.clip(0, m - 1)]
+
+
+@dataclass(frozen=True)
 class ConditionDraws:
     """Draws conditions and missing entries of rows: of their first candidates, and of later ones.
 
@@ -38,16 +67,15 @@ class ConditionDraws:
     asked : Given
     y : conditions, one for all rows or one each; None to draw them
     seed : int
-    posterior : tuple of two ndarrays, or None
-        Conditions (m, ...), and the probabilities (n_samples or 1, m) of each given a row's known entries; None draws
-        conditions as in training.
+    posterior : Posterior or None
+        Of conditions given a row's known entries; None draws them as in training.
     """
 
     model: FlowModel
     asked: Given
     y: Any
     seed: int
-    posterior: tuple[NDArray[Any], Array] | None = None
+    posterior: Posterior | None = None
 
     @classmethod
     def of(cls, model: FlowModel, asked: Given, y: Any, seed: int, *, complete: bool) -> ConditionDraws:
@@ -115,14 +143,10 @@ class ConditionDraws:
             return conditions.expand(plain_conditions(self.y), self.asked.n_samples)[rows] if is_table else self.y
         if self.posterior is None:
             return conditions.draw(n, random)
-        values, shares = self.posterior
-        if len(shares) == 1:
-            return values[spread_sample(shares[0], n, random)]
-        ends = np.cumsum(shares[rows], axis=1)
-        return values[(random.uniform(size=(n, 1)) * ends[:, -1:] >= ends).sum(axis=1)]
+        return self.posterior.draw(rows, random)
 
-    def weighed(self, *, complete: bool) -> tuple[NDArray[Any], Array]:
-        """Conditions (m, ...) and their probabilities (n_samples or 1, m) by Bayes' rule.
+    def weighed(self, *, complete: bool) -> Posterior:
+        """The distribution of conditions by Bayes' rule.
 
         ``p(y | entries) ~ p(y) p(missing | y) p(entries | y)``: the share of y in training, the share of its rows that
         miss what is to be missing, and the density of the known entries under it.
@@ -143,10 +167,10 @@ class ConditionDraws:
             raise ValueError("given: no training row of any condition misses these entries.")
         log_weights = np.log(weights, where=weights > 0, out=np.full(len(weights), -np.inf))
         if entries is None:
-            return values, (weights / weights.sum())[None]
+            return Posterior(values, (weights / weights.sum())[None], which)
         joint = log_weights + self._log_densities(distinct, vectors, weights > 0)
         shares = np.exp(joint - joint.max(axis=1, keepdims=True))
-        return values, (shares / shares.sum(axis=1, keepdims=True))[which.reshape(-1)]
+        return Posterior(values, shares / shares.sum(axis=1, keepdims=True), which.reshape(-1))
 
     def _log_densities(self, entries: Array, vectors: NDArray[np.float32], chosen: Mask) -> Array:
         """Log-density (k, m) of known entries (k, n_columns) under each of the chosen conditions; elsewhere 0."""

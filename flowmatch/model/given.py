@@ -34,7 +34,7 @@ def require_table(model: FlowModel, what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Test:
+class ColumnTest:
     """What the entries of a column are to satisfy.
 
     Attributes
@@ -70,7 +70,7 @@ class Given:
         Known entries, NaN elsewhere.
     missing : ndarray of bool, shape (n_columns,)
         Entries that are to be missing.
-    tests : tuple of Test
+    tests : tuple of ColumnTest
         What other entries are to satisfy.
     """
 
@@ -78,7 +78,7 @@ class Given:
     n_samples: int
     entries: Array | None
     missing: Mask
-    tests: tuple[Test, ...] = ()
+    tests: tuple[ColumnTest, ...] = ()
 
     @classmethod
     def read(cls, model: FlowModel, given: Any, n_samples: int | None) -> Given:
@@ -237,11 +237,11 @@ class _Column:
                 "generated."
             )
 
-    def test(self, wanted: Any) -> Test:
+    def test(self, wanted: Any) -> ColumnTest:
         """What a range, a set or a function asks of the column's entries."""
         if callable(wanted):
             name = getattr(wanted, "__name__", type(wanted).__name__)
-            return Test(self.position, lambda numbers: self._call(wanted, numbers), f"{self.name!r} by {name}")
+            return ColumnTest(self.position, lambda numbers: self._call(wanted, numbers), f"{self.name!r} by {name}")
         if isinstance(wanted, (set, frozenset)):
             return self._one_of(sorted(wanted, key=repr))
         if isinstance(wanted, slice) and wanted.step is not None:
@@ -249,17 +249,20 @@ class _Column:
         ends = (wanted.start, wanted.stop) if isinstance(wanted, slice) else wanted
         return self._between(*ends)
 
-    def _one_of(self, values: list[Any]) -> Test:
+    def _one_of(self, values: list[Any]) -> ColumnTest:
         if not values:
             raise ValueError(f"{self.label} is an empty set, which no row can satisfy.")
         allowed = self.container.numbers_of(self.position, values)
         self.check_values(allowed)
-        return Test(self.position, lambda numbers: np.isin(numbers, allowed), f"{self.name!r} in {listed(values)}")
+        return ColumnTest(
+            self.position, lambda numbers: np.isin(numbers, allowed), f"{self.name!r} in {listed(values)}"
+        )
 
-    def _between(self, low: Any, high: Any) -> Test:
+    def _between(self, low: Any, high: Any) -> ColumnTest:
         if self.is_category:
             raise ValueError(
-                f"{self.label} is a range, but the column holds categories: give a set of them, such as {{{low!r}}}."
+                f"{self.label} is a range, but the column holds categories: give a set, such as {{{low!r}}}, or a list "
+                "of one each."
             )
         ends = [-np.inf if low is None else self._end(low), np.inf if high is None else self._end(high)]
         if ends[0] > ends[1]:
@@ -270,7 +273,7 @@ class _Column:
                 f"{self.label} is a range from {low} to {high}, outside the range of the training data, {self.seen}."
             )
         text = f"{self.name!r} from {low} to {high} (training data: {self.seen})"
-        return Test(self.position, lambda numbers: (numbers >= ends[0]) & (numbers <= ends[1]), text)
+        return ColumnTest(self.position, lambda numbers: (numbers >= ends[0]) & (numbers <= ends[1]), text)
 
     def _end(self, value: Any) -> float:
         number = self.container.numbers_of(self.position, value)
