@@ -199,7 +199,7 @@ def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -
     for sampler in progress(samplers, "imputations", samplers[0].integration.verbose):
         filled, redraw = values.copy(), partial(_filled, sampler, vectors, values)
         filled[incomplete] = redraw(incomplete, 0)
-        filled = keep_constraints(model, filled, possible_entries(model, values), redraw)
+        filled = keep_constraints(model, filled, possible_entries(model, values), redraw, must=False)
         tables.append(fill_table(model.encoder.container, X, values, filled))
     return tables
 
