@@ -40,6 +40,7 @@ KEYS = {
     "hashes": [hashlib.sha1(str(i).encode()).hexdigest() for i in range(N)],
     "uuid text": [str(uuid.UUID(int=int(i), version=4)) for i in RNG.integers(2**62, size=N)],
     "uuids": [uuid.UUID(int=int(i) << 60, version=4) for i in RNG.integers(2**62, size=N)],
+    "uuids that count": [uuid.UUID(int=i) for i in range(N)],
     "names": distinct(lambda: f"{letters(RNG.integers(3, 8)).title()} {letters(RNG.integers(3, 8)).title()}"),
     "mails": distinct(lambda: f"{letters(RNG.integers(5, 9))}@mail.example"),
     "sentences": distinct(lambda: " ".join(letters(RNG.integers(1, 9)) for _ in range(RNG.integers(2, 20)))),

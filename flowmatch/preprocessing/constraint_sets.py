@@ -197,7 +197,7 @@ class ConstraintSet:
     def _mended(
         self, values: Array, free: Mask, broken: Mask, round_off: Callable[[Array], Array]
     ) -> tuple[Array, Mask]:
-        """The rows, mended where no draw has made them keep the rules, or else like sound ones; and which do not yet."""
+        """The rows, mended where no draw has made them sound, or else like sound ones, and which are not sound yet."""
         for _ in self.rules:
             rows = np.flatnonzero(broken)
             for rule in self.rules:

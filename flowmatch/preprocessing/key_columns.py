@@ -174,6 +174,8 @@ def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
 
 def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
     """The form of what looks like keys."""
+    if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
+        return None
     keys, _, kind = _entries(raw, dtype)
     if kind == "int" and len(keys) >= _FEW_ROWS:
         low, high, n = int(keys.min()), int(keys.max()), len(keys)
