@@ -258,10 +258,10 @@ def test_fits_that_go_on_take_no_rows_that_break_them(fitted):
 
 @pytest.mark.parametrize("kind", ["float32", "float64", "int64", "tensor", "objects", "polars"])
 def test_arrays_tensors_and_frames_keep_formulas_in_their_dtype(kind):
-    a, b = RNG.integers(0, 1000, (2, N)) / (1 if kind == "int64" else 8)
+    a, b = RNG.integers(0, 1000, (2, N)) / (1 if kind == "int64" else 7)
+    a, b = (a.astype(kind), b.astype(kind)) if kind in ("float32", "int64") else (a, b)
+    a, b = (np.float32(a), np.float32(b)) if kind == "tensor" else (a, b)
     X = np.column_stack([a, b, a + b])
-    if kind in ("float32", "int64"):
-        X = X.astype(kind)
     X = torch.from_numpy(X).float() if kind == "tensor" else X.astype(object) if kind == "objects" else X
     if kind == "polars":
         X = pytest.importorskip("polars").DataFrame(X, schema=["0", "1", "2"])
@@ -270,6 +270,30 @@ def test_arrays_tensors_and_frames_keep_formulas_in_their_dtype(kind):
     drawn = generator.fit(X).sample(300, random_state=0)
     drawn = drawn.to_numpy() if kind == "polars" else drawn
     assert (drawn[:, 0] + drawn[:, 1] == drawn[:, 2]).all()
+
+
+def test_whole_numbers_are_ordered_beside_fractions():
+    number = RNG.integers(1, 70, N)
+    X = pd.DataFrame({"id": number, "visit": number + RNG.integers(1, 5, N) / 10})
+    generator = FlowMatchingGenerator(**TINY, constraints=[Inequality("id", "visit", strict=True)]).fit(X)
+    drawn = generator.sample(600, random_state=0)
+    assert (drawn["id"] < drawn["visit"]).all()
+    given = generator.sample(60, given={"visit": 5.1}, random_state=0)
+    assert (given["id"] <= 5).all()
+
+
+def test_entries_that_contradict_each_other_are_warned_of_and_stay():
+    towns = pd.DataFrame({"a": list("ABCDEF"), "b": list("uuvvww"), "c": list("xyxyxy")})
+    X = pd.concat([towns] * 20, ignore_index=True).assign(x=RNG.normal(size=120))
+    pairs = [FixedCombinations(["a", "b"]), FixedCombinations(["a", "c"]), FixedCombinations(["b", "c"])]
+    generator = FlowMatchingGenerator(**TINY, constraints=pairs).fit(X)
+    filled = generator.impute(X.head(6).assign(a=None), random_state=0)
+    assert filled["a"].tolist() == list("ABCDEF")
+    apart = FlowMatchingGenerator(**TINY, constraints=pairs[:2]).fit(X[~X["a"].isin(["A"])])
+    with pytest.warns(UserWarning, match=r"1 of 6 rows could not be drawn so that they keep .* contradict it"):
+        filled = apart.impute(X.head(6).assign(a=None), random_state=0)
+    assert filled["a"].tolist()[1:] == list("BCDEF")
+    assert filled.loc[0, ["b", "c"]].tolist() == ["u", "x"]
 
 
 def test_rows_with_missing_entries_keep_them_as_far_as_they_have_entries():

@@ -28,6 +28,7 @@ def distinct(make, n=N):
 KEYS = {
     "dense integers": RNG.permutation(np.arange(100_000, 100_000 + N)),
     "integers with gaps": RNG.permutation(np.arange(1, N * 21 // 20))[:N],
+    "integers of a third of a table": RNG.choice(3 * N, N, replace=False),
     "nullable integers": pd.array(RNG.permutation(N), dtype="Int32"),
     "integers as objects": np.arange(5, 5 + N).astype(object),
     "integers beyond 2^53": np.arange(2**60, 2**60 + N),
@@ -39,6 +40,7 @@ KEYS = {
     "hashes": [hashlib.sha1(str(i).encode()).hexdigest() for i in range(N)],
     "uuid text": [str(uuid.UUID(int=int(i), version=4)) for i in RNG.integers(2**62, size=N)],
     "uuids": [uuid.UUID(int=int(i) << 60, version=4) for i in RNG.integers(2**62, size=N)],
+    "uuids that count": [uuid.UUID(int=i) for i in range(N)],
     "names": distinct(lambda: f"{letters(RNG.integers(3, 8)).title()} {letters(RNG.integers(3, 8)).title()}"),
     "mails": distinct(lambda: f"{letters(RNG.integers(5, 9))}@mail.example"),
     "sentences": distinct(lambda: " ".join(letters(RNG.integers(1, 9)) for _ in range(RNG.integers(2, 20)))),
@@ -113,7 +115,8 @@ def test_so_few_ways_that_fresh_keys_become_longer():
     "column",
     {
         "years": np.arange(1900, 1900 + N // 4).repeat(1),
-        "integers with large gaps": np.arange(N) * 3,
+        "integers with large gaps": np.arange(N) * 11,
+        "so few integers that they are distinct by chance": RNG.choice(700, 100, replace=False),
         "repeated integers": np.arange(N) // 2,
         "whole floats": np.arange(N, dtype=float),
         "few rows": np.arange(40),
@@ -123,6 +126,17 @@ def test_so_few_ways_that_fresh_keys_become_longer():
 )
 def test_what_is_no_key_is_learned(column):
     assert TableContainer.fit(table_with(column), identifier_columns="auto").key_names == []
+
+
+def test_ranks_are_no_keys():
+    table = pd.DataFrame({name: RNG.permutation(N) for name in "abc"}).assign(x=RNG.normal(size=N))
+    assert TableContainer.fit(table, identifier_columns="auto").key_names == []
+    with pytest.warns(UserWarning, match="taken for keys"):
+        container = TableContainer.fit(table[["a", "x"]].assign(row=np.arange(N)), identifier_columns="auto")
+    assert container.key_names == ["a", "row"]
+    twice = pd.DataFrame({"id": np.arange(N), "row": np.arange(N), "x": RNG.normal(size=N)})
+    with pytest.warns(UserWarning, match="taken for keys"):
+        assert TableContainer.fit(twice, identifier_columns="auto").key_names == ["id", "row"]
 
 
 def test_the_only_column_is_learned_and_none_can_be_named():

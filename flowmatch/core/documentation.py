@@ -12,7 +12,7 @@ categorical_features : "auto", None, or array-like of names, indices or bools, d
     "identifiers": """\
 identifier_columns : "auto", None, or array-like of names, indices or bools, default="auto"
     Columns of a table that hold keys, one a row. They are not learned. "auto" takes distinct text and UUIDs, and
-    distinct integers with hardly a gap, of at least 50 rows, and says which in a warning. None takes none.
+    integers that are not distinct by chance, of at least 50 rows, and says which in a warning. None takes none.
 identifiers : {"fresh", "drop", "empty"}, default="fresh"
     What synthetic rows have there: new keys of the same form, of which none is one of `fit`'s and none comes twice in
     a call; no such columns; or missing entries.""",

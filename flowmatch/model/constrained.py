@@ -16,15 +16,23 @@ Mask = NDArray[np.bool_]
 
 
 def keep_constraints(
-    model: FlowModel, values: NDArray[Any], free: Mask, redraw: Callable[[NDArray[np.intp], int], Array]
+    model: FlowModel,
+    values: NDArray[Any],
+    free: Mask,
+    redraw: Callable[[NDArray[np.intp], int], Array],
+    *,
+    must: bool = True,
 ) -> NDArray[Any]:
-    """Drawn rows (n, d) that keep the model's constraints; entries that are not `free`, and absent ones, stay."""
+    """Drawn rows (n, d) that keep the model's constraints; entries that are not `free`, and absent ones, stay.
+
+    With `must`, rows for which there is no way are an error, else a warning.
+    """
     rules, container = model.encoder.constraints, model.encoder.container
     if rules is None or not len(values):
         return values
     assert isinstance(container, TableContainer)
     values = np.asarray(values, dtype=np.float64)
-    return rules.keep(container, values, free & ~np.isnan(values), redraw)
+    return rules.keep(container, values, free & ~np.isnan(values), redraw, must=must)
 
 
 def possible_entries(model: FlowModel, entries: Array) -> Mask:

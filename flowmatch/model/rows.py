@@ -310,7 +310,7 @@ def impute_rows(
         filled, again = values.copy(), partial(_filled, partial(draw, sampler), rejection)
         for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
             filled[incomplete[part]] = again(incomplete[part], -1)
-        filled = keep_constraints(model, filled, possible_entries(model, values), again)
+        filled = keep_constraints(model, filled, possible_entries(model, values), again, must=False)
         tables.append(fill_table(model.encoder.container, X, values, filled))
     return tables
 

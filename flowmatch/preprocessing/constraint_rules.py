@@ -16,9 +16,6 @@ from flowmatch.core.storable import NOT_STORED, require, storable
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_ROUNDING = 1e-9
-"""Relative error of sums and products that are exact but for the arithmetic."""
-
 
 class Rule:
     """What holds in every row; one that lacks entries keeps it if there are entries that would.
@@ -133,8 +130,8 @@ class Ordered(Rule):
         At least so much is between them; 0 unless the inequality is strict.
     limits : ndarray of shape (2,)
         Smallest number of `low` and largest of `high` in training.
-    is_whole : bool
-        Whether the numbers are whole, as those of dates.
+    is_whole : ndarray of bool, shape (2,)
+        Whether their numbers are whole, as those of dates.
     """
 
     constraint: Any
@@ -145,12 +142,12 @@ class Ordered(Rule):
     shift: float
     gap: float
     limits: Array
-    is_whole: bool
+    is_whole: Mask
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored rule do not fit each other."""
         require(self.low_size > 0 and self.high_size > 0 and self.gap >= 0, "constraints")
-        require(self.limits.shape == (2,), "constraints")
+        require(self.limits.shape == self.is_whole.shape == (2,), "constraints")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -177,10 +174,10 @@ class Ordered(Rule):
         )
         lower = (np.minimum(lower, higher - self.gap) - self.shift) / self.low_size
         lower = np.where(high_free, np.maximum(lower, self.limits[0]), lower)
-        lower = np.where(low_free, _whole(lower, np.floor) if self.is_whole else lower, values[rows, self.low])
+        lower = np.where(low_free, _whole(lower, np.floor) if self.is_whole[0] else lower, values[rows, self.low])
         higher = np.maximum(higher, lower * self.low_size + self.shift + self.gap) / self.high_size
         higher = np.where(low_free, np.minimum(higher, self.limits[1]), higher)
-        higher = np.where(high_free, _whole(higher, np.ceil) if self.is_whole else higher, values[rows, self.high])
+        higher = np.where(high_free, _whole(higher, np.ceil) if self.is_whole[1] else higher, values[rows, self.high])
         values[rows, self.low], values[rows, self.high] = lower, higher
         return values
 
@@ -216,6 +213,8 @@ class Computed(Rule):
         Smallest and largest number of each column in training.
     is_whole : ndarray of bool, shape (d,)
         Which columns hold whole numbers.
+    tolerance : float
+        Relative error of results that are right.
     decimals : int or None
         To so many the result is rounded.
     function : callable or None
@@ -229,6 +228,7 @@ class Computed(Rule):
     constant: float
     limits: Array
     is_whole: Mask
+    tolerance: float
     decimals: int | None = None
     function: Any = field(default=None, metadata=NOT_STORED)
 
@@ -236,7 +236,7 @@ class Computed(Rule):
         """Raise a ValueError if the fields of a stored rule do not fit each other."""
         require(self.shape in ("sum", "product") and self.factors.shape == (len(self.sources),), "constraints")
         require(self.limits.shape[:1] == (2,) and len(self.sources) > 0, "constraints")
-        require(self.decimals is None or 0 <= self.decimals <= 15, "constraints")
+        require((self.decimals is None or 0 <= self.decimals <= 15) and 0 < self.tolerance < 1, "constraints")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -265,11 +265,12 @@ class Computed(Rule):
         """The rule, with the rounding that training rows have."""
         values = values[~np.isnan(values[:, list(self.columns)]).any(axis=1)]
         target = values[:, self.target]
-        if np.array_equal(target, self.result(values)):
+        by_dtype = self.tolerance > 1e-8 and not self.broken(values).any()
+        if by_dtype or np.array_equal(target, self.result(values)):
             return self
         for decimals in range(11):
             error = np.abs(np.round(target, decimals) - target)
-            if (error <= _ROUNDING * np.maximum(1, np.abs(target))).all():
+            if (error <= self.tolerance * np.maximum(1, np.abs(target))).all():
                 rounded = replace(self, decimals=decimals)
                 return self if rounded.broken(values).any() else rounded
         return self
@@ -277,13 +278,13 @@ class Computed(Rule):
     def broken(self, values: Array) -> Mask:
         target, found = values[:, self.target], self.result(values)
         scale = np.maximum.reduce([np.abs(values[:, j]) for j in self.columns] + [np.ones(len(values))])
-        return np.abs(target - found) > _ROUNDING * scale
+        return np.abs(target - found) > self.tolerance * scale
 
     def out_of_range(self, values: Array) -> Mask:
         """Rows of which an entry that was solved for lies outside of the training range."""
         columns = list(self.columns)
         low, high = self.limits[:, columns]
-        room = _ROUNDING * np.maximum(1, np.abs([low, high]).max(axis=0))
+        room = self.tolerance * np.maximum(1, np.abs([low, high]).max(axis=0))
         return ((values[:, columns] < low - room) | (values[:, columns] > high + room)).any(axis=1)
 
     def complete(self, values: Array, free: Mask) -> Array:
@@ -337,7 +338,7 @@ class Computed(Rule):
             ends.append(self.result(filled))
         if not ends:
             return self.broken(values)
-        room = _ROUNDING * np.maximum(1, np.abs(ends).max(axis=0))
+        room = self.tolerance * np.maximum(1, np.abs(ends).max(axis=0))
         low, high = np.min(ends, axis=0) - room, np.max(ends, axis=0) + room
         target_low, target_high = (np.where(given, values[:, self.target], limit) for limit in limits[:, self.target])
         return (high < target_low) | (low > target_high)

@@ -79,7 +79,19 @@ def _formulas(scales: Scales, values: Array) -> list[Formula]:
             done = {formula.column for formula in found}
             products = _products(scales, columns, some[whole], done)
             found += [formula for formula in products if _holds(formula, scales, values)]
-    return found
+    return _without_circles(found)
+
+
+def _without_circles(formulas: list[Formula]) -> list[Formula]:
+    """Formulas, but for those of columns that others of them are computed from."""
+    sources: dict[Any, set[Any]] = {}
+    for formula in formulas:
+        reached, before = set(formula.columns), set[Any]()
+        while reached != before:
+            before, reached = reached, reached.union(*(sources.get(column, ()) for column in reached))
+        if formula.column not in reached:
+            sources[formula.column] = set(formula.columns)
+    return [formula for formula in formulas if sources.get(formula.column) == set(formula.columns)]
 
 
 def _sums(scales: Scales, columns: list[int], rows: Array) -> list[Formula]:
@@ -208,7 +220,7 @@ def _combinations(scales: Scales, values: Array) -> list[FixedCombinations]:
         pair = values[~np.isnan(values[:, [one, other]]).any(axis=1)][:, [one, other]].astype(np.int64)
         if len(pair) >= FEW_ROWS and _are_fixed(pair):
             found.append(FixedCombinations([labels[one], labels[other]]))
-    return found
+    return [constraint for constraint in found if _holds(constraint, scales, values)]
 
 
 def _varying_categories(scales: Scales) -> list[int]:

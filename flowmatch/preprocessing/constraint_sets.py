@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
+from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.constraint_rules import Computed, Ordered, Rule
 from flowmatch.preprocessing.constraint_scales import Array, Scales
 from flowmatch.preprocessing.constraint_search import find_constraints
@@ -146,7 +147,7 @@ class ConstraintSet:
             found &= ~rule.impossible(entries, self.limits)
         return found
 
-    def keep(self, container: TableContainer, values: Array, free: Mask, redraw: Redraw) -> Array:
+    def keep(self, container: TableContainer, values: Array, free: Mask, redraw: Redraw, *, must: bool = True) -> Array:
         """Rows that keep all rules: computed where that is possible, drawn anew or mended where they break one.
 
         Parameters
@@ -159,6 +160,8 @@ class ConstraintSet:
             Entries that may change.
         redraw : callable ``(rows, attempt) -> values``
             Draws the rows of these numbers again.
+        must : bool, default=True
+            Whether rows that nothing brings to keep all rules are an error, and not only warned of.
 
         Returns
         -------
@@ -167,45 +170,51 @@ class ConstraintSet:
         Raises
         ------
         ValueError
-            If there are rows that can be brought to keep all rules by no means.
+            With `must`, if there are such rows.
         """
         round_off = Scales(container, self.limits).rounded
-        values = self._complete(round_off(values), free)
+        values = self._complete(values, free, round_off)
         broken = self._broken(values, free)
         for attempt in range(1, _MOST_ROUNDS + 1):
             rows = np.flatnonzero(broken)
             if not len(rows):
                 return values
-            values[rows] = self._complete(round_off(np.asarray(redraw(rows, attempt), float)), free[rows])
+            values[rows] = self._complete(np.asarray(redraw(rows, attempt), float), free[rows], round_off)
             broken = self._broken(values, free)
             if broken.sum() > (1 - _ENOUGH) * len(rows) and len(rows) > 1 / _ENOUGH:
                 break
-        return self._mended(values, free, broken, round_off)
+        values, broken = self._mended(values, free, broken, round_off)
+        if broken.any():
+            which = next(r for r in self.rules if (r.broken(values) & free[:, list(r.columns)].any(axis=1)).any())
+            what = (
+                f"{int(broken.sum())} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}"
+            )
+            if must:
+                raise ValueError(f"{what}: ask for fewer rows, or give less.")
+            warn(f"{what}: entries that are there contradict it.")
+        return values
 
-    def _mended(self, values: Array, free: Mask, broken: Mask, round_off: Callable[[Array], Array]) -> Array:
-        """The rows, with those mended that no draw has brought to keep the rules; else they become like sound ones."""
+    def _mended(
+        self, values: Array, free: Mask, broken: Mask, round_off: Callable[[Array], Array]
+    ) -> tuple[Array, Mask]:
+        """The rows, mended where no draw has made them sound, or else like sound ones, and which are not sound yet."""
         for _ in self.rules:
             rows = np.flatnonzero(broken)
             for rule in self.rules:
                 values = rule.mend(values, free & broken[:, None])
-            values[rows] = self._complete(round_off(values[rows]), free[rows])
+            values[rows] = self._complete(values[rows], free[rows], round_off)
             broken = self._broken(values, free)
         rows, sound = np.flatnonzero(broken & free.all(axis=1)), np.flatnonzero(~broken)
         if len(rows) and len(sound):
             values[rows] = values[sound[np.arange(len(rows)) % len(sound)]]
             broken = self._broken(values, free)
-        if broken.any():
-            which = next(r for r in self.rules if (r.broken(values) & free[:, list(r.columns)].any(axis=1)).any())
-            raise ValueError(
-                f"{int(broken.sum())} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}: "
-                "ask for fewer rows, or give less."
-            )
-        return values
+        return values, broken
 
-    def _complete(self, values: Array, free: Mask) -> Array:
+    def _complete(self, values: Array, free: Mask, round_off: Callable[[Array], Array]) -> Array:
+        values = round_off(values)
         for rule in self.rules:
             values = rule.complete(values, free)
-        return values
+        return np.where(free, round_off(values), values)
 
     def _broken(self, values: Array, free: Mask) -> Mask:
         """Rows that break a rule, and of which an entry may change that it is about."""

@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowmatch.core.component import Component, unknown_option
 from flowmatch.preprocessing.constraint_rules import Combinations, Computed, Ordered, Rule, UniqueRows
 from flowmatch.preprocessing.constraint_scales import Array, Scales
 
 FUNCTIONS = ("sum", "product")
+
+ROUNDING = 1e-9
+"""Relative error of sums and products that are exact but for the arithmetic."""
+
+
+def _whole(values: Array) -> NDArray[np.bool_]:
+    """Which columns hold whole numbers."""
+    return np.asarray(np.all((values == np.floor(values)) | np.isnan(values), axis=0))
 
 
 class Constraint(Component):
@@ -95,8 +104,8 @@ class Inequality(Constraint):
         difference = values[:, high] * float(high_size / unit) - values[:, low] * float(low_size / unit) - shift
         positive = difference[difference > 0]
         gap = float(positive.min()) if self.strict and len(positive) else 0.0
-        ends, is_date = scales.limits[[0, 1], [low, high]], scales.kinds[low] != "number"
-        return Ordered(self, low, high, float(low_size / unit), float(high_size / unit), shift, gap, ends, is_date)
+        ends, whole = scales.limits[[0, 1], [low, high]], _whole(values[:, [low, high]])
+        return Ordered(self, low, high, float(low_size / unit), float(high_size / unit), shift, gap, ends, whole)
 
 
 @dataclass(frozen=True)
@@ -153,10 +162,9 @@ class Formula(Constraint):
             factors = factors * [float(size / unit) for size, _ in parts]
         function = None if isinstance(self.function, str) else self.function
         shape = "product" if self.function == "product" else "sum" if function is None else "function"
-        whole = np.all((values == np.floor(values)) | np.isnan(values), axis=0)
-        computed = Computed(
-            self, target, tuple(sources), shape, factors, constant, scales.limits, whole, None, function
-        )
+        tolerance = max(ROUNDING, float(scales.container.tolerance(len(scales.kinds))[[target, *sources]].max()))
+        known = scales.limits, _whole(values), tolerance, None, function
+        computed = Computed(self, target, tuple(sources), shape, factors, constant, *known)
         return computed.rounded_as(values)
 
 

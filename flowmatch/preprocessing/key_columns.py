@@ -23,7 +23,10 @@ from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, t
 _FEW_ROWS = 50
 """Of fewer rows nobody can tell whether they are distinct by chance."""
 
-_GAPS = 1.1
+_GAPS, _MOST_GAPS, _BY_CHANCE = 1.1, 10, 40
+"""Distinct integers are keys if they have hardly a gap, or no more than a part of a table leaves, and too many to be
+distinct by chance: n of them in a range of r are that with a probability of about exp(-n^2 / 2r)."""
+
 _YEARS = (1500, 2200)
 _NUMBER = re.compile(r"\s*[-+]?(\d+[.,]?\d*|[.,]\d+)([eE][-+]?\d+)?\s*%?\s*")
 _DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
@@ -56,6 +59,7 @@ def find_keys(
             None if also else _recognized(raw, dtype)
             for raw, dtype, also in zip(columns, dtypes, categories, strict=True)
         ]
+        found = _without_ranks(columns, found)
         if None not in found:  # nothing would be left to learn
             return (None,) * len(found)
         names = [label for label, form in zip(labels, found, strict=True) if form]
@@ -170,10 +174,13 @@ def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
 
 def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
     """The form of what looks like keys."""
+    if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
+        return None
     keys, _, kind = _entries(raw, dtype)
     if kind == "int" and len(keys) >= _FEW_ROWS:
-        low, high = int(keys.min()), int(keys.max())
-        if high - low + 1 > _GAPS * len(keys) or (_YEARS[0] <= low and high <= _YEARS[1]):
+        low, high, n = int(keys.min()), int(keys.max()), len(keys)
+        most = max(_GAPS * n, min(_MOST_GAPS * n, n**2 / _BY_CHANCE))
+        if high - low + 1 > most or (_YEARS[0] <= low and high <= _YEARS[1]):
             return None
     elif kind not in ("text", "uuid"):
         return None
@@ -184,6 +191,23 @@ def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
         return None
     form = KeyForm.fit(distinct, kind)
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
+
+
+def _without_ranks(columns: Sequence[RawColumn], found: list[KeyForm | None]) -> list[KeyForm | None]:
+    """The forms of keys, but for columns that hold the same integers as others in another order: those are ranks.
+
+    Row numbers, which ascend, are keys.
+    """
+    orders: dict[bytes, set[bytes]] = {}
+    whole = [j for j, form in enumerate(found) if form and form.entry_type == "int"]
+    entries = {j: _entries(columns[j], "int")[0].astype(np.float64) for j in whole}
+    entries = {j: values for j, values in entries.items() if not (np.diff(values) > 0).all()}
+    for values in entries.values():
+        orders.setdefault(np.sort(values).tobytes(), set()).add(values.tobytes())
+    return [
+        None if j in entries and len(orders[np.sort(entries[j]).tobytes()]) > 1 else form
+        for j, form in enumerate(found)
+    ]
 
 
 def _are_values(texts: list[str]) -> bool:

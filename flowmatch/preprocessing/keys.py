@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import uuid
 from collections import Counter
@@ -87,11 +88,11 @@ class KeyForm:
         if entry_type == "int":
             return cls(entry_type, start=_beyond(keys))
         texts = [str(key) for key in keys]
-        counted = _counted(texts)
+        counted = _counted(texts) if entry_type == "text" else None
         if counted is not None:
             start, prefix, suffix, width = counted
             return cls(entry_type, start, prefix, suffix, width)
-        patterns, counts = _patterns(texts)
+        patterns, counts = _uuids(texts) if entry_type == "uuid" else _patterns(texts)
         return cls(entry_type, patterns=patterns, shares=tuple(count / sum(counts) for count in counts))
 
     def besides(self, keys: Sequence[Any]) -> KeyForm:
@@ -123,6 +124,8 @@ class KeyForm:
         require(len(self.patterns) == len(self.shares) and (self.entry_type != "int" or not self.patterns), "keys")
         require(all(0 < share <= 1 for share in self.shares), "keys")
         require(not self.patterns or abs(sum(self.shares) - 1) < 1e-6, "keys")
+        n_ways = [math.prod(map(len, pattern)) for pattern in self.patterns]
+        require(self.entry_type != "uuid" or min(n_ways, default=0) >= 2**64, "keys")  # they cannot become longer
         require(all(place and pattern for pattern in self.patterns for place in pattern), "keys")
 
     def fresh(self, n_keys: int, seed: int, taken: Collection[Any] = ()) -> list[Any]:
@@ -260,6 +263,13 @@ def _patterns(texts: list[str]) -> tuple[tuple[Choices, ...], list[int]]:
         ]
         found.append(starts.free(places, count * len(texts) // len(some)))
     return tuple(found), [count for _, count in counts]
+
+
+def _uuids(texts: list[str]) -> tuple[tuple[Choices, ...], list[int]]:
+    """The same of UUIDs: any digits, but for those that say which version they are."""
+    seen = [tuple(sorted(set(column))) for column in zip(*texts, strict=True)]
+    places = [seen[i] if i in (8, 13, 14, 18, 19, 23) else tuple("0123456789abcdef") for i in range(36)]
+    return (_Starts(texts).free(places, 0),), [1]
 
 
 class _Starts:
