@@ -75,6 +75,11 @@ def read_rows(reader: Any, X: Any, y: Any, sample_weight: Any, categorical_featu
     samples = check_samples(reader, X, reset=True, min_samples=2, container=table, missing=True)
     container = samples.container(X) if table is None else table
     if table is None and len(samples.sample_shape) == 1:  # a table on disk
+        if (
+            samples.dtype.strip("u") == "int64"
+            and np.nanmax(np.abs([samples.summary.low, samples.summary.high])) > 2**53
+        ):
+            raise ValueError("X holds integers beyond 2^53, which floats cannot tell apart: load it into memory.")
         container = TableContainer.of_numbers(container, samples.sample_shape[0])
     rows = Rows.weighted(samples, container, y, sample_weight)
     if isinstance(reader.network, str) and reader.network != "mlp":

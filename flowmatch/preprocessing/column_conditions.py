@@ -17,7 +17,7 @@ from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_entries import missing_entries
 from flowmatch.preprocessing.table_frames import as_numpy
 
 _MANY_VALUES = 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_dates import localize
+from flowmatch.preprocessing.table_dates import EXACT, localize
+
+_LIMITS = {
+    f"{kind}int{bits}": (0, 2**bits - 1) if kind else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for kind in ("", "u")
+    for bits in (8, 16, 32, 64, 128)
+}
+"""What integers of each dtype can be."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,17 @@ def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     if target.kind == "b":
         return values >= 0.5
     if target.kind in "iu":
+        if values.dtype.kind == "O":
+            return within_limits(values, target.name).astype(target)
         limits = np.iinfo(target)
         return np.clip(np.round(values), limits.min, limits.max).astype(target)
     return values.astype(target)
+
+
+def within_limits(entries: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Integers as objects, saturated where a dtype cannot hold them; None stays."""
+    low, high = _LIMITS[dtype]
+    return objects([entry if entry is None else min(max(entry, low), high) for entry in entries.tolist()])
 
 
 def is_real_dtype(dtype: str) -> bool:
@@ -181,14 +197,27 @@ def raw_series(series: Any, where: str) -> RawColumn:
         return RawColumn(series.to_numpy())
     if isinstance(dtype, pd.SparseDtype):
         return RawColumn(series.sparse.to_dense().to_numpy())
+    if isinstance(dtype, pd.PeriodDtype):
+        return RawColumn(series.to_numpy(object))
+    if isinstance(dtype, pd.IntervalDtype):
+        entries = series.to_numpy(object)
+        return RawColumn(entries, objects(sorted(set(series.dropna()))), str(dtype), ordered=True)
     kind = getattr(dtype, "kind", "O")
     if kind == "b":
         return RawColumn(series.to_numpy(object, na_value=None) if series.isna().any() else series.to_numpy(bool))
     if kind in "iuf":
-        return RawColumn(series.to_numpy(np.float64, na_value=np.nan))
-    if kind in "mM" and getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None) is None:
+        numbers = series.to_numpy(np.float64, na_value=np.nan)
+        if kind == "f" or not _too_large(numbers):
+            return RawColumn(numbers)
+        return RawColumn(series.to_numpy(object, na_value=None))
+    arrow = getattr(dtype, "pyarrow_dtype", None)
+    if kind == "M" and getattr(arrow, "tz", None):
+        import pyarrow as pa
+
+        return RawColumn(pa.array(series).cast(pa.timestamp(arrow.unit)).to_numpy(), timezone=arrow.tz)
+    if kind in "mM":
         return RawColumn(series.to_numpy(f"{kind}8[ns]"))
-    if pd.api.types.is_string_dtype(dtype):
+    if pd.api.types.is_string_dtype(dtype) or re.match("decimal|time|dictionary|null|binary", str(arrow)):
         return RawColumn(series.to_numpy(object, na_value=None))
     raise _unfit_dtype(where, dtype)
 
@@ -205,21 +234,46 @@ def raw_entries(values: Any, where: str) -> RawColumn:
     return RawColumn(objects(list(values) if several else [values]))
 
 
+def _too_large(numbers: NDArray[np.float64]) -> bool:
+    """Whether whole numbers went beyond 2^53 when they became floats."""
+    return bool((np.abs(numbers) >= EXACT).any())
+
+
+def pandas_dtype(name: str) -> Any:
+    """The dtype of a name; those of decimals and dictionaries of pyarrow pandas does not look up."""
+    found = re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)\[pyarrow\]", name)
+    coded = re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>\[pyarrow\]", name)
+    if not found and not coded:
+        return name
+    import pandas as pd
+    import pyarrow as pa
+
+    if found:
+        return pd.ArrowDtype(getattr(pa, f"decimal{found[1]}")(int(found[2]), int(found[3])))
+    assert coded is not None
+    values, indices = pa.type_for_alias(coded[1]), pa.type_for_alias(coded[2])
+    return pd.ArrowDtype(pa.dictionary(indices, values, coded[3] == "1"))
+
+
 def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bool = False) -> Any:
     """A Series of `dtype` from numbers with NaN, objects, or dates (on the clock of the time zone if `wall`)."""
     import pandas as pd
 
     if timezone:
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
-    if values.dtype.kind != "f":
-        return pd.Series(values, dtype=dtype)
     plain = dtype.partition("[")[0].lower()
-    plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
+    if values.dtype.kind == "O" and plain in _LIMITS:
+        values = within_limits(values, plain)
+        if plain == dtype and None in values:  # which integers of numpy have no room for
+            return pd.Series(values)
+    if values.dtype.kind != "f":
+        return pd.Series(values, dtype=pandas_dtype(dtype))
+    plain = {"boolean": "bool", "float": "float32", "halffloat": "float16", "double": "float64"}.get(plain, plain)
     gaps = np.isnan(values)
     try:
         narrow = as_dtype(np.where(gaps, 0.0, values), plain)
     except TypeError:  # the dtype of an extension that numpy does not know by name
-        return pd.Series(values).astype(dtype)
+        return pd.Series(values).astype(pandas_dtype(dtype))
     if not gaps.any():
         return pd.Series(narrow, dtype=dtype)
     if plain != dtype:
@@ -233,7 +287,8 @@ def pandas_categories(codes: NDArray[np.intp], levels: NDArray[Any], dtype: str,
     """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
     import pandas as pd
 
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(levels, dtype=dtype), ordered=ordered))
+    index = pd.Index(levels, dtype=pandas_dtype(dtype))
+    return pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=ordered))
 
 
 def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...]) -> Any:
@@ -250,6 +305,8 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     import polars as pl
 
     kind, *parameters = dtype.split("|")
+    if values.dtype.kind == "O" and kind.lower() in _LIMITS:
+        values = within_limits(values, kind.lower())
     special = {
         "Enum": [levels.tolist()],
         "Datetime": [parameter or None for parameter in parameters],
@@ -297,11 +354,21 @@ def _from_polars(series: Any, where: str) -> RawColumn:
     if kind == "Enum":
         return RawColumn(objects(series.to_list()), objects(series.dtype.categories.to_list()), "str")
     if kind == "Decimal":
-        return RawColumn(series.cast(sys.modules["polars"].Float64).to_numpy())
+        numbers = series.cast(sys.modules["polars"].Float64).to_numpy()
+        return RawColumn(
+            objects(series.to_list()) if _too_large(numbers * 10.0 ** (series.dtype.scale + 1)) else numbers
+        )
+    if kind in ("Time", "Binary", "Null") or (series.dtype.is_integer() and _is_large(series)):
+        return RawColumn(objects(series.to_list()))
     values = series.to_numpy()
-    if kind in ("Time", "Binary", "List", "Array", "Struct", "Object", "Null") or values.dtype.kind not in "biufmMO":
+    if kind in ("List", "Array", "Struct", "Object") or values.dtype.kind not in "biufmMO":
         raise _unfit_dtype(where, series.dtype)
     return RawColumn(values, timezone=getattr(series.dtype, "time_zone", None) or "")
+
+
+def _is_large(series: Any) -> bool:
+    """Whether integers of polars exceed 2^53 in size."""
+    return any(end is not None and abs(end) > EXACT for end in (series.min(), series.max()))
 
 
 def _polars_name(dtype: Any) -> str:

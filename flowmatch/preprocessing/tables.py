@@ -16,8 +16,9 @@ from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import table_columns, table_frames
 from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
-from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
-from flowmatch.preprocessing.table_frames import RawColumn, as_float64, as_table, take_apart
+from flowmatch.preprocessing.table_dates import EXACT, DateGrid, in_utc
+from flowmatch.preprocessing.table_frames import as_dtype, as_float64, as_numpy, as_table, take_apart
+from flowmatch.preprocessing.table_text import parse_text
 
 
 @storable
@@ -38,12 +39,13 @@ class TableContainer(Container):
         Names of a DataFrame's columns.
     device : str, default="cpu"
         Of a torch tensor.
-    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta"}, default=()
+    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta", "empty"}, default=()
         What the columns hold.
     levels : tuple of ndarray, default=()
         Values of each category column, in order (of a categorical dtype all its categories, also unused ones; else
         sorted); entries are positions in them. Numbers and dates that were named as categories have their float64
-        numbers here. Empty for other columns.
+        numbers here; dates, intervals and other objects that a categorical dtype holds are text. Empty for other
+        columns.
     level_dtypes : tuple of str, default=()
         Of the categories of a categorical dtype.
     ordered : ndarray of bool, default=empty
@@ -57,6 +59,8 @@ class TableContainer(Container):
         The date with the number 0, the earliest one, in the unit of `ticks`.
     walls : ndarray of bool, default=empty
         Whether dates are counted on the clock of their time zone, not in UTC.
+    zeros : tuple of int, default=()
+        What has the number 0, of whole numbers beyond 2^53; 0 for all others.
 
     Examples
     --------
@@ -83,6 +87,7 @@ class TableContainer(Container):
     timezones: tuple[str, ...] = ()
     origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
+    zeros: tuple[int, ...] = ()
 
     @classmethod
     def fit(cls, X: Any, categorical_features: Any = "auto") -> TableContainer:
@@ -116,10 +121,7 @@ class TableContainer(Container):
             kind = "polars" if table_frames.is_polars(table) else "dataframe"
             container = Container(kind, table_frames.dtypes_of(table), container.columns)
         named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
-        if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool":
-            empty_at_first = np.isnan(as_float64(table[:1])).any(axis=0)
-            for j in np.flatnonzero(empty_at_first):  # the other columns have a value in the first row
-                fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
+        if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool" and not _is_large(table):
             return cls.of_numbers(container, table.shape[1])
         labels = container.columns or range(table.shape[1])
         formats = [
@@ -162,13 +164,17 @@ class TableContainer(Container):
             timezones=tuple(grid.timezone for grid in grids),
             origins=np.array([grid.origin for grid in grids], dtype=np.int64),
             walls=np.array([grid.wall for grid in grids], dtype=bool),
+            zeros=tuple(column.zero for column in formats),
         )
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored table do not fit each other."""
         super().check()
-        own = [getattr(self, field.name) for field in fields(self) if field.name not in Container.__dataclass_fields__]
-        require(all(len(value) == len(self.kinds) for value in own), "table")
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        own = {name: value for name, value in own.items() if name not in Container.__dataclass_fields__}
+        later = [own.pop(name) for name in ("zeros",)]  # which older files lack
+        require(all(len(value) == len(self.kinds) for value in own.values()), "table")
+        require(all(len(value) in (0, len(self.kinds)) for value in later), "table")
         require(len(self.columns) in (0, len(self.kinds)), "table")
         for column in self._formats:
             column.check()
@@ -178,7 +184,8 @@ class TableContainer(Container):
         grids = zip(self.units, self.ticks, self.origins.tolist(), self.timezones, self.walls.tolist(), strict=True)
         dates = [DateGrid(*grid) if grid[0] else None for grid in grids]
         kinds = (self.kinds, self.levels, self.level_dtypes, self.ordered.tolist(), self.cell_types, self.marks)
-        return tuple(ColumnFormat(*column) for column in zip(*kinds, dates, strict=True))
+        zeros = self.zeros or (0,) * len(dates)
+        return tuple(ColumnFormat(*column) for column in zip(*kinds, dates, zeros, strict=True))
 
     @property
     def labels(self) -> Sequence[Any]:
@@ -192,10 +199,14 @@ class TableContainer(Container):
 
     @property
     def plain(self) -> bool:
-        """Whether all columns are numbers of numeric dtypes in an array, tensor or pandas DataFrame."""
-        return self.kind != "polars" and all(
-            kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
-            for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
+        """Whether all columns are numbers that floats hold, of numeric dtypes in an array, tensor or pandas frame."""
+        return (
+            self.kind != "polars"
+            and not any(self.zeros)
+            and all(
+                kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
+                for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
+            )
         )
 
     def n_levels(self, column_position: int) -> int:
@@ -237,7 +248,7 @@ class TableContainer(Container):
         table = as_table(X)
         if table.shape[1] != len(self.kinds):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
-        if set(self.kinds) == {"number"} and _is_numeric(table):
+        if set(self.kinds) == {"number"} and _is_numeric(table) and not any(self.zeros):
             return as_float64(table)
         values = np.empty(table.shape, dtype=np.float64)
         for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
@@ -262,11 +273,14 @@ class TableContainer(Container):
         if self.has_columns:
             return self._frame(values)
         is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
-        if is_numeric and not any(column.is_coded for column in self._formats):
+        if is_numeric and not any(column.is_coded or column.zero for column in self._formats):
             return super().wrap(values)
         columns = [self.entries(j, numbers) for j, numbers in enumerate(values.T)]
+        if is_numeric and any(self.zeros) and not np.isnan(values).any():
+            whole = [as_dtype(column, self.numpy_dtype) for column in columns]
+            return super().wrap(np.stack(whole, axis=1))
         if is_numeric:
-            return super().wrap(np.stack(columns, axis=1))
+            return super().wrap(np.stack(columns, axis=1).astype(np.float64))
         holds_none = self.dtypes[0][:1] not in "<|>SU"
         table = np.empty(values.shape, self.dtypes[0] if holds_none or not np.isnan(values).any() else object)
         for j, column in enumerate(columns):
@@ -283,8 +297,10 @@ class TableContainer(Container):
                 columns.append(table_frames.polars_series(entries, dtype, self.columns[j], column.levels))
             elif column.level_dtype:
                 codes = np.where(np.isnan(numbers), -1, table_columns.column_positions(numbers, len(column.levels)))
-                levels = column.levels, column.level_dtype, column.ordered
-                columns.append(table_frames.pandas_categories(codes, *levels))
+                levels = column.entries, column.level_dtype, column.ordered
+                series = table_frames.pandas_categories(codes, *levels)
+                is_category = dtype == "category" or (dtype.startswith("interval[int") and (codes < 0).any())
+                columns.append(series if is_category else series.astype(table_frames.pandas_dtype(dtype)))
             else:
                 columns.append(table_frames.pandas_series(self.entries(j, numbers), dtype, zone, wall))
         if self.kind == "dataframe":
@@ -360,10 +376,7 @@ class TableContainer(Container):
             For a list, dict or another object as one value.
         """
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
-        raw = table_frames.raw_entries(values, where)
-        grid, is_bare = column.dates, raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
-        if grid and grid.kind == "datetime" and is_bare:
-            raw = RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
+        raw = parse_text(table_frames.raw_entries(values, where), column.dates, column.entry_type, where)
         return read_column(column, raw, where)
 
     def tolerance(self, n_columns: int) -> Array:
@@ -403,3 +416,9 @@ def _is_numeric(table: Any) -> bool:
     if isinstance(table, torch.Tensor):
         return not table.is_complex()
     return isinstance(table, np.ndarray) and table.dtype.kind in "biuf"
+
+
+def _is_large(table: Any) -> bool:
+    """Whether an array or tensor of integers has any beyond 2^53, which are counted from elsewhere than 0."""
+    array = as_numpy(table) if isinstance(table, torch.Tensor) else table
+    return array.dtype.kind in "iu" and array.size > 0 and max(-int(array.min()), int(array.max())) > EXACT
