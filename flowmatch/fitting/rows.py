@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from flowmatch.model import require_conditions
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
+from flowmatch.preprocessing.table_dates import EXACT
 from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,
@@ -75,10 +76,7 @@ def read_rows(reader: Any, X: Any, y: Any, sample_weight: Any, categorical_featu
     samples = check_samples(reader, X, reset=True, min_samples=2, container=table, missing=True)
     container = samples.container(X) if table is None else table
     if table is None and len(samples.sample_shape) == 1:  # a table on disk
-        if (
-            samples.dtype.strip("u") == "int64"
-            and np.nanmax(np.abs([samples.summary.low, samples.summary.high])) > 2**53
-        ):
+        if samples.dtype.strip("u") == "int64" and max(*samples.summary.high, *-samples.summary.low) > EXACT:
             raise ValueError("X holds integers beyond 2^53, which floats cannot tell apart: load it into memory.")
         container = TableContainer.of_numbers(container, samples.sample_shape[0])
     rows = Rows.weighted(samples, container, y, sample_weight)

@@ -210,7 +210,7 @@ def raw_series(series: Any, where: str) -> RawColumn:
         if kind == "f" or not _too_large(numbers):
             return RawColumn(numbers)
         return RawColumn(series.to_numpy(object, na_value=None))
-    arrow = getattr(dtype, "pyarrow_dtype", None)
+    arrow: Any = getattr(dtype, "pyarrow_dtype", None)
     if kind == "M" and getattr(arrow, "tz", None):
         import pyarrow as pa
 

@@ -14,8 +14,8 @@ from flowmatch.preprocessing.table_frames import RawColumn, objects
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(
-    rf"\s*(\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\3(\d{{4}}|\d\d)|\d{{1,2}}[- ]{_MONTH}[-, ]+\d{{4}}|"
-    rf"{_MONTH} \d{{1,2}},? \d{{4}})([T ]+\d{{1,2}}:\d\d.*)?\s*",
+    rf"\s*(\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\3(\d{{4}}|\d\d)|"
+    rf"\d{{1,2}}[- ]{_MONTH}[-, ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})([T ]+\d{{1,2}}:\d\d.*)?\s*",
     re.IGNORECASE,
 )
 
@@ -31,10 +31,8 @@ def stands_for(texts: Sequence[Any]) -> tuple[str, str]:
     if all(map(_DATE.fullmatch, texts)):
         return "dates", "pd.to_datetime"
     if all(map(_NUMBER.fullmatch, texts)):
-        padded = any(re.match(r"0\d", text) for text in texts)
-        if any(map(re.compile(r"[-+.e]", re.IGNORECASE).search, texts)) or (
-            len(set(map(len, texts))) > 1 and not padded
-        ):
+        are_padded = len(set(map(len, texts))) == 1 or any(re.match(r"0\d", text) for text in texts)
+        if not are_padded or any(map(re.compile(r"[-+.e]", re.IGNORECASE).search, texts)):
             return "numbers", "pd.to_numeric"
     return "", ""
 
