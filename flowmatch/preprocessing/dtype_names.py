@@ -14,7 +14,7 @@ _UNIT = r"(ns|us|ms|s|m|h|D)"
 _ZONE = r"(?P<zone>[^\]]+)"
 _NUMPY = rf"{_NUMBER}|bool|object|[<>][iuf][248]|[<>]?U\d{{1,7}}|\|?S\d{{1,7}}|(datetime64|timedelta64)\[{_UNIT}\]"
 _PYARROW = (
-    rf"u?int(8|16|32|64)|halffloat|float|double|bool|(large_)?string|date(32\[day\]|64\[ms\])|duration\[{_UNIT}\]|"
+    rf"u?int(8|16|32|64)|halffloat|float|double|bool|(large_)?string|string_view|date(32\[day\]|64\[ms\])|duration\[{_UNIT}\]|"
     rf"timestamp\[{_UNIT}(, tz={_ZONE})?\]|decimal(128|256)\(\d{{1,3}}, -?\d{{1,3}}\)|time(32|64)\[{_UNIT}\]|null|"
     r"(large_)?binary|dictionary<values=\w{1,20}, indices=\w{1,20}, ordered=[01]>"
 )

@@ -32,6 +32,7 @@ from flowmatch.preprocessing.table_entries import (
     check_groups,
     decimals_of,
     from_zero,
+    index_entries,
     level_entries,
     level_texts,
     missing_entries,
@@ -231,8 +232,8 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
     if group == "booleans":
         return replace(BOOLEAN, entry_type="bool", mark=mark)
     if group in ("text", "bytes", "uuids"):
-        levels, _ = level_texts(objects(sorted(set(present))), "", where)
-        return ColumnFormat("category", levels, entry_type=entry_type if group != "bytes" else group, mark=mark)
+        levels, of_objects = level_texts(objects(sorted(set(present))), "", where)
+        return ColumnFormat("category", levels, entry_type=of_objects or "text", mark=mark)
     if group in ("numbers", "periods"):
         entry_type, mark = number_type(present, where), _mark_of(values, missing, "nan")
         if group == "periods":
@@ -298,7 +299,8 @@ def _read_positions(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
     """Positions of entries in a column's levels."""
     if column.kind == "boolean" and raw.values.dtype.kind == "b":
         return raw.values.astype(np.float64)
-    entries = objects(raw.values)
+    is_dates = column.level_dtype and raw.values.dtype.kind in "mM"
+    entries = index_entries(raw.values, raw.timezone) if is_dates else objects(raw.values)
     missing = missing_entries(entries)
     positions = {level: i for i, level in enumerate(column.entries.tolist())}
     try:
@@ -379,8 +381,9 @@ def _read_dates(
             raise ValueError(f"{where} mixes dates with time zones and dates without.")
         else:
             values = as_dates(values, missing, OBJECTS[grid.kind])
-    elif values.dtype.kind != np.dtype(grid.tick).kind:
-        raise ValueError(f"{where} has dtype {values.dtype}; {grid.kind}s are expected, as in training.")
+    elif values.dtype.kind != np.dtype(grid.tick).kind or column.entry_type == "time":
+        expected = "time" if column.entry_type == "time" else grid.kind
+        raise ValueError(f"{where} has dtype {values.dtype}; {expected}s are expected, as in training.")
     if bool(timezone) != bool(grid.timezone):
         names = [f"the time zone {name}" if name else "no time zone" for name in (timezone, grid.timezone)]
         raise ValueError(f"{where} has {names[0]}; training had {names[1]}.")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_dates import EXACT
+from flowmatch.preprocessing.table_dates import EXACT, localize
 from flowmatch.preprocessing.table_frames import objects
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ def missing_entries(values: NDArray[Any]) -> Mask:
 
 def group_of(entry_type: type) -> str:
     """What objects of a Python type count as; "" for what no table can hold."""
-    if entry_type.__module__.startswith("pandas.") and entry_type.__name__ == "Period":
+    if entry_type.__module__.partition(".")[0] == "pandas" and entry_type.__name__ == "Period":
         return "periods"
     return next((group for group, types in _GROUPS.items() if issubclass(entry_type, types)), "")
 
@@ -236,16 +236,15 @@ def level_texts(levels: NDArray[Any], level_dtype: str, where: str) -> tuple[NDA
         return levels, ""
     if level_dtype.startswith(_OF_PANDAS):
         return objects([str(level) for level in levels]), ""
-    groups = {group_of(kind).removesuffix("s") for kind in types}
-    if types == {decimal.Decimal}:
-        groups = {"decimal"}
-    if len(groups) > 1 or not groups <= set(_FROM_TEXT):
+    groups = {"decimal" if kind is decimal.Decimal else group_of(kind) for kind in types}
+    entry_type = _TYPES.get(groups.pop(), "") if len(groups) == 1 else ""
+    if entry_type not in _FROM_TEXT:
         kinds = ", ".join(sorted(kind.__name__ for kind in types))
         raise ValueError(
             f"{where} has categories such as {levels[0]!r} (of type {kinds}), which no file could hold: make them text."
         )
     texts = (level.decode("latin-1") if isinstance(level, bytes) else str(level) for level in levels)
-    return np.fromiter(texts, dtype=object, count=len(levels)), groups.pop()
+    return np.fromiter(texts, dtype=object, count=len(levels)), entry_type
 
 
 def level_entries(levels: NDArray[Any], level_dtype: str, entry_type: str) -> NDArray[Any]:
@@ -253,6 +252,13 @@ def level_entries(levels: NDArray[Any], level_dtype: str, entry_type: str) -> ND
     if entry_type in _FROM_TEXT:
         return objects([_FROM_TEXT[entry_type](text) for text in levels])
     return objects(list(_index_of(levels.tolist(), level_dtype))) if level_dtype.startswith(_OF_PANDAS) else levels
+
+
+def index_entries(values: NDArray[Any], timezone: str) -> NDArray[Any]:
+    """Dates, in UTC if they have a time zone, or durations as the objects that categories of pandas are."""
+    import pandas as pd
+
+    return objects(list(localize(values, timezone, wall=False) if timezone else pd.Index(values)))
 
 
 def _index_of(texts: list[str], dtype: str) -> Any:
@@ -275,6 +281,9 @@ def _index_of(texts: list[str], dtype: str) -> Any:
 
 _OF_PANDAS = ("datetime64", "timedelta64", "timestamp", "duration", "period[", "interval[")
 """How the names of the dtypes begin whose categories are text in files."""
+
+_TYPES = {group: group if group == "bytes" else group.removesuffix("s") for group in (*_GROUPS, "decimal")}
+"""The type of entries of a group, as files name it."""
 
 _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "bytes": lambda text: text.encode("latin-1"),

@@ -22,6 +22,10 @@ _LIMITS = {
 """What integers of each dtype can be."""
 
 
+_ARROW_OBJECTS = r"decimal|time\d|dictionary|null|(large_)?binary|string_view"
+"""Types of pyarrow that are read as Python's objects."""
+
+
 @dataclass(frozen=True)
 class RawColumn:
     """The entries of one column, as they came.
@@ -211,13 +215,17 @@ def raw_series(series: Any, where: str) -> RawColumn:
             return RawColumn(numbers)
         return RawColumn(series.to_numpy(object, na_value=None))
     arrow: Any = getattr(dtype, "pyarrow_dtype", None)
-    if kind == "M" and getattr(arrow, "tz", None):
+    if arrow is not None and (kind == "M" or re.match(_ARROW_OBJECTS, str(arrow))):
         import pyarrow as pa
 
-        return RawColumn(pa.array(series).cast(pa.timestamp(arrow.unit)).to_numpy(), timezone=arrow.tz)
-    if kind in "mM":
-        return RawColumn(series.to_numpy(f"{kind}8[ns]"))
-    if pd.api.types.is_string_dtype(dtype) or re.match("decimal|time|dictionary|null|binary", str(arrow)):
+        column = pa.array(series)
+        if kind != "M":
+            return RawColumn(objects(column.to_pylist()))
+        bare = column.cast(pa.timestamp(getattr(arrow, "unit", "ms")))  # dates are cast to milliseconds
+        return RawColumn(bare.to_pandas().to_numpy(), timezone=getattr(arrow, "tz", None) or "")
+    if kind == "m":
+        return RawColumn(series.to_numpy("m8[ns]"))
+    if pd.api.types.is_string_dtype(dtype):
         return RawColumn(series.to_numpy(object, na_value=None))
     raise _unfit_dtype(where, dtype)
 

@@ -123,6 +123,8 @@ class TableContainer(Container):
         named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool" and not _is_large(table):
             return cls.of_numbers(container, table.shape[1])
+        if container.has_columns:  # what pyarrow calls a dictionary is a category to others
+            named |= np.array([dtype.startswith("dictionary<") for dtype in container.dtypes])
         labels = container.columns or range(table.shape[1])
         formats = [
             fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
