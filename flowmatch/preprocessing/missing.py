@@ -15,7 +15,8 @@ from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, systematic_sample
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_frames import as_table, native_frame
+from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import as_table, dtypes_of, native_frame
 from flowmatch.preprocessing.tables import TableContainer
 
 _NEIGHBORS = 10
@@ -160,19 +161,24 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if isinstance(X, torch.Tensor):
         numbers = torch.as_tensor(filled, device=X.device).to(X.dtype)
         return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
-    X = native_frame(X)
+    assert isinstance(container, TableContainer)
+    original, X = X, native_frame(X)
     if hasattr(X, "iloc"):
-        return _fill_pandas(container.wrap(filled), X, missing)
+        frame = _fill_pandas(container.formless(filled), X, missing)
+        return in_form(form_of(original), frame, form_dtypes(original, dtypes_of(X)))
     if hasattr(X, "columns"):
-        return _fill_polars(container.wrap(filled), X, missing)
+        return _fill_polars(container.formless(filled), X, missing)
     table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
     drawn: NDArray[Any] = filled
     if table.dtype.kind not in "biuf":
-        assert isinstance(container, TableContainer)
         drawn = np.empty(filled.shape, dtype=object)
         for j, numbers in enumerate(filled.T):
             drawn[:, j] = container.entries(j, numbers)
     table[missing] = drawn[missing]
+    if isinstance(original, np.ma.MaskedArray):
+        return np.ma.masked_array(
+            np.where(np.isnan(filled), original.data, table).astype(original.dtype), np.isnan(filled)
+        )
     return table
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.table_dates import EXACT, localize
+from flowmatch.preprocessing.table_forms import formless
 
 _LIMITS = {
     f"{kind}int{bits}": (0, 2**bits - 1) if kind else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
@@ -107,26 +108,33 @@ def is_polars(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
 
 
+def _is_lazy(X: Any) -> bool:
+    """Whether `X` is a lazy frame of polars."""
+    return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "collect")
+
+
 def native_frame(X: Any) -> Any:
-    """Turn a frame of another library, such as a table of pyarrow, into one of pandas.
+    """Turn a table of another library or form, such as one of pyarrow, into a frame of pandas or an array.
 
     Parameters
     ----------
     X : Any
-        Frames of narwhals become what they hold; what is no frame, or one of pandas or polars, stays as it is.
+        Frames of narwhals become what they hold, and lazy ones of polars are collected; what is no frame, or one of
+        pandas or polars, stays as it is.
 
     Returns
     -------
     Any
-        A DataFrame of pandas or polars, or `X` itself.
+        A DataFrame of pandas or polars, an array, or `X` itself.
 
     Raises
     ------
     ImportError
         If narwhals, which reads them, is not installed.
     ValueError
-        If it cannot, as with lazy frames.
+        If it cannot, as with lazy frames of other libraries, and for forms that hold no table.
     """
+    X = formless(X.collect() if _is_lazy(X) else X)
     if not hasattr(type(X), "columns") or hasattr(X, "iloc") or is_polars(X):
         return X
     name = f"{type(X).__module__}.{type(X).__qualname__}"
@@ -138,6 +146,8 @@ def native_frame(X: Any) -> Any:
         frame = nw.from_native(X, eager_only=True)
     except TypeError as error:
         raise ValueError(f"X is a {name}; expected a table in memory, such as a DataFrame ({error}).") from error
+    if isinstance(frame, nw.LazyFrame):
+        return native_frame(frame.to_native())
     return frame.to_native() if is_polars(frame.to_native()) else frame.to_pandas()
 
 
@@ -164,8 +174,7 @@ def dtypes_of(frame: Any) -> tuple[str, ...]:
     """Names of the dtypes of a frame of pandas or polars, with their parameters."""
     if is_polars(frame):
         return tuple(_polars_name(dtype) for dtype in frame.dtypes)
-    # plain "string" says nothing about how it is stored
-    return tuple(f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype) for dtype in frame.dtypes)
+    return tuple(map(_pandas_name, frame.dtypes))
 
 
 def take_apart(table: Any) -> list[RawColumn]:
@@ -249,13 +258,18 @@ def _too_large(numbers: NDArray[np.float64]) -> bool:
 
 def pandas_dtype(name: str) -> Any:
     """The dtype of a name; those of decimals and dictionaries of pyarrow pandas does not look up."""
+    if re.match(r"[<>|]?[SU]\d|\|O", name) or name in ("datetime64[D]", "<M8[D]"):  # of arrays
+        return "datetime64[s]" if name.endswith("[D]") else "object"
     found = re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)\[pyarrow\]", name)
     coded = re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>\[pyarrow\]", name)
-    if not found and not coded:
+    is_text = name in ("utf8[pyarrow]", "string_view[pyarrow]")
+    if not found and not coded and not is_text:
         return name
     import pandas as pd
     import pyarrow as pa
 
+    if is_text:
+        return pd.ArrowDtype(pa.string())
     if found:
         return pd.ArrowDtype(getattr(pa, f"decimal{found[1]}")(int(found[2]), int(found[3])))
     assert coded is not None
@@ -299,24 +313,30 @@ def pandas_categories(codes: NDArray[np.intp], levels: NDArray[Any], dtype: str,
     return pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=ordered))
 
 
-def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...]) -> Any:
-    """A DataFrame of Series; names may occur twice."""
+def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...], level_names: tuple[Any, ...] = ()) -> Any:
+    """A DataFrame of Series; names may occur twice, and have levels that have names themselves."""
     import pandas as pd
 
     frame = pd.DataFrame(dict(enumerate(columns)))
     frame.columns = pd.Index(names)
+    if level_names:
+        frame.columns.names = list(level_names)
     return frame
 
 
-def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any]) -> Any:
-    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it."""
+def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any] | None = None) -> Any:
+    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it.
+
+    Without levels an Enum becomes a Categorical.
+    """
     import polars as pl
 
     kind, *parameters = dtype.split("|")
+    kind = "Categorical" if kind == "Enum" and levels is None else kind
     if values.dtype.kind == "O" and kind.lower() in _LIMITS:
         values = within_limits(values, kind.lower())
     special = {
-        "Enum": [levels.tolist()],
+        "Enum": [] if levels is None else [levels.tolist()],
         "Datetime": [parameter or None for parameter in parameters],
         "Decimal": map(int, parameters),
     }
@@ -377,6 +397,13 @@ def _from_polars(series: Any, where: str) -> RawColumn:
 def _is_large(series: Any) -> bool:
     """Whether integers of polars exceed 2^53 in size."""
     return any(end is not None and abs(end) > EXACT for end in (series.min(), series.max()))
+
+
+def _pandas_name(dtype: Any) -> str:
+    """The name of a dtype of pandas; those that pandas calls by one name have two."""
+    if hasattr(dtype, "pyarrow_dtype"):
+        return str(dtype).replace("string[pyarrow]", "utf8[pyarrow]") if str(dtype)[0] == "s" else str(dtype)
+    return f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)  # it does not say how it is stored
 
 
 def _polars_name(dtype: Any) -> str:

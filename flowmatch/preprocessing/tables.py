@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ from flowmatch.preprocessing import table_columns, table_frames
 from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import EXACT, DateGrid, in_utc
+from flowmatch.preprocessing.table_forms import FORMS, form_dtypes, form_of, in_form
 from flowmatch.preprocessing.table_frames import as_dtype, as_float64, as_numpy, as_table, take_apart
 from flowmatch.preprocessing.table_text import parse_text
 
@@ -117,9 +118,8 @@ class TableContainer(Container):
         """
         table = as_table(X)
         container = Container.of(table)
-        if container.kind == "dataframe":
-            kind = "polars" if table_frames.is_polars(table) else "dataframe"
-            container = Container(kind, table_frames.dtypes_of(table), container.columns)
+        if form := form_of(X):
+            container = replace(container, kind=form, dtypes=form_dtypes(X, container.dtypes))
         named = table_columns.named_categories(categorical_features, container.columns, table.shape[1])
         if _is_numeric(table) and not named.any() and container.dtypes[0] != "bool" and not _is_large(table):
             return cls.of_numbers(container, table.shape[1])
@@ -203,7 +203,7 @@ class TableContainer(Container):
     def plain(self) -> bool:
         """Whether all columns are numbers that floats hold, of numeric dtypes in an array, tensor or pandas frame."""
         return (
-            self.kind != "polars"
+            self.kind in ("numpy", "torch", "dataframe")
             and not any(self.zeros)
             and all(
                 kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
@@ -267,11 +267,31 @@ class TableContainer(Container):
 
         Returns
         -------
-        ndarray, Tensor or DataFrame
+        ndarray, Tensor, DataFrame, or what else the table of `fit` was
             NaN becomes what the column marks missing entries with: NaN, None, <NA> or NaT. Where there is one, integers
             that cannot hold it become float64, and booleans objects with None.
         """
         values = np.asarray(values, dtype=np.float64)
+        if self.kind == "masked":
+            mask = np.isnan(values)
+            return np.ma.masked_array(self.formless(np.where(mask, 0.0, values)).astype(self.dtypes[0]), mask)
+        return in_form(self.kind, self.formless(values), self.dtypes) if self.kind in FORMS else self.formless(values)
+
+    def formless(self, values: Array) -> Any:
+        """Make a frame, an array or a tensor of numbers, whatever form the table had.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, d)
+            As in `wrap`.
+
+        Returns
+        -------
+        ndarray, Tensor or DataFrame
+            That of `wrap`, before it is given its form.
+        """
+        if self.kind in FORMS:
+            return replace(self, kind=FORMS[self.kind]).formless(values)
         if self.has_columns:
             return self._frame(values)
         is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
@@ -306,7 +326,7 @@ class TableContainer(Container):
             else:
                 columns.append(table_frames.pandas_series(self.entries(j, numbers), dtype, zone, wall))
         if self.kind == "dataframe":
-            return table_frames.pandas_frame(columns, self.columns)
+            return table_frames.pandas_frame(columns, self.columns, self.level_names)
         import polars as pl
 
         return pl.DataFrame(columns)

@@ -22,8 +22,8 @@ def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | Non
     ValueError
         As `TableContainer.fit`, and where `categorical_features` names columns of data that have none.
     """
-    X = native_frame(X)
-    if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
+    table = native_frame(X)
+    if hasattr(table, "columns") or (not _stays(table) and _is_matrix(table)):
         return TableContainer.fit(X, categorical_features)
     if categorical_features is not None and not (
         isinstance(categorical_features, str) and categorical_features == "auto"
