@@ -11,7 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
 from flowmatch.preprocessing.rows import FLOAT32_MAX
-from flowmatch.preprocessing.table_frames import as_float64
+from flowmatch.preprocessing.table_frames import as_float64, is_polars
 
 
 def table_of(X: Any, categorical_features: Any = "auto") -> TableContainer | None:
@@ -141,7 +141,7 @@ def drop_weightless(
         if isinstance(y, torch.Tensor):
             y = y[torch.as_tensor(kept, device=y.device)]
         elif y is not None:
-            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+            y = y.loc[kept] if hasattr(y, "loc") else y.filter(kept) if is_polars(y) else np.asarray(y)[kept]
     weight = weight[kept]
     return samples, y, weight if np.ptp(weight) > 0 else None
 
