@@ -171,7 +171,12 @@ def fill_gaps(encoder: SampleEncoder, gaps: Gaps, X: Floats) -> Floats:
 
 
 def as_condition(container: Container, X: Floats) -> Floats:
-    """Rows of a table as conditions: categories as points, of which none is nearer to another for its position."""
+    """Rows of a table as conditions: categories as points, of which none is nearer to another for its position.
+
+    Entries of columns that hold nothing are 0.
+    """
+    if X.ndim == 2:
+        X = np.nan_to_num(X)
     if not isinstance(container, TableContainer) or not container.categorical.any():
         return X
     columns = [

@@ -94,7 +94,7 @@ def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1) -> SampleRows:
         reset=False,
         min_samples=min_samples,
         container=model.encoder.container,
-        missing=model.missing is not None,
+        missing=model.missing is not None or model.encoder.empty,
     )
 
 

@@ -71,6 +71,8 @@ def missing_codes(
 def _check_given(model: FlowModel, container: TableContainer, name: Any, column: int, entries: Array) -> None:
     """Raise a ValueError for values that training has not come near."""
     encoder, shown = model.encoder, partial(entry_of, container, column)  # as the user writes it
+    if encoder.empty[column]:
+        raise ValueError(f"given[{name!r}]: the column held no value in training, so that nothing is known of it.")
     if np.isnan(entries).any():
         raise ValueError(f"given[{name!r}] has a missing value; leave the column out to have it generated.")
     if encoder.is_category[column]:

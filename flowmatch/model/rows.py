@@ -175,7 +175,7 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
 def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -> list[Any]:
     """The table X, whose rows are `rows`, with the draws of each sampler in place of missing entries."""
     model, values, tables = samplers[0].model, rows.array(), []
-    incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
+    incomplete = np.flatnonzero(np.isnan(values[:, model.encoder.varying]).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
     if vectors is not None:
         vectors = vectors[torch.as_tensor(incomplete, device=vectors.device)]

@@ -212,8 +212,8 @@ def _fill_pandas(drawn: Any, X: Any, missing: Mask) -> Any:
     for j in np.flatnonzero(missing.any(axis=0)):
         column, own, hole = drawn.iloc[:, j].set_axis(X.index), X.iloc[:, j], missing[:, j]
         if hasattr(own.dtype, "categories"):
-            lacking = [value for value in column[hole].unique() if value not in own.cat.categories]
-            own = own.cat.add_categories(lacking)
+            lacking = [value for value in column[hole].dropna().unique() if value not in own.cat.categories]
+            own = own.cat.add_categories(lacking) if lacking else own
             column = column.astype(object).astype(own.dtype)
         table.isetitem(j, own.where(~hole, column))
     return table

@@ -70,9 +70,9 @@ class SampleEncoder:
     transform : ColumnTransform
         Fitted to the columns that vary and are numbers.
     varying : ndarray of bool, shape (n_columns,)
-        Columns (channels) that vary, or miss values. Where none does, the first counts as varying.
+        Columns (channels) that vary, or miss some values. Where none does, the first that has any counts as varying.
     constants : ndarray of shape (n_columns,)
-        First row's values, used where a column does not vary.
+        First row's values, used where a column does not vary; NaN where it holds no value.
     sample_shape : tuple of int
         Shape of a sample.
     levels : tuple of ndarray, default=()
@@ -124,17 +124,16 @@ class SampleEncoder:
         Raises
         ------
         ValueError
-            For a column of a table whose entries are all missing.
+            For a table whose entries are all missing.
         """
         rows = SampleRows.of(X)
         summary, is_table = rows.summary, len(rows.sample_shape) == 1
-        empty = np.flatnonzero(summary.n_missing == len(rows))
-        if is_table and len(empty):
-            name = container.columns[empty[0]] if container.columns else int(empty[0])
-            raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
-        varying = (summary.high > summary.low) | (summary.n_missing > 0)
+        empty = summary.n_missing == len(rows)
+        if is_table and empty.all():
+            raise ValueError("X holds no value at all (in rows with a weight).")
+        varying = (summary.high > summary.low) | ((summary.n_missing > 0) & ~empty)
         if not varying.any():
-            varying[0] = True
+            varying[empty.argmin()] = True
         part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
         weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
@@ -186,6 +185,11 @@ class SampleEncoder:
         """Shape of one sample's codes."""
         return (len(self.code_columns),) if self.is_table else self.sample_shape
 
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Columns of a table that held no value in training, (n_columns,): what stands in them is not looked at."""
+        return np.isnan(self.constants) & ~self.varying
+
     def category_shares(self, column: int) -> Array:
         """Look up how often each category of a column occurs in training.
 
@@ -202,7 +206,8 @@ class SampleEncoder:
         if self.categories is None or not self.varying[column]:
             assert isinstance(self.container, TableContainer)
             shares = np.zeros(self.container.n_levels(column))
-            shares[int(self.constants[column])] = 1.0
+            if not self.empty[column]:
+                shares[int(self.constants[column])] = 1.0
             return shares
         number = int((self.is_category & self.varying)[:column].sum())
         return self.categories.column_shares[number]
@@ -293,7 +298,7 @@ class SampleEncoder:
         total = self.log_slopes(X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
-            same = (X[:, fixed] == self.constants[fixed]) | np.isnan(X[:, fixed])
+            same = (X[:, fixed] == self.constants[fixed]) | np.isnan(X[:, fixed]) | self.empty[fixed]
             total = np.where(same.all(axis=1), total, -np.inf)
         return total
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -177,14 +177,33 @@ def dtypes_of(frame: Any) -> tuple[str, ...]:
     return tuple(map(_pandas_name, frame.dtypes))
 
 
-def take_apart(table: Any) -> list[RawColumn]:
-    """The columns of what `as_table` returned."""
-    if isinstance(table, torch.Tensor):
-        table = as_numpy(table)
-    if isinstance(table, np.ndarray):
-        return [RawColumn(column) for column in table.T]
-    columns = list(table) if is_polars(table) else [table.iloc[:, j] for j in range(table.shape[1])]
-    return [raw_series(column, f"column {column.name!r} of X") for column in columns]
+T = TypeVar("T")
+
+
+def each_column(table: Any, labels: Sequence[Any], use: Callable[[int, RawColumn, str], T]) -> list[T]:
+    """What a function makes of the position, entries and name of each column of what `as_table` returned.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Those of the function, for all columns in one.
+    """
+    table = as_numpy(table) if isinstance(table, torch.Tensor) else table
+    found, errors = [], []
+    for j, label in enumerate(labels):
+        where = f"column {label!r} of X"
+        column = table.iloc[:, j] if hasattr(table, "iloc") else table[:, j]
+        try:
+            raw = RawColumn(column) if isinstance(column, np.ndarray) else raw_series(column, where)
+            found.append(use(j, raw, where))
+        except (ValueError, TypeError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        kind = TypeError if all(isinstance(error, TypeError) for error in errors) else ValueError
+        raise kind("\n".join([f"{len(errors)} columns of X do not fit:", *map(str, errors)])) from errors[0]
+    return found
 
 
 def raw_series(series: Any, where: str) -> RawColumn:

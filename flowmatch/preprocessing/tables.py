@@ -18,7 +18,7 @@ from flowmatch.preprocessing.containers import Array, Container
 from flowmatch.preprocessing.table_columns import NUMBER, ColumnFormat, Mask, fit_column, read_column, write_column
 from flowmatch.preprocessing.table_dates import EXACT, DateGrid, in_utc
 from flowmatch.preprocessing.table_forms import FORMS, form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import as_dtype, as_float64, as_numpy, as_table, take_apart
+from flowmatch.preprocessing.table_frames import RawColumn, as_dtype, as_float64, as_numpy, as_table, each_column
 from flowmatch.preprocessing.table_text import parse_text
 
 
@@ -110,9 +110,9 @@ class TableContainer(Container):
         Raises
         ------
         ValueError
-            For a wrong `categorical_features`, and for columns without a value, of mixed types, of dtypes that are
-            not understood, or of text that looks like an identifier (more than 100 values, and in more than half of
-            the rows another) and is not named in `categorical_features`. The error names the column and row.
+            For a wrong `categorical_features`, and for columns of mixed types, of dtypes that are not understood, or of
+            text that looks like an identifier (more than 100 values, and in more than half of the rows another), like
+            numbers or like dates and is not named in `categorical_features`. The error names all such columns.
         TypeError
             If an entry is a list, dict or another object.
         """
@@ -126,11 +126,11 @@ class TableContainer(Container):
         if container.has_columns:  # what pyarrow calls a dictionary is a category to others
             named |= np.array([dtype.startswith("dictionary<") for dtype in container.dtypes])
         labels = container.columns or range(table.shape[1])
-        formats = [
-            fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
-            for raw, label, also in zip(take_apart(table), labels, named, strict=True)
-        ]
-        return cls._of(container, formats)
+
+        def fit(j: int, raw: RawColumn, where: str) -> ColumnFormat:
+            return fit_column(raw, where, bool(named[j]), categorical_features is None)
+
+        return cls._of(container, each_column(table, labels, fit))
 
     @classmethod
     def of_numbers(cls, container: Container, n_columns: int) -> TableContainer:
@@ -243,7 +243,7 @@ class TableContainer(Container):
         ------
         ValueError
             For another number of columns, categories that training has not seen, and entries of another type, with
-            the column and the first row of it.
+            all such columns and the first row of each.
         TypeError
             If an entry is a list, dict or another object.
         """
@@ -252,10 +252,8 @@ class TableContainer(Container):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
         if set(self.kinds) == {"number"} and _is_numeric(table) and not any(self.zeros):
             return as_float64(table)
-        values = np.empty(table.shape, dtype=np.float64)
-        for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
-            values[:, j] = read_column(column, raw, f"column {self.labels[j]!r} of X")
-        return values
+        columns = each_column(table, self.labels, lambda j, raw, where: read_column(self._formats[j], raw, where))
+        return np.stack(columns, axis=1)
 
     def wrap(self, values: Any) -> Any:
         """Make a table like that of `fit` of numbers.
@@ -318,7 +316,8 @@ class TableContainer(Container):
                 entries = in_utc(entries, zone) if wall else entries
                 columns.append(table_frames.polars_series(entries, dtype, self.columns[j], column.levels))
             elif column.level_dtype:
-                codes = np.where(np.isnan(numbers), -1, table_columns.column_positions(numbers, len(column.levels)))
+                missing = np.isnan(numbers) | (column.kind == "empty")
+                codes = np.where(missing, -1, table_columns.column_positions(numbers, len(column.levels)))
                 levels = column.entries, column.level_dtype, column.ordered
                 series = table_frames.pandas_categories(codes, *levels)
                 is_category = dtype == "category" or (dtype.startswith("interval[int") and (codes < 0).any())

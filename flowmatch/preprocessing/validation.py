@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_numpy, native_frame
+from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.rows import FLOAT32_MAX
 from flowmatch.preprocessing.table_frames import as_float64, is_polars
 
@@ -42,7 +43,7 @@ def check_samples(
     reset: bool,
     min_samples: int = 1,
     container: Container | None = None,
-    missing: bool = False,
+    missing: Mask | bool = False,
 ) -> SampleRows:
     """Samples (n, *sample_shape), checked and matched with those of `fit`.
 
@@ -53,8 +54,8 @@ def check_samples(
     ----------
     container : Container, optional
         What tables come in, if their columns may be other than numbers.
-    missing : bool
-        Whether NaN is allowed in tables.
+    missing : bool or ndarray of bool, shape (n_columns,)
+        Whether NaN is allowed in tables, or in which columns of them.
 
     Raises
     ------
@@ -74,12 +75,12 @@ def check_samples(
         rows = _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-    _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
     if not reset and rows.sample_shape != estimator.sample_shape_:
         raise ValueError(
             f"X has samples of shape {rows.sample_shape}, but {type(estimator).__name__} was fitted to "
             f"{estimator.sample_shape_}."
         )
+    _check_values(rows, names, missing=missing if len(rows.sample_shape) == 1 else False)
     return rows
 
 
@@ -264,7 +265,7 @@ def _stack_grids(X: Any) -> Any:
     return np.stack([as_numpy(sample) if isinstance(sample, torch.Tensor) else sample for sample in X])
 
 
-def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> None:
+def _check_values(rows: SampleRows, names: Any, *, missing: Mask | bool = False) -> None:
     """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
     unfit = rows.first_unfit(missing=missing)
     if unfit is None:
