@@ -91,6 +91,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
         Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
         a list names further ones, such as numbers that are codes. None allows no categories.
+    unknown_categories : {"flag", "missing", "error"}, default="flag"
+        What a category is that training has not seen: an anomaly, whose entry alone takes the row's score beyond those
+        of normal rows; a missing entry, which says nothing; or an error. In `partial_fit`, "flag" is an error too.
     solver : str, default="midpoint"
         Solver of the scores that integrate the flow, as in `FlowMatchingGenerator`; read when `fit` is called.
     n_steps : int or None, default=None
@@ -161,6 +164,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         training: Any = None,
         preprocessing: Any = "auto",
         categorical_features: Any = "auto",
+        unknown_categories: str = "flag",
         solver: str = "midpoint",
         n_steps: int | None = None,
         device: Any = "auto",
@@ -186,6 +190,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.training = training
         self.preprocessing = preprocessing
         self.categorical_features = categorical_features
+        self.unknown_categories = unknown_categories
         self.solver = solver
         self.n_steps = n_steps
         self.device = device
@@ -270,7 +275,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
         else:
             start.check_goes_on(settings)
-            rows = fitting.Rows.weighted(self._rows_like_fit(X, 2), start.container, y, sample_weight)
+            unknown = "missing" if self.unknown_categories == "missing" else "error"
+            rows = fitting.Rows.weighted(self._rows_like_fit(X, 2, unknown), start.container, y, sample_weight)
         try:
             self.fitted_ = anomaly.fit_detector(settings, rows, sample_weight, start, watch=_as_generator)
         except fitting.InterruptedFit as interruption:
@@ -280,10 +286,13 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             raise error from None
         return self
 
-    def _rows_like_fit(self, X: Any, min_samples: int = 1) -> SampleRows:
-        """Rows like those of `fit`; entries of a table may be missing."""
-        container = self.fitted_.container
-        return check_samples(self, X, reset=False, min_samples=min_samples, container=container, missing=True)
+    def _rows_like_fit(self, X: Any, min_samples: int = 1, unknown: str | None = None) -> SampleRows:
+        """Rows like those of `fit`; entries of a table may be missing, and categories unknown."""
+        unknown = self.unknown_categories if unknown is None else unknown
+        container, reading = self.fitted_.container, "error" if unknown == "error" else "flag"
+        like_fit = functools.partial(check_samples, self, reset=False, container=container, missing=True)
+        rows = like_fit(X, min_samples=min_samples, unknown=reading)
+        return self.fitted_.without_unseen(rows) if unknown == "missing" else rows
 
     # -- scores -------------------------------------------------------------------------------------------------
 
@@ -306,7 +315,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         ------
         ValueError
             For rows of another shape than in training, other columns, infinity, categories that training has not
-            seen, and NaN in grids; so do the methods below.
+            seen with ``unknown_categories="error"``, and NaN in grids; so do the methods below.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """

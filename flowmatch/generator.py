@@ -51,6 +51,9 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
         ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
     [shared: categorical_features]
+    unknown_categories : {"error", "missing"}, default="error"
+        What a category is that training has not seen, in tables to score, fill or train on: an error, or a missing
+        entry. `impute` leaves it as it is.
     masked_share : float, default=0.3
         Share of a table's training rows of which the network is shown some entries, as the basis of `impute` and of
         ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.
@@ -111,6 +114,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         condition_dropout: float = 0.1,
         guidance_scale: float = 1.0,
         categorical_features: Any = "auto",
+        unknown_categories: str = "error",
         masked_share: float = 0.3,
         solver: str = "auto",
         n_steps: int | None = None,
@@ -135,6 +139,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         self.condition_dropout = condition_dropout
         self.guidance_scale = guidance_scale
         self.categorical_features = categorical_features
+        self.unknown_categories = unknown_categories
         self.masked_share = masked_share
         self.solver = solver
         self.n_steps = n_steps
@@ -194,6 +199,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
     def check_parameters(self) -> fitting.FitSettings:
+        check_choice("unknown_categories", self.unknown_categories, ("error", "missing"))
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
         own = (self.objective, self.condition_dropout, self.guidance_scale)
         return fitting.resolve_settings(self, *own, frozen=_FROZEN)
@@ -324,12 +330,14 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         check_is_fitted(self)
         model.require_masked_training(self.model_, "impute fills")
         n_imputations = check_count("n_imputations", n_imputations)
-        rows = fitting.rows_like_fit(self, X)
+        drops_unknown = self.unknown_categories == "missing"
+        own = fitting.rows_like_fit(self, X, unknown="flag" if drops_unknown else "error")
+        rows = fitting.without_unseen(self.model_, own) if drops_unknown else own
         check_lengths(len(rows), y=y)
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         samplers = [model.CodeSampler.seeded(self.model_, integration, int(seed)) for seed in seeds]
-        tables = model.impute_rows(samplers, X, rows, y)
+        tables = model.impute_rows(samplers, X, own, rows, y)
         return tables[0] if n_imputations == 1 else tables
 
     def export(
@@ -381,7 +389,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         standard_error : ndarray of shape (n_samples,), only with `return_error`
         """
         check_is_fitted(self)
-        rows = fitting.rows_like_fit(self, X)
+        rows = fitting.rows_like_fit(self, X, unknown=self.unknown_categories)
         steps = model.choose_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, velocity=True)
         log_density, error = model.score_rows(model.CodeDensity(self.model_, *steps, n_probes, self.verbose), rows, y)
         return (log_density, error) if return_error else log_density
@@ -416,7 +424,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             as it has values (two values have one); those of missing entries are NaN.
         """
         check_is_fitted(self)
-        rows = fitting.rows_like_fit(self, X)
+        rows = fitting.rows_like_fit(self, X, unknown=self.unknown_categories)
         return model.encode_rows(self.model_, rows, y, self._coding(solver, n_steps, backward=True))
 
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:

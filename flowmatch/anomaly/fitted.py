@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.anomaly.calibration import Calibration
-from flowmatch.anomaly.members import Member
+from flowmatch.anomaly.members import Member, unseen_in
 from flowmatch.anomaly.settings import DetectorSettings
 from flowmatch.core.progress import progress
 from flowmatch.core.storable import require, storable
@@ -20,6 +20,9 @@ from flowmatch.model import FlowModel
 from flowmatch.preprocessing import Container, LabelEncoder, SampleRows
 
 Floats = NDArray[np.float64]
+
+_MARGIN = 1e-3
+"""Relative distance of a row with a category that training has not seen from the rows that were held out."""
 
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
@@ -70,7 +73,22 @@ class FittedDetector:
         """What each element adds to its row's score, the mean over the flows, a piece of the rows at a time."""
         size = int(np.prod(rows.sample_shape)) * min(member.rows_at_once for member in self.members)
         for _, chunk in progress(rows.chunks(size), "anomaly scores", verbose, rows.n_chunks(size)):
-            yield np.mean([member.contributions(chunk) for member in self.members], axis=0)
+            found = np.mean([member.contributions(chunk) for member in self.members], axis=0)
+            unseen = unseen_in(self.model.encoder, chunk)
+            yield self._beyond_all(found, unseen) if unseen.any() else found
+
+    def _beyond_all(self, found: Floats, unseen: NDArray[np.bool_]) -> Floats:
+        """Contributions of rows of which categories that are unseen take the scores beyond all that were held out."""
+        highest = -self.offset if self.calibration is None else max(-self.offset, *self.calibration.scores)
+        lacking = np.maximum(highest + _MARGIN * max(1.0, abs(highest)) - found.sum(axis=1), 0.0)
+        return found + unseen * (lacking / np.maximum(unseen.sum(axis=1), 1))[:, None]
+
+    def without_unseen(self, rows: SampleRows) -> SampleRows:
+        """Rows that miss the categories which training has not seen."""
+        if not self.model.encoder.is_category.any():
+            return rows
+        values = rows.array()
+        return SampleRows(np.where(unseen_in(self.model.encoder, values), np.nan, values))
 
     def just_below(self, scores: Any) -> Any:
         """Scores less what rounding may make of them."""

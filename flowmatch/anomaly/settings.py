@@ -11,7 +11,7 @@ from flowmatch import flow
 from flowmatch.anomaly.combined import Combined
 from flowmatch.anomaly.neighbors import Neighbors
 from flowmatch.anomaly.scores import Denoising, Latent, Likelihood, OneStep, Rebuilding, Reconstruction, Score
-from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.checks import check_choice, check_count, check_number
 from flowmatch.core.component import resolve_component
 from flowmatch.fitting import FitSettings, resolve_settings
 from flowmatch.model import SamplingDefaults
@@ -103,6 +103,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
         That names the parameter, what came and what is expected.
     """
     settings = resolve_settings(detector, frozen=("network", "path", "source"))
+    check_choice("unknown_categories", detector.unknown_categories, ("flag", "missing", "error"))
     contamination, n_folds = detector.contamination, detector.n_folds
     if isinstance(contamination, str) and contamination != "auto":
         raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {contamination!r}.")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.model import require_conditions
+from flowmatch.model import FlowModel, require_conditions
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
 from flowmatch.preprocessing.table_dates import EXACT
 from flowmatch.preprocessing.validation import (
@@ -85,22 +85,42 @@ def read_rows(reader: Any, X: Any, y: Any, sample_weight: Any, categorical_featu
     return rows
 
 
-def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1) -> SampleRows:
-    """Rows like those that a generator was fitted to; entries may be missing if its model knows what that means."""
+def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1, unknown: str = "error") -> SampleRows:
+    """Rows like those that a generator was fitted to; entries may be missing if its model knows what that means.
+
+    Categories that training has not seen are an error, missing, or -1 with ``unknown="flag"``.
+    """
     model = estimator.model_
-    return check_samples(
+    rows = check_samples(
         estimator,
         X,
         reset=False,
         min_samples=min_samples,
         container=model.encoder.container,
         missing=model.missing is not None or model.encoder.empty,
+        unknown="error" if unknown == "error" else "flag",
     )
+    return without_unseen(model, rows) if unknown == "missing" else rows
+
+
+def without_unseen(model: FlowModel, rows: SampleRows) -> SampleRows:
+    """Rows of a table that miss the categories which training has not seen."""
+    if not model.encoder.is_table or not model.encoder.is_category.any():
+        return rows
+    values = rows.array()
+    unseen = model.encoder.unseen(values)
+    if unseen.any() and model.missing is None:
+        raise ValueError(
+            f"column {np.flatnonzero(unseen.any(axis=0))[0]} of X holds a category that training has not seen, and "
+            "this model has not learned what a missing entry is: fit with masked_share > 0, such as 0.3."
+        )
+    return SampleRows(np.where(unseen, np.nan, values)) if unseen.any() else rows
 
 
 def read_rows_like(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Rows:
     """Rows to train on, like those that a generator was fitted to."""
     model = estimator.model_
-    rows = Rows.weighted(rows_like_fit(estimator, X, 2), model.encoder.container, y, sample_weight)
+    samples = rows_like_fit(estimator, X, 2, estimator.unknown_categories)
+    rows = Rows.weighted(samples, model.encoder.container, y, sample_weight)
     require_conditions(model, rows.y)
     return rows

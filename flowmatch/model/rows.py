@@ -172,8 +172,11 @@ def best_of(scores: Any, n_samples: int, n_candidates: int) -> NDArray[np.intp]:
     return np.asarray(np.arange(n_samples) * n_candidates + table.argmax(axis=1))
 
 
-def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -> list[Any]:
-    """The table X, whose rows are `rows`, with the draws of each sampler in place of missing entries."""
+def impute_rows(samplers: list[CodeSampler], X: Any, own: SampleRows, rows: SampleRows, y: Any) -> list[Any]:
+    """The table X, whose rows are `own`, with the draws of each sampler in place of missing entries.
+
+    They are drawn given `rows`, which may miss more: entries of which the model knows nothing.
+    """
     model, values, tables = samplers[0].model, rows.array(), []
     incomplete = np.flatnonzero(np.isnan(values[:, model.encoder.varying]).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
@@ -186,7 +189,7 @@ def impute_rows(samplers: list[CodeSampler], X: Any, rows: SampleRows, y: Any) -
             codes = sampler.fill(None if vectors is None else vectors[part], sampler.given(entries))
             drawn = model.encoder.restore(to_numpy(codes))
             filled[incomplete[part]] = np.where(np.isnan(entries), drawn, entries)
-        tables.append(fill_table(model.encoder.container, X, values, filled))
+        tables.append(fill_table(model.encoder.container, X, own.array(), filled))
     return tables
 
 

@@ -212,6 +212,26 @@ class SampleEncoder:
         number = int((self.is_category & self.varying)[:column].sum())
         return self.categories.column_shares[number]
 
+    def unseen(self, X: Array) -> NDArray[np.bool_]:
+        """Find the categories that do not occur in training.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_columns)
+            Rows of a table; -1 stands for a category that no column knows.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, n_columns)
+            Never true in columns that held no value in training.
+        """
+        found = np.zeros(X.shape, dtype=bool)
+        for j in np.flatnonzero(self.is_category & ~self.empty):
+            shares = self.category_shares(int(j))
+            positions = np.where(np.isnan(X[:, j]), shares.argmax(), X[:, j]).astype(np.intp)
+            found[:, j] = (positions < 0) | (shares[positions] == 0)
+        return found
+
     @property
     def code_columns(self) -> NDArray[np.intp]:
         """The column of a table that each code belongs to."""

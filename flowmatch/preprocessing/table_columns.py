@@ -173,22 +173,29 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     return found
 
 
-def read_column(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
+UNSEEN = -1.0
+"""Stands for categories that training has not seen, where that is no error."""
+
+
+def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str = "error") -> Array:
     """Numbers of a column's entries, NaN for missing ones.
+
+    With ``unknown="flag"`` a category that is not known is -1.
 
     Raises
     ------
     ValueError
-        For a category that is not known, text where numbers are expected, and the like, with the first row of it.
+        For a category that is not known unless it is flagged, text where numbers are expected, and the like, with the
+        first row of it.
     TypeError
         If an entry is a list, dict or another object.
     """
     if column.kind == "empty":
         return np.full(len(raw.values), np.nan)  # nothing was learned of what may stand there
     if column.is_coded:
-        return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where)
+        return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where, unknown)
     if column.kind in ("category", "boolean"):
-        return _read_positions(column, raw, where)
+        return _read_positions(column, raw, where, unknown)
     return _read_numbers(column, raw, where)
 
 
@@ -295,7 +302,7 @@ def _without_categories(found: ColumnFormat, raw: RawColumn, where: str) -> Colu
     return replace(found, kind="number", levels=NUMBER.levels) if found.kind == "boolean" else found
 
 
-def _read_positions(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
+def _read_positions(column: ColumnFormat, raw: RawColumn, where: str, unknown: str) -> Array:
     """Positions of entries in a column's levels."""
     if column.kind == "boolean" and raw.values.dtype.kind == "b":
         return raw.values.astype(np.float64)
@@ -310,22 +317,24 @@ def _read_positions(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         raise
     if raw.levels is None:
         check_groups(entries, missing | ~np.isnan(found), where)
-    _check_seen(np.isnan(found) & ~missing, entries, column.entries.tolist(), where)
-    return found
+    unseen = np.isnan(found) & ~missing
+    if unknown == "error":
+        _check_seen(unseen, entries, column.entries.tolist(), where)
+    return np.where(unseen, UNSEEN, found)
 
 
-def _positions_of_numbers(values: Array, column: ColumnFormat, where: str) -> Array:
+def _positions_of_numbers(values: Array, column: ColumnFormat, where: str, unknown: str) -> Array:
     """Positions of numbers that stand for categories."""
     if not len(column.levels):
         return np.full(len(values), np.nan)
     positions = np.clip(np.searchsorted(column.levels, values), 0, len(column.levels) - 1)
     unseen = (column.levels[positions] != values) & ~np.isnan(values)
-    if unseen.any():
+    if unseen.any() and unknown == "error":
         entries, known = (write_column(column.uncoded, numbers).tolist() for numbers in (values, column.levels))
         if column.dates:
             entries, known = ([date_text(date, column.dates) for date in dates] for dates in (entries, known))
         _check_seen(unseen, entries, known, where)
-    return np.where(np.isnan(values), np.nan, positions)
+    return np.where(np.isnan(values), np.nan, np.where(unseen, UNSEEN, positions))
 
 
 def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> None:

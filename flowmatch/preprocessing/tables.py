@@ -226,13 +226,15 @@ class TableContainer(Container):
         """
         return max(2, len(self.levels[column_position]))
 
-    def read(self, X: Any) -> Array:
+    def read(self, X: Any, unknown: str = "error") -> Array:
         """Turn a table with the same columns into numbers.
 
         Parameters
         ----------
         X : DataFrame, ndarray, Tensor, or list of rows
             The table.
+        unknown : {"error", "flag"}, default="error"
+            What becomes of categories that training has not seen: an error, or -1.
 
         Returns
         -------
@@ -252,8 +254,11 @@ class TableContainer(Container):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
         if set(self.kinds) == {"number"} and _is_numeric(table) and not any(self.zeros):
             return as_float64(table)
-        columns = each_column(table, self.labels, lambda j, raw, where: read_column(self._formats[j], raw, where))
-        return np.stack(columns, axis=1)
+
+        def read(j: int, raw: RawColumn, where: str) -> Array:
+            return read_column(self._formats[j], raw, where, unknown)
+
+        return np.stack(each_column(table, self.labels, read), axis=1)
 
     def wrap(self, values: Any) -> Any:
         """Make a table like that of `fit` of numbers.

@@ -44,6 +44,7 @@ def check_samples(
     min_samples: int = 1,
     container: Container | None = None,
     missing: Mask | bool = False,
+    unknown: str = "error",
 ) -> SampleRows:
     """Samples (n, *sample_shape), checked and matched with those of `fit`.
 
@@ -56,6 +57,8 @@ def check_samples(
         What tables come in, if their columns may be other than numbers.
     missing : bool or ndarray of bool, shape (n_columns,)
         Whether NaN is allowed in tables, or in which columns of them.
+    unknown : {"error", "flag"}
+        What becomes of categories that training has not seen: an error, or -1.
 
     Raises
     ------
@@ -71,7 +74,8 @@ def check_samples(
         if names is not None and container is None:
             container = TableContainer.of_numbers(Container.of(X), len(names))
         if isinstance(container, TableContainer):
-            X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
+            expected = getattr(estimator, "feature_names_in_", None)
+            X = as_numbers(container, X, reset=reset, expected=expected, unknown=unknown)
         rows = _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
@@ -203,17 +207,17 @@ def _is_matrix(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUSMm"
 
 
-def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
+def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any, unknown: str = "error") -> Any:
     """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
     n_columns, names = len(container.kinds), getattr(X, "columns", None)
     if names is None:
-        return container.read(X) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
+        return container.read(X, unknown) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
     names, known = list(names), list(container.columns)
     all_text = all(isinstance(name, str) for name in (*names, *known))  # those are for scikit-learn to compare
     if not reset and known and not all_text and len(names) == n_columns and names != known:
         raise ValueError(f"X has the columns {names[:20]}, but in training they were {known[:20]}.")
     other = not reset and ((expected is not None and names != list(expected)) or len(names) != n_columns)
-    values = np.zeros((len(X), len(names))) if other else container.read(X)  # scikit-learn says what differs
+    values = np.zeros((len(X), len(names))) if other else container.read(X, unknown)  # scikit-learn says what differs
     try:
         import pandas as pd
     except ImportError:  # a frame of another library
