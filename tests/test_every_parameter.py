@@ -159,6 +159,7 @@ GENERATOR = {
     "condition_dropout": Changes(0.5),
     "guidance_scale": Changes(2.0),
     "categorical_features": Changes([2]),
+    "unknown_categories": Refused("flag", "unknown_categories 'flag'"),  # what it changes: test_unknown_categories.py
     "masked_share": Changes(0.9),
     "solver": Changes("euler"),
     "n_steps": Changes(3),
@@ -190,6 +191,7 @@ DETECTOR = {
     "source": Changes("matched", preprocessing="none", method="latent"),
     "preprocessing": Changes("quantile"),
     "categorical_features": Changes([2]),
+    "unknown_categories": Refused("ignore", "unknown_categories 'ignore'"),
     "solver": Changes("euler", method="latent"),
     "n_steps": Changes(2, method="latent"),
 }

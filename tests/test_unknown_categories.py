@@ -9,7 +9,7 @@ from flowmatch import MLP, FlowAnomalyDetector, FlowMatchingGenerator, load
 
 N = 120
 RNG = np.random.RandomState(0)
-TINY = {"network": MLP(8, 1), "max_iter": 20, "random_state": 0}
+TINY = {"network": MLP(8, 1), "max_iter": 5, "random_state": 0}
 
 
 def frame():
@@ -100,10 +100,7 @@ def test_a_rare_category_no_longer_spoils_a_cross_validation():
     assert np.isnan(scores).sum() == 1
 
 
-@pytest.mark.parametrize(
-    "method", ["combined", "one_step", "latent", "likelihood", "neighbors", "denoising", "rebuilding"]
-)
-@pytest.mark.parametrize("n_folds", [1, 3])
+@pytest.mark.parametrize(("method", "n_folds"), [("combined", 3), ("one_step", 1), ("likelihood", 1), ("neighbors", 2)])
 def test_a_detector_flags_them(method, n_folds, tmp_path):
     detector = FlowAnomalyDetector(**TINY, method=method, n_folds=n_folds, categorical_features=["code"]).fit(X)
     detector.save(tmp_path / "detector.safetensors")
