@@ -13,6 +13,8 @@ from sklearn.utils import InputTags, Tags, TargetTags
 from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import dtypes_of
 from flowmatch.synthetic.class_counts import rows_to_add
 from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
@@ -172,7 +174,9 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         self.generator_ = new.generator
         rows = join(table, new.X)
         labels = target.like(np.concatenate([target.values, new.y]))
-        return (rows.tolist() if isinstance(X, list) else rows), labels
+        if form := form_of(X):
+            rows = in_form(form, rows, form_dtypes(X, dtypes_of(rows)))
+        return (rows.tolist() if isinstance(X, list) and not form else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target]:
         """Checked rows and targets; sets `sampling_strategy_`."""

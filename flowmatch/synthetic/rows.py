@@ -14,6 +14,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from flowmatch.core.randomness import seed_from
+from flowmatch.preprocessing import native_frame
+from flowmatch.preprocessing.table_frames import is_polars
 
 MIN_ODDS = 10.0
 """So many times likelier under its own class than under any other is a row that is kept: measured, as below."""
@@ -41,12 +43,13 @@ def check_generator(generator: Any) -> None:
 
 
 def check_table(estimator: Any, X: Any, y: Any) -> Any:
-    """X as a DataFrame, a sparse matrix or an array, as it came; sets `n_features_in_` and `feature_names_in_`.
+    """X as a DataFrame of pandas or polars, a sparse matrix or an array; sets `n_features_in_` and `feature_names_in_`.
 
     What its entries may hold is for the generator to say.
     """
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None.")
+    X = native_frame(X)
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         validate_data(estimator, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
@@ -157,12 +160,17 @@ def _dense(X: Any) -> Any:
     """The same rows without sparse storage, of a matrix or of a DataFrame's columns."""
     if sparse.issparse(X):
         return X.toarray()
-    kinds = dict(X.dtypes) if hasattr(X, "columns") else {}
+    kinds = dict(X.dtypes) if hasattr(X, "iloc") else {}
     return X.astype(dense) if (dense := {n: k.subtype for n, k in kinds.items() if hasattr(k, "fill_value")}) else X
 
 
 def join(X: Any, new: Any) -> Any:
     """The rows of X and the new ones below, in X's container and dtypes; rows of a DataFrame are numbered anew."""
+    if is_polars(X):
+        import polars as pl
+
+        new = X.clear() if new is None else new if is_polars(new) else pl.DataFrame(new, schema=X.columns)
+        return pl.concat([X, new.cast(dict(X.schema))])
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         import pandas as pd
 

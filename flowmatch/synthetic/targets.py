@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
+from flowmatch.preprocessing import Container
 from flowmatch.preprocessing.conditions import systematic_sample
+from flowmatch.preprocessing.table_frames import is_polars
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Target:
             values = np.eye(self.n_indicators, dtype=np.asarray(self.original).dtype)[values]
         if isinstance(self.original, list):
             return values.tolist()
+        if is_polars(self.original):
+            return Container.of(self.original).wrap(values)
         if hasattr(self.original, "dtypes"):
             import pandas as pd
 
