@@ -50,10 +50,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     guidance_scale : float, default=1.0
         Classifier-free guidance at sampling: 1 follows the condition as learned, larger values exaggerate it. With
         ``objective="mean_flow"`` it is learned in training and cannot be changed afterwards.
-    [shared: categorical_features]
-    unknown_categories : {"error", "missing"}, default="error"
-        What a category is that training has not seen, in tables to score, fill or train on: an error, or a missing
-        entry. `impute` leaves it as it is.
+    [shared: categorical_features, unknown_categories]
     masked_share : float, default=0.3
         Share of a table's training rows of which the network is shown some entries, as the basis of `impute` and of
         ``sample(given=...)``; 0 trains for whole rows alone. No effect on grids.
@@ -274,8 +271,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         check_is_fitted(self)
         n_samples, oversample = check_count("n_samples", n_samples), check_count("oversample", oversample)
         check_choice("missing", missing, ("complete", "as_trained"))
-        if not callable(select):
-            check_choice("select", select, ("density",))
+        check_choice("select", "density" if callable(select) else select, ("density",))
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=2)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         X, y = model.sample_rows(
@@ -330,9 +326,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         check_is_fitted(self)
         model.require_masked_training(self.model_, "impute fills")
         n_imputations = check_count("n_imputations", n_imputations)
-        drops_unknown = self.unknown_categories == "missing"
-        own = fitting.rows_like_fit(self, X, unknown="flag" if drops_unknown else "error")
-        rows = fitting.without_unseen(self.model_, own) if drops_unknown else own
+        own, rows = fitting.rows_to_fill(self, X, self.unknown_categories)
         check_lengths(len(rows), y=y)
         seeds = np.random.RandomState(seed_from(random_state)).randint(2**31 - 1, size=n_imputations)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
@@ -448,9 +442,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         super().check_fitted()
         self._integration()
 
-    def _coding(self, *call: Any, backward: bool) -> model.Integration:
-        own = (self.solver, self.n_steps)
-        return model.coding_steps(self.model_, own, *call, backward=backward, verbose=self.verbose)
+    def _coding(self, *call: Any, **way: bool) -> model.Integration:
+        return model.coding_steps(self.model_, (self.solver, self.n_steps), *call, verbose=self.verbose, **way)
 
     def _integration(self, *call: Any) -> model.Integration:
         own = (self.solver, self.n_steps, self.guidance_scale)

@@ -242,3 +242,65 @@ def test_a_generator_draws_fills_and_keeps_every_type(tmp_path):
         given = generator.sample(3, given={"times": dt.time(1, 15), "period[M]": "2024-02"}, random_state=0)
         assert (given["times"] == dt.time(1, 15)).all()
         assert (given["period[M]"] == pd.Period("2024-02", "M")).all()
+
+
+DAYS_AS_TEXT = [day.isoformat() for day in pd.date_range("2024-01-01", periods=150).date]
+LOOKS = {
+    "numbers": [f"{k / 8:.3f}" for k in range(150)],
+    "whole numbers": [str(k) for k in range(150)],
+    "negative numbers": [str(-100 - k) for k in range(150)],
+    "scientific": [f"{k + 1}e-5" for k in range(150)],
+    "ISO dates": DAYS_AS_TEXT,
+    "ISO moments": [f"{day} 10:30:00" for day in DAYS_AS_TEXT],
+    "ISO moments with a zone": [f"{day}T10:30:00+01:00" for day in DAYS_AS_TEXT],
+    "German dates": [f"{day[8:]}.{day[5:7]}.{day[:4]}" for day in DAYS_AS_TEXT],
+    "American dates": [f"{day[5:7]}/{day[8:]}/{day[2:4]}" for day in DAYS_AS_TEXT],
+    "dates with months": [f"{day:%d %b %Y}" for day in pd.date_range("2024-01-01", periods=150)],
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_text_that_is_no_text_is_to_be_converted(name):
+    what, function = ("numbers", "to_numeric") if "number" in name or name == "scientific" else ("dates", "to_datetime")
+    example = min(LOOKS[name])
+    with pytest.raises(ValueError, match="column 'x' of X holds ") as error:
+        TableContainer.fit(pd.DataFrame({"x": LOOKS[name]}))
+    expected = (
+        f"holds {what} as text, such as {example!r}: convert it with pd.{function}, or name it in categorical_features"
+    )
+    assert expected in str(error.value)
+    getattr(pd, function)(pd.Series(LOOKS[name]), **({"format": "mixed"} if what == "dates" else {}))
+    assert TableContainer.fit(pd.DataFrame({"x": LOOKS[name]}), ["x"]).kinds == ("category",)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [f"{k:05d}" for k in range(150)],  # padded codes
+        [str(10**6 + k) for k in range(150)],
+        [f"id-{k}" for k in range(150)],
+        ["2024-01-01", *map(str, range(149))],
+        [f"1.2.{k}" for k in range(150)],
+    ],
+    ids=lambda values: values[7],
+)
+def test_other_text_looks_like_an_identifier(values):
+    with pytest.raises(ValueError, match="column 'x' of X looks like an identifier: 150 different texts in 150 rows"):
+        TableContainer.fit(pd.DataFrame({"x": values}))
+
+
+def test_all_columns_that_do_not_fit_are_in_one_error():
+    table = pd.DataFrame({"day": DAYS_AS_TEXT, "good": range(150), "mixed": [1, "a"] * 75, "far": [0, 2**62] * 75})
+    with pytest.raises(
+        ValueError, match="^3 columns of X do not fit:\ncolumn 'day' .*to_datetime.*\ncolumn 'mixed' .*\ncolumn 'far' "
+    ):
+        TableContainer.fit(table)
+    fitted = TableContainer.fit(pd.DataFrame({"kind": ["a", "b"], "size": [1.0, 2.0], "day": DAYS[:2]}))
+    with pytest.raises(
+        ValueError, match="^2 columns of X do not fit:\ncolumn 'kind' .*'c' in row 1.*\ncolumn 'day' of X has dtype"
+    ):
+        fitted.read(pd.DataFrame({"kind": ["a", "c"], "size": [1.0, 2.0], "day": [1, 2]}))
+    with pytest.raises(
+        TypeError, match="^2 columns of X do not fit:\ncolumn 0 of X, row 1: .*\ncolumn 1 of X, row 0: "
+    ):
+        TableContainer.fit(np.array([[1, [2]], [{}, 3]], dtype=object))

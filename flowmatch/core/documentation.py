@@ -9,6 +9,9 @@ SHARED_PARAMETERS = {
 categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
     Columns of a table that are categories. "auto" takes those of text, booleans and pandas' category dtype; a list
     names further ones, such as numbers that are codes. None allows no categories.""",
+    "unknown_categories": """unknown_categories : {"error", "missing"}, default="error"
+    What a category is that training has not seen, in tables to score, fill or train on: an error, or a missing entry.
+    `impute` leaves it as it is.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
     fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see

@@ -103,6 +103,12 @@ def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1, unknown: str = "
     return without_unseen(model, rows) if unknown == "missing" else rows
 
 
+def rows_to_fill(generator: Any, X: Any, unknown: str) -> tuple[SampleRows, SampleRows]:
+    """Rows like those of `fit` as they are, and what is known of them if categories may be unknown."""
+    own = rows_like_fit(generator, X, unknown="flag" if unknown == "missing" else "error")
+    return own, without_unseen(generator.model_, own) if unknown == "missing" else own
+
+
 def without_unseen(model: FlowModel, rows: SampleRows) -> SampleRows:
     """Rows of a table that miss the categories which training has not seen."""
     if not model.encoder.is_table or not model.encoder.is_category.any():

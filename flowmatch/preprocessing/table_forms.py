@@ -21,7 +21,7 @@ def form_of(X: Any) -> str:
         return "masked"
     if isinstance(X, np.ndarray) and X.dtype.names:
         return "records"
-    if isinstance(X, Mapping):
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):  # as some sparse arrays of scipy are
         return "dict"
     if isinstance(X, (list, tuple)) and len(X) and all(isinstance(row, Mapping) for row in X):
         return "rows"
