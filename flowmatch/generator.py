@@ -442,7 +442,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         super().check_fitted()
         self._integration()
 
-    def _coding(self, *call: Any, **way: bool) -> model.Integration:
+    def _coding(self, *call: Any, **way: Any) -> model.Integration:
         return model.coding_steps(self.model_, (self.solver, self.n_steps), *call, verbose=self.verbose, **way)
 
     def _integration(self, *call: Any) -> model.Integration:
