@@ -15,6 +15,9 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.preprocessing import missing_in
+from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import dtypes_of
 from flowmatch.synthetic.class_counts import rows_to_add
 from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join, keep
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
@@ -177,7 +180,12 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         keep(self, **planned, generator_=new.generator)
         if isinstance(X, torch.Tensor):
             rows = torch.as_tensor(rows, device=X.device).to(X.dtype)
-        return (rows.tolist() if isinstance(X, list) else rows), labels
+        form = form_of(X)
+        if form == "masked":
+            rows = np.ma.masked_array(rows, missing_in(rows))
+        elif form:
+            rows = in_form(form, rows, form_dtypes(X, dtypes_of(rows)))
+        return (rows.tolist() if isinstance(X, list) and not form else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target, dict[str, Any]]:
         """Checked rows and targets, and what there is to be learned of them before any training, by name."""

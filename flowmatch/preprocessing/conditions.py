@@ -286,7 +286,7 @@ class LabelEncoder(ConditionEncoder):
         ValueError
             For labels that were not there in training, or a wrong number of them.
         """
-        labels = np.asarray(y) if np.ndim(y) else np.asarray([y])
+        labels = np.atleast_1d(np.asarray(y))
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1 or len(labels) not in (1, n_samples):
