@@ -49,7 +49,9 @@ def formless(X: Any) -> Any:
     if form == "rows":
         other = next((i for i, row in enumerate(X) if not isinstance(row, Mapping)), None)
         if other is not None:
-            raise ValueError(f"X[{other}] is a {type(X[other]).__name__}, but X[0] is a dict: rows must be of one kind.")
+            raise ValueError(
+                f"X[{other}] is a {type(X[other]).__name__}, but X[0] is a dict: rows must be of one kind."
+            )
         X = {name: [row.get(name) for row in X] for name in dict.fromkeys(name for row in X for name in row)}
     names = X.dtype.names if form == "records" else list(X)
     lengths = {name: len(X[name]) if np.ndim(X[name]) == 1 else None for name in names}
