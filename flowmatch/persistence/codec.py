@@ -149,7 +149,7 @@ class ValueEncoder:
         if array.dtype.kind in "biuf":
             self.tensors[name] = torch.from_numpy(np.array(array, order="C"))
             return {"array": name}
-        if not _holds_texts(array):
+        if array.dtype.kind not in "OU" or not _holds_texts(array):
             try:
                 texts, entry_type = label_texts(array)
             except ValueError as error:
