@@ -18,6 +18,7 @@ from flowmatch.base import Estimator, Fitted
 from flowmatch.core.user_warnings import warn
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing.table_frames import is_polars
 from flowmatch.preprocessing.validation import check_samples
 from flowmatch.training import NonFiniteTrainingError
 
@@ -410,6 +411,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             import pandas as pd
 
             return pd.DataFrame(found, index=X.index, columns=X.columns)
+        if is_polars(X):
+            import polars as pl
+
+            return pl.DataFrame(found, schema=X.columns)
         return found
 
     # -- parameters, files --------------------------------------------------------------------------------------

@@ -161,16 +161,17 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if isinstance(X, torch.Tensor):
         numbers = torch.as_tensor(filled, device=X.device).to(X.dtype)
         return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
-    assert isinstance(container, TableContainer)
     original, X = X, native_frame(X)
+    make = container.formless if isinstance(container, TableContainer) else container.wrap
     if hasattr(X, "iloc"):
-        frame = _fill_pandas(container.formless(filled), X, missing)
+        frame = _fill_pandas(make(filled), X, missing)
         return in_form(form_of(original), frame, form_dtypes(original, dtypes_of(X)))
     if hasattr(X, "columns"):
-        return _fill_polars(container.formless(filled), X, missing)
+        return _fill_polars(make(filled), X, missing)
     table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
     drawn: NDArray[Any] = filled
     if table.dtype.kind not in "biuf":
+        assert isinstance(container, TableContainer)
         drawn = np.empty(filled.shape, dtype=object)
         for j, numbers in enumerate(filled.T):
             drawn[:, j] = container.entries(j, numbers)
