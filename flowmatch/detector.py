@@ -16,6 +16,7 @@ from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_number
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing.table_edits import numbers_like
 from flowmatch.preprocessing.validation import check_samples
 
 Floats = NDArray[np.float64]
@@ -414,13 +415,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(self)
         found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X), self.verbose)))
-        if isinstance(X, torch.Tensor):
-            return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
-        if hasattr(X, "iloc"):
-            import pandas as pd
-
-            return pd.DataFrame(found, index=X.index, columns=X.columns)
-        return found
+        return numbers_like(X, found)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; see `FlowMatchingGenerator.set_params`. Another `false_alarm_rate` moves the threshold.

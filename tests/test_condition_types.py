@@ -1,6 +1,7 @@
 """Conditions of every type: what is an amount to the network comes back as what it is to the user."""
 
 import datetime as dt
+import uuid
 from decimal import Decimal
 
 import numpy as np
@@ -53,6 +54,12 @@ LABELS = {
     "booleans of polars": polars([True, False] * (N // 2)),
     "large integers": lambda: pd.Series([2**62, 2**62 + 1] * (N // 2)),
     "large integers far apart": lambda: np.array([0, 2**63 - 1] * (N // 2)),
+    "intervals": lambda: pd.Series(pd.cut(np.arange(N), 2)).cat.as_unordered(),
+    "categories of dates": lambda: pd.Series(DAYS[:2].repeat(N // 2)).astype("category"),
+    "categories with a zone": lambda: pd.Series(MOMENTS[:2].repeat(N // 2)).astype("category"),
+    "categories of durations": lambda: pd.Series(pd.to_timedelta([1, 2] * (N // 2), unit="h")).astype("category"),
+    "UUIDs": lambda: np.array([uuid.UUID(int=k) for k in (5, 7)] * (N // 2), dtype=object),
+    "bytes": lambda: np.array([b"a", b"b\xff"] * (N // 2)),
     "integers beyond 64 bits": lambda: np.array([2**70, 2**70 + 1] * (N // 2), dtype=object),
 }
 
@@ -91,17 +98,19 @@ def test_amounts_come_back_as_they_were(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", LABELS)
-def test_labels_come_back_as_they_were(name):
+def test_labels_come_back_as_they_were(name, tmp_path):
     y = LABELS[name]()
     model = generator(y)
     assert len(model.classes_) == 2
-    _, conditions = model.sample(N, return_y=True, random_state=0)
-    assert type(conditions) is type(y)
-    if not name.startswith("Enum"):
-        assert conditions.dtype == y.dtype
-    assert sorted(rows(conditions)[0]) == sorted(rows(y)[0])
-    one = rows(y)[0][0]
-    assert rows(model.sample(3, y=one, return_y=True)[1])[0] == [one] * 3
+    model.save(tmp_path / "model.safetensors")
+    for each in (model, load(tmp_path / "model.safetensors")):
+        _, conditions = each.sample(N, return_y=True, random_state=0)
+        assert type(conditions) is type(y)
+        if not name.startswith("Enum"):
+            assert conditions.dtype == y.dtype
+        assert sorted(rows(conditions)[0]) == sorted(rows(y)[0])
+        one = rows(y)[0][0]
+        assert rows(each.sample(3, y=one, return_y=True)[1])[0] == [one] * 3
 
 
 def test_dates_are_asked_for_as_text_or_as_dates():

@@ -7,7 +7,13 @@ import pytest
 from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 
-from flowmatch import AugmentedClassifier, AugmentedRegressor, FlowMatchingGenerator, FlowMatchingOverSampler
+from flowmatch import (
+    AugmentedClassifier,
+    AugmentedRegressor,
+    FlowAnomalyDetector,
+    FlowMatchingGenerator,
+    FlowMatchingOverSampler,
+)
 from flowmatch.networks import MLP
 
 pl = pytest.importorskip("polars")
@@ -90,3 +96,10 @@ def test_augmented_models_take_them():
     assert classifier.feature_names_in_.tolist() == ["age", "price"]
     regressor = AugmentedRegressor(Ridge(), TINY, 0.5, random_state=0).fit(numbers, numbers["price"])
     assert regressor.predict(numbers).shape == (N,)
+
+
+def test_explanations_of_a_detector_are_frames_too():
+    detector = FlowAnomalyDetector(MLP(8, 1), max_iter=3, random_state=0).fit(X)
+    parts = detector.explain(X)
+    assert parts.columns == X.columns
+    np.testing.assert_allclose(parts.sum_horizontal().to_numpy(), -detector.score_samples(X), rtol=1e-5)

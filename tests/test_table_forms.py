@@ -156,14 +156,22 @@ def test_rows_may_lack_entries_and_dicts_their_order():
     [
         ({"a": [1, 2], "b": [1]}, r"X is a dict of no columns of equal lengths; these are {'a': 2, 'b': 1}"),
         ({"a": 1.0}, r"X is a dict of no columns .*{'a': None}"),
+        ({}, "X is a dict of no columns"),
+        ([{"a": 1.0}, 3], r"X\[1\] is a int, but X\[0\] is a dict: rows must be of one kind"),
         (np.zeros(3, dtype=[("a", "f8"), ("b", "f8", 2)]), r"X is a ndarray of no columns.*'b': None"),
         (np.ma.masked_invalid([[[1.0, np.nan]], [[1.0, 2.0]]]), r"X is a masked array of shape \(2, 1, 2\).*X.filled"),
     ],
-    ids=["ragged", "scalar", "fields of arrays", "grids"],
+    ids=["ragged", "scalar", "nothing", "other rows", "fields of arrays", "grids"],
 )
 def test_forms_that_hold_no_table_are_refused(X, message):
     with pytest.raises(ValueError, match=message):
         generator().fit(X)
+
+
+def test_masked_weights_are_refused():
+    weight = np.ma.masked_array(np.ones(4), [0, 0, 1, 0])
+    with pytest.raises(ValueError, match="sample_weight contains masked entries"):
+        generator().fit(RNG.normal(size=(4, 2)), sample_weight=weight)
 
 
 def test_grids_without_a_masked_value_are_arrays():

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from dataclasses import replace
 from decimal import Decimal
 
 import numpy as np
@@ -304,3 +305,24 @@ def test_all_columns_that_do_not_fit_are_in_one_error():
         TypeError, match="^2 columns of X do not fit:\ncolumn 0 of X, row 1: .*\ncolumn 1 of X, row 0: "
     ):
         TableContainer.fit(np.array([[1, [2]], [{}, 3]], dtype=object))
+
+
+DAMAGE = {
+    "an unknown type of entries": {"cell_types": ("complex", "", "")},
+    "a period without a frequency": {"cell_types": ("period[]", "", "")},
+    "a path for a frequency": {"cell_types": ("period[../x]", "", "")},
+    "an unknown dtype of categories": {"level_dtypes": ("", "interval[object, right]", "")},
+    "a path for a time zone": {"level_dtypes": ("", "interval[datetime64[ns, ../x], right]", "")},
+    "an unknown dtype": {"dtypes": ("object", "category", "decimal128(1, 2, 3)[pyarrow]")},
+    "a zero too few": {"zeros": (0, 1)},
+    "an unknown kind of column": {"kinds": ("number", "category", "image")},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_descriptions_of_columns_are_refused(damage):
+    frame = pd.DataFrame({"month": OBJECTS["periods"], "bin": OF_PANDAS["categories of numbers cut"], "n": range(N)})
+    container = TableContainer.fit(frame)
+    container.check()
+    with pytest.raises(ValueError, match="does not fit the rest"):
+        replace(container, **DAMAGE[damage]).check()

@@ -223,7 +223,8 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     DataFrame, ndarray or Tensor
         A copy of the table; entries that were not missing are those of `X`.
     """
-    assert isinstance(container, TableContainer)
+    if not isinstance(container, TableContainer):
+        container = TableContainer.of_numbers(container, values.shape[1])
     missing, table = np.isnan(values), native_frame(X)
     taken = keys_in(table, np.flatnonzero((missing & container.is_key).any(axis=0)).tolist())
     if hasattr(table, "iloc"):

@@ -1,4 +1,4 @@
-"""Tables with some of their columns taken, replaced or appended."""
+"""Tables with some of their columns taken, replaced or appended, and numbers in the container of a table."""
 
 from __future__ import annotations
 
@@ -41,3 +41,18 @@ def append_columns(table: Any, marks: NDArray[np.bool_], names: NDArray[Any]) ->
         return np.concatenate([table, marks.astype(table.dtype)], axis=1)
     new = dict(zip(names[len(names) - marks.shape[1] :], marks.T, strict=True))
     return table.with_columns(**new) if is_polars(table) else table.assign(**new)
+
+
+def numbers_like(X: Any, numbers: NDArray[np.float64]) -> Any:
+    """Numbers of the shape of X as a tensor or frame if X is one, with its index and columns."""
+    if isinstance(X, torch.Tensor):
+        return torch.as_tensor(numbers, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
+    if hasattr(X, "iloc"):
+        import pandas as pd
+
+        return pd.DataFrame(numbers, index=X.index, columns=X.columns)
+    if is_polars(X):
+        import polars as pl
+
+        return pl.DataFrame(numbers, schema=X.columns)
+    return numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import re
 import sys
 import uuid
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.preprocessing.dtype_names import check_dtypes
 from flowmatch.preprocessing.table_dates import EXACT, localize
 from flowmatch.preprocessing.table_frames import objects
 
@@ -280,6 +282,36 @@ def _index_of(texts: list[str], dtype: str) -> Any:
     if dtype.startswith(("datetime64", "timestamp")):
         return pd.to_datetime(texts, format="ISO8601", utc="," in dtype).astype(dtype)
     return pd.Index(np.array(texts).astype(dtype))
+
+
+def label_texts(labels: NDArray[Any]) -> tuple[list[str], str]:
+    """Labels that are dates, intervals, bytes or other objects as text, and what they are.
+
+    Raises
+    ------
+    ValueError
+        For objects that cannot be read back from text.
+    """
+    if labels.dtype.kind in "mM":
+        return [str(label) for label in labels.astype(np.int64)], labels.dtype.name
+    dtype = ""
+    if any(type(label).__module__.partition(".")[0] == "pandas" for label in labels):
+        import pandas as pd
+
+        dtype = str(pd.Index(labels.tolist()).dtype)
+    texts, entry_type = level_texts(labels.astype(object), dtype, "y")
+    return texts.tolist(), entry_type or dtype
+
+
+def labels_of(texts: NDArray[Any], entry_type: str) -> NDArray[Any]:
+    """Undo `label_texts`; no name of a dtype is looked up that is not a known one."""
+    if entry_type in _FROM_TEXT:
+        entries = level_entries(texts, "", entry_type)
+        return np.array(entries.tolist()) if entry_type == "bytes" else entries
+    check_dtypes("dataframe", [entry_type])
+    if all(re.fullmatch(r"-?\d{1,19}", text) for text in texts):
+        return np.array(texts.tolist(), dtype=np.int64).view(entry_type)
+    return level_entries(texts, entry_type, "")
 
 
 _OF_PANDAS = ("datetime64", "timedelta64", "timestamp", "duration", "period[", "interval[")

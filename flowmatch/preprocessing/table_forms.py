@@ -23,7 +23,7 @@ def form_of(X: Any) -> str:
         return "records"
     if isinstance(X, Mapping) and not hasattr(X, "shape"):  # as some sparse arrays of scipy are
         return "dict"
-    if isinstance(X, (list, tuple)) and len(X) and all(isinstance(row, Mapping) for row in X):
+    if isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], Mapping):
         return "rows"
     pa = sys.modules.get("pyarrow")
     return "arrow" if pa is not None and isinstance(X, (pa.Table, pa.RecordBatch)) else ""
@@ -47,10 +47,15 @@ def formless(X: Any) -> Any:
     import pandas as pd
 
     if form == "rows":
+        other = next((i for i, row in enumerate(X) if not isinstance(row, Mapping)), None)
+        if other is not None:
+            raise ValueError(
+                f"X[{other}] is a {type(X[other]).__name__}, but X[0] is a dict: rows must be of one kind."
+            )
         X = {name: [row.get(name) for row in X] for name in dict.fromkeys(name for row in X for name in row)}
     names = X.dtype.names if form == "records" else list(X)
     lengths = {name: len(X[name]) if np.ndim(X[name]) == 1 else None for name in names}
-    if len(set(lengths.values())) > 1 or None in lengths.values():
+    if len(set(lengths.values())) != 1 or None in lengths.values():
         raise ValueError(f"X is a {type(X).__name__} of no columns of equal lengths; these are {lengths}.")
     return pd.DataFrame({name: _series(X[name]) for name in names})
 
