@@ -334,8 +334,6 @@ def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] =
     ValueError
         For NaN, infinities, or another number of dimensions.
     """
-    if np.ma.is_masked(y):
-        raise ValueError("Input y contains masked entries.")
     values = plain_conditions(y)
     container = Container.of(y if hasattr(y, "dtype") or hasattr(y, "dtypes") else values)
     if len(values.shape) > 2:

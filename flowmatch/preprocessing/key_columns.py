@@ -131,7 +131,7 @@ def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
     """The name of a dtype, of integers with more bits or of longer text if columns of fresh keys need it."""
     keys = [column for column in columns if column.dtype == object and len(column)]
     if re.match("[<>|]?U[0-9]", dtype) and keys:
-        longest = max(len(key) for column in keys for key in column if isinstance(key, str))
+        longest = max(len(str(key)) for column in keys for key in column)
         return str(np.promote_types(dtype, f"U{longest}"))
     is_whole = re.match("u?int(8|16|32|64)", dtype, re.IGNORECASE)
     return wide_enough(dtype, max(max(column) for column in keys)) if keys and is_whole else dtype

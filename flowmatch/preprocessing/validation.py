@@ -150,8 +150,6 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     """
     if sample_weight is None:
         return None
-    if np.ma.is_masked(sample_weight):
-        raise ValueError("sample_weight contains masked entries; expected finite numbers >= 0.")
     try:
         weight = as_float64(sample_weight, "sample_weight")
     except (TypeError, ValueError) as error:
