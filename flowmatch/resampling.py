@@ -174,9 +174,9 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         self.generator_ = new.generator
         rows = join(table, new.X)
         labels = target.like(np.concatenate([target.values, new.y]))
-        if form := form_of(X):
-            rows = in_form(form, rows, form_dtypes(X, dtypes_of(rows)))
-        return (rows.tolist() if isinstance(X, list) and not form else rows), labels
+        if hasattr(rows, "iloc"):
+            return in_form(form_of(X), rows, form_dtypes(X, dtypes_of(rows))), labels
+        return (rows.tolist() if isinstance(X, list) else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target]:
         """Checked rows and targets; sets `sampling_strategy_`."""
