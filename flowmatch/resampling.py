@@ -15,7 +15,6 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
-from flowmatch.preprocessing import missing_in
 from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
 from flowmatch.preprocessing.table_frames import dtypes_of
 from flowmatch.synthetic.class_counts import rows_to_add
@@ -180,12 +179,9 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         keep(self, **planned, generator_=new.generator)
         if isinstance(X, torch.Tensor):
             rows = torch.as_tensor(rows, device=X.device).to(X.dtype)
-        form = form_of(X)
-        if form == "masked":
-            rows = np.ma.masked_array(rows, missing_in(rows))
-        elif form:
-            rows = in_form(form, rows, form_dtypes(X, dtypes_of(rows)))
-        return (rows.tolist() if isinstance(X, list) and not form else rows), labels
+        if hasattr(rows, "iloc"):
+            return in_form(form_of(X), rows, form_dtypes(X, dtypes_of(rows))), labels
+        return (rows.tolist() if isinstance(X, list) else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target, dict[str, Any]]:
         """Checked rows and targets, and what there is to be learned of them before any training, by name."""

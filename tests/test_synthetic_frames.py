@@ -103,3 +103,10 @@ def test_explanations_of_a_detector_are_frames_too():
     parts = detector.explain(X)
     assert parts.columns == X.columns
     np.testing.assert_allclose(parts.sum_horizontal().to_numpy(), -detector.score_samples(X), rtol=1e-5)
+
+
+def test_masked_entries_are_missing():
+    table = np.ma.masked_array(RNG.normal(size=(N, 2)), np.arange(2 * N).reshape(N, 2) % 7 == 0)
+    rows, _ = FlowMatchingOverSampler(TINY, random_state=0).fit_resample(table, Y.to_list())
+    np.testing.assert_array_equal(np.isnan(rows[:N]), table.mask)
+    assert np.isnan(rows[N:]).any()

@@ -121,6 +121,8 @@ def _clearer(
         odds[unclear] = np.maximum(odds[unclear], found)
         rows = join(rows, drawn)
     keys = getattr(fitted, "identifier_columns_", [])
+    if is_polars(rows):
+        return rows[chosen].with_columns([first[key] for key in keys])
     if not hasattr(rows, "iloc"):
         rows = rows[chosen]
         rows[:, keys] = first[:, keys]
