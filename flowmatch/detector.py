@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -16,6 +15,7 @@ from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_number
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
+from flowmatch.preprocessing.table_edits import numbers_like
 from flowmatch.preprocessing.validation import check_samples
 
 Floats = NDArray[np.float64]
@@ -67,9 +67,10 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     [shared: batch_size, learning_rate, training]
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
-    categorical_features : "auto", None, or array-like of names, indices or bools, default="auto"
-        Columns of a table that are categories. "auto" takes those of text, of booleans and of pandas' category dtype;
-        a list names further ones, such as numbers that are codes. None allows no categories.
+    [shared: categorical_features]
+    unknown_categories : {"flag", "missing", "error"}, default="flag"
+        What a category is that training has not seen: an anomaly, whose entry alone takes the row's score beyond those
+        of normal rows; a missing entry, which says nothing; or an error. In `partial_fit`, "flag" is an error too.
     solver : str, default="midpoint"
         Solver of the scores that integrate the flow, as in `FlowMatchingGenerator`; read when `fit` is called.
     n_steps : int or None, default=None
@@ -94,9 +95,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     network_ : torch.nn.Module
         That of the first flow; so are `n_iter_`, `history_` and `n_parameters_`.
     sample_shape_ : tuple of int
-        Shape of one sample: (d,) for a table.
-    n_features_in_ : int
-        Columns of a table, channels of a grid.
+        Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
 
@@ -141,6 +140,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         training: Any = None,
         preprocessing: Any = "auto",
         categorical_features: Any = "auto",
+        unknown_categories: str = "flag",
         solver: str = "midpoint",
         n_steps: int | None = None,
         device: Any = "auto",
@@ -167,6 +167,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.training = training
         self.preprocessing = preprocessing
         self.categorical_features = categorical_features
+        self.unknown_categories = unknown_categories
         self.solver = solver
         self.n_steps = n_steps
         self.device = device
@@ -196,8 +197,6 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     def offset_(self) -> float:
         """Rows of a lower `score_samples` are flagged, by the `false_alarm_rate` that is set now."""
         return self.fitted_.offset_at(anomaly.check_rate(self.false_alarm_rate))
-
-    # -- fitting ------------------------------------------------------------------------------------------------
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn what is normal.
@@ -254,16 +253,17 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
         else:
             start.check_goes_on(settings)
-            rows = fitting.Rows.weighted(self._rows_like_fit(X, 2), start.container, y, sample_weight)
+            unknown = "missing" if self.unknown_categories == "missing" else "error"
+            rows = fitting.Rows.weighted(self._rows_like_fit(X, 2, unknown), start.container, y, sample_weight)
         anomaly.fit_and_keep(self, settings, rows, sample_weight, start, watch=_as_generator)
         return self
 
-    def _rows_like_fit(self, X: Any, min_samples: int = 1) -> SampleRows:
-        """Rows like those of `fit`; entries of a table may be missing."""
-        container = self.fitted_.container
-        return check_samples(self, X, reset=False, min_samples=min_samples, container=container, missing=True)
-
-    # -- scores -------------------------------------------------------------------------------------------------
+    def _rows_like_fit(self, X: Any, min_samples: int = 1, unknown: str | None = None) -> SampleRows:
+        """Rows like those of `fit`; entries of a table may be missing, and categories unknown."""
+        unknown = unknown or self.unknown_categories
+        checks: dict[str, Any] = {"missing": True, "unknown": "error" if unknown == "error" else "flag"}
+        rows = check_samples(self, X, reset=False, min_samples=min_samples, container=self.fitted_.container, **checks)
+        return self.fitted_.without_unseen(rows) if unknown == "missing" else rows
 
     def score_samples(self, X: Any) -> Floats:
         """How normal each row is; the negative of the anomaly score.
@@ -282,8 +282,8 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         Raises
         ------
         ValueError
-            For rows of another shape or other columns than in training, infinity, new categories, and NaN in grids;
-            so do the methods below.
+            For rows of another shape or other columns than in training, infinity, NaN in grids, and categories that
+            training has not seen with ``unknown_categories="error"``; so do the methods below.
         sklearn.exceptions.NotFittedError
             Before `fit`.
         """
@@ -414,15 +414,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """
         check_is_fitted(self)
         found = np.concatenate(list(self.fitted_.contributions(self._rows_like_fit(X), self.verbose)))
-        if isinstance(X, torch.Tensor):
-            return torch.as_tensor(found, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
-        if hasattr(X, "iloc"):
-            import pandas as pd
-
-            return pd.DataFrame(found, index=X.index, columns=X.columns)
-        return found
-
-    # -- parameters, files --------------------------------------------------------------------------------------
+        return numbers_like(X, found)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; see `FlowMatchingGenerator.set_params`. Another `false_alarm_rate` moves the threshold.

@@ -40,7 +40,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     [shared: batch_size, learning_rate, training]
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
-    [shared: conditions, categorical_features, identifiers, constraints, masked_share, solver]
+    [shared: conditions, categorical_features, identifiers, unknown_categories, constraints, masked_share, solver]
     n_steps : int or None, default=None
         Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.
     [shared: device, random_state, verbose, warm_start]
@@ -55,10 +55,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Labels, if `y` held any.
     preprocessing_, columns_ : ColumnTransform, dict of str
         The fitted transform, "auto" resolved; kind, range and rule of each column of a table.
-    sample_shape_ : tuple of int
-        Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X had any that are strings.
+    sample_shape_, n_features_in_, feature_names_in_ : tuple of int, int, ndarray of str
+        Shape of one sample, (d,) for a table; its first entry; column names, if X had any that are strings.
     identifier_columns_, constraints_ : list, list
         Columns of a table that hold keys; what all drawn rows keep.
     n_iter_, history_ : int, dict of lists
@@ -101,6 +99,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         categorical_features: Any = "auto",
         identifier_columns: Any = "auto",
         identifiers: str = "fresh",
+        unknown_categories: str = "error",
         constraints: Any = None,
         masked_share: float = 0.3,
         solver: str = "auto",
@@ -128,6 +127,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         self.categorical_features = categorical_features
         self.identifier_columns = identifier_columns
         self.identifiers = identifiers
+        self.unknown_categories = unknown_categories
         self.constraints = constraints
         self.masked_share = masked_share
         self.solver = solver
@@ -190,6 +190,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
 
     def check_parameters(self) -> fitting.FitSettings:
+        check_choice("unknown_categories", self.unknown_categories, ("error", "missing"))
         check_number("masked_share", self.masked_share, 0.0, 1.0, closed_high=True)
         check_choice("identifiers", self.identifiers, ("fresh", "drop", "empty"))
         own = (self.objective, self.condition_dropout, self.guidance_scale)
@@ -271,12 +272,10 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         n_samples = None if n_samples is None else check_count("n_samples", n_samples)
         oversample = check_count("oversample", oversample)
         check_choice("missing", missing, ("complete", "as_trained"))
-        if not callable(select):
-            check_choice("select", select, ("density",))
+        check_choice("select", "density" if callable(select) else select, ("density",))
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
-        known = model.with_keys(self.model_, self.identifiers)
         X, y, n_samples = model.sample_rows(
-            model.CodeSampler(known, integration, seed_from(random_state)),
+            model.CodeSampler(model.with_keys(self.model_, self.identifiers), integration, seed_from(random_state)),
             n_samples,
             y,
             given=given,
@@ -327,11 +326,11 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         check_is_fitted(self)
         model.require_masked_training(self.model_, "impute fills")
         n_imputations = check_count("n_imputations", n_imputations)
-        rows = fitting.rows_like_fit(self, X)
+        own, rows = fitting.rows_to_fill(self, X, self.unknown_categories)
         check_lengths(len(rows), y=y)
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         known, seed = model.with_keys(self.model_, self.identifiers), seed_from(random_state)
-        tables = model.impute_rows(known, integration, X, rows, y, n_imputations=n_imputations, seed=seed)
+        tables = model.impute_rows(known, integration, X, rows, y, n_imputations=n_imputations, seed=seed, own=own)
         return tables[0] if n_imputations == 1 else tables
 
     def export(
@@ -383,7 +382,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         standard_error : ndarray of shape (n_samples,), only with `return_error`
         """
         check_is_fitted(self)
-        rows = fitting.rows_like_fit(self, X)
+        rows = fitting.rows_like_fit(self, X, unknown=self.unknown_categories)
         steps = model.choose_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, velocity=True)
         log_density, error = model.score_rows(model.CodeDensity(self.model_, *steps, n_probes, self.verbose), rows, y)
         return (log_density, error) if return_error else log_density
@@ -418,7 +417,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             as it has values (two values have one); those of missing entries are NaN.
         """
         check_is_fitted(self)
-        rows = fitting.rows_like_fit(self, X)
+        rows = fitting.rows_like_fit(self, X, unknown=self.unknown_categories)
         return model.encode_rows(self.model_, rows, y, self._coding(solver, n_steps, backward=True))
 
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
@@ -443,9 +442,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         super().check_fitted()
         self._integration()
 
-    def _coding(self, *call: Any, backward: bool) -> model.Integration:
-        own = (self.solver, self.n_steps)
-        return model.coding_steps(self.model_, own, *call, backward=backward, verbose=self.verbose)
+    def _coding(self, *call: Any, **way: Any) -> model.Integration:
+        return model.coding_steps(self.model_, (self.solver, self.n_steps), *call, verbose=self.verbose, **way)
 
     def _integration(self, *call: Any) -> model.Integration:
         own = (self.solver, self.n_steps, self.guidance_scale)

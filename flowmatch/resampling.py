@@ -15,6 +15,8 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import dtypes_of
 from flowmatch.synthetic.class_counts import rows_to_add
 from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join, keep
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
@@ -177,6 +179,8 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         keep(self, **planned, generator_=new.generator)
         if isinstance(X, torch.Tensor):
             rows = torch.as_tensor(rows, device=X.device).to(X.dtype)
+        if hasattr(rows, "iloc"):
+            return in_form(form_of(X), rows, form_dtypes(X, dtypes_of(rows))), labels
         return (rows.tolist() if isinstance(X, list) else rows), labels
 
     def _plan(self, X: Any, y: Any) -> tuple[Any, Target, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Anomalies in tables as people have them: categories, booleans, dates, and cells that are missing."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,8 +87,10 @@ def test_files_keep_what_a_table_was(detector, tmp_path):
 
 
 def test_what_training_has_not_seen_is_refused_by_name(detector):
+    saw = NEW.replace({"machine": {"press": "saw"}})
+    assert (detector.predict(saw)[(NEW["machine"] == "press").to_numpy()] == -1).all()
     with pytest.raises(ValueError, match="column 'machine' of X.*'saw'"):
-        detector.predict(NEW.replace({"machine": {"press": "saw"}}))
+        copy.copy(detector).set_params(unknown_categories="error").predict(saw)
     with pytest.raises(ValueError, match="feature names"):
         detector.predict(NEW[NEW.columns[::-1]])
 
@@ -115,8 +119,9 @@ def test_numbers_that_are_codes_can_be_named_as_categories():
     X = np.column_stack([code, np.array([0.0, 5.0, 1.0])[code] + 0.1 * random.normal(size=300)])
     detector = FlowAnomalyDetector(n_folds=1, categorical_features=[0], **SMALL).fit(X)
     assert detector.predict([[1.0, 5.0], [1.0, 1.0], [1.0, 0.0]]).tolist() == [1, -1, -1]
+    assert detector.predict([[1.5, 5.0]]) == -1
     with pytest.raises(ValueError, match="column 0 of X"):
-        detector.predict([[1.5, 5.0]])
+        detector.set_params(unknown_categories="error").predict([[1.5, 5.0]])
 
 
 def test_another_value_in_a_constant_column_is_found_beside_holes():

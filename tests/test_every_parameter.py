@@ -173,6 +173,7 @@ GENERATOR = {
     "categorical_features": Changes([2]),
     "identifier_columns": Refused([2], "keys are not unique"),
     "identifiers": Refused("new", "unknown identifiers 'new'. Choose one of 'fresh', 'drop', 'empty'"),
+    "unknown_categories": Refused("flag", "unknown_categories 'flag'"),  # what it changes: test_unknown_categories.py
     "constraints": Changes([FixedCombinations([0, 2])]),
     "masked_share": Changes(0.9),
     "solver": Changes("euler"),
@@ -206,6 +207,7 @@ DETECTOR = {
     "source": Changes("matched", preprocessing="none", method="latent"),
     "preprocessing": Changes("quantile"),
     "categorical_features": Changes([2]),
+    "unknown_categories": Refused("ignore", "unknown_categories 'ignore'"),
     "solver": Changes("euler", method="latent"),
     "n_steps": Changes(2, method="latent"),
 }

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -294,9 +295,9 @@ def test_a_write_that_fails_half_way_leaves_the_old_file(labelled, path, monkeyp
     assert os.listdir(path.parent) == [path.name]
 
 
-@pytest.mark.parametrize("y", [[b"a", b"b"], np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[D]")], ids=str)
+@pytest.mark.parametrize("y", [[Fraction(1, 2), Fraction(1, 3)], [frozenset(), frozenset([1])]], ids=str)
 def test_labels_that_json_cannot_hold_are_refused_by_name(y, path):
-    model = generator().fit(table(), np.tile(y, N // 2))
+    model = generator().fit(table(), np.tile(np.array(y, dtype=object), N // 2))
     with pytest.raises(ValueError, match=r"cannot be written to a file \(.*conditions\.classes of dtype .*with pickle"):
         model.save(path)
     assert not path.exists()

@@ -150,7 +150,7 @@ def test_named_columns_are_categories_and_keep_their_dtype(frame):
         np.testing.assert_array_equal(container.read(X), [[0, 1], [1, 2], [0, 3]])
         assert container.wrap(container.read(X)).dtype == X.dtype
     with pytest.raises(ValueError, match=r"column 'id' of X holds integers beyond 2\^53"):
-        TableContainer.fit(pd.DataFrame({"id": [2**60, 2**60 + 1]}), ["id"])
+        TableContainer.fit(pd.DataFrame({"id": [2**60, 2**62]}), ["id"])
 
 
 @pytest.mark.parametrize(
@@ -236,12 +236,8 @@ def test_dates_between_those_of_the_grid_are_fractions():
     [
         (["a", "b", 3, "d"], "column 'x' of X mixes types: row 2 holds 3 .int., but most rows hold text"),
         ([1, 2.5, None, "d"], "column 'x' of X mixes types: row 3 holds 'd' .str., but most rows hold numbers"),
-        ([None, np.nan], "column 'x' of X holds no value at all: leave it out"),
-        (pd.array([None, None], dtype="Int64"), "column 'x' of X holds no value at all"),
-        (pd.Categorical([None, None], ["a"]), "column 'x' of X holds no value at all"),
         ([f"id {i}" for i in range(150)], "column 'x' of X looks like an identifier: 150 different texts in 150 rows"),
         ([1j, 2j], "Complex data not supported: column 'x'"),
-        (pd.period_range("2024-01", periods=3, freq="M"), "column 'x' of X has dtype period"),
         ([b"a", "b"], "column 'x' of X mixes str and bytes"),
     ],
 )
@@ -250,14 +246,7 @@ def test_columns_that_make_no_sense_are_named_with_the_first_row_that_does_not(c
         TableContainer.fit(pd.DataFrame({"x": column}))
 
 
-def test_empty_columns_of_arrays_are_named():
-    X = np.array([[1, np.nan, np.nan], [1, 2, np.nan]])
-    for table in (X, X.astype(object), torch.from_numpy(X)):
-        with pytest.raises(ValueError, match="column 2 of X holds no value"):
-            TableContainer.fit(table)
-
-
-@pytest.mark.parametrize("cell", [{"foo": "bar"}, [1], dt.time(3), 1j])
+@pytest.mark.parametrize("cell", [{"foo": "bar"}, [1], 1j])
 def test_other_objects_are_type_errors_as_scikit_learn_wants_them(cell):
     X = np.array([[0.5], [1.5]], dtype=object)
     container = TableContainer.fit(X)
@@ -435,16 +424,11 @@ def of_narwhals(frame):
     return pytest.importorskip("narwhals.stable.v2").from_native(frame)
 
 
-def of_pyarrow(frame):
-    return pytest.importorskip("pyarrow").Table.from_pandas(frame)
-
-
-@pytest.mark.parametrize("foreign", [of_narwhals, of_pyarrow])
-def test_frames_of_other_libraries_are_read_as_those_of_pandas(foreign):
+def test_frames_of_other_libraries_are_read_as_those_of_pandas():
     frame = pd.DataFrame({"x": [1.0, np.nan], "sex": pd.Categorical(["f", "m"])})
-    container = TableContainer.fit(foreign(frame))
+    container = TableContainer.fit(of_narwhals(frame))
     assert container.kind == "dataframe"
-    pd.testing.assert_frame_equal(container.wrap(container.read(foreign(frame))), frame)
+    pd.testing.assert_frame_equal(container.wrap(container.read(of_narwhals(frame))), frame)
 
 
 def test_frames_of_narwhals_are_what_they_hold():
@@ -455,10 +439,21 @@ def test_frames_of_narwhals_are_what_they_hold():
 
 
 def test_a_frame_that_is_not_in_memory_is_refused_by_name():
-    lazy = pytest.importorskip("polars").LazyFrame({"x": [1.0, None]})
     pytest.importorskip("narwhals")
-    with pytest.raises(ValueError, match=r"X is a polars\.lazyframe.*; expected a table in memory"):
-        TableContainer.fit(lazy)
+
+    class Query:
+        columns = ("x",)
+
+    with pytest.raises(ValueError, match=r"X is a .*Query; expected a table in memory"):
+        TableContainer.fit(Query())
+
+
+def test_lazy_frames_of_polars_are_collected():
+    pl = pytest.importorskip("polars")
+    frame = pl.DataFrame({"x": [1.0, None]})
+    for lazy in (frame.lazy(), of_narwhals(frame.lazy())):
+        container = TableContainer.fit(lazy)
+        assert container.wrap(container.read(lazy)).equals(frame)
 
 
 def test_without_narwhals_the_error_says_how_to_get_it(monkeypatch):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import false_discovery_control
 
 from flowmatch.anomaly.calibration import Calibration
-from flowmatch.anomaly.members import Member
+from flowmatch.anomaly.members import Member, unseen_in
 from flowmatch.anomaly.settings import REFERENCES, DetectorSettings
 from flowmatch.core.memory import Batches
 from flowmatch.core.progress import progress
@@ -24,6 +24,9 @@ from flowmatch.model import FlowModel
 from flowmatch.preprocessing import Container, LabelEncoder, SampleRows
 
 Floats = NDArray[np.float64]
+
+_MARGIN = 1e-3
+"""Relative distance of a row with a category that training has not seen from the rows that were held out."""
 
 _ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}
 """Relative difference up to which scores count as equal: that of a row depends on its batch in the last digits."""
@@ -122,7 +125,22 @@ class FittedDetector:
             yield from batches.run(self._mean_contributions, chunk)
 
     def _mean_contributions(self, X: Floats) -> Floats:
-        return np.asarray(np.mean([member.contributions(X) for member in self.members], axis=0))
+        found = np.asarray(np.mean([member.contributions(X) for member in self.members], axis=0))
+        unseen = unseen_in(self.model.encoder, X)
+        return self._beyond_all(found, unseen) if unseen.any() else found
+
+    def _beyond_all(self, found: Floats, unseen: NDArray[np.bool_]) -> Floats:
+        """Contributions of rows of which categories that are unseen take the scores beyond all that were held out."""
+        highest = float(self.calibration.scores.max()) if self.calibration else -self.offset_at(0.0)
+        lacking = np.maximum(highest + _MARGIN * max(1.0, abs(highest)) - found.sum(axis=1), 0.0)
+        return found + unseen * (lacking / np.maximum(unseen.sum(axis=1), 1))[:, None]
+
+    def without_unseen(self, rows: SampleRows) -> SampleRows:
+        """Rows that miss the categories which training has not seen."""
+        if not self.model.encoder.is_category.any():
+            return rows
+        values = rows.array()
+        return SampleRows(np.where(unseen_in(self.model.encoder, values), np.nan, values))
 
     def just_below(self, scores: Any) -> Any:
         """Scores less what rounding may make of them."""

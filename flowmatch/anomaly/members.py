@@ -39,7 +39,8 @@ class Member:
     flow : FitResult
     score : Score
     surprise : float
-        What another value in a constant column of a table adds to the score.
+        What another value in a constant column of a table, or a category that training has not seen, adds to the
+        score.
     state : dict of Tensor
         What the score keeps.
     gaps : Gaps or None
@@ -84,6 +85,8 @@ class Member:
 
         Of entries that are missing nothing is known but what they add to a normal row's score, so that is what counts.
         """
+        if (unseen := unseen_in(self.model.encoder, X)).any():
+            return np.where(unseen, self.surprise, self.contributions(np.where(unseen, np.nan, X)))
         if self.typical is None or not (missing := np.isnan(X)).any():
             return self.contributions_of_whole_rows(X)
         return np.where(missing, self.typical, self.contributions_of_whole_rows(self.filled(X)))
@@ -167,6 +170,11 @@ def _rows_of_lower_scores(found: Tensor, other: Tensor) -> Tensor:
     return torch.where(expand_time(lower, found), other, found)
 
 
+def unseen_in(encoder: SampleEncoder, X: Floats) -> NDArray[np.bool_]:
+    """Which entries are categories that no row of training had."""
+    return (X < 0) & encoder.is_category if encoder.is_table else np.zeros(1, dtype=bool)
+
+
 def fill_gaps(encoder: SampleEncoder, gaps: Gaps, X: Floats) -> Floats:
     """Rows X of a table with expected values in the entries that are missing."""
     missing = np.isnan(X)
@@ -174,7 +182,12 @@ def fill_gaps(encoder: SampleEncoder, gaps: Gaps, X: Floats) -> Floats:
 
 
 def as_condition(container: Container, X: Floats) -> Floats:
-    """Rows of a table as conditions: categories as points, of which none is nearer to another for its position."""
+    """Rows of a table as conditions: categories as points, of which none is nearer to another for its position.
+
+    Entries of columns that hold nothing are 0.
+    """
+    if X.ndim == 2:
+        X = np.nan_to_num(X)
     if not isinstance(container, TableContainer) or not container.categorical.any():
         return X
     columns = [

@@ -123,6 +123,7 @@ def resolve_detector(detector: Any) -> DetectorSettings:
         That names the parameter, what came and what is expected.
     """
     settings = resolve_settings(detector, frozen=("network", "path", "source"))
+    check_choice("unknown_categories", detector.unknown_categories, ("flag", "missing", "error"))
     contamination, n_folds = detector.contamination, detector.n_folds
     if isinstance(contamination, str) and contamination != "auto":
         raise ValueError(f"contamination must be 'auto' or a number in (0, 0.5], got {contamination!r}.")

@@ -20,6 +20,9 @@ identifiers : {"fresh", "drop", "empty"}, default="fresh"
     What every drawn row of a table is to keep: `flowmatch.preprocessing.FixedCombinations`, `Inequality`, `Formula`
     and `Unique`. "auto" finds those that hold in all training rows and would hardly do so by chance; `constraints_`
     lists them, and a list without some of them switches these off.""",
+    "unknown_categories": """unknown_categories : {"error", "missing"}, default="error"
+    What a category is that training has not seen, in tables to score, fill or train on: an error, or a missing entry.
+    `impute` leaves it as it is.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes an `flowmatch.networks.MLP` for tables and a `flowmatch.networks.UNet` for signals, images and
     fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see

@@ -59,12 +59,13 @@ class NumberInput(ConditionInput):
 
     def __init__(self, encoder: NumberEncoder) -> None:
         super().__init__()
-        self.shape = (len(encoder.mean),)
+        self.shape, self.columns = (len(encoder.mean),), encoder.columns
         self._keep("mean", encoder.mean)
         self._keep("scale", encoder.scale)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "numbers", "meaning": "numbers in the units of y"}
+        units = [None if column is None else [column.units[0], int(column.origins[0])] for column in self.columns]
+        return {"kind": "numbers", "meaning": "numbers in the units of y"} | ({"units": units} if units else {})
 
     def forward(self, condition: Tensor) -> Tensor:
         scaled = (condition - self.mean) / self.scale

@@ -149,6 +149,7 @@ def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
         sample["kinds"] = list(container.kinds)
         sample["levels"] = [plain(levels) for levels in container.levels]
         sample["units"], sample["origins"] = list(container.units), plain(container.origins)
+        sample["zeros"] = list(container.zeros)
     if all(isinstance(name, str) for name in container.columns) and container.columns:
         sample["columns"] = plain(container.columns)
     return {

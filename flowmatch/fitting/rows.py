@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.model import require_conditions
+from flowmatch.model import FlowModel, require_conditions
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
 from flowmatch.preprocessing.key_columns import besides_those_in
+from flowmatch.preprocessing.table_dates import EXACT
 from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,
@@ -78,6 +79,8 @@ def read_rows(
     samples = check_samples(reader, X, reset=True, min_samples=2, container=table, missing=True)
     container = samples.container(X) if table is None else table
     if table is None and len(samples.sample_shape) == 1:  # a table on disk
+        if samples.dtype.strip("u") == "int64" and max(*samples.summary.high, *-samples.summary.low) > EXACT:
+            raise ValueError("X holds integers beyond 2^53, which floats cannot tell apart: load it into memory.")
         container = TableContainer.of_numbers(container, samples.sample_shape[0])
     rows = Rows.weighted(samples, container, y, sample_weight)
     if isinstance(reader.network, str) and reader.network != "mlp":
@@ -85,23 +88,48 @@ def read_rows(
     return rows
 
 
-def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1) -> SampleRows:
-    """Rows like those that a generator was fitted to; entries may be missing if its model knows what that means."""
+def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1, unknown: str = "error") -> SampleRows:
+    """Rows like those that a generator was fitted to; entries may be missing if its model knows what that means.
+
+    Categories that training has not seen are an error, missing, or -1 with ``unknown="flag"``.
+    """
     model = estimator.model_
-    return check_samples(
+    rows = check_samples(
         estimator,
         X,
         reset=False,
         min_samples=min_samples,
         container=model.encoder.container,
-        missing=model.missing is not None,
+        missing=model.missing is not None or model.encoder.empty,
+        unknown="error" if unknown == "error" else "flag",
     )
+    return without_unseen(model, rows) if unknown == "missing" else rows
+
+
+def rows_to_fill(generator: Any, X: Any, unknown: str) -> tuple[SampleRows, SampleRows]:
+    """Rows like those of `fit` as they are, and what is known of them if categories may be unknown."""
+    own = rows_like_fit(generator, X, unknown="flag" if unknown == "missing" else "error")
+    return own, without_unseen(generator.model_, own) if unknown == "missing" else own
+
+
+def without_unseen(model: FlowModel, rows: SampleRows) -> SampleRows:
+    """Rows of a table that miss the categories which training has not seen."""
+    if not model.encoder.is_table or not model.encoder.is_category.any():
+        return rows
+    values = rows.array()
+    unseen = model.encoder.unseen(values)
+    if unseen.any() and model.missing is None:
+        raise ValueError(
+            f"column {np.flatnonzero(unseen.any(axis=0))[0]} of X holds a category that training has not seen, and "
+            "this model has not learned what a missing entry is: fit with masked_share > 0, such as 0.3."
+        )
+    return SampleRows(np.where(unseen, np.nan, values)) if unseen.any() else rows
 
 
 def read_rows_like(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Rows:
     """Rows to train on, like those that a generator was fitted to."""
     model = estimator.model_
-    container, samples = model.encoder.container, rows_like_fit(estimator, X, 2)
+    samples, container = rows_like_fit(estimator, X, 2, estimator.unknown_categories), model.encoder.container
     if isinstance(container, TableContainer) and container.keys:
         container = replace(container, keys=besides_those_in(container.keys, X))
     rows = Rows.weighted(samples, container, y, sample_weight)

@@ -95,7 +95,7 @@ def row_task(
     encoder = SampleEncoder.fit(samples, rows.container, transform, weight)
     encoder = replace(encoder, constraints=ConstraintSet.fit(constraints, rows.container, samples))
     missing, some_codes = None, _some_codes(samples, encoder)
-    if encoder.is_table and (masked_share > 0 or bool(samples.summary.n_missing.any())):
+    if encoder.is_table and (masked_share > 0 or bool(samples.summary.n_missing[encoder.varying].any())):
         # only on straight paths a row that starts where it belongs has nowhere to go
         straight = isinstance(settings.path, LinearPath)
         missing = MissingValueModel(float(masked_share), FactorModel.fit(some_codes()) if straight else None)

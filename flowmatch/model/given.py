@@ -167,7 +167,10 @@ class _Column:
     def of(cls, model: FlowModel, name: Any) -> _Column:
         container = model.encoder.container
         assert isinstance(container, TableContainer)
-        return cls(model, container, name, container.position(name))
+        position = container.position(name)
+        if model.encoder.empty[position]:
+            raise ValueError(f"given[{name!r}]: the column held no value in training, so that nothing is known of it.")
+        return cls(model, container, name, position)
 
     @property
     def label(self) -> str:

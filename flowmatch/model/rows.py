@@ -290,14 +290,19 @@ def impute_rows(
     *,
     n_imputations: int,
     seed: int,
+    own: SampleRows | None = None,
     rejection: Rejection | None = None,
 ) -> list[Any]:
-    """The table X, whose rows are `rows`, so many times with draws in place of missing entries."""
+    """The table X, whose rows are `own` or `rows`, so many times with draws in place of missing entries.
+
+    They are drawn given `rows`, which may miss more: entries of which the model knows nothing.
+    """
     check_memory(f"n_imputations={n_imputations}", 8.0 * n_imputations * len(rows) * math.prod(rows.sample_shape))
     seeds = np.random.RandomState(seed).randint(2**31 - 1, size=n_imputations)
     samplers = [CodeSampler(model, integration, int(seed)) for seed in seeds]
     values, tables = rows.array(), []
-    incomplete = np.flatnonzero(np.isnan(values).any(axis=1))
+    there = values if own is None else own.array()
+    incomplete = np.flatnonzero(np.isnan(values[:, ~model.encoder.empty]).any(axis=1))
     vectors = known_conditions(model, y, len(values))(slice(0, len(values)))
 
     def draw(sampler: CodeSampler, places: Places) -> tuple[Array]:
@@ -311,7 +316,7 @@ def impute_rows(
         for part in sampler.blocks(len(incomplete), "blocks of rows to fill"):
             filled[incomplete[part]] = again(incomplete[part], -1)
         filled = keep_constraints(model, filled, possible_entries(model, values), again, must=False)
-        tables.append(fill_table(model.encoder.container, X, values, filled))
+        tables.append(fill_table(model.encoder.container, X, there, filled))
     return tables
 
 

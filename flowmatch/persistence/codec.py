@@ -1,7 +1,8 @@
 """Values as JSON and tensors, and back. It knows the registry of storable classes, and none of them by name.
 
 JSON holds None, booleans, numbers and text as they are, tuples as arrays, and all else as an object with one key that
-says what it is: "array" and "tensor" (names of tensors), "texts" (arrays of text and other objects), "list", "dict",
+says what it is: "array" and "tensor" (names of tensors), "texts" (arrays of text and other objects, of which "entries"
+says what they are), "list", "dict",
 "class" (a storable dataclass), "estimator" (an unfitted one) and "left_out" (what a file cannot hold).
 """
 
@@ -30,6 +31,7 @@ from flowmatch.core.storable import (
     require,
 )
 from flowmatch.core.user_warnings import warn
+from flowmatch.preprocessing.table_entries import label_texts, labels_of
 
 LEFT_OUT = {"left_out": True}
 """Stands for what a file cannot hold; a parameter that is left out loads as its default."""
@@ -147,8 +149,12 @@ class ValueEncoder:
         if array.dtype.kind in "biuf":
             self.tensors[name] = torch.from_numpy(np.array(array, order="C"))
             return {"array": name}
-        if not _holds_texts(array):
-            raise UnstorableError(f"{name} of dtype {array.dtype} holds other things than numbers and text")
+        if array.dtype.kind not in "OU" or not _holds_texts(array):
+            try:
+                texts, entry_type = label_texts(array)
+            except ValueError as error:
+                raise UnstorableError(f"{name} of dtype {array.dtype}, {error}") from error
+            return {"texts": texts, "dtype": "object", "entries": entry_type}
         if array.dtype.kind == "U" and array.size * array.dtype.itemsize > 4 * _MOST_LETTERS:
             array = array.astype(object)
         return {"texts": array.tolist(), "dtype": "object" if array.dtype.kind == "O" else str(array.dtype)}
@@ -191,7 +197,8 @@ class ValueDecoder:
         if "array" in saved:
             return self.tensors[saved["array"]].numpy()
         if "texts" in saved:
-            return _texts(saved["texts"], saved["dtype"])
+            texts = _texts(saved["texts"], saved["dtype"])
+            return labels_of(texts, saved["entries"]) if "entries" in saved else texts
         if "list" in saved:
             return list(map(self.value, saved["list"]))
         if "dict" in saved:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
+from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in, numbers_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.readable import as_float64, as_plain, check_readable
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_entries import missing_entries
+from flowmatch.preprocessing.table_frames import objects
 
 _MANY_VALUES = 20
 
@@ -41,6 +43,7 @@ class ColumnEncoder(ConditionEncoder):
     scale: Array
     rows: Array
     shares: Array
+    columns: Columns
 
     @property
     @abstractmethod
@@ -54,6 +57,7 @@ class ColumnEncoder(ConditionEncoder):
         require(self.rows.ndim == 2 and self.rows.shape[1:] == self.mean.shape, "rows")
         require(np.isfinite(self.rows).all(), "rows")
         require(len(self._labels) == len(self.mean), "classes")
+        require(len(self.columns) in (0, len(self.mean)), "columns")
         for column, labels in zip(self.rows.T, self._labels, strict=True):
             conditions.check_labels(labels)
             require(not len(labels) or np.isin(column, np.arange(len(labels))).all(), "classes")
@@ -111,17 +115,24 @@ class ColumnEncoder(ConditionEncoder):
             For labels that were not there in training, another number of columns or rows, and what is no finite number.
         """
         k, has_labels = len(self._labels), any(map(len, self._labels))
-        given = _as_array(y, "y", object if has_labels else np.float64)
+        is_bare = not has_labels and not self.columns
+        given = np.asarray(y)
+        if is_bare or given.dtype.kind not in "mM":  # numpy has no objects for nanoseconds
+            given = _as_array(y, "y", np.float64 if is_bare else object)
         if given.ndim < 2:
             given = given.reshape(-1, 1) if k == 1 else given.reshape(1, -1)
         if given.shape[1:] != (k,) or len(given) not in (1, n_samples):
             raise ValueError(
-                f"y has shape {np.shape(y)}; expected one condition of {k} {'entries' if has_labels else 'number(s)'}, "
+                f"y has shape {np.shape(y)}; expected one condition of {k} {'number(s)' if is_bare else 'entries'}, "
                 f"or one for each of {n_samples} samples."
             )
         rows = np.empty(given.shape)
         for j, (column, labels) in enumerate(zip(given.T, self._labels, strict=True)):
             what = f"column {_name(self.container, j)!r} of y"
+            known = self.columns[j] if self.columns else None
+            if known is not None:
+                rows[:, j] = known.numbers_of(0, column)
+                continue
             rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
@@ -131,8 +142,11 @@ class ColumnEncoder(ConditionEncoder):
         """Undo `positions`."""
         given = rows.astype(object)
         for j, labels in enumerate(self._labels):
+            known = self.columns[j] if self.columns else None
             if len(labels):
                 given[:, j] = labels[rows[:, j].astype(np.intp)]
+            elif known is not None:
+                given[:, j] = as_objects(entries_in(known, rows[:, j]))
         return given
 
 
@@ -151,6 +165,9 @@ class NumberEncoder(ColumnEncoder):
         Rows like the training conditions and their weights, for `draw` to repeat.
     one_dimensional : bool
         Whether the conditions came as (n,).
+    columns : tuple of TableContainer or None, default=()
+        What stands behind the numbers of each column, where that is more than numbers: dates, decimals, integers
+        beyond 2^53.
     """
 
     container: Container
@@ -159,9 +176,10 @@ class NumberEncoder(ColumnEncoder):
     rows: Array
     shares: Array
     one_dimensional: bool
+    columns: Columns = ()
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> NumberEncoder:
+    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
         """Learn mean and scale.
 
         Parameters
@@ -172,18 +190,20 @@ class NumberEncoder(ColumnEncoder):
             What they came in.
         weight : ndarray of shape (n,) or None
             Weights of their rows.
+        columns : tuple of TableContainer or None, default=()
+            What stands behind the numbers.
 
         Returns
         -------
         NumberEncoder
             Fitted to the conditions.
         """
-        rows = y.reshape(len(y), -1).astype(np.float64)
+        rows = numbers_in(columns, y.reshape(len(y), -1))
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
-        encoder = cls(container, mean, np.where(varies, scale, 1.0), mean[None], np.ones(1), y.ndim == 1)
-        return encoder.with_shares_of(rows, weight)
+        encoder = cls(container, mean, np.where(varies, scale, 1.0), mean[None], np.ones(1), y.ndim == 1, columns)
+        return encoder.with_shares_of(y, weight)
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:
@@ -195,7 +215,10 @@ class NumberEncoder(ColumnEncoder):
         super().check()
 
     def _given_back(self, rows: Array) -> NDArray[Any]:
-        return rows[:, 0] if self.one_dimensional else rows
+        if self.columns and self.columns[0] is not None and self.one_dimensional:
+            return entries_in(self.columns[0], rows[:, 0])
+        given = super()._given_back(rows) if self.columns else rows
+        return given[:, 0] if self.one_dimensional else given
 
 
 @storable
@@ -213,6 +236,8 @@ class MixedEncoder(ColumnEncoder):
         Of the columns of numbers; 0 and 1 for labels.
     rows, shares : ndarray of shape (n, k) and (n,)
         Rows like the training conditions, labels as positions in `classes`, and their weights, for `draw` to repeat.
+    columns : tuple of TableContainer or None, default=()
+        As in `NumberEncoder`.
     """
 
     container: Container
@@ -221,9 +246,10 @@ class MixedEncoder(ColumnEncoder):
     scale: Array
     rows: Array
     shares: Array
+    columns: Columns = ()
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> MixedEncoder:
+    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
         """Learn labels, mean and scale.
 
         Parameters
@@ -234,20 +260,23 @@ class MixedEncoder(ColumnEncoder):
             What they came in.
         weight : ndarray of shape (n,) or None
             Weights of their rows.
+        columns : tuple of TableContainer or None, default=()
+            What stands behind the numbers.
 
         Returns
         -------
         MixedEncoder
             Fitted to the conditions.
         """
+        stands_for = [column is not None for column in columns] or [False] * y.shape[1]
         classes = tuple(
             np.empty(0)
-            if is_numeric(column) and container.dtypes[j % len(container.dtypes)] != "category"
+            if (stands_for[j] or is_numeric(column)) and container.dtypes[j % len(container.dtypes)] != "category"
             else conditions.find_classes(column, f"column {_name(container, j)!r} of y")[0]
             for j, column in enumerate(y.T)
         )
         zeros = np.zeros(y.shape[1])
-        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1))
+        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1), columns)
         rows, shares = encoder.positions(y, len(y)), row_shares(len(y), weight)
         has_labels = np.array([len(labels) > 0 for labels in classes])
         mean = np.where(has_labels, 0.0, shares @ rows)
@@ -281,9 +310,10 @@ def _name(container: Container, column: int) -> Any:
 def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] = ()) -> ConditionEncoder:
     """Choose an encoder for conditions and fit it.
 
-    One-dimensional `y` are labels, unless they are floating point numbers with a fraction, or numbers of which more
-    than 20 and more than a tenth of the rows are distinct. Columns of two-dimensional `y` are numbers, or labels where
-    they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of the samples.
+    One-dimensional `y` are labels, unless they are floating point numbers with a fraction, numbers of which more than
+    20 and more than a tenth of the rows are distinct, dates, durations or decimals. Columns of two-dimensional `y` are
+    numbers, or labels where they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of
+    the samples.
 
     Parameters
     ----------
@@ -316,18 +346,22 @@ def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] =
         raise ValueError(f"y is {y!r}; expected labels (n,), columns (n, k), or grids.")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind == "O" and missing_entries(values.ravel()).any():
+    if values.dtype.kind in "OmM" and missing_entries(values.ravel()).any():
         raise ValueError("Input y contains NaN or None.")
+    if values.ndim == 1 and values.dtype.kind in "iu" and not _is_measurement(values):
+        return conditions.LabelEncoder.fit(values, container, weight)
+    columns = columns_of(y, values)
     if values.ndim == 2:
         if "category" in container.dtypes:
-            return MixedEncoder.fit(values.astype(object), container, weight)
-        if values.dtype.kind == "O" and is_numeric(values.ravel()):
+            return MixedEncoder.fit(values.astype(object), container, weight, columns)
+        if values.dtype.kind == "O" and is_numeric(values.ravel()) and not columns:
             values = as_float64(values, "y")  # columns of several dtypes
-        if values.dtype.kind not in "biuf":
-            return MixedEncoder.fit(values, container, weight)
-        return NumberEncoder.fit(values, container, weight)
-    measured = _is_measurement(values) and "category" not in container.dtypes
-    return (NumberEncoder if measured else conditions.LabelEncoder).fit(values, container, weight)
+        if values.dtype.kind not in "biuf" and not (columns and all(columns)):
+            return MixedEncoder.fit(values, container, weight, columns)
+        return NumberEncoder.fit(values, container, weight, columns)
+    if "category" not in container.dtypes and (columns or _is_measurement(values)):
+        return NumberEncoder.fit(values, container, weight, columns)
+    return conditions.LabelEncoder.fit(values, container, weight)
 
 
 def plain_conditions(y: Any) -> Any:
@@ -346,13 +380,14 @@ def plain_conditions(y: Any) -> Any:
     check_readable(y, "y")
     if len(getattr(y, "shape", ())) > 2:
         return y
-    array = np.asarray(as_plain(y, "y"))
+    zoned = getattr(getattr(y, "dtype", None), "time_zone", None)
+    array = objects(y.to_list()) if zoned else np.asarray(as_plain(y, "y"))  # polars would leave the zone out
     numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
     if numeric and array.dtype.kind == "O" and not missing_entries(array).any():
         array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers
     if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        objects = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
-        return array if all(isinstance(entry, str) for entry in objects.ravel()) else objects
+        entries = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
+        return array if all(isinstance(entry, str) for entry in entries.ravel()) else entries
     return array
 
 

@@ -286,7 +286,7 @@ class LabelEncoder(ConditionEncoder):
         ValueError
             For labels that were not there in training, or a wrong number of them.
         """
-        labels = np.asarray(y) if np.ndim(y) else np.asarray([y])
+        labels = np.atleast_1d(np.asarray(y))
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim != 1 or len(labels) not in (1, n_samples):
@@ -399,11 +399,17 @@ def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -
     ValueError
         For labels that were not there in training.
     """
-    positions = {label: position for position, label in enumerate(classes.tolist())}
-    codes = np.array([positions.get(label, -1) for label in labels.tolist()], dtype=np.intp)
+    positions = {label: position for position, label in enumerate(_as_list(classes))}
+    codes = np.array([positions.get(label, -1) for label in _as_list(labels)], dtype=np.intp)
     if (codes < 0).any():
         raise ValueError(
-            f"{what} holds the label {labels.tolist()[np.argmin(codes)]!r}, which was not there in training. "
+            f"{what} holds the label {_as_list(labels)[np.argmin(codes)]!r}, which was not there in training. "
             f"Known labels: {listed(list(positions))}."
         )
     return codes
+
+
+def _as_list(labels: NDArray[Any]) -> list[Any]:
+    """Labels as Python's objects; numpy makes integers of nanoseconds."""
+    is_fine = labels.dtype.kind in "mM" and np.datetime_data(labels.dtype)[0] == "ns"
+    return (labels.astype(f"{labels.dtype.kind}8[us]") if is_fine else labels).tolist()

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
 from flowmatch.preprocessing.dtype_names import check_dtypes
-from flowmatch.preprocessing.table_frames import as_dtype, pandas_frame, pandas_series
+from flowmatch.preprocessing.table_frames import (
+    as_dtype,
+    dtypes_of,
+    is_polars,
+    pandas_frame,
+    pandas_series,
+    polars_series,
+)
 
 Array = NDArray[np.float64]
 
@@ -23,20 +30,25 @@ class Container:
 
     Parameters
     ----------
-    kind : {"numpy", "dataframe", "series", "torch"}
-        What the data came in.
+    kind : {"numpy", "dataframe", "series", "torch", "polars", "polars_series", "arrow", "dict", "rows", "records", \
+"masked"}
+        What the data came in; the last five are tables of pyarrow, dicts of columns, lists of dicts, and structured and
+        masked arrays.
     dtypes : tuple of str
         One dtype a column for a DataFrame, one for all otherwise.
     columns : tuple, default=()
         Names of a DataFrame's columns, or the name of a Series.
     device : str, default="cpu"
         Of a torch tensor.
+    level_names : tuple, default=()
+        Names of the levels of a DataFrame's columns, such as their ``name``, if there are any.
     """
 
     kind: str
     dtypes: tuple[str, ...]
     columns: tuple[Any, ...] = ()
     device: str = field(default="cpu", metadata=NOT_STORED)
+    level_names: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, data: Any) -> Container:
@@ -45,7 +57,7 @@ class Container:
         Parameters
         ----------
         data : array-like
-            Whatever is neither pandas nor torch counts as numpy.
+            Whatever is neither of pandas, polars nor torch counts as numpy.
 
         Returns
         -------
@@ -54,24 +66,31 @@ class Container:
         """
         if isinstance(data, torch.Tensor):
             return cls("torch", (str(data.dtype).removeprefix("torch."),), device=str(data.device))
+        if is_polars(data) and hasattr(data, "columns"):
+            return cls("polars", dtypes_of(data), tuple(data.columns))
+        if is_polars(data):
+            return cls("polars_series", dtypes_of(data.to_frame()), (data.name,))
         if hasattr(data, "columns") and hasattr(data, "dtypes"):
-            return cls("dataframe", tuple(str(dtype) for dtype in data.dtypes), tuple(data.columns))
+            names = tuple(getattr(data.columns, "names", ()))
+            levels = names if any(name is not None for name in names) else ()
+            return cls("dataframe", dtypes_of(data), tuple(data.columns), level_names=levels)
         if hasattr(data, "to_frame") and hasattr(data, "dtype"):
             return cls("series", (str(data.dtype),), (data.name,))
         return cls("numpy", (str(data.dtype if hasattr(data, "dtype") else np.asarray(data).dtype),))
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored container do not fit each other."""
-        n_columns = {"numpy": 0, "torch": 0, "series": 1}.get(self.kind, len(self.dtypes))
-        require(self.kind in ("numpy", "dataframe", "series", "torch", "polars"), "kind")
+        n_columns = {"numpy": 0, "torch": 0, "masked": 0}.get(self.kind, len(self.dtypes))
+        require(self.kind in ("numpy", "torch", "masked", "series", "polars_series") or self.has_columns, "kind")
+        require(not self.kind.endswith("series") or n_columns == 1, "dtypes")
         require(len(self.columns) == n_columns and len(self.dtypes) == max(1, n_columns), "dtypes")
         check_dtypes(self.kind, self.dtypes)
-        hash(self.columns)  # raises for what can be no name
+        hash((self.columns, self.level_names))  # raises for what can be no name
 
     @property
     def has_columns(self) -> bool:
-        """Whether these are data frames, with a dtype for each column."""
-        return self.kind in ("dataframe", "polars")
+        """Whether these are tables with a dtype for each column."""
+        return self.kind in ("dataframe", "polars", "arrow", "dict", "rows", "records")
 
     @property
     def numpy_dtype(self) -> str:
@@ -129,7 +148,12 @@ class Container:
         if self.kind == "dataframe":
             values = values.reshape(len(values), -1)  # one column of labels comes flat
             columns = [pandas_series(column, dtype) for column, dtype in zip(values.T, self.dtypes, strict=True)]
-            return pandas_frame(columns, self.columns)
+            return pandas_frame(columns, self.columns, self.level_names)
+        if self.kind in ("polars", "polars_series"):
+            values = values.reshape(len(values), -1)
+            parts = zip(values.T, self.dtypes, self.columns, strict=True)
+            columns = [polars_series(column, dtype, name) for column, dtype, name in parts]
+            return columns[0] if self.kind == "polars_series" else columns[0].to_frame().with_columns(columns)
         if self.kind == "series":
             return pandas_series(values, self.dtypes[0]).rename(self.columns[0])
         holds = self._holds(values)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.user_warnings import warn
+from flowmatch.preprocessing.column_names import named_columns
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.keys import KeyForm, wide_enough
-from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS, Mask, missing_entries, named_columns
+from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS
 from flowmatch.preprocessing.table_dates import Array
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, take_apart
+from flowmatch.preprocessing.table_entries import Mask, missing_entries
+from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, raw_column
 
 _FEW_ROWS = 50
 """Of fewer rows nobody can tell whether they are distinct by chance."""
@@ -33,13 +35,14 @@ _DATE = re.compile(r"\s*\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?")
 
 
 def find_keys(
-    columns: Sequence[RawColumn], container: Container, identifier_columns: Any, categories: Mask
+    table: Any, container: Container, identifier_columns: Any, categories: Mask
 ) -> tuple[KeyForm | None, ...]:
     """The form of the keys of each column that holds some, None for the others.
 
     Parameters
     ----------
-    columns : sequence of RawColumn
+    table : DataFrame, ndarray or Tensor of shape (n, d)
+        As `as_table` returns it. "auto" finds no keys in columns that cannot be read.
     container : Container
         What the table came in.
     identifier_columns : "auto", None, or a list of names, indices or booleans
@@ -52,14 +55,14 @@ def find_keys(
     ValueError
         For names that there are not or that are named twice, and for columns that hold no keys: each twice, or none.
     """
-    labels, dtypes = container.columns or range(len(columns)), container.dtypes
-    dtypes = dtypes if container.has_columns else dtypes * len(columns)
+    labels, dtypes = container.columns or range(len(categories)), container.dtypes
+    dtypes = dtypes if container.has_columns else dtypes * len(categories)
     if isinstance(identifier_columns, str) and identifier_columns == "auto":
         found = [
-            None if also else _recognized(raw, dtype)
-            for raw, dtype, also in zip(columns, dtypes, categories, strict=True)
+            None if also else _recognized(table, j, dtype)
+            for j, (dtype, also) in enumerate(zip(dtypes, categories, strict=True))
         ]
-        found = _without_ranks(columns, found)
+        found = _without_ranks(table, found)
         if None not in found:  # nothing would be left to learn
             return (None,) * len(found)
         names = [label for label, form in zip(labels, found, strict=True) if form]
@@ -72,8 +75,8 @@ def find_keys(
     named = _named_once(identifier_columns, labels, categories)
     if named.all() and len(named):
         raise ValueError("identifier_columns names every column of X, so that there is nothing to learn.")
-    every = zip(columns, dtypes, labels, named, strict=True)
-    return tuple(_named(raw, dtype, f"column {label!r} of X") if own else None for raw, dtype, label, own in every)
+    every = enumerate(zip(dtypes, labels, named, strict=True))
+    return tuple(_named(table, j, dtype, f"column {label!r} of X") if own else None for j, (dtype, label, own) in every)
 
 
 def fresh_keys(
@@ -107,8 +110,11 @@ def fresh_keys(
 
 def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
     """The keys in some columns of a table, by their positions."""
-    raws = take_apart(as_table(X)) if columns else []
-    return {j: set(raws[j].values[~missing_entries(raws[j].values)].tolist()) for j in columns}
+    table, found = as_table(X) if columns else None, {}
+    for j in columns:
+        keys = raw_column(table, j, f"column {j} of X").values
+        found[j] = set(keys[~missing_entries(keys)].tolist())
+    return found
 
 
 def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm | None, ...]:
@@ -126,11 +132,13 @@ def without_columns(table: Any, columns: Mask) -> Any:
 
 
 def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
-    """The name of a dtype, of integers with more bits if fresh keys among columns need them."""
-    if "int" not in dtype.lower():
-        return dtype
+    """The name of a dtype, of integers with more bits or of longer text if columns of fresh keys need it."""
     keys = [column for column in columns if column.dtype == object and len(column)]
-    return wide_enough(dtype, max(max(column) for column in keys)) if keys else dtype
+    if re.match("[<>|]?U[0-9]", dtype) and keys:
+        longest = max(len(str(key)) for column in keys for key in column)
+        return str(np.promote_types(dtype, f"U{longest}"))
+    is_whole = re.match("u?int(8|16|32|64)", dtype, re.IGNORECASE)
+    return wide_enough(dtype, max(max(column) for column in keys)) if keys and is_whole else dtype
 
 
 def _named_once(identifier_columns: Any, labels: Sequence[Any], categories: Mask) -> Mask:
@@ -172,11 +180,15 @@ def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
     return present, ~missing, found[0] if found and bool not in types else ""
 
 
-def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
-    """The form of what looks like keys."""
-    if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
+def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
+    """The form of what looks like keys in a column; None also where it cannot be read, which is said elsewhere."""
+    try:
+        raw = raw_column(table, position, "")
+        if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
+            return None
+        keys, _, kind = _entries(raw, dtype)
+    except (ValueError, TypeError):
         return None
-    keys, _, kind = _entries(raw, dtype)
     if kind == "int" and len(keys) >= _FEW_ROWS:
         low, high, n = int(keys.min()), int(keys.max()), len(keys)
         most = max(_GAPS * n, min(_MOST_GAPS * n, n**2 / _BY_CHANCE))
@@ -193,14 +205,14 @@ def _recognized(raw: RawColumn, dtype: str) -> KeyForm | None:
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
 
 
-def _without_ranks(columns: Sequence[RawColumn], found: list[KeyForm | None]) -> list[KeyForm | None]:
+def _without_ranks(table: Any, found: list[KeyForm | None]) -> list[KeyForm | None]:
     """The forms of keys, but for columns that hold the same integers as others in another order: those are ranks.
 
     Row numbers, which ascend, are keys.
     """
     orders: dict[bytes, set[bytes]] = {}
     whole = [j for j, form in enumerate(found) if form and form.entry_type == "int"]
-    entries = {j: _entries(columns[j], "int")[0].astype(np.float64) for j in whole}
+    entries = {j: _entries(raw_column(table, j, ""), "int")[0].astype(np.float64) for j in whole}
     entries = {j: values for j, values in entries.items() if not (np.diff(values) > 0).all()}
     for values in entries.values():
         orders.setdefault(np.sort(values).tobytes(), set()).add(values.tobytes())
@@ -219,8 +231,9 @@ def _are_values(texts: list[str]) -> bool:
     return not as_long and all(map(_NUMBER.fullmatch, some))
 
 
-def _named(raw: RawColumn, dtype: str, where: str) -> KeyForm:
+def _named(table: Any, position: int, dtype: str, where: str) -> KeyForm:
     """The form of the keys of a column that is named."""
+    raw = raw_column(table, position, where)
     keys, present, kind = _entries(raw, dtype)
     if not len(keys):
         raise ValueError(f"{where} is named in identifier_columns, and holds no value at all: leave it out.")

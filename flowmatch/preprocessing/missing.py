@@ -17,8 +17,9 @@ from flowmatch.preprocessing.conditions import check_shares, spread_sample, turn
 from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.key_columns import fresh_keys, keys_in
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_columns import missing_entries
-from flowmatch.preprocessing.table_frames import as_table, native_frame, take_apart
+from flowmatch.preprocessing.table_entries import missing_entries
+from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import as_table, dtypes_of, native_frame, raw_column
 from flowmatch.preprocessing.tables import TableContainer
 
 _NEIGHBORS = 10
@@ -201,7 +202,8 @@ def missing_in(table: Any) -> Mask:
     ndarray of bool, shape (n, d)
         Which entries are NaN, None, NA or NaT.
     """
-    return np.column_stack([missing_entries(column.values) for column in take_apart(table)])
+    columns = (raw_column(table, j, f"column {j} of X") for j in range(table.shape[1]))
+    return np.column_stack([missing_entries(column.values) for column in columns])
 
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:
@@ -211,7 +213,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     ----------
     container : Container
         Knows what the numbers of each column stand for.
-    X : DataFrame, ndarray, Tensor, or list of rows
+    X : DataFrame, ndarray, Tensor, list of rows, or a table of another form
         The user's table.
     values, filled : ndarray of shape (n, d)
         Its numbers, NaN where they are missing, and the same with numbers there.
@@ -221,17 +223,20 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     DataFrame, ndarray or Tensor
         A copy of the table; entries that were not missing are those of `X`.
     """
-    assert isinstance(container, TableContainer)
+    if not isinstance(container, TableContainer):
+        container = TableContainer.of_numbers(container, values.shape[1])
     missing, table = np.isnan(values), native_frame(X)
     taken = keys_in(table, np.flatnonzero((missing & container.is_key).any(axis=0)).tolist())
     if hasattr(table, "iloc"):
-        return _fill_pandas(container.wrap(filled, taken), table, missing)
+        frame = _fill_pandas(container.formless(filled, taken), table, missing)
+        return in_form(form_of(X), frame, form_dtypes(X, dtypes_of(table)))
     if hasattr(table, "columns"):
-        return _fill_polars(container.wrap(filled, taken), table, missing)
+        return _fill_polars(container.formless(filled, taken), table, missing)
     drawn: NDArray[Any] = np.where(container.is_key & container.empty_keys, np.nan, filled)
+    left = missing & np.isnan(drawn)
     fresh = fresh_keys(container.keys, drawn, taken)
     if not isinstance(X, torch.Tensor):
-        table = np.array(as_table(X))  # of a list, numbers beside text stay numbers
+        table = np.array(as_table(table))  # of a list, numbers beside text stay numbers
         if table.dtype.kind not in "biuf":
             drawn = np.empty(filled.shape, dtype=object)
             for j, numbers in enumerate(filled.T):
@@ -242,6 +247,8 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         numbers = torch.as_tensor(drawn, device=X.device).to(X.dtype)
         return torch.where(torch.as_tensor(missing, device=X.device), numbers, X)
     table[missing] = drawn[missing]
+    if isinstance(X, np.ma.MaskedArray):
+        return np.ma.masked_array(np.where(left, X.data, table).astype(X.dtype), left)
     return table
 
 
@@ -275,8 +282,8 @@ def _fill_pandas(drawn: Any, X: Any, missing: Mask) -> Any:
     for j in np.flatnonzero(missing.any(axis=0)):
         column, own, hole = drawn.iloc[:, j].set_axis(X.index), X.iloc[:, j], missing[:, j]
         if hasattr(own.dtype, "categories"):
-            lacking = [value for value in column[hole].unique() if value not in own.cat.categories]
-            own = own.cat.add_categories(lacking)
+            lacking = [value for value in column[hole].dropna().unique() if value not in own.cat.categories]
+            own = own.cat.add_categories(lacking) if lacking else own
             column = column.astype(object).astype(own.dtype)
         table.isetitem(j, own.where(~hole, column))
     return table

@@ -228,13 +228,13 @@ class SampleRows:
         low[nothing] = high[nothing] = np.nan
         return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
 
-    def first_unfit(self, *, missing: bool = False) -> tuple[tuple[int, ...], float] | None:
+    def first_unfit(self, *, missing: NDArray[np.bool_] | bool = False) -> tuple[tuple[int, ...], float] | None:
         """Find the first entry that is infinite or too large for float32, or NaN unless that is allowed.
 
         Parameters
         ----------
-        missing : bool, default=False
-            Whether NaN is allowed.
+        missing : bool or ndarray of bool, shape (n_columns,), default=False
+            Whether NaN is allowed, or in which columns of a table.
 
         Returns
         -------
@@ -242,12 +242,13 @@ class SampleRows:
             None if there is no such entry.
         """
         extremes = np.abs([self.summary.low, self.summary.high])
-        if not (extremes > FLOAT32_MAX).any() and (missing or not self.summary.n_missing.any()):
+        refused = np.logical_not(missing)
+        if not (extremes > FLOAT32_MAX).any() and not (self.summary.n_missing * refused).any():
             return None
         return next(
             ((start + int(bad[0, 0]), *map(int, bad[0, 1:])), float(chunk[tuple(bad[0])]))
             for start, chunk in self.chunks()
-            if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & (not missing))))
+            if len(bad := np.argwhere((np.abs(chunk) > FLOAT32_MAX) | (np.isnan(chunk) & refused)))
         )
 
     def subset(self, n_elements: int, seed: int = 0) -> Index:

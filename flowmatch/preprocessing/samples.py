@@ -16,6 +16,7 @@ from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
 from flowmatch.preprocessing.column_rules import ColumnRules
 from flowmatch.preprocessing.constraint_sets import ConstraintSet
 from flowmatch.preprocessing.containers import Container
+from flowmatch.preprocessing.grid_columns import find_levels, from_columns, to_columns
 from flowmatch.preprocessing.quantile import QuantileNormal, nearest
 from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
@@ -36,9 +37,6 @@ FITTED_ELEMENTS = 2**22
 
 ENCODED_AT_ONCE = 2**26
 """Most elements that are encoded before training; larger data are encoded batch by batch."""
-
-MOST_LEVELS = 256
-"""A channel with at most so many distinct values counts as discrete."""
 
 
 def choose_transform(sample_shape: tuple[int, ...]) -> ColumnTransform:
@@ -72,9 +70,10 @@ class SampleEncoder:
     transform : ColumnTransform
         Fitted to the columns that vary and are numbers.
     varying : ndarray of bool, shape (n_columns,)
-        Columns (channels) that vary, or miss values, and hold no keys. Where none does, the first counts as varying.
+        Columns (channels) that vary, or miss some values, and hold no keys. Where none does, the first that has any
+        values counts as varying.
     constants : ndarray of shape (n_columns,)
-        Values of the columns that do not vary, 0 for the others.
+        Values of the columns that do not vary, 0 for the others; NaN where a column holds no value.
     sample_shape : tuple of int
         Shape of a sample.
     levels : tuple of ndarray, default=()
@@ -132,18 +131,16 @@ class SampleEncoder:
         Raises
         ------
         ValueError
-            For a column of a table whose entries are all missing.
+            For a table whose entries are all missing.
         """
         rows = SampleRows.of(X)
         summary, is_table = rows.summary, len(rows.sample_shape) == 1
-        empty = np.flatnonzero(summary.n_missing == len(rows))
-        if is_table and len(empty):
-            name = container.columns[empty[0]] if container.columns else int(empty[0])
-            raise ValueError(f"column {name!r} of X holds no value at all (in rows with a weight): leave it out.")
-        learned = ~_keys_in(container, len(summary.low))
-        varying = ((summary.high > summary.low) | (summary.n_missing > 0)) & learned
+        empty, learned = summary.n_missing == len(rows), ~_keys_in(container, len(summary.low))
+        if is_table and not (learned & ~empty).any():
+            raise ValueError("X holds no value at all (in rows with a weight).")
+        varying = ((summary.high > summary.low) | ((summary.n_missing > 0) & ~empty)) & learned
         if not varying.any():
-            varying[learned.argmax()] = True
+            varying[(learned & ~empty).argmax()] = True
         part = rows.subset(FITTED_ELEMENTS)
         columns = to_columns(rows.read(part))
         weight = None if weight is None else np.repeat(weight[part], len(columns) // len(part))
@@ -208,10 +205,14 @@ class SampleEncoder:
     @property
     def described(self) -> dict[Any, str]:
         """What was found about each column of a table, by its name or number; empty for grids."""
-        container = self.container
-        return (
-            self.rules.describe(container, self.limits) if self.rules and isinstance(container, TableContainer) else {}
-        )
+        if self.rules is None or not isinstance(self.container, TableContainer):
+            return {}
+        return self.rules.describe(self.container, self.limits)
+
+    @property
+    def empty(self) -> NDArray[np.bool_]:
+        """Columns of a table that held no value in training, (n_columns,): what stands in them is not looked at."""
+        return np.isnan(self.constants) & ~self.varying
 
     def category_shares(self, column: int) -> Array:
         """Look up how often each category of a column occurs in training.
@@ -229,10 +230,31 @@ class SampleEncoder:
         if self.categories is None or not self.varying[column]:
             assert isinstance(self.container, TableContainer)
             shares = np.zeros(self.container.n_levels(column))
-            shares[int(self.constants[column])] = 1.0
+            if not self.empty[column]:
+                shares[int(self.constants[column])] = 1.0
             return shares
         number = int((self.is_category & self.varying)[:column].sum())
         return self.categories.column_shares[number]
+
+    def unseen(self, X: Array) -> NDArray[np.bool_]:
+        """Find the categories that do not occur in training.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, n_columns)
+            Rows of a table; -1 stands for a category that no column knows.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, n_columns)
+            Never true in columns that held no value in training.
+        """
+        found = np.zeros(X.shape, dtype=bool)
+        for j in np.flatnonzero(self.is_category & ~self.empty):
+            shares = self.category_shares(int(j))
+            positions = np.where(np.isnan(X[:, j]), shares.argmax(), X[:, j]).astype(np.intp)
+            found[:, j] = (positions < 0) | (shares[positions] == 0)
+        return found
 
     @property
     def code_columns(self) -> NDArray[np.intp]:
@@ -325,7 +347,7 @@ class SampleEncoder:
         total = self.log_slopes(X).reshape(len(X), -1).sum(axis=1)
         if self.is_table:
             fixed = ~self.varying
-            same = (X[:, fixed] == self.constants[fixed]) | np.isnan(X[:, fixed])
+            same = (X[:, fixed] == self.constants[fixed]) | np.isnan(X[:, fixed]) | self.empty[fixed]
             total = np.where(same.all(axis=1), total, -np.inf)
         return total
 
@@ -424,20 +446,3 @@ def _categories_in(container: Container, varying: NDArray[np.bool_]) -> tuple[ND
         return np.zeros_like(varying), ()
     coded = np.flatnonzero(container.categorical & varying)
     return container.categorical, tuple(container.n_levels(int(j)) for j in coded)
-
-
-def find_levels(values: Array) -> Array:
-    """The distinct values (n,) takes, in order, if there are at most 256 and each occurs 8 times on average."""
-    few = np.unique(values[:10_000])
-    levels = few if len(few) > MOST_LEVELS else np.unique(values)
-    return levels if len(levels) <= min(MOST_LEVELS, len(values) // 8) else levels[:0]
-
-
-def to_columns(X: Array) -> Array:
-    """(n, C, *grid) as (n * grid points, C); a table passes."""
-    return X if X.ndim == 2 else np.moveaxis(X, 1, -1).reshape(-1, X.shape[1])
-
-
-def from_columns(columns: Array, shape: tuple[int, ...]) -> Array:
-    """Undo `to_columns` for an array of `shape` (n, C, *grid)."""
-    return np.moveaxis(columns.reshape(shape[0], *shape[2:], shape[1]), -1, 1)

@@ -5,47 +5,45 @@ Categories become positions, and dates whole days (seconds, ...).
 
 from __future__ import annotations
 
-import datetime
-import decimal
-import sys
-from collections import Counter
-from collections.abc import Hashable, Sequence
+import re
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
-from flowmatch.core.component import shown
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
 from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
 from flowmatch.preprocessing.readable import too_large_for_float
 from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
+from flowmatch.preprocessing.table_entries import (
+    Mask,
+    check_groups,
+    decimals_of,
+    from_zero,
+    index_entries,
+    level_entries,
+    level_texts,
+    missing_entries,
+    number_type,
+    one_group,
+    ordinals_of,
+    spans_of,
+    times_of,
+    whole_entries,
+    zero_of,
+)
 from flowmatch.preprocessing.table_frames import RawColumn, objects
-
-Mask = NDArray[np.bool_]
+from flowmatch.preprocessing.table_text import stands_for
 
 IDENTIFIER_LEVELS = 100
 """Text with more different values than this, and than half its rows, looks like an identifier."""
 
 MANY_LEVELS = 1000
 """More categories than this are warned about."""
-
-_GROUPS: dict[str, Any] = {
-    "booleans": (bool, np.bool_),
-    "numbers": (Real, decimal.Decimal),
-    "text": (str, bytes),
-    "datetimes": (datetime.datetime, np.datetime64),
-    "dates": datetime.date,
-    "timedeltas": (datetime.timedelta, np.timedelta64),
-}
-"""What Python's objects count as: the first that fits, since booleans are numbers, and datetimes dates, for Python."""
-
-_TOGETHER = ({"numbers", "booleans"}, {"text"}, {"dates"}, {"datetimes"}, {"timedeltas"})
-"""Groups that may stand in one column."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +52,24 @@ class ColumnFormat:
 
     Parameters
     ----------
-    kind : {"number", "category", "boolean", "datetime", "timedelta", "identifier"}
-        What the column holds; keys, which are not learned, have the number 0.
+    kind : {"number", "category", "boolean", "datetime", "timedelta", "identifier", "empty"}
+        What the column holds; keys, which are not learned, have the number 0; "empty" of objects that were all missing.
     levels : ndarray
-        Values of a category by position; the numbers themselves, as float64, where numbers or dates were named
-        categories. Empty for other kinds.
+        Values of a category by position, those of dates, intervals and other objects as text; the numbers themselves,
+        as float64, where numbers or dates were named categories. Empty for other kinds.
     level_dtype : str, default=""
         Of a categorical dtype's categories, "" for others.
     ordered : bool, default=False
         Of a categorical dtype.
     entry_type : str, default=""
-        Type of the entries of an object column: "int", "float", "bool", "text", "date", "datetime" or "timedelta".
+        Type of the entries of an object column: "int", "float", "bool", "text", "bytes", "uuid", "date", "datetime",
+        "timedelta", "time", "decimal(2)" with the number of digits, or "period[M]" with the frequency.
     mark : {"None", "nan", "NA", "NaT"}, default="None"
         How such a column marks missing entries.
     dates : DateGrid or None, default=None
         What dates and durations are counted on.
+    zero : int, default=0
+        What has the number 0, of whole numbers beyond 2^53; of decimals in units of their last digit.
     """
 
     kind: str
@@ -78,11 +79,12 @@ class ColumnFormat:
     entry_type: str = ""
     mark: str = "None"
     dates: DateGrid | None = None
+    zero: int = 0
 
     def check(self) -> None:
         """Raise a ValueError if these are no such numbers."""
-        require(self.kind in ("number", "category", "boolean", "datetime", "timedelta", "identifier"), "table")
-        require(self.entry_type in ("", "int", "float", "bool", "text", *OBJECTS), "table")
+        kinds = ("number", "category", "boolean", "datetime", "timedelta", "identifier", "empty")
+        require(self.kind in kinds and re.fullmatch(_ENTRY_TYPES, self.entry_type), "table")
         require(self.mark in ("", "None", "nan", "NA", "NaT") and self.levels.ndim == 1, "table")
         if self.level_dtype:
             check_dtypes("dataframe", [self.level_dtype])
@@ -95,6 +97,16 @@ class ColumnFormat:
         """Whether the categories are numbers or dates that the user named as categories."""
         return self.kind == "category" and not self.level_dtype and self.levels.dtype.kind == "f"
 
+    @cached_property
+    def entries(self) -> NDArray[Any]:
+        """The categories as the user has them."""
+        return level_entries(self.levels, self.level_dtype, self.entry_type)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether entries are whole numbers that floats cannot hold, decimals, or periods."""
+        return self.zero != 0 or self.entry_type.startswith(("decimal(", "period["))
+
     @property
     def uncoded(self) -> ColumnFormat:
         """What stands behind the categories of a coded column."""
@@ -104,6 +116,10 @@ class ColumnFormat:
 NUMBER = ColumnFormat("number", np.empty(0))
 BOOLEAN = ColumnFormat("boolean", np.array([False, True]))
 IDENTIFIER = ColumnFormat("identifier", np.empty(0))
+
+_ENTRY_TYPES = "|".join(
+    ("", "int", "float", "bool", "text", "bytes", "uuid", *OBJECTS, r"decimal(\(\d{1,3}\))?", r"period\[[\w-]{1,20}\]")
+)
 
 
 def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: bool = False) -> ColumnFormat:
@@ -119,34 +135,27 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     """
     values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
     missing = missing_entries(values)
-    if len(values) and missing.all():
-        raise ValueError(f"{where} holds no value at all: leave it out.")
+    if len(values) and missing.all() and values.dtype.kind == "O" and not (raw.levels is not None and len(raw.levels)):
+        return ColumnFormat("empty", np.empty(0), raw.level_dtype, raw.ordered, mark=_mark_of(values, missing, "None"))
     if raw.levels is not None:
-        found = ColumnFormat("category", raw.levels, level_dtype=raw.level_dtype, ordered=raw.ordered)
+        levels, entry_type = level_texts(raw.levels, raw.level_dtype, where)
+        found = ColumnFormat("category", levels, raw.level_dtype, raw.ordered, entry_type)
     elif values.dtype.kind == "O":
         found = _fit_objects(values, missing, where)
         if found.kind == "category" and not named and not numbersonly:
-            _check_no_identifier(found.levels, int((~missing).sum()), where)
+            _check_text(found.levels, int((~missing).sum()), where)
     elif values.dtype.kind in "mM":
-        try:
-            check_timezone(raw.timezone)
-        except ValueError as error:
-            raise ValueError(
-                f"{where} has the time zone {raw.timezone}, which is none of the IANA data base; expected one such as "
-                "'Europe/Berlin': convert it with dt.tz_convert."
-            ) from error
-        grid = DateGrid.fit(values[~missing], raw.timezone)
-        found = ColumnFormat(grid.kind, np.empty(0), dates=grid)
+        found = _fit_dates(values[~missing], raw.timezone, where)
     elif values.dtype.kind in "biuf":
         found = BOOLEAN if values.dtype.kind == "b" else NUMBER
+        if values.dtype.kind in "iu" and len(values):
+            found = replace(found, zero=zero_of(values, 0, where))
     else:
         what = "Complex data not supported: " if values.dtype.kind == "c" else ""
         raise ValueError(f"{what}{where} has dtype {values.dtype}; numbers, text, booleans or dates are expected.")
     if numbersonly:
         found = _without_categories(found, raw, where)
     elif named and found.kind in ("number", "datetime", "timedelta"):
-        if values.dtype.kind in "iu" and len(values) and max(abs(int(values.min())), int(values.max())) > 2**53:
-            raise ValueError(f"{where} holds integers beyond 2^53, which floats cannot tell apart: convert it to text.")
         numbers = _read_numbers(found, raw, where)
         found = replace(found, kind="category", levels=np.unique(numbers[~np.isnan(numbers)]))
     if found.kind == "category" and len(found.levels) > MANY_LEVELS:
@@ -157,22 +166,31 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     return found
 
 
-def read_column(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
+UNSEEN = -1.0
+"""Stands for categories that training has not seen, where that is no error."""
+
+
+def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str = "error") -> Array:
     """Numbers of a column's entries, NaN for missing ones.
+
+    With ``unknown="flag"`` a category that is not known is -1.
 
     Raises
     ------
     ValueError
-        For a category that is not known, text where numbers are expected, and the like, with the first row of it.
+        For a category that is not known unless it is flagged, text where numbers are expected, and the like, with the
+        first row of it.
     TypeError
         If an entry is a list, dict or another object.
     """
     if column.kind == "identifier":
         return np.where(missing_entries(raw.values), np.nan, 0.0)
+    if column.kind == "empty":
+        return np.full(len(raw.values), np.nan)  # nothing was learned of what may stand there
     if column.is_coded:
-        return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where)
+        return _positions_of_numbers(_read_numbers(column.uncoded, raw, where), column, where, unknown)
     if column.kind in ("category", "boolean"):
-        return _read_positions(column, raw, where)
+        return _read_positions(column, raw, where, unknown)
     return _read_numbers(column, raw, where)
 
 
@@ -180,17 +198,22 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
     """Undo `read_column`: float64 for numbers and booleans, dates as such, and objects where `entry_type` says so."""
     numbers = np.asarray(numbers, dtype=np.float64)
     gaps = np.isnan(numbers)
+    if column.kind == "empty":
+        return _with_mark(np.empty(len(numbers), dtype=object), np.full(len(numbers), True), column.mark)
     if column.kind == "category":
         positions = column_positions(numbers, len(column.levels))
         if not column.is_coded:
-            return _with_mark(objects(column.levels)[positions], gaps, column.mark)
+            return _with_mark(objects(column.entries)[positions], gaps, column.mark)
         numbers = np.where(gaps, np.nan, column.levels[positions])
     if column.dates:
         dates = column.dates.write(numbers)
+        dates = times_of(dates) if column.entry_type == "time" else dates
         return _with_mark(objects(dates), gaps, column.mark) if column.entry_type else dates
+    filled: NDArray[Any] = np.where(gaps, 0.0, numbers)
+    if column.is_exact:
+        return _with_mark(whole_entries(filled, column.zero, column.entry_type), gaps, column.mark)
     if not column.entry_type:
         return numbers
-    filled: NDArray[Any] = np.where(gaps, 0.0, numbers)
     if column.entry_type == "bool":
         filled = filled >= 0.5
     elif column.entry_type == "int":
@@ -203,85 +226,63 @@ def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
     return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
 
 
-def missing_entries(values: NDArray[Any]) -> Mask:
-    """Which entries are NaN, None, pandas.NA or NaT."""
-    if values.dtype.kind in "fmM":
-        return np.isnan(values)
-    if values.dtype.kind != "O":
-        return np.zeros(len(values), dtype=bool)
-    pandas = sys.modules.get("pandas")
-    if pandas is not None:
-        try:
-            return np.asarray(pandas.isna(values))
-        except ArithmeticError as error:
-            raise ValueError("a signaling NaN among the entries, which no comparison can find: pass NaN.") from error
-    return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
-
-
-def _group_of(entry_type: type) -> str:
-    """What objects of a Python type count as; "" for what no table can hold."""
-    return next((group for group, types in _GROUPS.items() if issubclass(entry_type, types)), "")
-
-
-def _check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
-    """Groups of the entries that are not missing; an error for the first entry that is of none of the expected ones."""
-    expected = expected or set(_GROUPS)
-    found = set(map(_group_of, set(map(type, values[~missing]))))
-    if not found - expected:
-        return found
-    row = next(i for i, entry in enumerate(values) if not missing[i] and _group_of(type(entry)) not in expected)
-    entry, name = values[row], type(values[row]).__name__
-    if not _group_of(type(entry)):
-        raise TypeError(f"{where}, row {row}: argument must be a string or a real number, not {name!r}.")
-    wanted = "numbers" if "numbers" in expected else " or ".join(sorted(expected))
-    raise ValueError(f"{where} holds {entry!r} ({name}) in row {row}; {wanted} are expected, as in training.")
-
-
 def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnFormat:
     """Judge a column of objects by the types of its entries."""
     present = values[~missing]
-    groups = _check_groups(values, missing, where)
-    if not any(groups <= together for together in _TOGETHER):
-        _raise_mixed(values, missing, where)
-    mark = type(values[missing.argmax()]).__name__ if missing.any() else ""
-    mark = {"NAType": "NA", "NaTType": "NaT", "NoneType": "None", "": ""}.get(mark, "nan")
-    group = "numbers" if "numbers" in groups or not groups else groups.pop()  # booleans among numbers are numbers
+    group = one_group(values, missing, where)
+    entry_type, mark = group.removesuffix("s"), _mark_of(values, missing, "None")
     if group == "booleans":
-        return replace(BOOLEAN, entry_type="bool", mark=mark or "None")
-    if group == "text":
-        try:
-            levels = objects(sorted(set(present)))
-        except TypeError:  # bytes beside text
-            raise ValueError(f"{where} mixes str and bytes: make them all str.") from None
-        return ColumnFormat("category", levels, entry_type="text", mark=mark or "None")
-    if group == "numbers":
-        whole = all(issubclass(kind, Integral) for kind in set(map(type, present)))
-        return replace(NUMBER, entry_type="int" if whole else "float", mark=mark or "nan")
+        return replace(BOOLEAN, entry_type="bool", mark=mark)
+    if group in ("text", "bytes", "uuids"):
+        levels, of_objects = level_texts(objects(sorted(set(present))), "", where)
+        return ColumnFormat("category", levels, entry_type=of_objects or "text", mark=mark)
+    if group in ("numbers", "periods"):
+        entry_type, mark = number_type(present, where), _mark_of(values, missing, "nan")
+        if group == "periods":
+            present = ordinals_of(present, np.zeros(len(present), dtype=bool), entry_type, where)
+        zero = zero_of(present, decimals_of(entry_type), where) if entry_type != "float" and len(present) else 0
+        return replace(NUMBER, entry_type=entry_type, mark=mark, zero=zero)
     if any(getattr(entry, "tzinfo", None) for entry in present):
-        raise ValueError(f"{where} holds objects of dates with time zones: convert them with pandas.to_datetime.")
-    entry_type = group.removesuffix("s")
-    grid = DateGrid.fit(as_dates(values, missing, OBJECTS[entry_type])[~missing])
-    return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark or "None", dates=grid)
+        advice = "leave the zones out" if group == "times" else "convert them with pandas.to_datetime"
+        raise ValueError(f"{where} holds objects of {group} with time zones: {advice}.")
+    spans = spans_of(values, missing) if group == "times" else as_dates(values, missing, OBJECTS[entry_type])
+    grid = DateGrid.fit(spans[~missing])
+    return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark, dates=grid)
 
 
-def _raise_mixed(values: NDArray[Any], missing: Mask, where: str) -> None:
-    """Name the first entry that is not of the group most entries are of."""
-    groups = {i: _group_of(type(values[i])) for i in np.flatnonzero(~missing)}
-    usual = Counter(groups.values()).most_common(1)[0][0]
-    together = next(together for together in _TOGETHER if usual in together)
-    row = next(i for i, group in groups.items() if group not in together)
-    raise ValueError(
-        f"{where} mixes types: row {row} holds {values[row]!r} ({type(values[row]).__name__}), but most rows hold "
-        f"{usual}. Convert the column to one type."
-    )
-
-
-def _check_no_identifier(levels: NDArray[Any], n_present: int, where: str) -> None:
-    if len(levels) > max(IDENTIFIER_LEVELS, n_present / 2):
+def _fit_dates(dates: NDArray[Any], timezone: str, where: str) -> ColumnFormat:
+    """The format of dates or durations, none missing."""
+    try:
+        check_timezone(timezone)
+    except ValueError as error:
         raise ValueError(
-            f"{where} looks like an identifier: {len(levels)} different texts in {n_present} rows. Leave it out, or "
-            "name it in categorical_features to keep it, or in identifier_columns where there is that parameter."
+            f"{where} has the time zone {timezone}, which is none of the IANA data base; expected one such as "
+            "'Europe/Berlin': convert it with dt.tz_convert."
+        ) from error
+    grid = DateGrid.fit(dates, timezone)
+    return ColumnFormat(grid.kind, np.empty(0), dates=grid)
+
+
+def _mark_of(values: NDArray[Any], missing: Mask, default: str) -> str:
+    """How a column of objects marks missing entries."""
+    mark = type(values[missing.argmax()]).__name__ if missing.any() else ""
+    return {"NAType": "NA", "NaTType": "NaT", "NoneType": "None", "": default}.get(mark, "nan")
+
+
+def _check_text(levels: NDArray[Any], n_present: int, where: str) -> None:
+    """Raise a ValueError for text of so many values that it is no category."""
+    if len(levels) <= max(IDENTIFIER_LEVELS, n_present / 2):
+        return
+    what, function = stands_for(levels.tolist())
+    if what:
+        raise ValueError(
+            f"{where} holds {what} as text, such as {levels[0]!r}: convert it with {function}, or name it in "
+            "categorical_features to keep it as text."
         )
+    raise ValueError(
+        f"{where} looks like an identifier: {len(levels)} different texts in {n_present} rows. Leave it out, or "
+        "name it in categorical_features to keep it, or in identifier_columns where there is that parameter."
+    )
 
 
 def _without_categories(found: ColumnFormat, raw: RawColumn, where: str) -> ColumnFormat:
@@ -296,36 +297,39 @@ def _without_categories(found: ColumnFormat, raw: RawColumn, where: str) -> Colu
     return replace(found, kind="number", levels=NUMBER.levels) if found.kind == "boolean" else found
 
 
-def _read_positions(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
+def _read_positions(column: ColumnFormat, raw: RawColumn, where: str, unknown: str) -> Array:
     """Positions of entries in a column's levels."""
     if column.kind == "boolean" and raw.values.dtype.kind == "b":
         return raw.values.astype(np.float64)
-    entries = objects(raw.values)
+    is_dates = column.level_dtype and raw.values.dtype.kind in "mM"
+    entries = index_entries(raw.values, raw.timezone) if is_dates else objects(raw.values)
     missing = missing_entries(entries)
-    positions = {level: i for i, level in enumerate(column.levels.tolist())}
+    positions = {level: i for i, level in enumerate(column.entries.tolist())}
     try:
         found = np.array(list(map(positions.get, entries)), dtype=np.float64)
     except TypeError:  # a list or dict
-        _check_groups(entries, missing, where)
+        check_groups(entries, missing, where)
         raise
     if raw.levels is None:
-        _check_groups(entries, missing | ~np.isnan(found), where)
-    _check_seen(np.isnan(found) & ~missing, entries, column.levels.tolist(), where)
-    return found
+        check_groups(entries, missing | ~np.isnan(found), where)
+    unseen = np.isnan(found) & ~missing
+    if unknown == "error":
+        _check_seen(unseen, entries, column.entries.tolist(), where)
+    return np.where(unseen, UNSEEN, found)
 
 
-def _positions_of_numbers(values: Array, column: ColumnFormat, where: str) -> Array:
+def _positions_of_numbers(values: Array, column: ColumnFormat, where: str, unknown: str) -> Array:
     """Positions of numbers that stand for categories."""
     if not len(column.levels):
         return np.full(len(values), np.nan)
     positions = np.clip(np.searchsorted(column.levels, values), 0, len(column.levels) - 1)
     unseen = (column.levels[positions] != values) & ~np.isnan(values)
-    if unseen.any():
+    if unseen.any() and unknown == "error":
         entries, known = (write_column(column.uncoded, numbers).tolist() for numbers in (values, column.levels))
         if column.dates:
             entries, known = ([date_text(date, column.dates) for date in dates] for dates in (entries, known))
         _check_seen(unseen, entries, known, where)
-    return np.where(np.isnan(values), np.nan, positions)
+    return np.where(np.isnan(values), np.nan, np.where(unseen, UNSEEN, positions))
 
 
 def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> None:
@@ -346,12 +350,19 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
     if missing.all():
         return np.full(len(values), np.nan)
     if column.dates:
-        return _read_dates(column.dates, values, missing, raw.timezone, where)
+        return _read_dates(column, column.dates, values, missing, raw.timezone, where)
+    is_period = column.entry_type.startswith("period[")
     if values.dtype.kind == "O":
-        _check_groups(values, missing, where, {"numbers", "booleans"})
-        values = np.where(missing, None, values) if missing.any() else values  # type: ignore[call-overload]
-    elif values.dtype.kind not in "biuf":
-        raise ValueError(f"{where} has dtype {values.dtype}; numbers are expected, as in training.")
+        check_groups(values, missing, where, {"periods"} if is_period else {"numbers", "booleans"})
+    elif values.dtype.kind not in "biuf" or is_period:
+        expected = "periods" if is_period else "numbers"
+        raise ValueError(f"{where} has dtype {values.dtype}; {expected} are expected, as in training.")
+    if is_period:
+        values = ordinals_of(values, missing, column.entry_type, where)
+    if column.zero:
+        return from_zero(values, missing, column.zero, decimals_of(column.entry_type))
+    if missing.any() and values.dtype.kind == "O":
+        values = np.where(missing, None, values)  # type: ignore[call-overload]
     try:
         return values.astype(np.float64)
     except ArithmeticError as error:
@@ -359,19 +370,25 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         raise ValueError(f"{where} holds a number in row {row} that no float can hold ({error}).") from error
 
 
-def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str) -> Array:
-    """Entries of a column of dates or durations."""
+def _read_dates(
+    column: ColumnFormat, grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str
+) -> Array:
+    """Entries of a column of dates, durations or times of day."""
     if values.dtype.kind == "O":
-        _check_groups(values, missing, where, {"timedeltas"} if grid.kind == "timedelta" else {"dates", "datetimes"})
+        durations = {"times"} if column.entry_type == "time" else {"timedeltas"}
+        check_groups(values, missing, where, durations if grid.kind == "timedelta" else {"dates", "datetimes"})
         zoned = [getattr(entry, "tzinfo", None) is not None for entry in values[~missing]]
-        if all(zoned):
+        if column.entry_type == "time":
+            values = spans_of(values, missing)
+        elif all(zoned):
             values, timezone = moments_of(values), "UTC"
         elif any(zoned):
             raise ValueError(f"{where} mixes dates with time zones and dates without.")
         else:
             values = as_dates(values, missing, OBJECTS[grid.kind])
-    elif values.dtype.kind != np.dtype(grid.tick).kind:
-        raise ValueError(f"{where} has dtype {values.dtype}; {grid.kind}s are expected, as in training.")
+    elif values.dtype.kind != np.dtype(grid.tick).kind or column.entry_type == "time":
+        expected = "time" if column.entry_type == "time" else grid.kind
+        raise ValueError(f"{where} has dtype {values.dtype}; {expected}s are expected, as in training.")
     if bool(timezone) != bool(grid.timezone):
         names = [f"the time zone {name}" if name else "no time zone" for name in (timezone, grid.timezone)]
         raise ValueError(f"{where} has {names[0]}; training had {names[1]}.")
@@ -387,35 +404,3 @@ def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
     else:
         entries[gaps] = np.nan if mark == "nan" else None
     return entries
-
-
-def named_columns(parameter: str, value: Any, names: tuple[Any, ...], d: int) -> Mask:
-    """Which columns the value of a parameter names; "auto" and None name none."""
-    if value is None or (isinstance(value, str) and value == "auto"):
-        return np.zeros(d, dtype=bool)
-    expected = "expected 'auto', None, or a list of column names, column indices, or one boolean a column"
-    is_list = hasattr(value, "__iter__") and not isinstance(value, (str, bytes, dict))
-    if not is_list or getattr(value, "ndim", 1) != 1:
-        raise ValueError(f"{parameter}={shown(value)}; {expected}.")
-    entries = list(value)
-    if entries and all(isinstance(entry, (bool, np.bool_)) for entry in entries):
-        if len(entries) != d:
-            raise ValueError(f"{parameter} has {len(entries)} booleans, but X has {d} columns; {expected}.")
-        return np.array(entries, dtype=bool)
-    chosen, by_number = np.zeros(d, dtype=bool), not any(isinstance(name, Integral) for name in names)
-    for entry in entries:
-        found = positions_of_name(entry, names or range(d), by_number=by_number)
-        if not found:
-            there = f"the columns {listed(names)}" if names else f"columns 0 to {d - 1}, without names"
-            raise ValueError(f"{parameter} holds {shown(entry)}, but X has {there}; {expected}.")
-        chosen[found] = True
-    return chosen
-
-
-def positions_of_name(column: Any, names: Sequence[Any], *, by_number: bool) -> list[int]:
-    """Positions of the columns of a name; if there are none, and that is wanted, the one of a number."""
-    found = [j for j, name in enumerate(names) if isinstance(column, Hashable) and name == column]
-    is_number = isinstance(column, Integral) and not isinstance(column, bool)
-    if not found and by_number and is_number and -len(names) <= int(column) < len(names):
-        found = [int(column) % len(names)]
-    return found

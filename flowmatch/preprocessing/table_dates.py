@@ -16,10 +16,15 @@ Array = NDArray[np.float64]
 NANOSECONDS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, from the coarsest to the finest."""
 
-_EXACT = 2**53
+EXACT = 2**53
 """Integers up to here are floating point numbers."""
 
-OBJECTS = {"date": "datetime64[D]", "datetime": "datetime64[us]", "timedelta": "timedelta64[us]"}
+OBJECTS = {
+    "date": "datetime64[D]",
+    "datetime": "datetime64[us]",
+    "timedelta": "timedelta64[us]",
+    "time": "timedelta64[us]",
+}
 """Dtypes that Python's own dates and durations are converted to; the nanoseconds of pandas' are cut off."""
 
 
@@ -69,7 +74,7 @@ class DateGrid:
         units = [unit for unit in NANOSECONDS if NANOSECONDS[unit] >= NANOSECONDS[name]]
         sizes = [NANOSECONDS[unit] // NANOSECONDS[name] for unit in units]
         chosen = next(i for i, size in enumerate(sizes) if np.all(ticks % size == origin % size))
-        while (last - origin) // sizes[chosen] > _EXACT and chosen > 0:
+        while (last - origin) // sizes[chosen] > EXACT and chosen > 0:
             chosen -= 1
         return cls(units[chosen], tick, origin)
 
@@ -108,8 +113,8 @@ class DateGrid:
     def write(self, numbers: Array) -> NDArray[Any]:
         """Dates of numbers, which are rounded; on the clock of the time zone if `wall`, else in UTC."""
         gaps, size = np.isnan(numbers), self.ticks_in_unit
-        low = max(-_EXACT, (1 - 2**63 - self.origin) // size + 1)
-        high = min(_EXACT, (2**63 - 1 - self.origin) // size)
+        low = max(-EXACT, (1 - 2**63 - self.origin) // size + 1)
+        high = min(EXACT, (2**63 - 1 - self.origin) // size)
         whole = np.clip(np.round(np.where(gaps, 0.0, numbers)), low, high).astype(np.int64)
         return np.where(gaps, np.iinfo(np.int64).min, self.origin + whole * size).view(self.tick)
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from flowmatch.preprocessing.readable import as_numpy, as_plain
-from flowmatch.preprocessing.table_dates import localize
+from flowmatch.preprocessing.table_dates import EXACT, localize
+from flowmatch.preprocessing.table_forms import formless
+
+_LIMITS = {
+    f"{kind}int{bits}": (0, 2**bits - 1) if kind else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    for kind in ("", "u")
+    for bits in (8, 16, 32, 64, 128)
+}
+"""What integers of each dtype can be."""
+
+
+_ARROW_OBJECTS = r"decimal|time\d|dictionary|null|(large_)?binary|string_view"
+"""Types of pyarrow that are read as Python's objects."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +61,17 @@ def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     if target.kind == "b":
         return values >= 0.5
     if target.kind in "iu":
+        if values.dtype.kind == "O":
+            return within_limits(values, target.name).astype(target)
         limits = np.iinfo(target)
         return np.clip(np.round(values), limits.min, limits.max).astype(target)
     return values.astype(target)
+
+
+def within_limits(entries: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Integers as objects, saturated where a dtype cannot hold them; None stays."""
+    low, high = _LIMITS[dtype]
+    return objects([entry if entry is None else min(max(entry, low), high) for entry in entries.tolist()])
 
 
 def is_real_dtype(dtype: str) -> bool:
@@ -66,26 +87,33 @@ def is_polars(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
 
 
+def _is_lazy(X: Any) -> bool:
+    """Whether `X` is a lazy frame of polars."""
+    return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "collect")
+
+
 def native_frame(X: Any) -> Any:
-    """Turn a frame of another library, such as a table of pyarrow, into one of pandas.
+    """Turn a table of another library or form, such as one of pyarrow, into a frame of pandas or an array.
 
     Parameters
     ----------
     X : Any
-        Frames of narwhals become what they hold; what is no frame, or one of pandas or polars, stays as it is.
+        Frames of narwhals become what they hold, and lazy ones of polars are collected; what is no frame, or one of
+        pandas or polars, stays as it is.
 
     Returns
     -------
     Any
-        A DataFrame of pandas or polars, or `X` itself.
+        A DataFrame of pandas or polars, an array, or `X` itself.
 
     Raises
     ------
     ImportError
         If narwhals, which reads them, is not installed.
     ValueError
-        If it cannot, as with lazy frames.
+        If it cannot, as with lazy frames of other libraries, and for forms that hold no table.
     """
+    X = formless(X.collect() if _is_lazy(X) else X)
     if not hasattr(type(X), "columns") or hasattr(X, "iloc") or is_polars(X):
         return X
     name = f"{type(X).__module__}.{type(X).__qualname__}"
@@ -97,6 +125,8 @@ def native_frame(X: Any) -> Any:
         frame = nw.from_native(X, eager_only=True)
     except TypeError as error:
         raise ValueError(f"X is a {name}; expected a table in memory, such as a DataFrame ({error}).") from error
+    if isinstance(frame, nw.LazyFrame):
+        return native_frame(frame.to_native())
     return frame.to_native() if is_polars(frame.to_native()) else frame.to_pandas()
 
 
@@ -119,22 +149,52 @@ def as_table(X: Any) -> Any:
     return X
 
 
+def holds_floats(table: Any) -> bool:
+    """Whether `as_table` returned an array or tensor of real numbers which floats hold: no integers beyond 2^53."""
+    array = as_numpy(table) if isinstance(table, torch.Tensor) and not table.is_complex() else table
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        return False
+    return array.dtype.kind not in "iu" or not array.size or max(-int(array.min()), int(array.max())) <= EXACT
+
+
 def dtypes_of(frame: Any) -> tuple[str, ...]:
     """Names of the dtypes of a frame of pandas or polars, with their parameters."""
     if is_polars(frame):
         return tuple(_polars_name(dtype) for dtype in frame.dtypes)
-    # plain "string" says nothing about how it is stored
-    return tuple(f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype) for dtype in frame.dtypes)
+    return tuple(map(_pandas_name, frame.dtypes))
 
 
-def take_apart(table: Any) -> list[RawColumn]:
-    """The columns of what `as_table` returned."""
-    if isinstance(table, torch.Tensor):
-        table = as_numpy(table)
-    if isinstance(table, np.ndarray):
-        return [RawColumn(column) for column in table.T]
-    columns = list(table) if is_polars(table) else [table.iloc[:, j] for j in range(table.shape[1])]
-    return [raw_series(column, f"column {column.name!r} of X") for column in columns]
+T = TypeVar("T")
+
+
+def each_column(table: Any, labels: Sequence[Any], use: Callable[[int, RawColumn, str], T]) -> list[T]:
+    """What a function makes of the position, entries and name of each column of what `as_table` returned.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Those of the function, for all columns in one.
+    """
+    found, errors = [], []
+    for j, label in enumerate(labels):
+        where = f"column {label!r} of X"
+        try:
+            found.append(use(j, raw_column(table, j, where), where))
+        except (ValueError, TypeError) as error:
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        kind = TypeError if all(isinstance(error, TypeError) for error in errors) else ValueError
+        raise kind("\n".join([f"{len(errors)} columns of X do not fit:", *map(str, errors)])) from errors[0]
+    return found
+
+
+def raw_column(table: Any, position: int, where: str) -> RawColumn:
+    """One column of what `as_table` returned; as `raw_series`."""
+    column = table.iloc[:, position] if hasattr(table, "iloc") else table[:, position]
+    column = as_plain(column, where)
+    return RawColumn(column) if isinstance(column, np.ndarray) else raw_series(column, where)
 
 
 def raw_series(series: Any, where: str) -> RawColumn:
@@ -160,13 +220,30 @@ def raw_series(series: Any, where: str) -> RawColumn:
         return RawColumn(series.to_numpy())
     if isinstance(dtype, pd.SparseDtype):
         return RawColumn(series.sparse.to_dense().to_numpy())
+    if isinstance(dtype, pd.PeriodDtype):
+        return RawColumn(series.to_numpy(object))
+    if isinstance(dtype, pd.IntervalDtype):
+        entries = series.to_numpy(object)
+        return RawColumn(entries, objects(sorted(set(series.dropna()))), str(dtype), ordered=True)
     kind = getattr(dtype, "kind", "O")
     if kind == "b":
         return RawColumn(series.to_numpy(object, na_value=None) if series.isna().any() else series.to_numpy(bool))
     if kind in "iuf":
-        return RawColumn(series.to_numpy(np.float64, na_value=np.nan))
-    if kind in "mM" and getattr(getattr(dtype, "pyarrow_dtype", None), "tz", None) is None:
-        return RawColumn(series.to_numpy(f"{kind}8[ns]"))
+        numbers = series.to_numpy(np.float64, na_value=np.nan)
+        if kind == "f" or not _too_large(numbers):
+            return RawColumn(numbers)
+        return RawColumn(series.to_numpy(object, na_value=None))
+    arrow: Any = getattr(dtype, "pyarrow_dtype", None)
+    if arrow is not None and (kind == "M" or re.match(_ARROW_OBJECTS, str(arrow))):
+        import pyarrow as pa
+
+        column = pa.array(series)
+        if kind != "M":
+            return RawColumn(objects(column.to_pylist()))
+        bare = column.cast(pa.timestamp(getattr(arrow, "unit", "ms")))  # dates are cast to milliseconds
+        return RawColumn(bare.to_pandas().to_numpy(), timezone=getattr(arrow, "tz", None) or "")
+    if kind == "m":
+        return RawColumn(series.to_numpy("m8[ns]"))
     if pd.api.types.is_string_dtype(dtype):
         return RawColumn(series.to_numpy(object, na_value=None))
     raise _unfit_dtype(where, dtype)
@@ -188,21 +265,51 @@ def raw_entries(values: Any, where: str) -> RawColumn:
     return RawColumn(objects(list(values) if several else [values]))
 
 
+def _too_large(numbers: NDArray[np.float64]) -> bool:
+    """Whether whole numbers went beyond 2^53 when they became floats."""
+    return bool((np.abs(numbers) >= EXACT).any())
+
+
+def pandas_dtype(name: str) -> Any:
+    """The dtype of a name; those of decimals and dictionaries of pyarrow pandas does not look up."""
+    if re.match(r"[<>|]?[SU]\d|\|O", name) or name in ("datetime64[D]", "<M8[D]"):  # of arrays
+        return "datetime64[s]" if name.endswith("[D]") else "object"
+    found = re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)\[pyarrow\]", name)
+    coded = re.fullmatch(r"dictionary<values=(\w+), indices=(\w+), ordered=([01])>\[pyarrow\]", name)
+    is_text = name in ("utf8[pyarrow]", "string_view[pyarrow]")
+    if not found and not coded and not is_text:
+        return name
+    import pandas as pd
+    import pyarrow as pa
+
+    if is_text:
+        return pd.ArrowDtype(pa.string())
+    if found:
+        return pd.ArrowDtype(getattr(pa, f"decimal{found[1]}")(int(found[2]), int(found[3])))
+    assert coded is not None
+    values, indices = pa.type_for_alias(coded[1]), pa.type_for_alias(coded[2])
+    return pd.ArrowDtype(pa.dictionary(indices, values, coded[3] == "1"))
+
+
 def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bool = False) -> Any:
     """A Series of `dtype` from numbers with NaN, objects, or dates (on the clock of the time zone if `wall`)."""
     import pandas as pd
 
     if timezone:
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
-    if values.dtype.kind != "f":
-        return pd.Series(values, dtype=dtype)
     plain = dtype.partition("[")[0].lower()
-    plain = {"boolean": "bool", "float": "float32", "double": "float64"}.get(plain, plain)
+    if values.dtype.kind == "O" and plain in _LIMITS:
+        values = within_limits(values, plain)
+        if plain == dtype and None in values:  # which integers of numpy have no room for
+            return pd.Series(values)
+    if values.dtype.kind != "f":
+        return pd.Series(values, dtype=pandas_dtype(dtype))
+    plain = {"boolean": "bool", "float": "float32", "halffloat": "float16", "double": "float64"}.get(plain, plain)
     gaps = np.isnan(values)
     try:
         narrow = as_dtype(np.where(gaps, 0.0, values), plain)
     except TypeError:  # the dtype of an extension that numpy does not know by name
-        return pd.Series(values).astype(dtype)
+        return pd.Series(values).astype(pandas_dtype(dtype))
     if not gaps.any():
         return pd.Series(narrow, dtype=dtype)
     if plain != dtype:
@@ -216,25 +323,34 @@ def pandas_categories(codes: NDArray[np.intp], levels: NDArray[Any], dtype: str,
     """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
     import pandas as pd
 
-    return pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(levels, dtype=dtype), ordered=ordered))
+    index = pd.Index(levels, dtype=pandas_dtype(dtype))
+    return pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=ordered))
 
 
-def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...]) -> Any:
-    """A DataFrame of Series; names may occur twice."""
+def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...], level_names: tuple[Any, ...] = ()) -> Any:
+    """A DataFrame of Series; names may occur twice, and have levels that have names themselves."""
     import pandas as pd
 
     frame = pd.DataFrame(dict(enumerate(columns)))
     frame.columns = pd.Index(names)
+    if level_names:
+        frame.columns.names = list(level_names)
     return frame
 
 
-def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any]) -> Any:
-    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it."""
+def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any] | None = None) -> Any:
+    """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it.
+
+    Without levels an Enum becomes a Categorical.
+    """
     import polars as pl
 
     kind, *parameters = dtype.split("|")
+    kind = "Categorical" if kind == "Enum" and levels is None else kind
+    if values.dtype.kind == "O" and kind.lower() in _LIMITS:
+        values = within_limits(values, kind.lower())
     special = {
-        "Enum": [levels.tolist()],
+        "Enum": [] if levels is None else [levels.tolist()],
         "Datetime": [parameter or None for parameter in parameters],
         "Decimal": map(int, parameters),
     }
@@ -280,13 +396,28 @@ def _from_polars(series: Any, where: str) -> RawColumn:
     if kind == "Enum":
         return RawColumn(objects(series.to_list()), objects(series.dtype.categories.to_list()), "str")
     if kind == "Decimal":
-        return RawColumn(series.cast(sys.modules["polars"].Float64).to_numpy())
-    if kind in ("Int128", "UInt128"):
-        series = series.cast(sys.modules["polars"].Float64)
+        numbers = series.cast(sys.modules["polars"].Float64).to_numpy()
+        return RawColumn(
+            objects(series.to_list()) if _too_large(numbers * 10.0 ** (series.dtype.scale + 1)) else numbers
+        )
+    if kind in ("Time", "Binary", "Null") or (series.dtype.is_integer() and _is_large(series)):
+        return RawColumn(objects(series.to_list()))
     values = series.to_numpy()
-    if kind in ("Time", "Binary", "List", "Array", "Struct", "Object", "Null") or values.dtype.kind not in "biufmMO":
+    if kind in ("List", "Array", "Struct", "Object") or values.dtype.kind not in "biufmMO":
         raise _unfit_dtype(where, series.dtype)
     return RawColumn(values, timezone=getattr(series.dtype, "time_zone", None) or "")
+
+
+def _is_large(series: Any) -> bool:
+    """Whether integers of polars exceed 2^53 in size."""
+    return any(end is not None and abs(end) > EXACT for end in (series.min(), series.max()))
+
+
+def _pandas_name(dtype: Any) -> str:
+    """The name of a dtype of pandas; those that pandas calls by one name have two."""
+    if hasattr(dtype, "pyarrow_dtype"):
+        return str(dtype).replace("string[pyarrow]", "utf8[pyarrow]") if str(dtype)[0] == "s" else str(dtype)
+    return f"string[{dtype.storage}]" if str(dtype) == "string" else str(dtype)  # it does not say how it is stored
 
 
 def _polars_name(dtype: Any) -> str:
@@ -304,35 +435,3 @@ def _unfit_dtype(where: str, dtype: Any) -> ValueError:
         f"{where} has dtype {dtype}; numbers, text, categories, booleans or dates are expected. Convert it or leave it "
         "out."
     )
-
-
-def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:
-    """Some columns of what `as_table` returned."""
-    if hasattr(table, "iloc"):
-        return table.iloc[:, np.flatnonzero(chosen)]
-    return table[:, np.flatnonzero(chosen).tolist()]
-
-
-def replace_columns(table: Any, chosen: NDArray[np.bool_], columns: Any) -> Any:
-    """A copy of what `as_table` returned, with other columns in place of the chosen ones."""
-    if is_polars(table):
-        return table.with_columns(list(columns))
-    if isinstance(table, torch.Tensor):
-        return table.index_copy(1, torch.as_tensor(np.flatnonzero(chosen), device=table.device), columns)
-    table = table.copy()
-    if not hasattr(table, "iloc"):
-        table[:, chosen] = columns
-        return table
-    for j, position in enumerate(np.flatnonzero(chosen)):
-        table.isetitem(position, columns.iloc[:, j])
-    return table
-
-
-def append_columns(table: Any, marks: NDArray[np.bool_], names: NDArray[Any]) -> Any:
-    """A table with columns of booleans behind its own; in an array or tensor they are zeros and ones of its dtype."""
-    if isinstance(table, torch.Tensor):
-        return torch.cat([table, torch.as_tensor(marks, device=table.device).to(table.dtype)], dim=1)
-    if isinstance(table, np.ndarray):
-        return np.concatenate([table, marks.astype(table.dtype)], axis=1)
-    new = dict(zip(names[len(names) - marks.shape[1] :], marks.T, strict=True))
-    return table.with_columns(**new) if is_polars(table) else table.assign(**new)

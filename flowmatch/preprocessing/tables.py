@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from flowmatch.core.checks import listed
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.preprocessing import table_columns, table_frames
+from flowmatch.preprocessing import table_frames
+from flowmatch.preprocessing.column_names import named_columns, position_of
 from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.key_columns import dtype_for, find_keys, fresh_keys
+from flowmatch.preprocessing.key_columns import find_keys, fresh_keys
 from flowmatch.preprocessing.keys import KeyForm
 from flowmatch.preprocessing.readable import as_float64
 from flowmatch.preprocessing.table_columns import (
@@ -27,8 +26,11 @@ from flowmatch.preprocessing.table_columns import (
     read_column,
     write_column,
 )
-from flowmatch.preprocessing.table_dates import DateGrid, in_utc, parse_dates
-from flowmatch.preprocessing.table_frames import RawColumn, as_dtype, as_table, take_apart
+from flowmatch.preprocessing.table_dates import DateGrid
+from flowmatch.preprocessing.table_forms import FORMS, form_dtypes, form_of, in_form
+from flowmatch.preprocessing.table_frames import RawColumn, as_table, each_column, holds_floats
+from flowmatch.preprocessing.table_text import parse_text
+from flowmatch.preprocessing.table_writing import array_of, frame_of
 
 
 @storable
@@ -49,12 +51,13 @@ class TableContainer(Container):
         Names of a DataFrame's columns.
     device : str, default="cpu"
         Of a torch tensor.
-    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta", "identifier"}, default=()
+    kinds : tuple of {"number", "category", "boolean", "datetime", "timedelta", "identifier", "empty"}, default=()
         What the columns hold.
     levels : tuple of ndarray, default=()
         Values of each category column, in order (of a categorical dtype all its categories, also unused ones; else
         sorted); entries are positions in them. Numbers and dates that were named as categories have their float64
-        numbers here. Empty for other columns.
+        numbers here; dates, intervals and other objects that a categorical dtype holds are text. Empty for other
+        columns.
     level_dtypes : tuple of str, default=()
         Of the categories of a categorical dtype.
     ordered : ndarray of bool, default=empty
@@ -72,6 +75,8 @@ class TableContainer(Container):
         The form of the keys in the columns that hold keys, which `wrap` fills with fresh ones; () if none does.
     empty_keys : bool, default=False
         Whether `wrap` leaves these columns empty.
+    zeros : tuple of int, default=()
+        What has the number 0, of whole numbers beyond 2^53; 0 for all others.
 
     Examples
     --------
@@ -100,6 +105,7 @@ class TableContainer(Container):
     walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     keys: tuple[KeyForm | None, ...] = ()
     empty_keys: bool = field(default=False, metadata=NOT_STORED)
+    zeros: tuple[int, ...] = ()
 
     @classmethod
     def fit(cls, X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer:
@@ -123,29 +129,30 @@ class TableContainer(Container):
         Raises
         ------
         ValueError
-            For a wrong `categorical_features`, and for columns without a value, of mixed types, of dtypes that are
-            not understood, or of text that looks like an identifier (more than 100 values, and in more than half of
-            the rows another) and is not named in `categorical_features`. The error names the column and row.
+            For a wrong `categorical_features`, and for columns of mixed types, of dtypes that are not understood, or of
+            text that looks like an identifier (more than 100 values, and in more than half of the rows another), like
+            numbers or like dates and is not named in `categorical_features`. The error names all such columns.
         TypeError
             If an entry is a list, dict or another object.
         """
         table = as_table(X)
         container = Container.of(table)
-        if container.kind == "dataframe":
-            kind = "polars" if table_frames.is_polars(table) else "dataframe"
-            container = Container(kind, table_frames.dtypes_of(table), container.columns)
-        names, d, raws = container.columns, table.shape[1], take_apart(table)
-        named = table_columns.named_columns("categorical_features", categorical_features, names, d)
-        keys = find_keys(raws, container, identifier_columns, named)
-        if _is_numeric(table) and not named.any() and not any(keys) and container.dtypes[0] != "bool":
-            empty_at_first = np.isnan(as_float64(table[:1])).any(axis=0)
-            for j in np.flatnonzero(empty_at_first):  # the other columns have a value in the first row
-                fit_column(RawColumn(as_float64(table[:, j])), f"column {j} of X")
+        if form := form_of(X):
+            container = replace(container, kind=form, dtypes=form_dtypes(X, container.dtypes))
+        names, d = container.columns, table.shape[1]
+        named = named_columns("categorical_features", categorical_features, names, d)
+        if container.has_columns:  # what pyarrow calls a dictionary is a category to others
+            named |= np.array([dtype.startswith("dictionary<") for dtype in container.dtypes])
+        keys = find_keys(table, container, identifier_columns, named)
+        if holds_floats(table) and container.dtypes[0] != "bool" and not named.any() and not any(keys):
             return cls.of_numbers(container, table.shape[1])
-        formats = [
-            IDENTIFIER if key else fit_column(raw, f"column {label!r} of X", bool(also), categorical_features is None)
-            for raw, label, also, key in zip(raws, names or range(d), named, keys, strict=True)
-        ]
+
+        def fit(j: int, raw: RawColumn, where: str) -> ColumnFormat:
+            if keys[j]:
+                return IDENTIFIER
+            return fit_column(raw, where, bool(named[j]), categorical_features is None)
+
+        formats = each_column(table, names or range(d), fit)
         return replace(cls._of(container, formats), keys=keys if any(keys) else ())
 
     @classmethod
@@ -182,14 +189,16 @@ class TableContainer(Container):
             timezones=tuple(grid.timezone for grid in grids),
             origins=np.array([grid.origin for grid in grids], dtype=np.int64),
             walls=np.array([grid.wall for grid in grids], dtype=bool),
+            zeros=tuple(column.zero for column in formats),
         )
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored table do not fit each other."""
         super().check()
         plain = {*Container.__dataclass_fields__, "keys", "empty_keys"}
-        own = [getattr(self, field.name) for field in fields(self) if field.name not in plain]
-        require(all(len(value) == len(self.kinds) for value in own), "table")
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in plain}
+        require(len(own.pop("zeros")) in (0, len(self.kinds)), "table")  # older files have none
+        require(all(len(value) == len(self.kinds) for value in own.values()), "table")
         forms = self.keys or (None,) * len(self.kinds)
         require([kind == "identifier" for kind in self.kinds] == [form is not None for form in forms], "keys")
         require(len(self.columns) in (0, len(self.kinds)), "table")
@@ -201,7 +210,8 @@ class TableContainer(Container):
         grids = zip(self.units, self.ticks, self.origins.tolist(), self.timezones, self.walls.tolist(), strict=True)
         dates = [DateGrid(*grid) if grid[0] else None for grid in grids]
         kinds = (self.kinds, self.levels, self.level_dtypes, self.ordered.tolist(), self.cell_types, self.marks)
-        return tuple(ColumnFormat(*column) for column in zip(*kinds, dates, strict=True))
+        zeros = self.zeros or (0,) * len(dates)
+        return tuple(ColumnFormat(*column) for column in zip(*kinds, dates, zeros, strict=True))
 
     @property
     def labels(self) -> Sequence[Any]:
@@ -225,10 +235,14 @@ class TableContainer(Container):
 
     @property
     def plain(self) -> bool:
-        """Whether all columns are numbers of numeric dtypes in an array, tensor or pandas DataFrame."""
-        return self.kind != "polars" and all(
-            kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
-            for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
+        """Whether all columns are numbers that floats hold, of numeric dtypes in an array, tensor or pandas frame."""
+        return (
+            self.kind in ("numpy", "torch", "dataframe")
+            and not any(self.zeros)
+            and all(
+                kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
+                for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
+            )
         )
 
     def dates_of(self, column_position: int) -> DateGrid | None:
@@ -261,13 +275,15 @@ class TableContainer(Container):
         """
         return max(2, len(self.levels[column_position]))
 
-    def read(self, X: Any) -> Array:
+    def read(self, X: Any, unknown: str = "error") -> Array:
         """Turn a table with the same columns into numbers.
 
         Parameters
         ----------
         X : DataFrame, ndarray, Tensor, or list of rows
             The table.
+        unknown : {"error", "flag"}, default="error"
+            What becomes of categories that training has not seen: an error, or -1.
 
         Returns
         -------
@@ -278,19 +294,20 @@ class TableContainer(Container):
         ------
         ValueError
             For another number of columns, categories that training has not seen, and entries of another type, with
-            the column and the first row of it.
+            all such columns and the first row of each.
         TypeError
             If an entry is a list, dict or another object.
         """
         table = as_table(X)
         if table.shape[1] != len(self.kinds):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
-        if set(self.kinds) == {"number"} and _is_numeric(table):
+        if set(self.kinds) == {"number"} and not any(self.zeros) and holds_floats(table):
             return as_float64(table)
-        values = np.empty(table.shape, dtype=np.float64)
-        for j, (column, raw) in enumerate(zip(self._formats, take_apart(table), strict=True)):
-            values[:, j] = read_column(column, raw, f"column {self.labels[j]!r} of X")
-        return values
+
+        def read(j: int, raw: RawColumn, where: str) -> Array:
+            return read_column(self._formats[j], raw, where, unknown)
+
+        return np.stack(each_column(table, self.labels, read), axis=1)
 
     def wrap(self, values: Any, taken: Mapping[int, Collection[Any]] | None = None) -> Any:
         """Make a table like that of `fit` of numbers.
@@ -304,50 +321,35 @@ class TableContainer(Container):
 
         Returns
         -------
-        ndarray, Tensor or DataFrame
+        ndarray, Tensor, DataFrame, or what else the table of `fit` was
             NaN becomes what the column marks missing entries with: NaN, None, <NA> or NaT. Where there is one, integers
             that cannot hold it become float64, and booleans objects with None.
         """
         values = np.asarray(values, dtype=np.float64)
+        if self.kind == "masked":
+            mask = np.isnan(values) | (self.is_key & self.empty_keys)
+            data = replace(self, empty_keys=False).formless(np.where(mask, 0.0, values), taken)
+            return np.ma.masked_array(data, mask)
+        return in_form(self.kind, self.formless(values, taken), self.dtypes)
+
+    def formless(self, values: Array, taken: Mapping[int, Collection[Any]] | None = None) -> Any:
+        """Make a frame, an array or a tensor of numbers, whatever form the table had.
+
+        Parameters
+        ----------
+        values, taken : ndarray of shape (n, d), mapping
+            As in `wrap`.
+
+        Returns
+        -------
+        ndarray, Tensor or DataFrame
+            That of `wrap`, before it is given its form.
+        """
+        if self.kind in FORMS:
+            return replace(self, kind=FORMS[self.kind]).formless(values, taken)
         values = np.where(self.is_key, np.nan, values) if self.empty_keys else values
         fresh = fresh_keys(self.keys, values, taken)
-        if self.has_columns:
-            return self._frame(values, fresh)
-        is_numeric = self.kind == "torch" or np.dtype(self.dtypes[0]).kind in "biuf"
-        if is_numeric and not fresh and not any(column.is_coded for column in self._formats):
-            return super().wrap(values)
-        columns = [fresh[j] if j in fresh else self.entries(j, numbers) for j, numbers in enumerate(values.T)]
-        if is_numeric:
-            dtype = dtype_for(self.dtypes[0], *fresh.values())
-            if dtype[:5] != "float" and not np.isnan(values).any():  # keys that floats cannot tell apart
-                columns = [c.astype(dtype) if c.dtype == object else as_dtype(c, dtype) for c in columns]
-            return Container(self.kind, (dtype,), device=self.device).wrap(np.stack(columns, axis=1))
-        holds_none = self.dtypes[0][:1] not in "<|>SU"
-        dtype = self.dtypes[0] if holds_none or not np.isnan(values).any() else "object"
-        table = np.empty(values.shape, object if fresh else dtype)
-        for j, column in enumerate(columns):
-            table[:, j] = column
-        return table.astype(str) if fresh and dtype[1:2] == "U" else table  # fresh keys may be longer
-
-    def _frame(self, values: Array, fresh: dict[int, NDArray[Any]]) -> Any:
-        columns = []
-        for j, (column, dtype, numbers) in enumerate(zip(self._formats, self.dtypes, values.T, strict=True)):
-            zone, wall = self.timezones[j], bool(self.walls[j])
-            entries = fresh[j] if j in fresh else self.entries(j, numbers)
-            if self.kind == "polars":
-                dtype, entries = dtype_for(dtype, entries), in_utc(entries, zone) if wall else entries
-                columns.append(table_frames.polars_series(entries, dtype, self.columns[j], column.levels))
-            elif column.level_dtype:
-                codes = np.where(np.isnan(numbers), -1, table_columns.column_positions(numbers, len(column.levels)))
-                levels = column.levels, column.level_dtype, column.ordered
-                columns.append(table_frames.pandas_categories(codes, *levels))
-            else:
-                columns.append(table_frames.pandas_series(entries, dtype_for(dtype, entries), zone, wall))
-        if self.kind == "dataframe":
-            return table_frames.pandas_frame(columns, self.columns)
-        import polars as pl
-
-        return pl.DataFrame(columns)
+        return (frame_of if self.has_columns else array_of)(self, self._formats, values, fresh)
 
     def entries(self, column_position: int, numbers: Array) -> NDArray[Any]:
         """Turn numbers of one column into what they stand for.
@@ -384,13 +386,7 @@ class TableContainer(Container):
         ValueError
             If there is no such column, or more than one; lists those there are.
         """
-        found = table_columns.positions_of_name(column, self.labels, by_number=not self.columns)
-        if len(found) == 1:
-            return found[0]
-        if not self.columns:
-            raise ValueError(f"there is no column {column!r}; columns have the numbers 0 to {len(self.kinds) - 1}.")
-        problem = f"{len(found)} columns are called {column!r}" if found else f"there is no column {column!r}"
-        raise ValueError(f"{problem}; the columns are {listed(self.columns)}.")
+        return position_of(column, self.columns, len(self.kinds))
 
     def numbers_of(self, column_position: int, values: Any) -> Array:
         """Turn entries of one column into numbers.
@@ -418,10 +414,7 @@ class TableContainer(Container):
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
         if column.kind == "identifier":
             raise ValueError(f"{where}: it holds keys, which are not learned and say nothing of a row; leave it out.")
-        raw = table_frames.raw_entries(values, where)
-        grid, is_bare = column.dates, raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
-        if grid and grid.kind == "datetime" and is_bare:
-            raw = RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
+        raw = parse_text(table_frames.raw_entries(values, where), column.dates, column.entry_type, where)
         return read_column(column, raw, where)
 
     def tolerance(self, n_columns: int) -> Array:
@@ -454,9 +447,3 @@ class TableContainer(Container):
             The same; those of other tables wait for `wrap`.
         """
         return super().narrow(values) if self.plain else values
-
-
-def _is_numeric(table: Any) -> bool:
-    """Whether a table is an array or tensor of real numbers."""
-    is_array = isinstance(table, np.ndarray) and table.dtype.kind in "biuf"
-    return is_array or (isinstance(table, torch.Tensor) and not table.is_complex())

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
+from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
+from flowmatch.preprocessing.table_frames import is_polars
 
 
 def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer | None:
@@ -21,9 +23,9 @@ def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any
     ValueError
         As `TableContainer.fit`, and where columns are named of data that have none.
     """
-    check_samples_kind(X)
-    X = native_frame(X)
-    if hasattr(X, "columns") or (not _stays(X) and _is_matrix(X)):
+    table = native_frame(X)
+    check_samples_kind(table)
+    if hasattr(table, "columns") or (not _stays(table) and _is_matrix(table)):
         return TableContainer.fit(X, categorical_features, identifier_columns)
     for name, value in (("categorical_features", categorical_features), ("identifier_columns", identifier_columns)):
         if value is not None and not (isinstance(value, str) and value == "auto"):
@@ -40,7 +42,8 @@ def check_samples(
     reset: bool,
     min_samples: int = 1,
     container: Container | None = None,
-    missing: bool = False,
+    missing: Mask | bool = False,
+    unknown: str = "error",
 ) -> SampleRows:
     """Samples (n, *sample_shape), checked and matched with those of `fit`.
 
@@ -51,8 +54,10 @@ def check_samples(
     ----------
     container : Container, optional
         What tables come in, if their columns may be other than numbers.
-    missing : bool
-        Whether NaN is allowed in tables.
+    missing : bool or ndarray of bool, shape (n_columns,)
+        Whether NaN is allowed in tables, or in which columns of them.
+    unknown : {"error", "flag"}
+        What becomes of categories that training has not seen: an error, or -1.
 
     Raises
     ------
@@ -61,15 +66,17 @@ def check_samples(
         grids of unequal size, or columns in another order than in `fit`; for NaN and text where they are not allowed.
     """
     if not isinstance(X, SampleRows):
+        X = native_frame(X)
         check_samples_kind(X)
-        X = _stack_grids(native_frame(X))
+        X = _stack_grids(X)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
         if rows.size == 0:
             raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-        _check_values(rows, None, missing=missing and len(rows.sample_shape) == 1)
+        _check_values(rows, None, missing=missing)
     else:
-        rows = check_rows(estimator, X, reset=reset, min_samples=min_samples, container=container, missing=missing)
+        checks: dict[str, Any] = {"container": container, "missing": missing, "unknown": unknown}
+        rows = check_rows(estimator, X, reset=reset, min_samples=min_samples, **checks)
     if not reset and rows.sample_shape != estimator.sample_shape_:
         raise ValueError(
             f"X has samples of shape {rows.sample_shape}, but {type(estimator).__name__} was fitted to "
@@ -85,7 +92,8 @@ def check_rows(
     reset: bool,
     min_samples: int = 1,
     container: Container | None = None,
-    missing: bool = False,
+    missing: Mask | bool = False,
+    unknown: str = "error",
 ) -> SampleRows:
     """Rows of a table (n, n_columns) as float64, as `check_samples`, whatever the shape of the estimator's samples."""
     names = getattr(X, "columns", None)
@@ -94,11 +102,12 @@ def check_rows(
     if names is not None and not isinstance(container, TableContainer):
         container = TableContainer.of_numbers(Container.of(X), len(names))
     if isinstance(container, TableContainer):
-        X = as_numbers(container, X, reset=reset, expected=getattr(estimator, "feature_names_in_", None))
+        expected = getattr(estimator, "feature_names_in_", None)
+        X = as_numbers(container, X, reset=reset, expected=expected, unknown=unknown)
     rows = _table(estimator, X, reset, min_samples)
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-    _check_values(rows, names, missing=missing and len(rows.sample_shape) == 1)
+    _check_values(rows, names, missing=missing)
     return rows
 
 
@@ -167,7 +176,7 @@ def drop_weightless(
         if isinstance(y, torch.Tensor):
             y = y[torch.as_tensor(kept, device=y.device)]
         elif y is not None:
-            y = y.loc[kept] if hasattr(y, "loc") else np.asarray(y)[kept]
+            y = y.loc[kept] if hasattr(y, "loc") else y.filter(kept) if is_polars(y) else np.asarray(y)[kept]
     weight = weight[kept]
     return samples, y, weight if np.ptp(weight) > 0 else None
 
@@ -230,18 +239,18 @@ def _is_matrix(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.size > 0 and X.dtype.kind in "biufOUSMm"
 
 
-def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any) -> Any:
+def as_numbers(container: Any, X: Any, *, reset: bool, expected: Any, unknown: str = "error") -> Any:
     """A mixed table as numbers, under the names of its columns; scikit-learn checks those."""
     n_columns, names = len(container.kinds), getattr(X, "columns", None)
     if names is None:
-        return container.read(X) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
+        return container.read(X, unknown) if _is_matrix(X) and np.shape(X)[1] == n_columns else X
     names, known = list(names), list(container.columns)
     # those that are text, each once, are for scikit-learn to compare
     compared = all(isinstance(name, str) for name in (*names, *known)) and len(set(known)) == len(known)
     if not reset and known and not compared and len(names) == n_columns and names != known:
         raise ValueError(f"X has the columns {names[:20]}, but in training they were {known[:20]}.")
     other = not reset and ((expected is not None and names != list(expected)) or len(names) != n_columns)
-    values = np.zeros((len(X), len(names))) if other else container.read(X)  # scikit-learn says what differs
+    values = np.zeros((len(X), len(names))) if other else container.read(X, unknown)  # scikit-learn says what differs
     try:
         import pandas as pd
     except ImportError:  # a frame of another library
@@ -302,9 +311,9 @@ def _stack_grids(X: Any) -> Any:
     return np.stack([as_plain(sample, f"X[{i}]") for i, sample in enumerate(X)])
 
 
-def _check_values(rows: SampleRows, names: Any, *, missing: bool = False) -> None:
+def _check_values(rows: SampleRows, names: Any, *, missing: Mask | bool = False) -> None:
     """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
-    unfit = rows.first_unfit(missing=missing)
+    unfit = rows.first_unfit(missing=missing if len(rows.sample_shape) == 1 else False)
     if unfit is None:
         return
     index, value = unfit

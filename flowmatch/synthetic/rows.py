@@ -49,7 +49,7 @@ def check_generator(generator: Any) -> None:
 
 
 def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
-    """X as a DataFrame, a sparse matrix or an array, as it came, and what an estimator knows of its columns by name.
+    """X as a frame of pandas or polars, a sparse matrix or an array, and what an estimator knows of it by name.
 
     What its entries may hold is for the generator to say.
     """
@@ -121,6 +121,8 @@ def _clearer(
         odds[unclear] = np.maximum(odds[unclear], found)
         rows = join(rows, drawn)
     keys = getattr(fitted, "identifier_columns_", [])
+    if is_polars(rows):
+        return rows[chosen].with_columns([first[key] for key in keys])
     if not hasattr(rows, "iloc"):
         rows = rows[chosen]
         rows[:, keys] = first[:, keys]
@@ -192,7 +194,8 @@ def join(X: Any, new: Any) -> Any:
     if is_polars(X):
         import polars as pl
 
-        return X.clone() if new is None else pl.concat([X, pl.DataFrame(new, X.columns).cast(dict(X.schema))])
+        new = X.clear() if new is None else new if is_polars(new) else pl.DataFrame(new, schema=X.columns)
+        return pl.concat([X, new.cast(dict(X.schema))])
     if hasattr(X, "columns") and hasattr(X, "dtypes"):
         import pandas as pd
 

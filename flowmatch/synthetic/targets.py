@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
-from flowmatch.preprocessing import as_plain
+from flowmatch.preprocessing import Container, as_plain
 from flowmatch.preprocessing.conditions import systematic_sample
-from flowmatch.preprocessing.table_columns import missing_entries
+from flowmatch.preprocessing.table_entries import missing_entries
 from flowmatch.preprocessing.table_frames import is_polars
 
 
@@ -63,7 +63,7 @@ class Target:
         if isinstance(self.original, torch.Tensor):
             return torch.as_tensor(values, dtype=self.original.dtype, device=self.original.device)
         if is_polars(self.original):
-            return type(self.original)(self.original.name, values.tolist(), dtype=self.original.dtype)
+            return Container.of(self.original).wrap(values)
         if hasattr(self.original, "dtypes"):
             import pandas as pd
 

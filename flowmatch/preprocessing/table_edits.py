@@ -1,0 +1,58 @@
+"""Tables with some of their columns taken, replaced or appended, and numbers in the container of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.table_frames import is_polars
+
+
+def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:
+    """Some columns of what `as_table` returned."""
+    if hasattr(table, "iloc"):
+        return table.iloc[:, np.flatnonzero(chosen)]
+    return table[:, np.flatnonzero(chosen).tolist()]
+
+
+def replace_columns(table: Any, chosen: NDArray[np.bool_], columns: Any) -> Any:
+    """A copy of what `as_table` returned, with other columns in place of the chosen ones."""
+    if is_polars(table):
+        return table.with_columns(list(columns))
+    if isinstance(table, torch.Tensor):
+        return table.index_copy(1, torch.as_tensor(np.flatnonzero(chosen), device=table.device), columns)
+    table = table.copy()
+    if not hasattr(table, "iloc"):
+        table[:, chosen] = columns
+        return table
+    for j, position in enumerate(np.flatnonzero(chosen)):
+        table.isetitem(position, columns.iloc[:, j])
+    return table
+
+
+def append_columns(table: Any, marks: NDArray[np.bool_], names: NDArray[Any]) -> Any:
+    """A table with columns of booleans behind its own; in an array or tensor they are zeros and ones of its dtype."""
+    if isinstance(table, torch.Tensor):
+        return torch.cat([table, torch.as_tensor(marks, device=table.device).to(table.dtype)], dim=1)
+    if isinstance(table, np.ndarray):
+        return np.concatenate([table, marks.astype(table.dtype)], axis=1)
+    new = dict(zip(names[len(names) - marks.shape[1] :], marks.T, strict=True))
+    return table.with_columns(**new) if is_polars(table) else table.assign(**new)
+
+
+def numbers_like(X: Any, numbers: NDArray[np.float64]) -> Any:
+    """Numbers of the shape of X as a tensor or frame if X is one, with its index and columns."""
+    if isinstance(X, torch.Tensor):
+        return torch.as_tensor(numbers, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
+    if hasattr(X, "iloc"):
+        import pandas as pd
+
+        return pd.DataFrame(numbers, index=X.index, columns=X.columns)
+    if is_polars(X):
+        import polars as pl
+
+        return pl.DataFrame(numbers, schema=X.columns)
+    return numbers

@@ -1,0 +1,87 @@
+"""Frames, arrays and tensors from the numbers of a table and what these stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.preprocessing.key_columns import dtype_for
+from flowmatch.preprocessing.table_columns import ColumnFormat, column_positions, write_column
+from flowmatch.preprocessing.table_dates import in_utc
+from flowmatch.preprocessing.table_frames import (
+    as_dtype,
+    pandas_categories,
+    pandas_dtype,
+    pandas_frame,
+    pandas_series,
+    polars_series,
+)
+
+Keys = Mapping[int, NDArray[Any]]
+"""Fresh keys for the columns that hold some, by their positions."""
+
+
+def frame_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
+    """A DataFrame of pandas or polars from numbers (n, d)."""
+    if container.kind == "polars":
+        import polars as pl
+
+        return pl.DataFrame(
+            [
+                _of_polars(format, dtype, name, numbers, fresh.get(j))
+                for j, (format, dtype, name, numbers) in enumerate(
+                    zip(formats, container.dtypes, container.columns, values.T, strict=True)
+                )
+            ]
+        )
+    columns = [
+        _of_pandas(format, dtype, numbers, fresh.get(j))
+        for j, (format, dtype, numbers) in enumerate(zip(formats, container.dtypes, values.T, strict=True))
+    ]
+    return pandas_frame(columns, container.columns, container.level_names)
+
+
+def array_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
+    """An array or a tensor from numbers (n, d)."""
+    name, gaps = container.dtypes[0], bool(np.isnan(values).any())
+    dtype = dtype_for(name, *fresh.values())
+    plain = Container(container.kind, (dtype,), device=container.device)
+    is_numeric = container.kind == "torch" or np.dtype(name).kind in "biuf"
+    if is_numeric and not fresh and not any(column.is_coded or column.zero for column in formats):
+        return plain.wrap(values)
+    columns = [fresh[j] if j in fresh else write_column(column, values[:, j]) for j, column in enumerate(formats)]
+    if is_numeric and "int" in dtype and not gaps:  # floats may not tell them apart
+        return plain.wrap(np.stack([as_dtype(column, dtype) for column in columns], axis=1))
+    if is_numeric:
+        return plain.wrap(np.stack(columns, axis=1).astype(np.float64))
+    holds_none = name[:1] not in "<|>SU"
+    table = np.empty(values.shape, dtype if holds_none or not gaps else "object")
+    for j, column in enumerate(columns):
+        table[:, j] = column
+    return table
+
+
+def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
+    if keys is not None:
+        return polars_series(keys, dtype_for(dtype, keys), name)
+    entries = write_column(format, numbers)
+    if format.dates and format.dates.wall:
+        entries = in_utc(entries, format.dates.timezone)
+    return polars_series(entries, dtype, name, format.levels)
+
+
+def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
+    if keys is not None:
+        return pandas_series(keys, dtype_for(dtype, keys))
+    if format.level_dtype:
+        missing = np.isnan(numbers) | (format.kind == "empty")
+        codes = np.where(missing, -1, column_positions(numbers, len(format.levels)))
+        series = pandas_categories(codes, format.entries, format.level_dtype, format.ordered)
+        is_category = dtype == "category" or (dtype.startswith("interval[int") and (codes < 0).any())
+        return series if is_category else series.astype(pandas_dtype(dtype))
+    zone, wall = (format.dates.timezone, format.dates.wall) if format.dates else ("", False)
+    return pandas_series(write_column(format, numbers), dtype, zone, wall)
