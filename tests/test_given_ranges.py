@@ -10,7 +10,8 @@ import torch
 from scipy.stats import ks_2samp, norm
 
 from flowmatch import MLP, DistilledFlowMap, FlowMatchingGenerator
-from flowmatch.model import rejection
+from flowmatch.model import CodeDensity, rejection
+from flowmatch.model.condition_draws import partial_log_density
 
 RNG = np.random.default_rng(0)
 N = 600
@@ -153,6 +154,18 @@ def test_rows_of_a_value_are_those_of_the_labels_beside_them():
     drawn, y = sample("labels", 400, given={"x": 1.5}, return_y=True)
     assert 0.1 < (y == "right").mean() < 0.6
     assert drawn["twin"].mean() == pytest.approx(1.5, abs=0.4)
+
+
+@pytest.mark.parametrize("columns", [["x"], ["age", "city"], list(TABLE)])
+def test_the_density_of_some_entries_is_that_of_rows_which_miss_the_others(columns):
+    fitted = model("labels").model_
+    rows = fitted.encoder.container.read(TABLE.head(8))
+    rows[:, ~TABLE.columns.isin(columns)] = np.nan
+    codes = fitted.encoder.encode(rows)
+    vectors = torch.as_tensor(fitted.conditions.encode(LABELS[:8], 8))
+    expected = CodeDensity(fitted, "midpoint", 4)(codes, vectors)[0]
+    np.testing.assert_allclose(partial_log_density(fitted, codes, vectors), expected, rtol=1e-9)
+    assert np.ptp(expected) > 0.1
 
 
 def test_amounts_follow_their_distribution_given_a_value():
