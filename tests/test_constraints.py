@@ -159,6 +159,7 @@ def test_one_exception_is_enough_for_a_constraint_not_to_be_found():
         ([Formula("total", ["net", "tax"], coefficients=[1])], "has 1 coefficients of 2 columns"),
         ([Formula("total", ["net", "tax"], "product", constant=1.0)], "belong to function='sum'"),
         ([Formula("total", ["net", "tax"], lambda a, b: 1.0)], "returned an array of shape"),
+        ([Formula("end", ["start", "duration"], constant=1.0)], "a constant is for numbers"),
         (["town"], "constraints holds 'town'; expected FixedCombinations"),
         (Inequality("start", "end"), "constraints must be None, 'auto' or a list"),
         ("all", "constraints must be None, 'auto' or a list"),
