@@ -1,5 +1,7 @@
 """Constraints of tables: found, checked before training, and kept in every drawn row."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,11 +68,16 @@ def fitted():
     return FlowMatchingGenerator(**TINY, constraints="auto").fit(TABLE)
 
 
+@functools.cache
+def fitted_with(name):
+    return FlowMatchingGenerator(**TINY, constraints=[KEPT[name][0]]).fit(TABLE)
+
+
 @pytest.mark.parametrize("name", KEPT)
 def test_every_row_keeps_a_constraint_that_rows_break_without_it(name, plain):
     constraint, holds = KEPT[name]
     assert not holds(plain.sample(600, random_state=1)).all()
-    generator = FlowMatchingGenerator(**TINY, constraints=[constraint]).fit(TABLE)
+    generator = fitted_with(name)
     drawn = generator.sample(600, random_state=1)
     assert holds(drawn).all()
     assert generator.constraints_ == [constraint]
@@ -80,8 +87,8 @@ def test_every_row_keeps_a_constraint_that_rows_break_without_it(name, plain):
 
 @pytest.mark.parametrize("name", KEPT)
 def test_imputation_keeps_constraints_and_the_entries_that_are_there(name):
-    constraint, holds = KEPT[name]
-    generator = FlowMatchingGenerator(**TINY, constraints=[constraint]).fit(TABLE)
+    _, holds = KEPT[name]
+    generator = fitted_with(name)
     holed, missing = TABLE.copy(), RNG.random(TABLE.shape) < 0.3
     filled = generator.impute(holed.mask(missing), random_state=0)
     assert filled.notna().all(axis=None)
@@ -159,6 +166,7 @@ def test_one_exception_is_enough_for_a_constraint_not_to_be_found():
         ([Formula("total", ["net", "tax"], coefficients=[1])], "has 1 coefficients of 2 columns"),
         ([Formula("total", ["net", "tax"], "product", constant=1.0)], "belong to function='sum'"),
         ([Formula("total", ["net", "tax"], lambda a, b: 1.0)], "returned an array of shape"),
+        ([Formula("end", ["start", "duration"], constant=1.0)], "a constant is for numbers"),
         (["town"], "constraints holds 'town'; expected FixedCombinations"),
         (Inequality("start", "end"), "constraints must be None, 'auto' or a list"),
         ("all", "constraints must be None, 'auto' or a list"),
@@ -215,7 +223,7 @@ def test_given_entries_that_no_row_can_have_are_refused(fitted, given, message):
 
 
 def test_a_function_cannot_be_solved_for_its_columns():
-    generator = FlowMatchingGenerator(**TINY, constraints=[KEPT["function"][0]]).fit(TABLE)
+    generator = fitted_with("function")
     with pytest.raises(ValueError, match="no row can have that and keep Formula"):
         generator.sample(5, given={"amount": 12.0})
     assert (generator.sample(5, given={"pieces": 2, "price": 2.5})["amount"] == 5.0).all()
@@ -245,7 +253,7 @@ def test_files_students_and_over_samplers_keep_them(fitted, tmp_path):
 
 
 def test_a_function_goes_into_no_file(tmp_path):
-    generator = FlowMatchingGenerator(**TINY, constraints=[KEPT["function"][0]]).fit(TABLE)
+    generator = fitted_with("function")
     with pytest.raises(ValueError, match="parameter constraints=.* cannot be written to a file"):
         generator.save(tmp_path / "g.safetensors")
 

@@ -81,6 +81,7 @@ class Combinations(Rule):
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored rule do not fit each other."""
         require(self.known.shape == (len(self.counts), len(self.positions)), "constraints")
+        require(self.counts.min(initial=1) > 0 < len(self.counts), "constraints")
 
     @property
     def columns(self) -> tuple[int, ...]:
@@ -122,6 +123,8 @@ class Ordered(Rule):
     constraint : Inequality
     low, high : int
         Positions of the columns.
+    strict : bool
+        Whether they are never equal.
     low_size, high_size : float
         Sizes of their units.
     shift : float
@@ -137,6 +140,7 @@ class Ordered(Rule):
     constraint: Any
     low: int
     high: int
+    strict: bool
     low_size: float
     high_size: float
     shift: float
@@ -155,7 +159,7 @@ class Ordered(Rule):
 
     def broken(self, values: Array) -> Mask:
         low, high = self._sides(values)
-        return (low >= high) if self.constraint.strict else (low > high)
+        return (low >= high) if self.strict else (low > high)
 
     def impossible(self, values: Array, limits: Array) -> Mask:
         columns = list(self.columns)

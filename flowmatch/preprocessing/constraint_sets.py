@@ -207,8 +207,7 @@ class ConstraintSet:
         rows, sound = np.flatnonzero(broken & free.all(axis=1)), np.flatnonzero(~broken)
         if len(rows) and len(sound):
             values[rows] = values[sound[np.arange(len(rows)) % len(sound)]]
-            broken = self._broken(values, free)
-        return values, broken
+        return values, self._broken(values, free, in_range=False)
 
     def _complete(self, values: Array, free: Mask, round_off: Callable[[Array], Array]) -> Array:
         values = round_off(values)
@@ -216,14 +215,14 @@ class ConstraintSet:
             values = rule.complete(values, free)
         return np.where(free, round_off(values), values)
 
-    def _broken(self, values: Array, free: Mask) -> Mask:
-        """Rows that break a rule, and of which an entry may change that it is about."""
+    def _broken(self, values: Array, free: Mask, *, in_range: bool = True) -> Mask:
+        """Rows that break a rule (or are outside of the training range by it), and of which an entry may change."""
         found = np.zeros(len(values), dtype=bool)
         for rule in self.rules:
             changeable = np.asarray(free[:, list(rule.columns)].any(axis=1))
             order = np.argsort(changeable, kind="stable")  # of two rows that are equal, the one that may change
             found[order] = np.logical_or(found[order], changeable[order] & rule.broken(values[order]))
-            if isinstance(rule, Computed):
+            if in_range and isinstance(rule, Computed):
                 found |= changeable & ~free[:, rule.target] & rule.out_of_range(values)
         return found
 
@@ -270,8 +269,8 @@ def _check_order(rules: Sequence[Ordered]) -> None:
     """Raise a ValueError if a chain of inequalities ends where it begins, and one of them is strict."""
     for strict in rules:
         reached, n_reached = {strict.high}, 0
-        while strict.constraint.strict and len(reached) > n_reached:
+        while strict.strict and len(reached) > n_reached:
             n_reached = len(reached)
             reached |= {rule.high for rule in rules if rule.low in reached}
-        if strict.constraint.strict and strict.low in reached:
+        if strict.strict and strict.low in reached:
             raise ValueError(f"{strict.constraint!r} contradicts the other inequalities.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,8 @@ class FixedCombinations(Constraint):
         positions = scales.positions(self, self.columns, at_least=2)
         rows = values[:, positions]
         known, counts = np.unique(rows[~np.isnan(rows).any(axis=1)], axis=0, return_counts=True)
+        if not len(known):
+            raise ValueError(f"{self!r}: no row of X has an entry in each of these columns.")
         return Combinations(self, positions, known, counts.astype(np.int64))
 
 
@@ -105,7 +108,8 @@ class Inequality(Constraint):
         positive = difference[difference > 0]
         gap = float(positive.min()) if self.strict and len(positive) else 0.0
         ends, whole = scales.limits[[0, 1], [low, high]], _whole(values[:, [low, high]])
-        return Ordered(self, low, high, float(low_size / unit), float(high_size / unit), shift, gap, ends, whole)
+        sizes = float(low_size / unit), float(high_size / unit)
+        return Ordered(self, low, high, bool(self.strict), *sizes, shift, gap, ends, whole)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ class Formula(Constraint):
         constant, unit = float(self.constant), scales.of(target)[0]
         if scales.kinds[target] != "number":  # numbers count units from origins
             parts = [scales.of(j) for j in sources]
-            origins = sum(int(factor) * origin for factor, (_, origin) in zip(factors, parts, strict=True))
+            if self.constant:
+                raise ValueError(f"{self!r}: a constant is for numbers; make it a column of durations.")
+            origins = sum(Fraction(factor) * origin for factor, (_, origin) in zip(factors, parts, strict=True))
             constant = float((origins - scales.of(target)[1]) / unit)
             factors = factors * [float(size / unit) for size, _ in parts]
         function = None if isinstance(self.function, str) else self.function
