@@ -171,7 +171,7 @@ def test_forms_that_hold_no_table_are_refused(X, message):
 
 def test_masked_weights_are_refused():
     weight = np.ma.masked_array(np.ones(4), [0, 0, 1, 0])
-    with pytest.raises(ValueError, match="sample_weight contains masked entries"):
+    with pytest.raises(ValueError, match="sample_weight is a masked array with 1 masked entries"):
         generator().fit(RNG.normal(size=(4, 2)), sample_weight=weight)
 
 

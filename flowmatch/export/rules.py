@@ -122,18 +122,20 @@ class _Digits(nn.Module):
 class _Kept(nn.Module):
     """What a module makes of a column, between limits; exceptions stay as they are."""
 
-    exceptions: Tensor
+    exceptions: Tensor | None
 
     def __init__(self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype) -> None:
         super().__init__()
         self.nearest = nearest
         self.low, self.high = map(float, limits)
-        self.has_exceptions = len(exceptions) > 0
-        self.register_buffer("exceptions", torch.as_tensor(exceptions).to(dtype))
+        # torch cannot save a tensor without elements beside others
+        self.register_buffer("exceptions", torch.as_tensor(exceptions).to(dtype) if len(exceptions) else None)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.nearest(x).clamp(self.low, self.high) + 0.0
-        return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept) if self.has_exceptions else kept
+        if self.exceptions is None:
+            return kept
+        return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept)
 
 
 def _module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:

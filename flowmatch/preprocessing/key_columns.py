@@ -20,6 +20,7 @@ from flowmatch.preprocessing.keys import KeyForm, wide_enough
 from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS
 from flowmatch.preprocessing.table_dates import Array
 from flowmatch.preprocessing.table_entries import Mask, missing_entries
+from flowmatch.preprocessing.table_forms import form_of
 from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, raw_column
 
 _FEW_ROWS = 50
@@ -125,7 +126,17 @@ def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm |
 
 def without_columns(table: Any, columns: Mask) -> Any:
     """A table without some of its columns, given as a mask."""
-    kept = np.flatnonzero(~columns)
+    kept, form = np.flatnonzero(~columns), form_of(table)
+    if form in ("dict", "rows", "records"):
+        known = table.dtype.names if form == "records" else list(table[0] if form == "rows" else table)
+        names = [known[j] for j in kept]
+        if form == "records":
+            return table[names]
+        return (
+            [{name: row[name] for name in names} for row in table] if form == "rows" else {n: table[n] for n in names}
+        )
+    if form == "arrow":
+        return table.select(kept.tolist())
     if hasattr(table, "iloc"):
         return table.iloc[:, kept]
     return table[:, kept.tolist()]
