@@ -11,10 +11,15 @@ from flowmatch import preprocessing
 from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebuild, storable
 from flowmatch.preprocessing import (
     CategoryCodes,
+    ConstraintSet,
     Container,
     FactorModel,
+    FixedCombinations,
+    Formula,
     GridEncoder,
     Identity,
+    Inequality,
+    KeyForm,
     LabelEncoder,
     Log1pStandardize,
     MinMax,
@@ -23,9 +28,11 @@ from flowmatch.preprocessing import (
     NumberEncoder,
     QuantileNormal,
     SampleEncoder,
+    SampleRows,
     Standardize,
     TableContainer,
     TableNumbers,
+    Unique,
     WindowEncoder,
     fit_conditions,
 )
@@ -55,8 +62,20 @@ WINDOWS = WindowEncoder(
     *(np.zeros((8, 4)), np.zeros(4), np.empty(0, dtype=np.intp), 2, 2),
 )
 
+ORDERS = FRAME[["kind", "flag"]].assign(start=np.arange(N), end=np.arange(N) + 1, double=2 * np.arange(N))
+STATED = [
+    FixedCombinations(("kind", "flag")),
+    Inequality("start", "end", strict=True),
+    Formula("double", ("start",), coefficients=(2,)),
+    Unique(("start",)),
+]
+RULES = ConstraintSet.fit(STATED, TableContainer.fit(ORDERS), SampleRows(TableContainer.fit(ORDERS).read(ORDERS)))
+
 FITTED = {
     "Container": PLAIN,
+    "KeyForm": KeyForm.fit([f"{i * 7919 % 10007:04d}-{'xyz'[i % 3]}" for i in range(N)], "text"),
+    "ConstraintSet": RULES,
+    **{type(part).__name__: part for rule in RULES.rules for part in (rule, rule.constraint)},
     "TableContainer": TABLE,
     "TableNumbers": TableNumbers.fit(TABLE, TABLE.read(FRAME)),
     "CategoryCodes": CategoryCodes((3, 2)).fit(np.array([[0.0, 1.0], [2.0, 0.0]])),
@@ -106,9 +125,8 @@ def assert_equal(one, other):
 
 def test_every_fitted_class_of_the_room_is_stored():
     known = {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)}
-    assert known - {"ColumnTransform", "AffineTransform", "MixedColumns", "SplitDates"} == set(
-        FITTED
-    )  # bases, and views
+    views = {"ColumnTransform", "AffineTransform", "MixedColumns", "SplitDates", "Constraint"}  # and bases
+    assert known - views == set(FITTED)
 
 
 @pytest.mark.parametrize("name", FITTED)
@@ -152,6 +170,21 @@ DAMAGES = [
     ("TableNumbers", {"means": ones(2)}, "table"),
     ("TableNumbers", {"holed": ones(5)}, "holed"),
     ("TableNumbers", {"container": PLAIN}, "container"),
+    ("KeyForm", {"entry_type": "float"}, "keys"),
+    ("KeyForm", {"entry_type": "int"}, "keys"),
+    ("KeyForm", {"entry_type": "uuid", "patterns": ((("a",), ("b",)),), "shares": (1.0,)}, "keys"),
+    ("KeyForm", {"width": 10**9}, "keys"),
+    ("KeyForm", {"shares": (1.0,) * 5}, "keys"),
+    ("KeyForm", {"patterns": (((),),), "shares": (1.0,)}, "keys"),
+    ("ConstraintSet", {"limits": ones(2, 1)}, "constraints"),
+    ("ConstraintSet", {"rules": (PLAIN,)}, "constraints"),
+    ("Combinations", {"counts": np.zeros(1, dtype=np.int64)}, "constraints"),
+    ("Combinations", {"known": ones(2, 7)}, "constraints"),
+    ("Ordered", {"low_size": 0.0}, "constraints"),
+    ("Ordered", {"limits": ones(3)}, "constraints"),
+    ("Computed", {"factors": ones(3)}, "constraints"),
+    ("Computed", {"shape": "function"}, "constraints"),
+    ("Computed", {"tolerance": 0.0}, "constraints"),
     ("CategoryCodes", {"n_levels": (3, "2")}, "n_levels"),
     ("CategoryCodes", {"n_levels": (4, 1)}, "categories"),
     ("CategoryCodes", {"shares_": ones(4)}, "categories"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flowmatch import flow
 from flowmatch.core.checks import check_count
+from flowmatch.core.component import shown
 from flowmatch.core.memory import Batches, check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.user_warnings import warn
@@ -139,7 +140,7 @@ def _warn_of_atoms(encoder: SampleEncoder) -> None:
         value, share = encoder.transform.most_frequent(int(part))
         if share >= ATOM and not (encoder.rules and encoder.rules.is_split[column]):
             name, entry = encoder.container.labels[int(column)], entry_of(encoder.container, int(column), value)
-            found.append(f"in column {name!r}, {share:.0%} of the training rows have the value {entry}")
+            found.append(f"in column {name!r}, {share:.0%} of the training rows have the value {shown(entry)}")
     if found:
         warn(
             f"numbers have no log-density where many rows share one value: {'; '.join(found[:3])}. What is returned "
