@@ -131,7 +131,10 @@ def test_a_fold_may_empty_columns():
     assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize("method", ["combined", "one_step", "likelihood", "rebuilding", "reconstruction", "neighbors"])
+MORE = ("likelihood", "rebuilding", "reconstruction", "neighbors")
+
+
+@pytest.mark.parametrize("method", ["combined", "one_step", *(pytest.param(m, marks=pytest.mark.slow) for m in MORE)])
 def test_a_detector_keeps_them(method, tmp_path):
     X = rare()
     X["nothing"] = np.nan

@@ -66,7 +66,7 @@ def assert_rates_are_those_promised(n, n_fits, **table):
     assert (mean >= levels - 1 / 64 - 3 * error).all(), mean
 
 
-@pytest.mark.parametrize("n", [100, 300])
+@pytest.mark.parametrize("n", [100, pytest.param(300, marks=pytest.mark.slow)])
 def test_tables_of_few_values_keep_the_rate_but_for_one_cell(n):
     assert_rates_are_those_promised(n, 20)
 

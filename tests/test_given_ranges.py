@@ -99,6 +99,7 @@ def test_ranges_need_no_masked_training_and_hold_in_arrays_and_tensors():
     assert (drawn[:, 1] >= 0.5).all()
 
 
+@pytest.mark.slow
 def test_students_and_candidates_keep_to_ranges():
     assert sample("student", 20, given={"x": (1.0, 3.0)})["x"].between(1, 3).all()
     drawn, y = sample("labels", 30, given={"x": (2.0, 5.0)}, oversample=3, return_y=True)

@@ -86,6 +86,7 @@ def test_scikit_learns_battery_passes_whole():
     assert_the_battery_passes(imputer())
 
 
+@pytest.mark.slow
 def test_scikit_learns_battery_passes_for_best_guesses_with_indicators():
     assert_the_battery_passes(imputer(n_imputations=2, sample_posterior=False, add_indicator=True))
 

@@ -27,7 +27,11 @@ TEACHER = FlowMatchingGenerator(**TINY).fit(X, LABELS)
 MODELS = {
     "generator": (lambda: FlowMatchingGenerator(**TINY), LABELS, lambda m: m.sample(5, random_state=0)),
     "forecaster": (lambda: ConditionalForecaster(**TINY), Y, lambda m: m.predict(X[:5])),
-    "detector": (lambda: FlowAnomalyDetector(**TINY), LABELS, lambda m: m.score_samples(X[:5])),
+    "detector": (
+        lambda: FlowAnomalyDetector(method="one_step", n_folds=1, **TINY),
+        LABELS,
+        lambda m: m.score_samples(X[:5]),
+    ),
     "student": (
         lambda: DistilledFlowMap(TEACHER, max_iter=3, n_pairs=16, random_state=0),
         LABELS,
@@ -105,7 +109,7 @@ def refused(name, model, call, folder):
 @pytest.mark.parametrize(
     ("name", "what", "method"),
     [
-        (*case, method)
+        pytest.param(*case, method, marks=[pytest.mark.slow] * (method == "partial_fit"))
         for case in CASES
         for method in ("fit", "partial_fit")
         if method == "fit" or case[0] in ("generator", "detector")  # the others have none

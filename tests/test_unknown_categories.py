@@ -102,7 +102,12 @@ def test_a_rare_category_no_longer_spoils_a_cross_validation():
     assert np.isnan(scores).sum() == 1
 
 
-@pytest.mark.parametrize(("method", "n_folds"), [("combined", 3), ("one_step", 1), ("likelihood", 1), ("neighbors", 2)])
+MORE = [("combined", 3), ("likelihood", 1), ("neighbors", 2)]
+
+
+@pytest.mark.parametrize(
+    ("method", "n_folds"), [("one_step", 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE)]
+)
 def test_a_detector_flags_them(method, n_folds, tmp_path):
     detector = FlowAnomalyDetector(**TINY, method=method, n_folds=n_folds, categorical_features=["code"]).fit(X)
     detector.save(tmp_path / "detector.safetensors")
