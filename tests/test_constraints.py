@@ -319,3 +319,14 @@ def test_rows_with_missing_entries_keep_them_as_far_as_they_have_entries():
     whole = generator.sample(400, random_state=0)
     assert KEPT["towns"][1](whole).all()
     assert KEPT["sum"][1](whole).all()
+
+
+def test_the_first_rows_of_many_are_those_of_few_also_where_rows_are_drawn_anew(fitted):
+    given = {"country": "land 2", "net": (50, 150)}
+    for options in ({}, {"given": given}):
+        many, few = (fitted.sample(n, random_state=3, **options) for n in (40, 15))
+        pd.testing.assert_frame_equal(many.head(15), few)
+    ranged = fitted.sample(40, given=given, random_state=3)
+    assert ranged["net"].between(50, 150).all()
+    assert (ranged["country"] == "land 2").all()
+    assert KEPT["towns"][1](ranged).all()

@@ -320,3 +320,12 @@ def test_augmented_models_take_tables_with_keys():
     y = (np.arange(N) % 4 == 0).astype(int)
     model = AugmentedClassifier(DecisionTreeClassifier(), FlowMatchingGenerator(**TINY), random_state=0).fit(X, y)
     assert model.n_synthetic_ > 0
+
+
+def test_the_first_keys_of_many_are_those_of_few(fitted):
+    pd.testing.assert_frame_equal(fitted.sample(40, random_state=3).head(15), fitted.sample(15, random_state=3))
+
+
+def test_ranges_of_keys_are_refused(fitted):
+    with pytest.raises(ValueError, match="column 'key': it holds keys, which are not learned"):
+        fitted.sample(3, given={"key": (5, 10)})
