@@ -56,7 +56,7 @@ def test_the_guide_of_forecasts_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:X has .* rows")
+@pytest.mark.filterwarnings("ignore:X has .* rows", "ignore:taken for keys")
 def test_the_guide_to_tables_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)

@@ -205,7 +205,9 @@ def detectors_take(table):
         assert ((p > 0) & (p <= 1)).all()
     shares = attempt(lambda m, t: m.explain(t), model, table)
     assert tuple(np.shape(shares)) == (len(table), *model.sample_shape_)
-    assert isinstance(shares, type(table) if isinstance(table, (pd.DataFrame, torch.Tensor)) else np.ndarray)
+    assert isinstance(
+        shares, type(table) if isinstance(table, (pd.DataFrame, pl.DataFrame, torch.Tensor)) else np.ndarray
+    )
 
 
 def forecasters_take(series):

@@ -25,6 +25,9 @@ _FLOOR = 1e-3
 _TINY = 1e-6
 """Least to be added, on the flow's scale of about 1."""
 
+_ASKED = 4
+"""How many times the neighbors wanted are searched; among these, those at equal distances are told apart."""
+
 
 @dataclass(frozen=True)
 class Neighbors(Score):
@@ -100,8 +103,12 @@ class Neighbors(Score):
         Copies are those of equal codes: distances to them are zero only up to rounding.
         """
         k = min(self.n_neighbors, len(reference) - 1)
-        search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(to_numpy(reference.flatten(1)))
-        found = search.kneighbors(to_numpy(place.flatten(1)), return_distance=False)
+        search = NearestNeighbors(n_neighbors=min(len(reference), _ASKED * (k + 1)), algorithm="brute")
+        places, references = to_numpy(place.flatten(1)), to_numpy(reference.flatten(1))
+        asked = np.sort(search.fit(references).kneighbors(places, return_distance=False), axis=1)
+        # its distances are rounded as the batch is; of rows at equal ones, the first are taken for any batch
+        distances = np.stack([np.square(places - references[row]).sum(axis=1) for row in asked.T], axis=1)
+        found = np.take_along_axis(asked, np.argsort(distances, axis=1, kind="stable")[:, : k + 1], axis=1)
         ranked = torch.as_tensor(found, device=codes.device).T
         is_copy = torch.stack([(known[row] == codes).flatten(1).all(1) for row in ranked], dim=1).cpu().numpy()
         passed_over = np.where(is_copy.any(axis=1), is_copy.argmax(axis=1), k)
