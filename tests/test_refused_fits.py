@@ -28,7 +28,7 @@ MODELS = {
     "generator": (lambda: FlowMatchingGenerator(**TINY), LABELS, lambda m: m.sample(5, random_state=0)),
     "forecaster": (lambda: ConditionalForecaster(**TINY), Y, lambda m: m.predict(X[:5])),
     "detector": (
-        lambda: FlowAnomalyDetector(method="one_step", n_folds=1, **TINY),
+        lambda: FlowAnomalyDetector(method="one_step", n_folds=1, false_alarm_rate=0.2, **TINY),
         LABELS,
         lambda m: m.score_samples(X[:5]),
     ),

@@ -103,7 +103,7 @@ ARROW = {
     "string": ("a", "b"),
     "bool": (True, False),
     "uint64": (2**64 - 1, 2**64 - 7),
-    "halffloat": (1.5, 2.5),
+    "halffloat": (np.float16(1.5), np.float16(2.5)),
     "binary": (b"a", b"\xff"),
     "null": (),
 }
@@ -145,6 +145,8 @@ def test_dtypes_of_pandas_come_back_also_from_a_file(name):
 
 @pytest.mark.parametrize("name", ARROW)
 def test_dtypes_of_pyarrow_come_back_also_from_a_file(name):
+    if name == "halffloat" and int(pa.__version__.partition(".")[0]) < 21:
+        pytest.skip("older versions have no missing half floats")
     array = of_arrow(name, *ARROW[name])
     comes_back(pd.Series(array, dtype=pd.ArrowDtype(array.type)))
 

@@ -184,6 +184,7 @@ def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Ar
     """Exact differences of numbers to `zero` units of the last digit."""
     origin, numbers = Fraction(zero, 10**digits), np.full(len(values), np.nan)
     for row, entry in zip(np.flatnonzero(~missing), values[~missing].tolist(), strict=True):
+        entry = entry.item() if isinstance(entry, np.generic) else entry  # fractions of numpy's integers overflow
         numbers[row] = max(min(Fraction(entry) - origin, _FAR), -_FAR) if _is_finite(entry) else entry
     return numbers
 
