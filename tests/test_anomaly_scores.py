@@ -613,3 +613,15 @@ def test_the_tested_scores_are_valid(name):
     ALL[name].validate()
     Neighbors(locality=1, max_reference=2).validate()
     Rebuilding(time=0).validate()
+
+
+@pytest.mark.parametrize("seed", [0, 2, 3, 4])
+def test_neighbors_at_equal_distances_are_the_same_in_any_batch(seed):
+    rng = np.random.default_rng(seed)
+    scale, center = rng.uniform(0.5, 2, 3), rng.normal(size=3)
+    rows, new = (torch.as_tensor((rng.integers(0, 4, (n, 3)) - center) / scale) for n in (16, 40))
+    score, field = Neighbors(), field_of(lambda x, t: x, shape=(3,))
+    state = score.fit(field, rows, None, {})
+    whole = score.contributions(field, state, new, None)
+    alone = torch.cat([score.contributions(field, state, row[None], None) for row in new])
+    assert torch.equal(whole, alone)

@@ -287,3 +287,13 @@ def test_exported_samplers_keep_the_rules():
     assert all(keeps(drawn[name]).all() for name, keeps in KEPT.items())
     found, expected = Decoder(encoder)(codes).double().numpy(), encoder.restore(codes.double().numpy())
     assert np.isclose(found, expected, rtol=1e-6).mean() > 0.995  # ranks in float32 may lie on the other side of a step
+
+
+def test_a_program_of_split_dates_gives_what_the_estimator_gives(tmp_path):
+    model = fitted(table())
+    model.export(tmp_path / "sampler.pt2")
+    noise = torch.as_tensor(rng(4).normal(size=(50, *model.model_.code_shape)), dtype=torch.float32)
+    found = torch.export.load(tmp_path / "sampler.pt2").module()(noise)
+    names = list(KEPT)
+    drawn = model.model_.encoder.container.wrap(found.double().numpy())
+    assert all(KEPT[name](drawn[name].round(2) if name == "price" else drawn[name]).all() for name in names)

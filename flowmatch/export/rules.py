@@ -44,24 +44,16 @@ class JoinDates(nn.Module):
         For days on the clock of a time zone, where dates are counted in UTC: a program has no table of that clock.
     """
 
-    starts: Tensor
-
     def __init__(self, parts: nn.Module, split: SplitDates, rules: Sequence[Rule], dtype: torch.dtype) -> None:
         super().__init__()
         counts = split.code_counts(len(split.grids))
-        self.parts, self.dtype = parts, dtype
-        self.register_buffer("starts", torch.as_tensor(np.cumsum(counts) - counts))
+        self.parts, self.dtype, self.ends = parts, dtype, np.cumsum(counts).tolist()
         pairs = zip(split.grids, rules, strict=True)
         self.dates = nn.ModuleList(_Date(grid, rule, dtype) if grid else nn.Identity() for grid, rule in pairs)
-        self.is_split = [grid is not None for grid in split.grids]
 
     def forward(self, z: Tensor) -> Tensor:
         x = self.parts(z).to(self.dtype)
-        if not any(self.is_split):
-            return x
-        columns = [
-            x[..., start : start + 1 + two] for start, two in zip(self.starts.tolist(), self.is_split, strict=True)
-        ]
+        columns = [x[..., start:end] for start, end in zip([0, *self.ends], self.ends, strict=False)]
         return torch.cat([date(column) for date, column in zip(self.dates, columns, strict=True)], dim=-1)
 
 

@@ -23,6 +23,7 @@ from flowmatch.preprocessing.number_rules import (
     log_chance_of,
     most_frequent,
 )
+from flowmatch.preprocessing.quantile import nearest
 from flowmatch.preprocessing.table_dates import NANOSECONDS, DateGrid, in_utc, on_the_clock, ticks_in
 
 Mask = NDArray[np.bool_]
@@ -147,14 +148,14 @@ class CalendarRule:
         if len(self.hours):
             hour = self.ticks_in_day // 24
             day, time = np.divmod(clock, self.ticks_in_day)
-            clock = day * self.ticks_in_day + nearest_of(self.hours, time // hour) * hour + time % hour
+            clock = day * self.ticks_in_day + nearest(self.hours, time // hour) * hour + time % hour
             clock = clock - (clock - self.offset) % self.step  # what is rounded up may be in the next hour
         else:
             clock = clock + self.step // 2
             clock = clock - (clock - self.offset) % self.step
         if self.has_sets:
             day, time = np.divmod(clock, self.ticks_in_day)
-            clock = nearest_of(self._days, day) * self.ticks_in_day + time
+            clock = nearest(self._days, day) * self.ticks_in_day + time
         over = clock > self.limits[1], clock < self.limits[0]
         return np.select(over, self.limits[::-1, None], clock)
 
@@ -349,11 +350,6 @@ def _day_of_month(days: Integers, counted: str) -> Integers:
         return (dates - first).astype(np.int64) + 1 if counted == "start" else (end - dates).astype(np.int64)
     numbers = np.busday_count(first, dates) + 1 if counted == "business start" else np.busday_count(dates, end)
     return np.where(np.is_busday(dates), numbers, 0)
-
-
-def nearest_of(values: Integers, x: Integers) -> Integers:
-    """For each entry the nearest of some values, which are in order."""
-    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
 
 
 def clock_of(numbers: Array, grid: DateGrid) -> Integers:

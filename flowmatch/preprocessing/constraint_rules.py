@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +18,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-class Rule:
+class Rule(ABC):
     """What holds in every row; one that lacks entries keeps it if there are entries that would.
 
     Attributes
@@ -29,13 +30,13 @@ class Rule:
     constraint: Any
 
     @property
+    @abstractmethod
     def columns(self) -> tuple[int, ...]:
         """The columns concerned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def broken(self, values: Array) -> Mask:
         """Which rows (n, d) break it."""
-        raise NotImplementedError
 
     def impossible(self, values: Array, limits: Array) -> Mask:
         """Which rows no entries within limits (2, d) can complete."""

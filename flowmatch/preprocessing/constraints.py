@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,6 +29,7 @@ def _whole(values: Array) -> NDArray[np.bool_]:
 class Constraint(Component):
     """Something that holds in every row of a table; classes derive from it."""
 
+    @abstractmethod
     def rule(self, scales: Scales, values: Array) -> Rule:
         """The constraint as a rule on a table's numbers.
 
@@ -48,7 +50,6 @@ class Constraint(Component):
         ValueError
             For columns that there are not, or that cannot be compared.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

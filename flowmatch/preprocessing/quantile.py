@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
+
+Number = TypeVar("Number", np.float64, np.int64)
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
@@ -184,7 +186,7 @@ class QuantileNormal(ColumnTransform):
         return x
 
 
-def nearest(values: Array, x: Array) -> Array:
+def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
     """For each entry the nearest of some values, which are in order."""
     return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
 
