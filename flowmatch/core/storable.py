@@ -74,7 +74,8 @@ def storable(cls: type[T]) -> type[T]:
 def fields_to_store(value: Any) -> dict[str, Any]:
     """What a file keeps of a storable value, by name; of one that is not fitted its parameters only."""
     state = vars(value)
-    return {field.name: state[field.name] for field in _stored_fields(type(value)) if field.name in state}
+    here = [field for field in _stored_fields(type(value)) if field.name in state]
+    return {field.name: state[field.name] for field in here if field.init or state[field.name] is not None}
 
 
 def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
@@ -102,7 +103,8 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
     stored = _stored_fields(cls)
     fitted = {field.name for field in stored if not field.init}
     needed = {field.name for field in stored if field.init and not _has_default(field)}
-    needed |= fitted if fitted & set(values) else set()
+    if fitted & set(values):
+        needed |= {field.name for field in stored if not field.init and not _has_default(field)}
     for name in sorted(needed - set(values)):
         raise ValueError(f"its {name} is missing.")
     values = as_declared(cls, values)

@@ -147,19 +147,25 @@ class _Quantile(nn.Module):
     def __init__(self, transform: QuantileNormal, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        every = (transform.values_, transform.low_, transform.high_)
-        columns = [np.split(numbers, transform.bounds_[1:-1]) for numbers in every]
+        columns = [np.split(numbers, transform.bounds_[1:-1]) for numbers in (transform.values_, transform.high_)]
         tables = [
             # halfway between two values, where a generated one goes to the other, the rank is that of their border
-            step_table(high[:-1], values) if few else _inverse_distribution(values, low, high)
-            for few, values, low, high in zip(transform.few_values_, *columns, strict=True)
+            step_table(high[:-1], values) if few else transform.quantiles(j)
+            for j, (few, values, high) in enumerate(zip(transform.few_values_, *columns, strict=True))
         ]
         self.tables = Tables(tables, dtype)
+        gaps = [transform.gaps_of(j) for j in range(len(tables))]
+        self.closed = (
+            Tables([_closing(*of_column) for of_column in gaps], torch.float32)
+            if any(len(borders) for borders, _, _ in gaps)
+            else None
+        )
         rounded = (transform.decimals_ >= 0) & (transform.few_values_ == 0)
         self.register_buffer("is_rounded", torch.as_tensor(rounded))
         self.register_buffer("units", torch.as_tensor(10.0 ** np.maximum(transform.decimals_, 0)).to(dtype))
 
     def forward(self, z: Tensor) -> Tensor:
+        z = z if self.closed is None else self.closed(z.float())
         ranks = 0.5 * (1.0 + torch.erf(z * math.sqrt(0.5)))  # in float32: runtimes lack the function in float64
         x = self.tables(ranks.to(self.dtype))
         return torch.where(self.is_rounded, torch.round(x * self.units) / self.units + 0.0, x)
@@ -200,6 +206,12 @@ class _Mixed(nn.Module):
         return torch.cat(parts, dim=-1).index_select(-1, self.places)
 
 
+_BESIDE = 1e-6
+"""How far from a gap's border scores are kept, so that rounding does not put them across it."""
+
+_BEYOND = 100.0
+"""No normal score lies there."""
+
 _NEVER = 1e30
 """Keeps categories that the data lack from being the nearest."""
 
@@ -213,7 +225,12 @@ _COLUMNS: dict[type[ColumnTransform], Callable[..., nn.Module]] = {
 """Maps of the last axis from codes to data, for each fitted transform."""
 
 
-def _inverse_distribution(values: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Knots and images of the function by which `QuantileNormal` restores a column."""
-    inset = np.minimum(0.5 * (high - low), 0.5 * np.min(high - low))
-    return np.column_stack([low + inset, high - inset]).ravel(), np.repeat(values, 2)
+def _closing(borders: Array, widths: Array, shift: float) -> tuple[Array, Array]:
+    """Knots and images of the function from codes to normal scores, where codes are moved apart at gaps."""
+    below = np.cumsum(widths) - widths
+    sides = np.column_stack([borders + below, borders + below + widths]).repeat(2, axis=1)
+    sides[:, 1:3] = sides[:, [0, 3]].mean(axis=1, keepdims=True)  # in between, to the nearer side
+    images = borders[:, None] + _BESIDE * np.array([-1.0, -1.0, 1.0, 1.0])
+    ends = np.array([-1.0, 1.0]) * _BEYOND
+    knots = np.r_[ends[0], sides.ravel(), ends[1] + widths.sum()] - shift
+    return knots, np.r_[ends[0], images.ravel(), ends[1]]

@@ -8,6 +8,7 @@ from flowmatch.flow.flow_maps import AverageVelocity, follow, jump, jump_grid
 from flowmatch.flow.guidance import guide, guided_velocity
 from flowmatch.flow.likelihood import (
     MOST_EXACT,
+    Divergence,
     LogLikelihood,
     divergence_probes,
     exact_divergence,
@@ -53,6 +54,7 @@ __all__ = [
     "CosinePath",
     "Coupling",
     "DataEmphasisTimes",
+    "Divergence",
     "DyadicSteps",
     "FixedSteps",
     "IndependentCoupling",

@@ -6,7 +6,9 @@ theorem 1). The state and the running integral are solved together, by the same 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,8 +18,25 @@ from torch.func import vjp, vmap
 from flowmatch.core.types import Rng
 from flowmatch.flow.solvers import Velocity, integrate
 
-Divergence = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""``(x, t) -> (velocity, divergence)``, the latter of shape (B, n_estimates)."""
+
+@dataclass(frozen=True)
+class Divergence:
+    """A velocity and its divergence.
+
+    Parameters
+    ----------
+    velocity : callable
+        ``(x, t) -> (B, *sample_shape)``.
+    both : callable
+        ``(x, t) -> (velocity, divergence)``, the latter of shape (B, n_estimates); so can the object be called.
+    """
+
+    velocity: Velocity
+    both: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def __call__(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The velocity and its divergence."""
+        return self.both(x, t)
 
 
 MOST_EXACT = 64
@@ -59,8 +78,8 @@ def exact_divergence(velocity: Velocity, sample_size: int, chunk_size: int | Non
 
     Returns
     -------
-    callable
-        ``(x, t) -> (velocity, divergence)``, the latter of shape (B, 1).
+    Divergence
+        Of shape (B, 1).
 
     Examples
     --------
@@ -78,7 +97,7 @@ def exact_divergence(velocity: Velocity, sample_size: int, chunk_size: int | Non
             trace = trace + diagonal.sum(1, keepdim=True)
         return value, trace
 
-    return divergence
+    return Divergence(velocity, divergence)
 
 
 def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
@@ -94,8 +113,8 @@ def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
 
     Returns
     -------
-    callable
-        ``(x, t) -> (velocity, divergence)``, the latter of shape (B, n_probes).
+    Divergence
+        Of shape (B, n_probes).
 
     Examples
     --------
@@ -105,7 +124,7 @@ def hutchinson_divergence(velocity: Velocity, probes: Tensor) -> Divergence:
     >>> divergence(torch.ones(1, 3), torch.tensor(0.0))[1]
     tensor([[-3., -3.]])
     """
-    return lambda x, t: _directional_derivatives(velocity, x, t, probes)
+    return Divergence(velocity, lambda x, t: _directional_derivatives(velocity, x, t, probes))
 
 
 def _basis(x: Tensor) -> Tensor:
@@ -208,8 +227,8 @@ def log_likelihood(
 
     Parameters
     ----------
-    divergence : callable
-        ``(x, t) -> (velocity, divergence)`` from `exact_divergence` or `hutchinson_divergence`.
+    divergence : Divergence
+        From `exact_divergence` or `hutchinson_divergence`.
     x1 : Tensor of shape (B, *sample_shape)
         Data.
     times : Tensor of shape (n_steps + 1,)
@@ -291,16 +310,24 @@ def log_likelihood_terms(
         total = vmap(product)(_basis(x) if probes is None else probes).sum(0)
         return value, (total if probes is None else total / len(probes)).flatten(1)
 
-    x0, integrals = _solve_back(diagonal, x1, times, method, x1[0].numel())
+    x0, integrals = _solve_back(Divergence(velocity, diagonal), x1, times, method, x1[0].numel())
     return source_log_density_terms(x0) + integrals.reshape(x1.shape)
 
 
 def _solve_back(rates: Divergence, x1: Tensor, times: Tensor, method: str, n_integrals: int) -> tuple[Tensor, Tensor]:
     """The noise (B, *sample_shape) that leads to `x1`, and minus the integrals (B, n_integrals) of rates on the way.
 
-    `rates` gives the velocity and what is integrated. The sign is minus because time runs backwards.
+    `rates` gives the velocity and what is integrated. The sign is minus because time runs backwards. The first half of
+    a midpoint step leads to where the second one looks, for which the velocity suffices.
     """
     shape, size = x1.shape, x1[0].numel()
+    if method == "midpoint":
+        x, total = x1, x1.new_zeros(len(x1), n_integrals)
+        for t, t_next in itertools.pairwise(times.flip(0)):
+            dt = t_next - t
+            value, rate = rates(x + 0.5 * dt * rates.velocity(x, t), t + 0.5 * dt)
+            x, total = x + dt * value, total + dt * rate
+        return x, total
 
     def augmented(state: Tensor, t: Tensor) -> Tensor:
         value, rate = rates(state[:, :size].reshape(shape), t)

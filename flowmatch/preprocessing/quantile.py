@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -27,6 +28,23 @@ _MOST_DECIMALS = 6
 _KNOTS_PER_ROOT = 2.0
 """Knots of the smooth map per cube root of the number of distinct values."""
 
+_LEAST_GAP = 0.1
+"""Width of a gap, in standard deviations of its column, at least."""
+
+_GAP_SPACINGS = 8.0
+"""Width of a gap, in medians of the spacings around it, at least."""
+
+_GAP_SHARE = 0.03
+"""Share of the rows on either side of a gap, at least."""
+
+_OPENING = 3.0
+"""How far the codes of a gap's sides are moved apart, for each standard deviation of its width."""
+
+_WIDEST_OPENING = 4.0
+
+_BESIDE = 1e-9
+"""How far from a gap's border scores are kept, so that rounding does not put them across it."""
+
 
 @storable
 @dataclass(frozen=True)
@@ -42,6 +60,11 @@ class QuantileNormal(ColumnTransform):
     it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favoring
     any value, every column is exactly normal, and rows with neighboring ranks overlap, which keeps a network from
     memorizing them.
+
+    Ranks forget how far apart two clusters lie: a column of two would be one normal distribution, and a flow would have
+    to learn a jump. Where a column has a gap, wide against its spread and against the spacings around it, with rows on
+    either side, the codes of the two sides are moved apart in proportion to its width, and generated codes in between
+    go to the nearer side.
 
     Generated values go back through the inverse distribution function, and onto the column's grid: its levels if they
     repeat often, else its number of decimals (up to 6) if it has one; never beyond the observed range.
@@ -67,6 +90,8 @@ class QuantileNormal(ColumnTransform):
         Distance of drawn ranks from 0 and 1.
     smooth_ : ndarray of bool
         Which of the values are knots of the invertible map.
+    opened_ : ndarray or None
+        How far codes are moved apart behind each of the values; None stands for zeros.
     """
 
     max_knots: int = 2000
@@ -79,6 +104,7 @@ class QuantileNormal(ColumnTransform):
     few_values_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
     edge_: Array = field(init=False, repr=False, compare=False)
     smooth_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    opened_: Array | None = field(init=False, default=None, repr=False, compare=False)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
@@ -96,14 +122,23 @@ class QuantileNormal(ColumnTransform):
         require(((self.decimals_ >= -1) & (self.decimals_ <= _MOST_DECIMALS)).all(), "decimals_")
         require((self.scale_ > 0).all() and self.scale_.ndim == 1, "scale_")
         require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
+        if self.opened_ is not None:
+            require(self.opened_.shape == (n_values,), "opened_")
+            require(((self.opened_ >= 0) & (self.opened_ <= _WIDEST_OPENING)).all(), "opened_")
+            require(not self.opened_[self.bounds_[1:] - 1].any(), "opened_")
+            sides = np.flatnonzero(self.opened_)
+            require((self.high_[sides] == self.low_[sides + 1]).all(), "opened_")
+            require(((self.high_[sides] > 0) & (self.high_[sides] < 1)).all(), "opened_")
+            require((self.smooth_[sides] & self.smooth_[sides + 1]).all(), "opened_")
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         check_count("max_knots", self.max_knots, low=2)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
         ranks = [_rank_intervals(*column, self.max_knots) for column in columns]
-        values, lows, highs, few_values = zip(*ranks, strict=True)
+        values, lows, highs, opened, few_values = zip(*ranks, strict=True)
         scale = np.array([deviation(*column) for column in columns])
+        vars(self).pop("_openings", None)
         return self._set_fitted(
             values_=np.concatenate(values),
             low_=np.concatenate(lows),
@@ -113,7 +148,8 @@ class QuantileNormal(ColumnTransform):
             decimals_=np.array([decimals_of(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
             few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
-            smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
+            smooth_=np.concatenate(list(map(_evenly_scored, lows, highs, opened))),
+            opened_=np.concatenate(opened),
         )
 
     def transform(self, X: Array) -> Array:
@@ -134,7 +170,7 @@ class QuantileNormal(ColumnTransform):
         return np.log(_columnwise(slopes_at, X))
 
     def restore(self, Z: Array) -> Array:
-        return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
+        return _columnwise(lambda j, z: self._on_grid(np.interp(ndtr(self._closed(z, j)), *self.quantiles(j)), j), Z)
 
     def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
         return self.few_values_
@@ -147,7 +183,84 @@ class QuantileNormal(ColumnTransform):
         assert high is not None
         u = torch.rand(low.shape, generator=generator, device=low.device, dtype=low.dtype)
         edge = float(self.edge_)
-        return normal_quantile(torch.lerp(low, high, u).clamp(edge, 1 - edge))
+        ranks = torch.lerp(low, high, u).clamp(edge, 1 - edge)
+        codes, (columns, borders, widths, shift) = normal_quantile(ranks), self._openings
+        if len(columns) == 0:
+            return codes
+        place: dict[str, Any] = {"device": codes.device, "dtype": codes.dtype}
+        trailing = (-1, *[1] * (codes.ndim - 2))
+        positions = torch.as_tensor(columns, device=codes.device)
+        beyond = ranks.index_select(1, positions) > torch.as_tensor(borders, **place).reshape(trailing)
+        codes = codes.index_add(1, positions, beyond * torch.as_tensor(widths, **place).reshape(trailing))
+        return codes - torch.as_tensor(shift, **place).reshape(trailing)
+
+    @cached_property
+    def _openings(self) -> tuple[NDArray[np.intp], Array, Array, Array]:
+        """Columns of the gaps, the ranks where they are, how far they are opened; what centers each column."""
+        opened = np.zeros(len(self.values_)) if self.opened_ is None else self.opened_
+        sides = np.flatnonzero(opened)
+        columns = np.searchsorted(self.bounds_, sides, side="right") - 1
+        borders, widths, shift = self.high_[sides], opened[sides], np.zeros(len(self.scale_))
+        np.add.at(shift, columns, widths * (1 - borders))
+        return columns, borders, widths, shift
+
+    def gaps_of(self, j: int) -> tuple[Array, Array, float]:
+        """Look up how the codes of a column are moved apart.
+
+        Parameters
+        ----------
+        j : int
+            Position among the columns of the transform.
+
+        Returns
+        -------
+        borders : ndarray
+            Normal scores at its gaps, in order.
+        widths : ndarray
+            How far each is opened.
+        shift : float
+            What codes are moved down by, which centers them.
+        """
+        columns, borders, widths, shift = self._openings
+        here = columns == j
+        return ndtri(borders[here]), widths[here], float(shift[j])
+
+    def _closed(self, z: Array, j: int) -> Array:
+        """Normal scores of codes; those in an opened gap are put on the nearer side."""
+        borders, widths, shift = self.gaps_of(j)
+        if len(borders) == 0:
+            return z
+        z, before = z + shift, np.cumsum(widths) - widths
+        piece = np.searchsorted(borders + before + 0.5 * widths, z)
+        ends = np.r_[-np.inf, borders, np.inf]
+        scores = z - np.r_[0.0, np.cumsum(widths)][piece]
+        return np.clip(scores, ends[piece] + _BESIDE, ends[piece + 1] - _BESIDE)
+
+    def quantiles(self, j: int) -> tuple[Array, Array]:
+        """Describe the inverse distribution function of a column by ranks, in order, and the values there.
+
+        It is constant inside intervals of ranks, linear between those of single rows, and jumps at a rank that comes
+        twice, where a gap is.
+
+        Parameters
+        ----------
+        j : int
+            Position among the columns of the transform.
+
+        Returns
+        -------
+        ranks, values : ndarray
+            For linear interpolation between them.
+        """
+        values, low, high = self._ranks(j)
+        inset = np.minimum(0.5 * (high - low), 0.5 * np.min(high - low))
+        ranks, images = np.column_stack([low + inset, high - inset]).ravel(), np.repeat(values, 2)
+        if self.opened_ is None:
+            return ranks, images
+        sides = np.flatnonzero(self.opened_[self.bounds_[j] : self.bounds_[j + 1]])
+        at = np.repeat(2 * sides + 2, 2)
+        beside = np.column_stack([values[sides], values[sides + 1]]).ravel() if len(sides) else np.empty(0)
+        return np.insert(ranks, at, np.repeat(high[sides], 2)), np.insert(images, at, beside)
 
     def most_frequent(self, column: int) -> tuple[float, float]:
         """Look up the value that most rows of a column share.
@@ -175,8 +288,12 @@ class QuantileNormal(ColumnTransform):
     def _smooth_map(self, j: int) -> tuple[Array, Array]:
         """Knots of a column's invertible map and their normal scores."""
         values, low, high = self._ranks(j)
-        knots = self.smooth_[int(self.bounds_[j]) : int(self.bounds_[j + 1])]
-        return values[knots], ndtri(0.5 * (low[knots] + high[knots]))
+        part = slice(int(self.bounds_[j]), int(self.bounds_[j + 1]))
+        knots, codes = self.smooth_[part], ndtri(0.5 * (low + high))
+        if self.opened_ is not None:
+            opened = self.opened_[part]
+            codes += np.cumsum(opened) - opened - opened @ (1 - high)
+        return values[knots], codes[knots]
 
     def _on_grid(self, x: Array, j: int) -> Array:
         if self.few_values_[j]:
@@ -201,25 +318,42 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array, bool]:
-    """Distinct values of a column and the ranks F(x-), F(x) of each, thinned to at most `max_knots`.
+def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array, Array, bool]:
+    """Distinct values of a column, the ranks F(x-), F(x) of each, and how far codes are moved apart behind it.
 
-    Last, whether values repeat often, and all of them are kept.
+    Thinned to about `max_knots`. Last, whether values repeat often, and all of them are kept.
     """
     values, inverse = np.unique(column, return_inverse=True)
     high: Array = np.cumsum(np.bincount(inverse, weights=weight), dtype=np.float64)
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
     few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
+    opened = np.zeros(len(values)) if few else _gaps(values, low, high)
     if len(values) > max_knots:
         kept = np.searchsorted(high, np.linspace(0.0, 1.0, max_knots))  # by rank: a frequent value is among them
-        kept = np.unique([0, *kept.clip(max=len(values) - 1), len(values) - 1])
-        values, low, high = values[kept], low[kept], high[kept]
-    return values, low, high, few
+        sides = np.flatnonzero(opened)
+        kept = np.unique([0, *kept.clip(max=len(values) - 1), len(values) - 1, *sides, *(sides + 1)])
+        values, low, high, opened = values[kept], low[kept], high[kept], opened[kept]
+    return values, low, high, opened, few
 
 
-def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
-    """Which of the values carry the smooth map: those nearest to even normal scores, both ends among them."""
+def _gaps(values: Array, low: Array, high: Array) -> Array:
+    """How far codes are moved apart behind each of a column's values: 0 but at gaps."""
+    opened, whole = np.zeros(len(values)), values[-1] - values[0]
+    if len(values) < 3 or not np.isfinite(whole):
+        return opened
+    spacings, scale = np.diff(values) / whole, deviation((values - values[0]) / whole, high - low)
+    inside = (high[:-1] >= _GAP_SHARE) & (high[:-1] <= 1 - _GAP_SHARE)
+    around = int(np.clip(len(spacings) // 20, 3, 50))
+    for i in np.flatnonzero(inside & (spacings > _LEAST_GAP * scale)):
+        others = np.r_[spacings[max(0, i - around) : i], spacings[i + 1 : i + 1 + around]]
+        if len(others) and spacings[i] > _GAP_SPACINGS * np.median(others):
+            opened[i] = min(_OPENING * spacings[i] / scale, _WIDEST_OPENING)
+    return opened
+
+
+def _evenly_scored(low: Array, high: Array, opened: Array) -> NDArray[np.bool_]:
+    """Which of the values carry the smooth map: those nearest to even normal scores, ends and sides of gaps too."""
     n_knots = 1 + int(np.ceil(_KNOTS_PER_ROOT * len(low) ** (1 / 3)))
     if len(low) <= n_knots:
         return np.ones(len(low), dtype=bool)
@@ -227,14 +361,8 @@ def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
     wanted = np.linspace(scores[0], scores[-1], n_knots)
     right = np.searchsorted(scores, wanted).clip(1, len(scores) - 1)
     closest = np.where(wanted - scores[right - 1] < scores[right] - wanted, right - 1, right)
-    return np.isin(np.arange(len(low)), [0, *closest, len(low) - 1])
-
-
-def _quantile(ranks: Array, values: Array, low: Array, high: Array) -> Array:
-    """The inverse distribution function: constant inside intervals of ranks, linear between those of single rows."""
-    inset = np.minimum(0.5 * (high - low), 0.5 * np.min(high - low))
-    knots = np.column_stack([low + inset, high - inset]).ravel()
-    return np.interp(ranks, knots, np.repeat(values, 2))
+    sides = np.flatnonzero(opened)
+    return np.isin(np.arange(len(low)), [0, *closest, len(low) - 1, *sides, *(sides + 1)])
 
 
 def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> Array:
