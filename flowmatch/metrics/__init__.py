@@ -16,6 +16,7 @@ from flowmatch.metrics.energy import energy_distance, energy_score, ensemble_ene
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
 from flowmatch.metrics.forecast_report import ForecastReport, forecast_report
 from flowmatch.metrics.forecasts import crps, nrmse, pinball_loss, skill_score
+from flowmatch.metrics.membership import MembershipAttack, membership_attack
 from flowmatch.metrics.sample_report import SampleReport, report
 from flowmatch.metrics.spectra import (
     correlation_time,
@@ -32,6 +33,7 @@ __all__ = [
     "PRDC",
     "CopyCheck",
     "ForecastReport",
+    "MembershipAttack",
     "SampleReport",
     "SpreadSkill",
     "classifier_two_sample_test",
@@ -44,6 +46,7 @@ __all__ = [
     "forecast_report",
     "high_wavenumber_ratio",
     "interval_coverage",
+    "membership_attack",
     "nrmse",
     "pattern_correlation",
     "pinball_loss",

@@ -15,7 +15,7 @@ BETTER = {
     **dict.fromkeys(("copy_share", "duplicate_share", "nearest_p05", "nearest_median"), "near the floor"),
     **dict.fromkeys(("density", "outside_share"), "near the floor"),
     "copy_gap": "near 0",
-    "c2st_auc": "near 0.5",
+    **dict.fromkeys(("c2st_auc", "membership_nearest", "membership_density"), "near 0.5"),
 }
 TRAINED_ON_REAL = "higher; floor: trained on real rows"
 MAX_COLUMNS = 20

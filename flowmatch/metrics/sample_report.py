@@ -20,6 +20,7 @@ from flowmatch.metrics.associations import MAX_COLUMNS, associations
 from flowmatch.metrics.copies import copy_check, duplicate_share, nearest_distances
 from flowmatch.metrics.energy import energy_distance
 from flowmatch.metrics.fidelity import precision_recall_density_coverage
+from flowmatch.metrics.membership import MIN_HELD_OUT, attack_rows
 from flowmatch.metrics.table_reader import Encoding, SampleTables, find_column, read_tables
 from flowmatch.metrics.transport import sliced_wasserstein, wasserstein
 from flowmatch.metrics.two_sample import classifier_two_sample_test
@@ -196,13 +197,16 @@ def report(
     * duplicate_share: synthetic rows that equal a training row in every entry.
     * nearest_p05, nearest_median: quantiles of the distance to the closest training row. Below the floor, rows are too
       near to the training rows; above, too far from them.
+    * membership_nearest, membership_density: areas under the ROC curves of `membership_attack`, from 12 rows of
+      `holdout` on. Their floor is 0.5, guessing.
     * column_distance, missing_difference, outside_share: means over the columns of the report's "differences".
     * pair_difference: mean absolute difference over its "pairs".
     * macro_f1, balanced_accuracy or r2, of gradient boosted trees and of a linear model: trained on synthetic rows and
       tested on held-out ones. The floor is the same models trained on as many real rows. Without `holdout` the rows
       tested on are half of those that the generator was fitted on, which flatters it.
 
-    Nothing here proves privacy: rows too near to the training set are seen, not what can be inferred about one.
+    Nothing here proves privacy: rows too near to the training set are seen, and what two simple attacks find out, not
+    what can be inferred about one row by another.
 
     Examples
     --------
@@ -226,6 +230,8 @@ def report(
     duplicate_share          0.00   0.00
     nearest_p05              0.03   0.03
     nearest_median           0.11   0.13
+    membership_nearest       0.53   0.50
+    membership_density       0.52   0.50
     column_distance          0.24   0.06
     outside_share            0.00   0.00
     pair_difference          0.09   0.10
@@ -312,6 +318,10 @@ def _measures(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> Meas
     own = not sides.held_out
     floors["duplicate_share"] = duplicate_share(sides.train if own else sides.floor, sides.train, leave_out=own)
     floors |= nearest_distances(floor, train, leave_out=own)
+    if sides.held_out and len(floor) >= MIN_HELD_OUT:
+        attack = attack_rows(train, synthetic, floor)
+        values |= {"membership_nearest": attack.nearest_auc, "membership_density": attack.density_auc}
+        floors |= {"membership_nearest": 0.5, "membership_density": 0.5}
     return {name: (values[name], floors[name]) for name in values}
 
 
