@@ -202,11 +202,12 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features, self.identifier_columns)
             transform = fitting.resolve_transform(self.preprocessing, rows.samples.sample_shape)
-            own = {"masked_share": self.masked_share, "constraints": self.constraints}
+            own = {"masked_share": self.masked_share, "constraints": self.constraints, "grows": True}
             task = fitting.row_task(settings, rows, transform, **own)
             fitting.announce(task, settings, rows.samples)
         else:
-            task = fitting.row_task_from(settings, start, fitting.read_rows_like(self, X, y, sample_weight))
+            rows = fitting.read_rows_like(self, X, y, sample_weight)
+            task = fitting.row_task_from(settings, start, rows, grows=True)
         fitting.fit_and_assign(self, task, settings, start)
         return self
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowmatch.fitting.results import FitResult
 from flowmatch.fitting.rows import Rows
-from flowmatch.fitting.schedule import Schedule, schedule_of
+from flowmatch.fitting.schedule import Schedule, network_of, schedule_of
 from flowmatch.fitting.settings import FitSettings
 from flowmatch.fitting.training_data import EntryMasks, RowData, TrainingData
 from flowmatch.flow import LinearPath
@@ -75,6 +75,7 @@ def row_task(
     masked_share: float = 0.0,
     defaults: SamplingDefaults | None = None,
     constraints: Any = None,
+    grows: bool = False,
 ) -> FlowTask:
     """The task of a first fit to rows of a table or grids.
 
@@ -88,6 +89,8 @@ def row_task(
         Share of a table's training rows of which the network is shown some entries.
     defaults : SamplingDefaults, optional
     constraints : as in `FlowMatchingGenerator`
+    grows : bool
+        Whether networks and training of tables grow with their rows, where the settings leave them open.
     """
     samples, y, weight = rows.samples, rows.y, rows.weight
     check_unconditional(settings.guidance_scale, y is not None, settings.condition_dropout)
@@ -104,16 +107,16 @@ def row_task(
         encoder=encoder,
         conditions=conditions,
         missing=missing,
-        network=settings.network,
-        schedule=schedule_of(settings, encoder.code_shape, len(samples)),
+        network=network_of(settings.network, encoder.code_shape, len(samples)) if grows else settings.network,
+        schedule=schedule_of(settings, encoder.code_shape, len(samples), grows=grows),
         some_codes=some_codes,
         defaults=SamplingDefaults() if defaults is None else defaults,
     )
     return _with_patterns(task, rows)
 
 
-def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTask:
-    """The task of a fit that goes on from another, to rows like those of that.
+def row_task_from(settings: FitSettings, start: FitResult, rows: Rows, *, grows: bool = False) -> FlowTask:
+    """The task of a fit that goes on from another, to rows like those of that; `grows` as in `row_task`.
 
     Raises
     ------
@@ -134,7 +137,7 @@ def row_task_from(settings: FitSettings, start: FitResult, rows: Rows) -> FlowTa
         conditions=conditions,
         missing=model.missing,
         network=model.blueprint.factory,
-        schedule=schedule_of(settings, model.code_shape, len(rows.samples)),
+        schedule=schedule_of(settings, model.code_shape, len(rows.samples), grows=grows),
         some_codes=_some_codes(rows.samples, model.encoder),
         defaults=model.defaults,
     )
