@@ -7,7 +7,7 @@ from typing import Any
 
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.preprocessing import TableContainer
-from flowmatch.preprocessing.key_columns import without_columns
+from flowmatch.tables.key_columns import without_columns
 
 
 def with_keys(model: FlowModel, identifiers: str) -> FlowModel:

@@ -15,12 +15,12 @@ from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in, numbers_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
-from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.readable import as_float64, as_plain, check_readable
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_entries import missing_entries
-from flowmatch.preprocessing.table_frames import objects
+from flowmatch.tables.containers import Container
+from flowmatch.tables.entries import missing_entries
+from flowmatch.tables.frames import objects
+from flowmatch.tables.readable import as_float64, as_plain, check_readable
 
 _MANY_VALUES = 20
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_dates import EXACT, localize
-from flowmatch.preprocessing.table_entries import Array, group_of, index_entries, missing_entries
-from flowmatch.preprocessing.table_frames import is_polars, objects
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.dates import EXACT, localize
+from flowmatch.tables.entries import Array, group_of, index_entries, missing_entries
+from flowmatch.tables.frames import is_polars, objects
+from flowmatch.tables.table import TableContainer
 
 Columns = tuple[TableContainer | None, ...]
 """What stands behind the numbers of each column, None where they are all there is; empty if that is so everywhere."""

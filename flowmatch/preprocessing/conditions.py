@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.tables.containers import Array, Container
 
 _SHUFFLED = 4
 

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import SampleEncoder
 from flowmatch.preprocessing.scaling import Standardize
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)

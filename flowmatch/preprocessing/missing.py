@@ -14,13 +14,13 @@ from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.key_columns import fresh_keys, keys_in
 from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_entries import missing_entries
-from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import as_table, dtypes_of, native_frame, raw_column
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.containers import Container
+from flowmatch.tables.entries import missing_entries
+from flowmatch.tables.forms import form_dtypes, form_of, in_form
+from flowmatch.tables.frames import as_table, dtypes_of, native_frame, raw_column
+from flowmatch.tables.key_columns import fresh_keys, keys_in
+from flowmatch.tables.table import TableContainer
 
 _NEIGHBORS = 10
 
@@ -250,27 +250,6 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.masked_array(np.where(left, X.data, table).astype(X.dtype), left)
     return table
-
-
-def entry_of(container: TableContainer, column: int, number: float) -> Any:
-    """Tell what a number of a column stands for, as the user would write it.
-
-    Parameters
-    ----------
-    container : TableContainer
-        Knows what the numbers of each column stand for.
-    column : int
-        Position of the column.
-    number : float
-        NaN for a missing entry.
-
-    Returns
-    -------
-    Any
-        The entry.
-    """
-    entry = container.entries(column, np.array([number]))[0]
-    return entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
 
 
 def _fill_pandas(drawn: Any, X: Any, missing: Mask) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
-
-Number = TypeVar("Number", np.float64, np.int64)
+from flowmatch.rules.numbers import nearest
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
@@ -184,11 +183,6 @@ class QuantileNormal(ColumnTransform):
         if self.decimals_[j] >= 0:
             return np.round(x, int(self.decimals_[j])) + 0.0  # not -0.0
         return x
-
-
-def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
-    """For each entry the nearest of some values, which are in order."""
-    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
 
 
 def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:

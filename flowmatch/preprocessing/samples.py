@@ -11,17 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
-from flowmatch.preprocessing.column_rules import ColumnRules
-from flowmatch.preprocessing.constraint_sets import ConstraintSet
-from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_columns import find_levels, from_columns, to_columns
-from flowmatch.preprocessing.quantile import QuantileNormal, nearest
-from flowmatch.preprocessing.rows import SampleRows
+from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.preprocessing.split_dates import with_split_dates
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
+from flowmatch.rules.columns import ColumnRules
+from flowmatch.rules.numbers import nearest
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 TRANSFORMS: dict[str, type[ColumnTransform]] = {
     "standardize": Standardize,
@@ -154,7 +156,7 @@ class SampleEncoder:
         rules, whole = None, transform
         if isinstance(container, TableContainer):
             rules = ColumnRules.find(columns, container, numeric, tolerance)
-            whole = rules.split(transform, container, numeric)
+            whole = with_split_dates(transform, rules, container, numeric)
         if numeric.any():
             whole.fit(columns[:, numeric], weight, tolerance[numeric])
             numeric[numeric] = whole.restores_seen(int(numeric.sum()))
@@ -273,7 +275,7 @@ class SampleEncoder:
         numbers = self.transform
         if self.rules:
             assert isinstance(self.container, TableContainer)
-            numbers = self.rules.split(numbers, self.container, self.varying & ~self.is_category)
+            numbers = with_split_dates(numbers, self.rules, self.container, self.varying & ~self.is_category)
         return (
             numbers
             if self.categories is None

@@ -11,15 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.preprocessing.calendar_rules import CalendarRule, clock_of, numbers_of_clock
 from flowmatch.preprocessing.scaling import Array, ColumnTransform
-from flowmatch.preprocessing.table_dates import DateGrid
-
-LEAST_DAYS = 10
-"""Times on fewer different days stay one column."""
-
-_UNEVEN = 0.03
-"""Largest distance from an even distribution over the day that is taken for one, beyond that of chance."""
+from flowmatch.rules.calendar import clock_of, numbers_of_clock
+from flowmatch.rules.columns import ColumnRules
+from flowmatch.tables.dates import DateGrid
+from flowmatch.tables.table import TableContainer
 
 
 @dataclass(frozen=True)
@@ -118,30 +114,11 @@ def _join(day: Array, time: Array, grid: DateGrid) -> Array:
     return np.where(missing, np.nan, numbers_of_clock(clock, grid))
 
 
-def has_two_parts(column: Array, grid: DateGrid, rule: CalendarRule | None) -> bool:
-    """Say whether the times of day of dates are worth a column of their own.
-
-    Parameters
-    ----------
-    column : ndarray of shape (n,)
-        Numbers of dates, none of them missing.
-    grid : DateGrid
-        What they count.
-    rule : CalendarRule or None
-        What they keep to.
-
-    Returns
-    -------
-    bool
-        Whether they are not spread evenly over the day, and on several days.
-    """
-    size = grid.ticks_in_day
-    if rule and rule.step >= size:
-        return False
-    days, times = np.divmod(np.unique(clock_of(column, grid)), size)
-    if len(np.unique(days)) < LEAST_DAYS or len(np.unique(times)) < 2:
-        return False
-    step = rule.step if rule else 1
-    times = np.sort((times + 0.5 * step) / size)
-    distance = np.abs(times - (np.arange(len(times)) + 0.5) / len(times)).max()
-    return bool(distance > _UNEVEN + 1.6 / np.sqrt(len(times)))
+def with_split_dates(
+    transform: ColumnTransform, rules: ColumnRules, container: TableContainer, columns: NDArray[np.bool_]
+) -> ColumnTransform:
+    """A map of the columns of numbers, given that of their parts; it itself if none is split."""
+    if not rules.is_split[columns].any():
+        return transform
+    grids = [container.dates_of(int(j)) if rules.is_split[j] else None for j in np.flatnonzero(columns)]
+    return SplitDates(transform, grids)

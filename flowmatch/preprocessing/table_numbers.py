@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.categories import Mask, points_at, points_of
 from flowmatch.preprocessing.scaling import Array
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 
 @storable

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.scaling import Array, ColumnTransform
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.readable import as_plain
-from flowmatch.preprocessing.rows import Array, Index, SampleRows
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.tables.frames import is_polars
+from flowmatch.tables.readable import as_plain
+from flowmatch.tables.rows import Array, Index, SampleRows
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from sklearn.utils.validation import validate_data
 
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
 from flowmatch.preprocessing.categories import Mask
-from flowmatch.preprocessing.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.tables.frames import is_polars
+from flowmatch.tables.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
 
 
 def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer | None:

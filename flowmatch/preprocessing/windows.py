@@ -20,9 +20,9 @@ from torch import Tensor
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.rows import Index, SampleRows
 from flowmatch.preprocessing.scaling import Array
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import Index, SampleRows
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 Array = NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.readable import FLOAT32_MAX, as_float64, as_plain
-from flowmatch.preprocessing.table_frames import is_real_dtype
+from flowmatch.tables.containers import Array, Container
+from flowmatch.tables.frames import is_real_dtype
+from flowmatch.tables.readable import FLOAT32_MAX, as_float64, as_plain
 
 Index = NDArray[np.intp]
 

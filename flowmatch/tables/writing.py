@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.key_columns import dtype_for
-from flowmatch.preprocessing.table_columns import ColumnFormat, column_positions, write_column
-from flowmatch.preprocessing.table_dates import in_utc
-from flowmatch.preprocessing.table_frames import (
+from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
+from flowmatch.tables.containers import Array, Container
+from flowmatch.tables.dates import in_utc
+from flowmatch.tables.frames import (
     as_dtype,
     pandas_categories,
     pandas_dtype,
@@ -20,6 +19,7 @@ from flowmatch.preprocessing.table_frames import (
     pandas_series,
     polars_series,
 )
+from flowmatch.tables.key_columns import dtype_for
 
 Keys = Mapping[int, NDArray[Any]]
 """Fresh keys for the columns that hold some, by their positions."""

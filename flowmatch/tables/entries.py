@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.dtype_names import check_dtypes
-from flowmatch.preprocessing.table_dates import EXACT, localize
-from flowmatch.preprocessing.table_frames import objects
+from flowmatch.tables.dates import EXACT, localize
+from flowmatch.tables.dtype_names import check_dtypes
+from flowmatch.tables.frames import objects
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -121,7 +121,7 @@ def number_type(present: Iterable[Any], where: str) -> str:
     return f"decimal({max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)), 0)})"
 
 
-def decimals_of(entry_type: str) -> int:
+def digits_of(entry_type: str) -> int:
     """Decimal places of entries of a type."""
     return int(entry_type[8:-1]) if entry_type.startswith("decimal(") else 0
 
@@ -191,7 +191,7 @@ def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Ar
 
 def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
     """Undo `from_zero`: integers, decimals or periods as objects."""
-    digits = decimals_of(entry_type)
+    digits = digits_of(entry_type)
     most = 2.0**62 if entry_type.startswith("period[") else 1e300
     counts = np.clip(np.round(numbers * 10.0**digits), -most, most)
     units = [zero + int(count) for count in counts.tolist()]

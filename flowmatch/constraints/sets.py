@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.constraints.rules import Computed, Ordered, Rule
+from flowmatch.constraints.scales import Array, Scales
+from flowmatch.constraints.search import find_constraints
+from flowmatch.constraints.stated import Constraint
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.constraint_rules import Computed, Ordered, Rule
-from flowmatch.preprocessing.constraint_scales import Array, Scales
-from flowmatch.preprocessing.constraint_search import find_constraints
-from flowmatch.preprocessing.constraints import Constraint
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.missing import entry_of
-from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 Mask = NDArray[np.bool_]
 Redraw = Callable[[NDArray[np.intp], int], Array]
@@ -124,9 +123,7 @@ class ConstraintSet:
             rows = np.flatnonzero(rule.impossible(entries, self.limits))
             if len(rows):
                 row = entries[rows[0]]
-                given = {
-                    container.labels[j]: entry_of(container, j, row[j]) for j in rule.columns if not np.isnan(row[j])
-                }
+                given = {container.labels[j]: container.entry(j, row[j]) for j in rule.columns if not np.isnan(row[j])}
                 raise ValueError(f"given {given}: no row can have that and keep {rule.constraint!r}.")
 
     def possible(self, entries: Array) -> Mask:

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
-from flowmatch.preprocessing.readable import too_large_for_float
-from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
-from flowmatch.preprocessing.table_entries import (
+from flowmatch.tables.dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
+from flowmatch.tables.dtype_names import check_dtypes, check_timezone
+from flowmatch.tables.entries import (
     Mask,
     check_groups,
-    decimals_of,
+    digits_of,
     from_zero,
     index_entries,
     level_entries,
@@ -36,8 +35,9 @@ from flowmatch.preprocessing.table_entries import (
     whole_entries,
     zero_of,
 )
-from flowmatch.preprocessing.table_frames import RawColumn, objects
-from flowmatch.preprocessing.table_text import stands_for
+from flowmatch.tables.frames import RawColumn, objects
+from flowmatch.tables.readable import too_large_for_float
+from flowmatch.tables.text import stands_for
 
 IDENTIFIER_LEVELS = 100
 """Text with more different values than this, and than half its rows, looks like an identifier."""
@@ -240,7 +240,7 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
         entry_type, mark = number_type(present, where), _mark_of(values, missing, "nan")
         if group == "periods":
             present = ordinals_of(present, np.zeros(len(present), dtype=bool), entry_type, where)
-        zero = zero_of(present, decimals_of(entry_type), where) if entry_type != "float" and len(present) else 0
+        zero = zero_of(present, digits_of(entry_type), where) if entry_type != "float" and len(present) else 0
         return replace(NUMBER, entry_type=entry_type, mark=mark, zero=zero)
     if any(getattr(entry, "tzinfo", None) for entry in present):
         advice = "leave the zones out" if group == "times" else "convert them with pandas.to_datetime"
@@ -360,7 +360,7 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
     if is_period:
         values = ordinals_of(values, missing, column.entry_type, where)
     if column.zero:
-        return from_zero(values, missing, column.zero, decimals_of(column.entry_type))
+        return from_zero(values, missing, column.zero, digits_of(column.entry_type))
     if missing.any() and values.dtype.kind == "O":
         values = np.where(missing, None, values)  # type: ignore[call-overload]
     try:

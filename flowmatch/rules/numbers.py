@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from flowmatch.core.storable import require, storable
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Number = TypeVar("Number", np.float64, np.int64)
 
 KEPT = 0.97
 """Share of the rows that must keep a rule; the few others are exceptions to it."""
@@ -188,6 +189,11 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
     kept = np.abs(rule.nearest(values) - values) <= error + (8 * error + 1e-9 * rule.period) * (rule.decimals < 0)
     limits = np.array([values[kept][0], values[kept][-1]])
     return replace(rule, exceptions=frequent_exceptions(values, counts, kept), limits=limits)
+
+
+def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
+    """For each entry the nearest of some values, which are in order."""
+    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
 
 
 def evidence(counts: Integers) -> Integers:

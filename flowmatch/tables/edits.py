@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.tables.frames import is_polars
 
 
 def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_dates import EXACT
+from flowmatch.tables.dates import EXACT
 
 FORMS = {"arrow": "dataframe", "dict": "dataframe", "rows": "dataframe", "records": "dataframe", "masked": "numpy"}
 """Tables of pyarrow, dicts of columns, lists of dicts, structured and masked arrays; what each is read as."""

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.column_names import named_columns
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.keys import KeyForm, wide_enough
-from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS
-from flowmatch.preprocessing.table_dates import Array
-from flowmatch.preprocessing.table_entries import Mask, missing_entries
-from flowmatch.preprocessing.table_forms import form_of
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, raw_column
+from flowmatch.tables.columns import IDENTIFIER_LEVELS
+from flowmatch.tables.containers import Container
+from flowmatch.tables.dates import Array
+from flowmatch.tables.entries import Mask, missing_entries
+from flowmatch.tables.forms import form_of
+from flowmatch.tables.frames import RawColumn, as_table, objects, raw_column
+from flowmatch.tables.keys import KeyForm, wide_enough
+from flowmatch.tables.names import named_columns
 
 _FEW_ROWS = 50
 """Of fewer rows nobody can tell whether they are distinct by chance."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.constraints.rules import Combinations, Computed, Ordered, Rule, UniqueRows
+from flowmatch.constraints.scales import Array, Scales
 from flowmatch.core.component import Component, unknown_option
-from flowmatch.preprocessing.constraint_rules import Combinations, Computed, Ordered, Rule, UniqueRows
-from flowmatch.preprocessing.constraint_scales import Array, Scales
 
 FUNCTIONS = ("sum", "product")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.number_rules import (
+from flowmatch.rules.numbers import (
     CHANCE,
     LEAST_VALUES,
     Array,
@@ -22,15 +22,21 @@ from flowmatch.preprocessing.number_rules import (
     keeps,
     log_chance_of,
     most_frequent,
+    nearest,
 )
-from flowmatch.preprocessing.quantile import nearest
-from flowmatch.preprocessing.table_dates import NANOSECONDS, DateGrid, in_utc, on_the_clock, ticks_in
+from flowmatch.tables.dates import NANOSECONDS, DateGrid, in_utc, on_the_clock, ticks_in
 
 Mask = NDArray[np.bool_]
 
 _NONE: Integers = np.empty(0, dtype=np.int64)
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+LEAST_DAYS = 10
+"""Times on fewer different days stay one column."""
+
+_UNEVEN = 0.03
+"""Largest distance from an even distribution over the day that is taken for one, beyond that of chance."""
 
 _LONGEST = 400_000
 """Most days between the first and the last date for which days of the calendar are listed."""
@@ -276,6 +282,35 @@ def find_calendar_rule(column: Array, grid: DateGrid) -> CalendarRule | None:
         return None
     exceptions = frequent_exceptions(clock, counts, kept)
     return replace(rule, limits=clock[kept][[0, -1]], exceptions=exceptions.astype(np.int64))
+
+
+def has_two_parts(column: Array, grid: DateGrid, rule: CalendarRule | None) -> bool:
+    """Say whether the times of day of dates are worth a column of their own.
+
+    Parameters
+    ----------
+    column : ndarray of shape (n,)
+        Numbers of dates, none of them missing.
+    grid : DateGrid
+        What they count.
+    rule : CalendarRule or None
+        What they keep to.
+
+    Returns
+    -------
+    bool
+        Whether they are not spread evenly over the day, and on several days.
+    """
+    size = grid.ticks_in_day
+    if rule and rule.step >= size:
+        return False
+    days, times = np.divmod(np.unique(clock_of(column, grid)), size)
+    if len(np.unique(days)) < LEAST_DAYS or len(np.unique(times)) < 2:
+        return False
+    step = rule.step if rule else 1
+    times = np.sort((times + 0.5 * step) / size)
+    distance = np.abs(times - (np.arange(len(times)) + 0.5) / len(times)).max()
+    return bool(distance > _UNEVEN + 1.6 / np.sqrt(len(times)))
 
 
 def _with_hours(rule: CalendarRule, clock: Integers, counts: Integers) -> CalendarRule:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.preprocessing.dtype_names import check_dtypes
-from flowmatch.preprocessing.table_frames import (
+from flowmatch.tables.dtype_names import check_dtypes
+from flowmatch.tables.frames import (
     as_dtype,
     dtypes_of,
     is_polars,

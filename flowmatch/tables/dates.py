@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require
-from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
+from flowmatch.tables.dtype_names import check_dtypes, check_timezone
 
 Array = NDArray[np.float64]
 

@@ -11,13 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.preprocessing import table_frames
-from flowmatch.preprocessing.column_names import named_columns, position_of
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.key_columns import find_keys, fresh_keys
-from flowmatch.preprocessing.keys import KeyForm
-from flowmatch.preprocessing.readable import as_float64
-from flowmatch.preprocessing.table_columns import (
+from flowmatch.tables.columns import (
     IDENTIFIER,
     NUMBER,
     ColumnFormat,
@@ -26,11 +20,16 @@ from flowmatch.preprocessing.table_columns import (
     read_column,
     write_column,
 )
-from flowmatch.preprocessing.table_dates import DateGrid
-from flowmatch.preprocessing.table_forms import FORMS, form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, each_column, holds_floats
-from flowmatch.preprocessing.table_text import parse_text
-from flowmatch.preprocessing.table_writing import array_of, frame_of
+from flowmatch.tables.containers import Array, Container
+from flowmatch.tables.dates import DateGrid
+from flowmatch.tables.forms import FORMS, form_dtypes, form_of, in_form
+from flowmatch.tables.frames import RawColumn, as_table, each_column, holds_floats, is_real_dtype, raw_entries
+from flowmatch.tables.key_columns import find_keys, fresh_keys
+from flowmatch.tables.keys import KeyForm
+from flowmatch.tables.names import named_columns, position_of
+from flowmatch.tables.readable import as_float64
+from flowmatch.tables.text import parse_text
+from flowmatch.tables.writing import array_of, frame_of
 
 
 @storable
@@ -240,7 +239,7 @@ class TableContainer(Container):
             self.kind in ("numpy", "torch", "dataframe")
             and not any(self.zeros)
             and all(
-                kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
+                kind == "number" and (self.kind == "torch" or is_real_dtype(dtype))
                 for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
             )
         )
@@ -368,6 +367,24 @@ class TableContainer(Container):
         """
         return write_column(self._formats[column_position], numbers)
 
+    def entry(self, column_position: int, number: float) -> Any:
+        """Tell what a number of a column stands for, as the user would write it.
+
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+        number : float
+            NaN for a missing entry.
+
+        Returns
+        -------
+        Any
+            The entry.
+        """
+        entry = self.entries(column_position, np.array([number]))[0]
+        return entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
+
     def position(self, column: Any) -> int:
         """Find a column by its name, or by number where columns have no names.
 
@@ -414,36 +431,12 @@ class TableContainer(Container):
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
         if column.kind == "identifier":
             raise ValueError(f"{where}: it holds keys, which are not learned and say nothing of a row; leave it out.")
-        raw = parse_text(table_frames.raw_entries(values, where), column.dates, column.entry_type, where)
+        raw = parse_text(raw_entries(values, where), column.dates, column.entry_type, where)
         return read_column(column, raw, where)
 
     def tolerance(self, n_columns: int) -> Array:
-        """Look up the relative rounding error of each column.
-
-        Parameters
-        ----------
-        n_columns : int
-            Number of columns.
-
-        Returns
-        -------
-        ndarray of shape (n_columns,)
-            That of its floating dtype, 0 for all others.
-        """
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
         return np.where(numeric, super().tolerance(n_columns), 0.0)
 
     def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give values the dtype of an array or tensor of numbers, if it can hold them.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n, d)
-            Numbers.
-
-        Returns
-        -------
-        ndarray of shape (n, d)
-            The same; those of other tables wait for `wrap`.
-        """
         return super().narrow(values) if self.plain else values

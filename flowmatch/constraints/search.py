@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.preprocessing.constraint_scales import Array, Scales
-from flowmatch.preprocessing.constraints import Constraint, FixedCombinations, Formula, Inequality
+from flowmatch.constraints.scales import Array, Scales
+from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality
 
 FEW_ROWS = 50
 MOST_SOURCES = 3

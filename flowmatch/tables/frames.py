@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing.readable import as_numpy, as_plain
-from flowmatch.preprocessing.table_dates import EXACT, localize
-from flowmatch.preprocessing.table_forms import formless
+from flowmatch.tables.dates import EXACT, localize
+from flowmatch.tables.forms import formless
+from flowmatch.tables.readable import as_numpy, as_plain
 
 _LIMITS = {
     f"{kind}int{bits}": (0, 2**bits - 1) if kind else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
