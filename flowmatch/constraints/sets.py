@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -246,20 +247,18 @@ def _in_order(rules: Sequence[Rule]) -> list[Rule]:
     """
     formulas = [rule for rule in rules if isinstance(rule, Computed)]
     _check_order([rule for rule in rules if isinstance(rule, Ordered)])
-    ordered: list[Rule] = []
+    of_target: dict[int, Computed] = {}
     for formula in formulas:
-        twice = [other for other in formulas if other.target == formula.target and other is not formula]
-        if twice:
-            raise ValueError(f"{formula.constraint!r} and {twice[0].constraint!r} compute the same column.")
-    while formulas:
-        open_targets = {formula.target for formula in formulas}
-        ready = [formula for formula in formulas if not open_targets & set(formula.sources)]
-        if not ready:
-            circle = listed([formula.constraint for formula in formulas])
-            raise ValueError(f"constraints that compute columns from each other in a circle: {circle}.")
-        ordered += ready
-        formulas = [formula for formula in formulas if formula not in ready]
-    return [*ordered, *(rule for rule in rules if not isinstance(rule, Computed))]
+        if of_target.setdefault(formula.target, formula) is not formula:
+            other = of_target[formula.target].constraint
+            raise ValueError(f"{other!r} and {formula.constraint!r} compute the same column.")
+    try:
+        order = list(TopologicalSorter({formula.target: formula.sources for formula in formulas}).static_order())
+    except CycleError as error:
+        circle = listed([of_target[target].constraint for target in error.args[1][1:]])
+        raise ValueError(f"constraints that compute columns from each other in a circle: {circle}.") from None
+    formulas.sort(key=lambda formula: order.index(formula.target))
+    return [*formulas, *(rule for rule in rules if not isinstance(rule, Computed))]
 
 
 def _check_order(rules: Sequence[Ordered]) -> None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.preprocessing.conditions import systematic_sample
-from flowmatch.preprocessing.quantile import decimals_of
 from flowmatch.preprocessing.scaling import Array
+from flowmatch.rules.numbers import decimals_of, error_of
 
 MOST_ROWS = 4096
 
@@ -47,7 +47,11 @@ def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tup
     """
     rows, shares = rows[shares > 0], shares[shares > 0]
     levels = np.column_stack([_levels(*column) for column in zip(rows.T, is_label, strict=True)])
-    low, high, decimals = rows.min(axis=0), rows.max(axis=0), [decimals_of(column, 0.0) for column in rows.T]
+    low, high, decimals = (
+        rows.min(axis=0),
+        rows.max(axis=0),
+        [decimals_of(column, error_of(column)) for column in rows.T],
+    )
     rows, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     shares, levels = np.asarray(np.bincount(inverse.reshape(-1), weights=shares), dtype=np.float64), levels[first]
     random = np.random.RandomState(np.frombuffer(hashlib.sha256(rows.tobytes()).digest(), dtype=np.uint32))

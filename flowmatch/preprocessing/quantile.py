@@ -16,12 +16,10 @@ from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
-from flowmatch.rules.numbers import nearest
+from flowmatch.rules.numbers import MOST_DECIMALS, decimals_of, error_of, nearest
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
-
-_MOST_DECIMALS = 6
 
 _KNOTS_PER_ROOT = 2.0
 """Knots of the smooth map per cube root of the number of distinct values."""
@@ -92,7 +90,7 @@ class QuantileNormal(ColumnTransform):
         require((within > 0).all() and np.isfinite(self.values_).all(), "values_")
         require(((self.low_ >= 0) & (self.low_ <= self.high_) & (self.high_ <= 1)).all(), "low_")
         require(self.decimals_.shape == self.few_values_.shape == (k,), "decimals_")
-        require(((self.decimals_ >= -1) & (self.decimals_ <= _MOST_DECIMALS)).all(), "decimals_")
+        require(((self.decimals_ >= -1) & (self.decimals_ <= MOST_DECIMALS)).all(), "decimals_")
         require((self.scale_ > 0).all() and self.scale_.ndim == 1, "scale_")
         require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
 
@@ -109,7 +107,9 @@ class QuantileNormal(ColumnTransform):
             high_=np.concatenate(highs),
             bounds_=np.cumsum([0, *map(len, values)]),
             scale_=np.where(scale > 0, scale, 1.0),
-            decimals_=np.array([decimals_of(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
+            decimals_=np.array(
+                [decimals_of(column, error_of(column, t)) for (column, _), t in zip(columns, tolerances, strict=True)]
+            ),
             few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
@@ -236,10 +236,3 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
     inside = np.interp(x, knots, images)
     beyond = np.minimum(x - knots[0], 0.0) + np.maximum(x - knots[-1], 0.0)
     return inside + outer_slope * beyond
-
-
-def decimals_of(column: Array, tolerance: float) -> int:
-    """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
-    error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
-    enough = (d for d in range(_MOST_DECIMALS + 1) if np.all(np.abs(column - np.round(column, d)) <= error))
-    return next(enough, -1)

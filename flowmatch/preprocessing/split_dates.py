@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.preprocessing.scaling import Array, ColumnTransform
-from flowmatch.rules.calendar import clock_of, numbers_of_clock
 from flowmatch.rules.columns import ColumnRules
 from flowmatch.tables.dates import DateGrid
 from flowmatch.tables.table import TableContainer
@@ -102,7 +101,7 @@ def split_dates(X: Array, grids: Sequence[DateGrid | None]) -> Array:
             parts.append(column)
             continue
         missing = np.isnan(column)
-        days = np.divmod(clock_of(np.where(missing, 0.0, column), grid), grid.ticks_in_day)
+        days = np.divmod(grid.clock(np.where(missing, 0.0, column)), grid.ticks_in_day)
         parts += [np.where(missing, np.nan, part) for part in days]
     return np.column_stack(parts) if parts else X
 
@@ -111,7 +110,7 @@ def _join(day: Array, time: Array, grid: DateGrid) -> Array:
     missing = np.isnan(day) | np.isnan(time)
     days, times = (np.where(missing, 0, np.round(part)).astype(np.int64) for part in (day, time))
     clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
-    return np.where(missing, np.nan, numbers_of_clock(clock, grid))
+    return np.where(missing, np.nan, grid.numbers_of_clock(clock))
 
 
 def with_split_dates(

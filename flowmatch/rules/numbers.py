@@ -178,7 +178,7 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
         None if there is no rule.
     """
     values, counts = np.unique(column, return_counts=True)
-    error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(values)
+    error = error_of(values, tolerance)
     judged = evidence(counts)
     rule = _find_steps(values, error, judged)
     digits = _find_digits(values, error, judged, rule)
@@ -194,6 +194,17 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
 def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
     """For each entry the nearest of some values, which are in order."""
     return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
+
+
+def decimals_of(values: Array, error: Array | float, most: int = MOST_DECIMALS) -> int:
+    """Fewest decimals that hold every value to within an error, -1 if they are more than `most`."""
+    enough = (d for d in range(most + 1) if np.all(np.abs(values - np.round(values, d)) <= error))
+    return next(enough, -1)
+
+
+def error_of(values: Array, tolerance: float = 0.0) -> Array:
+    """How far floats may be from the values that they stand for, given the relative rounding error of a dtype."""
+    return (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(values)
 
 
 def evidence(counts: Integers) -> Integers:
@@ -234,6 +245,8 @@ def _find_steps(values: Array, error: Array, judged: Integers) -> NumberRule | N
 def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     """The largest step on whose multiples, from some offset on, nearly all whole numbers lie.
 
+    Those that are tried are the greatest common divisors of the differences within random subsets of the rows.
+
     Parameters
     ----------
     whole : ndarray of int, shape (m,)
@@ -249,19 +262,14 @@ def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     known = np.flatnonzero(counts)
     if len(known) < LEAST_VALUES:
         return 1, 0
-    for step in _divisors(whole, counts):
+    divisors = np.gcd.reduce(np.abs(_differences(whole, counts)), axis=1)
+    for step in sorted(set(divisors[divisors > 1].tolist()), reverse=True):
         residues, inverse = np.unique(whole % step, return_inverse=True)
         rows = np.bincount(inverse, weights=counts)
         best = int(rows.argmax())
         if rows[best] >= KEPT * rows.sum() and (inverse[known] == best).sum() >= LEAST_VALUES:
             return int(step), int(residues[best])
     return 1, 0
-
-
-def _divisors(whole: Integers, counts: Integers) -> list[int]:
-    """Greatest common divisors of the differences within random subsets of the rows, the largest first."""
-    divisors = np.gcd.reduce(np.abs(_differences(whole, counts)), axis=1)
-    return sorted(set(divisors[divisors > 1].tolist()), reverse=True)
 
 
 def _differences(values: NDArray[Any], counts: Integers) -> NDArray[Any]:

@@ -28,7 +28,7 @@ OBJECTS = {
 """Dtypes that Python's own dates and durations are converted to; the nanoseconds of pandas' are cut off."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DateGrid:
     """The grid that dates or durations lie on.
 
@@ -91,6 +91,18 @@ class DateGrid:
     def kind(self) -> str:
         """What is on the grid: "datetime" or "timedelta"."""
         return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
+
+    def clock(self, numbers: Array) -> NDArray[np.int64]:
+        """What the clock of the time zone shows at dates, in units of `tick` since 1970."""
+        dates = self.write(numbers)
+        return ticks_in(dates if self.wall or not self.timezone else on_the_clock(dates, self.timezone), self.tick)
+
+    def numbers_of_clock(self, clock: NDArray[np.int64]) -> Array:
+        """The inverse of `clock`."""
+        dates = clock.view(self.tick)
+        if self.wall:
+            return DateGrid(self.unit, self.tick, self.origin).read(dates)
+        return self.read(in_utc(dates, self.timezone) if self.timezone else dates)
 
     @property
     def ticks_in_day(self) -> int:
