@@ -18,9 +18,9 @@ from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.scaling import Array, row_shares
 from flowmatch.tables.containers import Container
-from flowmatch.tables.entries import missing_entries
 from flowmatch.tables.frames import objects
 from flowmatch.tables.readable import as_float64, as_plain, check_readable
+from flowmatch.tables.reading import missing_entries
 
 _MANY_VALUES = 20
 

@@ -16,10 +16,10 @@ from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
 from flowmatch.preprocessing.scaling import Array, row_shares
 from flowmatch.tables.containers import Container
-from flowmatch.tables.entries import missing_entries
 from flowmatch.tables.forms import form_dtypes, form_of, in_form
-from flowmatch.tables.frames import as_table, dtypes_of, native_frame, raw_column
+from flowmatch.tables.frames import as_table, dtypes_of, native_frame
 from flowmatch.tables.key_columns import fresh_keys, keys_in
+from flowmatch.tables.reading import raw_column
 from flowmatch.tables.table import TableContainer
 
 _NEIGHBORS = 10
@@ -203,7 +203,7 @@ def missing_in(table: Any) -> Mask:
         Which entries are NaN, None, NA or NaT.
     """
     columns = (raw_column(table, j, f"column {j} of X") for j in range(table.shape[1]))
-    return np.column_stack([missing_entries(column.values) for column in columns])
+    return np.column_stack([column.missing for column in columns])
 
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:

@@ -26,17 +26,16 @@ from flowmatch.tables.entries import (
     index_entries,
     level_entries,
     level_texts,
-    missing_entries,
     number_type,
     one_group,
     ordinals_of,
-    spans_of,
     times_of,
     whole_entries,
     zero_of,
 )
-from flowmatch.tables.frames import RawColumn, objects
+from flowmatch.tables.frames import objects
 from flowmatch.tables.readable import too_large_for_float
+from flowmatch.tables.reading import RawColumn, missing_entries
 from flowmatch.tables.text import stands_for
 
 IDENTIFIER_LEVELS = 100
@@ -108,6 +107,17 @@ class ColumnFormat:
         return self.zero != 0 or self.entry_type.startswith(("decimal(", "period["))
 
     @property
+    def expected(self) -> tuple[str, set[str], str]:
+        """What is read as the column's numbers or dates, in words; as groups of objects, and as kinds of dtypes."""
+        if self.entry_type == "time" or self.entry_type.startswith("period["):
+            groups = "times" if self.dates else "periods"
+            return groups, {groups}, ""
+        if self.dates:
+            is_date = self.dates.kind == "datetime"
+            return f"{self.dates.kind}s", {"dates", "datetimes"} if is_date else {"timedeltas"}, "M" if is_date else "m"
+        return "numbers", {"numbers", "booleans"}, "biuf"
+
+    @property
     def uncoded(self) -> ColumnFormat:
         """What stands behind the categories of a coded column."""
         return replace(self, kind=self.dates.kind if self.dates else "number")
@@ -133,8 +143,7 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     TypeError
         If an entry is a list, dict or another object.
     """
-    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
-    missing = missing_entries(values)
+    values, missing = raw.values, raw.missing
     if len(values) and missing.all() and values.dtype.kind == "O" and not (raw.levels is not None and len(raw.levels)):
         return ColumnFormat("empty", np.empty(0), raw.level_dtype, raw.ordered, mark=_mark_of(values, missing, "None"))
     if raw.levels is not None:
@@ -184,7 +193,7 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str =
         If an entry is a list, dict or another object.
     """
     if column.kind == "identifier":
-        return np.where(missing_entries(raw.values), np.nan, 0.0)
+        return np.where(raw.missing, np.nan, 0.0)
     if column.kind == "empty":
         return np.full(len(raw.values), np.nan)  # nothing was learned of what may stand there
     if column.is_coded:
@@ -245,8 +254,7 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
     if any(getattr(entry, "tzinfo", None) for entry in present):
         advice = "leave the zones out" if group == "times" else "convert them with pandas.to_datetime"
         raise ValueError(f"{where} holds objects of {group} with time zones: {advice}.")
-    spans = spans_of(values, missing) if group == "times" else as_dates(values, missing, OBJECTS[entry_type])
-    grid = DateGrid.fit(spans[~missing])
+    grid = DateGrid.fit(as_dates(values, missing, OBJECTS[entry_type])[~missing])
     return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark, dates=grid)
 
 
@@ -344,20 +352,18 @@ def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> Non
 
 
 def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
-    """Entries of a column of numbers or dates."""
-    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
-    missing = missing_entries(values)
+    """Entries of a column of numbers, periods, dates, durations or times of day."""
+    values, missing = raw.values, raw.missing
     if missing.all():
         return np.full(len(values), np.nan)
-    if column.dates:
-        return _read_dates(column, column.dates, values, missing, raw.timezone, where)
-    is_period = column.entry_type.startswith("period[")
+    expected, groups, kinds = column.expected
     if values.dtype.kind == "O":
-        check_groups(values, missing, where, {"periods"} if is_period else {"numbers", "booleans"})
-    elif values.dtype.kind not in "biuf" or is_period:
-        expected = "periods" if is_period else "numbers"
+        check_groups(values, missing, where, groups)
+    elif values.dtype.kind not in kinds:
         raise ValueError(f"{where} has dtype {values.dtype}; {expected} are expected, as in training.")
-    if is_period:
+    if column.dates:
+        return _read_dates(column.dates, values, missing, raw.timezone, where)
+    if expected == "periods":
         values = ordinals_of(values, missing, column.entry_type, where)
     if column.zero:
         return from_zero(values, missing, column.zero, digits_of(column.entry_type))
@@ -370,25 +376,16 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         raise ValueError(f"{where} holds a number in row {row} that no float can hold ({error}).") from error
 
 
-def _read_dates(
-    column: ColumnFormat, grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str
-) -> Array:
-    """Entries of a column of dates, durations or times of day."""
+def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str) -> Array:
+    """Dates, durations or times of day on their grid."""
     if values.dtype.kind == "O":
-        durations = {"times"} if column.entry_type == "time" else {"timedeltas"}
-        check_groups(values, missing, where, durations if grid.kind == "timedelta" else {"dates", "datetimes"})
         zoned = [getattr(entry, "tzinfo", None) is not None for entry in values[~missing]]
-        if column.entry_type == "time":
-            values = spans_of(values, missing)
-        elif all(zoned):
+        if grid.kind == "datetime" and all(zoned):
             values, timezone = moments_of(values), "UTC"
-        elif any(zoned):
+        elif grid.kind == "datetime" and any(zoned):
             raise ValueError(f"{where} mixes dates with time zones and dates without.")
         else:
             values = as_dates(values, missing, OBJECTS[grid.kind])
-    elif values.dtype.kind != np.dtype(grid.tick).kind or column.entry_type == "time":
-        expected = "time" if column.entry_type == "time" else grid.kind
-        raise ValueError(f"{where} has dtype {values.dtype}; {expected}s are expected, as in training.")
     if bool(timezone) != bool(grid.timezone):
         names = [f"the time zone {name}" if name else "no time zone" for name in (timezone, grid.timezone)]
         raise ValueError(f"{where} has {names[0]}; training had {names[1]}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,10 +133,16 @@ class DateGrid:
 
 
 def as_dates(objects: NDArray[Any], missing: NDArray[np.bool_], tick: str) -> NDArray[Any]:
-    """Python's dates, datetimes or timedeltas, and numpy's, as an array of dtype `tick`."""
+    """Python's dates, datetimes, timedeltas or times of day, and numpy's, as an array of dtype `tick`."""
     dates = np.full(len(objects), "NaT", dtype=tick)
-    dates[~missing] = np.array(objects[~missing].tolist(), dtype=tick)
+    dates[~missing] = np.array([_since_midnight(entry) for entry in objects[~missing].tolist()], dtype=tick)
     return dates
+
+
+def _since_midnight(entry: Any) -> Any:
+    """A time of day as a duration; all else as it is."""
+    is_time = isinstance(entry, datetime.time)
+    return datetime.datetime.combine(datetime.date.min, entry) - datetime.datetime.min if is_time else entry
 
 
 def date_text(date: Any, grid: DateGrid) -> str:

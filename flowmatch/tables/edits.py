@@ -8,14 +8,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.tables.forms import form_of
 from flowmatch.tables.frames import is_polars
 
 
 def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:
-    """Some columns of what `as_table` returned."""
-    if hasattr(table, "iloc"):
-        return table.iloc[:, np.flatnonzero(chosen)]
-    return table[:, np.flatnonzero(chosen).tolist()]
+    """Some columns of a table of any form."""
+    kept, form = np.flatnonzero(chosen).tolist(), form_of(table)
+    if form in ("dict", "rows", "records"):
+        known = table.dtype.names if form == "records" else list(table[0] if form == "rows" else table)
+        names = [known[j] for j in kept]
+        if form == "rows":
+            return [{name: row[name] for name in names} for row in table]
+        return table[names] if form == "records" else {name: table[name] for name in names}
+    if form == "arrow":
+        return table.select(kept)
+    return table.iloc[:, kept] if hasattr(table, "iloc") else table[:, kept]
 
 
 def replace_columns(table: Any, chosen: NDArray[np.bool_], columns: Any) -> Any:

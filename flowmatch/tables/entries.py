@@ -41,21 +41,6 @@ _TOGETHER = ({"numbers", "booleans"}, *({group} for group in _GROUPS if group no
 """Groups that may stand in one column."""
 
 
-def missing_entries(values: NDArray[Any]) -> Mask:
-    """Which entries are NaN, None, pandas.NA or NaT."""
-    if values.dtype.kind in "fmM":
-        return np.isnan(values)
-    if values.dtype.kind != "O":
-        return np.zeros(len(values), dtype=bool)
-    pandas = sys.modules.get("pandas")
-    if pandas is not None:
-        try:
-            return np.asarray(pandas.isna(values))
-        except ArithmeticError as error:
-            raise ValueError("a signaling NaN among the entries, which no comparison can find: pass NaN.") from error
-    return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
-
-
 def group_of(entry_type: type) -> str:
     """What objects of a Python type count as; "" for what no table can hold."""
     if entry_type.__module__.partition(".")[0] == "pandas" and entry_type.__name__ == "Period":
@@ -204,16 +189,8 @@ def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
     return objects(units)
 
 
-def spans_of(times: NDArray[Any], missing: Mask) -> NDArray[Any]:
-    """Times of day as durations since midnight."""
-    spans = np.full(len(times), np.timedelta64("NaT"), dtype="timedelta64[us]")
-    day = datetime.date.min
-    spans[~missing] = [datetime.datetime.combine(day, t) - datetime.datetime.min for t in times[~missing]]
-    return spans
-
-
 def times_of(spans: NDArray[Any]) -> NDArray[Any]:
-    """Undo `spans_of`; durations that are no time of day become the first or last one."""
+    """Times of day of durations since midnight; those that are no time of day become the first or last one."""
     day = np.timedelta64(1, "D").astype("timedelta64[us]")
     inside = np.clip(np.where(np.isnat(spans), np.timedelta64(0, "us"), spans), 0, day - np.timedelta64(1, "us"))
     return objects([(datetime.datetime.min + span).time() for span in inside.tolist()])

@@ -17,11 +17,11 @@ from flowmatch.core.user_warnings import warn
 from flowmatch.tables.columns import IDENTIFIER_LEVELS
 from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import Array
-from flowmatch.tables.entries import Mask, missing_entries
-from flowmatch.tables.forms import form_of
-from flowmatch.tables.frames import RawColumn, as_table, objects, raw_column
+from flowmatch.tables.entries import Mask
+from flowmatch.tables.frames import as_table, objects
 from flowmatch.tables.keys import KeyForm, wide_enough
 from flowmatch.tables.names import named_columns
+from flowmatch.tables.reading import RawColumn, raw_column
 
 _FEW_ROWS = 50
 """Of fewer rows nobody can tell whether they are distinct by chance."""
@@ -113,8 +113,8 @@ def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
     """The keys in some columns of a table, by their positions."""
     table, found = as_table(X) if columns else None, {}
     for j in columns:
-        keys = raw_column(table, j, f"column {j} of X").values
-        found[j] = set(keys[~missing_entries(keys)].tolist())
+        column = raw_column(table, j, f"column {j} of X")
+        found[j] = set(column.values[~column.missing].tolist())
     return found
 
 
@@ -122,24 +122,6 @@ def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm |
     """The same forms, which spare the keys in a table too."""
     found = keys_in(X, [j for j, form in enumerate(forms) if form])
     return tuple(form and form.besides(list(found[j])) for j, form in enumerate(forms))
-
-
-def without_columns(table: Any, columns: Mask) -> Any:
-    """A table without some of its columns, given as a mask."""
-    kept, form = np.flatnonzero(~columns), form_of(table)
-    if form in ("dict", "rows", "records"):
-        known = table.dtype.names if form == "records" else list(table[0] if form == "rows" else table)
-        names = [known[j] for j in kept]
-        if form == "records":
-            return table[names]
-        return (
-            [{name: row[name] for name in names} for row in table] if form == "rows" else {n: table[n] for n in names}
-        )
-    if form == "arrow":
-        return table.select(kept.tolist())
-    if hasattr(table, "iloc"):
-        return table.iloc[:, kept]
-    return table[:, kept.tolist()]
 
 
 def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
@@ -175,20 +157,15 @@ def _named_once(identifier_columns: Any, labels: Sequence[Any], categories: Mask
 
 def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
     """The entries that are there, where they stand, and what kind of keys they may be; "" for none."""
-    values = objects(raw.values) if raw.values.dtype.kind in "UT" else raw.values
-    missing = missing_entries(values)
-    present = values[~missing]
-    if raw.levels is not None or not len(present):
-        return present, ~missing, ""
-    if values.dtype.kind in "iu":
-        return present, ~missing, "int"
-    if values.dtype.kind == "f":
-        whole = bool(np.all(present == np.floor(present)))
-        return present, ~missing, ("int" if re.match("u?int", dtype, re.IGNORECASE) else "whole") if whole else ""
-    types = set(map(type, present)) if values.dtype.kind == "O" else set()
-    kinds = {"int": Integral, "text": str, "uuid": uuid.UUID}
-    found = [kind for kind, group in kinds.items() if types and all(issubclass(t, group) for t in types)]
-    return present, ~missing, found[0] if found and bool not in types else ""
+    present, kind = raw.values[~raw.missing], raw.values.dtype.kind
+    found = "int" if kind in "iu" else ""
+    if kind == "f" and np.all(present == np.floor(present)):
+        found = "int" if re.match("u?int", dtype, re.IGNORECASE) else "whole"
+    elif kind == "O":
+        types, kinds = set(map(type, present)), {"int": Integral, "text": str, "uuid": uuid.UUID}
+        alike = (name for name, group in kinds.items() if all(issubclass(t, group) for t in types))
+        found = "" if bool in types else next(alike, "")
+    return present, ~raw.missing, found if raw.levels is None and len(present) else ""
 
 
 def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:

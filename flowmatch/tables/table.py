@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,13 +23,19 @@ from flowmatch.tables.columns import (
 from flowmatch.tables.containers import Array, Container
 from flowmatch.tables.dates import DateGrid
 from flowmatch.tables.forms import FORMS, form_dtypes, form_of, in_form
-from flowmatch.tables.frames import RawColumn, as_table, each_column, holds_floats, is_real_dtype, raw_entries
+from flowmatch.tables.frames import as_table, holds_floats, is_real_dtype
 from flowmatch.tables.key_columns import find_keys, fresh_keys
 from flowmatch.tables.keys import KeyForm
 from flowmatch.tables.names import named_columns, position_of
 from flowmatch.tables.readable import as_float64
+from flowmatch.tables.reading import RawColumn, each_column, raw_entries
 from flowmatch.tables.text import parse_text
 from flowmatch.tables.writing import array_of, frame_of
+
+_OF_COLUMNS = {"kinds": "kind", "levels": "levels", "level_dtypes": "level_dtype", "ordered": "ordered"}
+_OF_COLUMNS |= {"cell_types": "entry_type", "marks": "mark", "zeros": "zero"}
+_OF_GRIDS = {"units": "unit", "ticks": "tick", "timezones": "timezone", "origins": "origin", "walls": "wall"}
+"""Fields with one element a column, and what they are of a `ColumnFormat` and of its dates."""
 
 
 @storable
@@ -174,30 +180,21 @@ class TableContainer(Container):
 
     @classmethod
     def _of(cls, container: Container, formats: list[ColumnFormat]) -> TableContainer:
+        def parts(names: dict[str, str], owners: Sequence[Any]) -> dict[str, Any]:
+            return {field: tuple(getattr(owner, name) for owner in owners) for field, name in names.items()}
+
         grids = [column.dates or DateGrid("", "", 0) for column in formats]
-        return cls(
-            **vars(container),
-            kinds=tuple(column.kind for column in formats),
-            levels=tuple(column.levels for column in formats),
-            level_dtypes=tuple(column.level_dtype for column in formats),
-            ordered=np.array([column.ordered for column in formats], dtype=bool),
-            cell_types=tuple(column.entry_type for column in formats),
-            marks=tuple(column.mark for column in formats),
-            units=tuple(grid.unit for grid in grids),
-            ticks=tuple(grid.tick for grid in grids),
-            timezones=tuple(grid.timezone for grid in grids),
-            origins=np.array([grid.origin for grid in grids], dtype=np.int64),
-            walls=np.array([grid.wall for grid in grids], dtype=bool),
-            zeros=tuple(column.zero for column in formats),
-        )
+        found = parts(_OF_COLUMNS, formats) | parts(_OF_GRIDS, grids)
+        arrays = {"ordered": bool, "origins": np.int64, "walls": bool}
+        found |= {field: np.array(found[field], dtype=dtype) for field, dtype in arrays.items()}
+        return cls(**vars(container), **found)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored table do not fit each other."""
         super().check()
-        plain = {*Container.__dataclass_fields__, "keys", "empty_keys"}
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in plain}
-        require(len(own.pop("zeros")) in (0, len(self.kinds)), "table")  # older files have none
-        require(all(len(value) == len(self.kinds) for value in own.values()), "table")
+        lengths = {field: len(getattr(self, field)) for field in (*_OF_COLUMNS, *_OF_GRIDS)}
+        require(lengths.pop("zeros") in (0, len(self.kinds)), "table")  # older files have none
+        require(set(lengths.values()) == {len(self.kinds)}, "table")
         forms = self.keys or (None,) * len(self.kinds)
         require([kind == "identifier" for kind in self.kinds] == [form is not None for form in forms], "keys")
         require(len(self.columns) in (0, len(self.kinds)), "table")

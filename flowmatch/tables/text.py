@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowmatch.tables.dates import DateGrid, parse_dates
-from flowmatch.tables.frames import RawColumn, objects
+from flowmatch.tables.frames import objects
+from flowmatch.tables.reading import RawColumn
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
