@@ -11,12 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import Array, Integers, Mask
 
 
 class Rule(ABC):
@@ -81,7 +78,7 @@ class Combinations(Rule):
     constraint: Any
     positions: tuple[int, ...]
     known: Array
-    counts: NDArray[np.int64]
+    counts: Integers
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored rule do not fit each other."""

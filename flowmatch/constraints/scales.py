@@ -8,12 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowmatch.core.types import Array
 from flowmatch.tables.dates import NANOSECONDS
 from flowmatch.tables.table import TableContainer
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.constraints.scales import Array, Scales
+from flowmatch.constraints.scales import Scales
 from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality
+from flowmatch.core.types import Array
 from flowmatch.rules.numbers import decimals_of
 
 FEW_ROWS = 50

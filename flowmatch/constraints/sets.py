@@ -8,21 +8,20 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.constraints.rules import Computed, Ordered, Rule
-from flowmatch.constraints.scales import Array, Scales
+from flowmatch.constraints.scales import Scales
 from flowmatch.constraints.search import find_constraints
 from flowmatch.constraints.stated import Constraint
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index, Mask
 from flowmatch.core.user_warnings import warn
 from flowmatch.tables.containers import Container
 from flowmatch.tables.rows import SampleRows
 from flowmatch.tables.table import TableContainer
 
-Mask = NDArray[np.bool_]
-Redraw = Callable[[NDArray[np.intp], int], Array]
+Redraw = Callable[[Index, int], Array]
 
 _MOST_ROUNDS, _ENOUGH = 30, 0.02
 """Rows that break a rule are drawn anew so often, and as long as such a part of them becomes sound."""

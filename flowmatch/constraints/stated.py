@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.constraints.rules import Combinations, Computed, Ordered, Rule, UniqueRows
-from flowmatch.constraints.scales import Array, Scales
+from flowmatch.constraints.scales import Scales
 from flowmatch.core.component import Component, unknown_option
+from flowmatch.core.types import Array, Mask
 
 FUNCTIONS = ("sum", "product")
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 """Relative error of sums and products that are exact but for the arithmetic."""
 
 
-def _whole(values: Array) -> NDArray[np.bool_]:
+def _whole(values: Array) -> Mask:
     """Which columns hold whole numbers."""
     return np.asarray(np.all((values == np.floor(values)) | np.isnan(values), axis=0))
 

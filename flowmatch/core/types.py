@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 Rng = torch.Generator | None
 """Where random values come from; None is torch's global generator."""
@@ -12,3 +14,8 @@ Device = torch.device | str | None
 
 DType = torch.dtype | None
 """A floating-point type; None is torch's default."""
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+Integers = NDArray[np.int64]

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in, numbers_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.scaling import Array, row_shares
+from flowmatch.preprocessing.scaling import row_shares
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import objects
 from flowmatch.tables.readable import as_float64, as_plain, check_readable

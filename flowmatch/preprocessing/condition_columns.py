@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array
 from flowmatch.tables.dates import EXACT, localize
-from flowmatch.tables.entries import Array, group_of, index_entries
+from flowmatch.tables.entries import group_of, index_entries
 from flowmatch.tables.frames import is_polars, objects
 from flowmatch.tables.reading import missing_entries
 from flowmatch.tables.table import TableContainer

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.tables.containers import Array, Container
+from flowmatch.core.types import Array, Index, Integers
+from flowmatch.tables.containers import Container
 
 _SHUFFLED = 4
 
@@ -230,7 +231,7 @@ class LabelEncoder(ConditionEncoder):
     container: Container
     classes: NDArray[Any]
     shares: Array
-    counts: NDArray[np.int64]
+    counts: Integers
 
     @classmethod
     def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> LabelEncoder:
@@ -266,7 +267,7 @@ class LabelEncoder(ConditionEncoder):
         """Length of a condition's vector."""
         return len(self.classes)
 
-    def codes(self, y: Any, n_samples: int) -> NDArray[np.intp]:
+    def codes(self, y: Any, n_samples: int) -> Index:
         """Find the positions of labels in `classes`.
 
         Parameters
@@ -310,13 +311,13 @@ class LabelEncoder(ConditionEncoder):
         return self.classes, self.shares
 
 
-def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> Index:
     """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
     points = (np.arange(n_samples) + rng.uniform()) / n_samples
     return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
 
 
-def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> Index:
     """A sample whose first n are the same for every `n_samples`, and hold index i about ``n * shares[i]`` times.
 
     The indices are halved, by their shares, until one is left. At each of these forks the m-th who comes goes left if
@@ -340,7 +341,7 @@ def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> 
     return np.take_along_axis(low.reshape(order.shape), order, axis=1).ravel()[:n_samples]
 
 
-def turns(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def turns(groups: Index) -> Index:
     """How many of the same group stand before each, (n,)."""
     order = np.argsort(groups, kind="stable")
     counts = np.bincount(groups)
@@ -374,7 +375,7 @@ def check_draws(encoder: ConditionEncoder) -> None:
         encoder.container.wrap(encoder.expand(drawn, 1))
 
 
-def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], NDArray[np.intp]]:
+def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], Index]:
     """Distinct labels in order, and the position of each label among them.
 
     Raises
@@ -391,7 +392,7 @@ def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], N
         ) from error
 
 
-def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -> NDArray[np.intp]:
+def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -> Index:
     """Positions of labels in `classes`.
 
     Raises

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
 from flowmatch.preprocessing.samples import SampleEncoder
 from flowmatch.preprocessing.scaling import Standardize
@@ -65,7 +66,7 @@ class GridEncoder(ConditionEncoder):
     grids: SampleEncoder
 
     @classmethod
-    def fit(cls, y: Any, container: Container, weight: NDArray[np.float64] | None) -> GridEncoder:
+    def fit(cls, y: Any, container: Container, weight: Array | None) -> GridEncoder:
         """Learn the scale of the channels.
 
         Parameters

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index, Integers, Mask
 from flowmatch.preprocessing.blurring import blurred_rows
-from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
-from flowmatch.preprocessing.scaling import Array, row_shares
+from flowmatch.preprocessing.scaling import row_shares
 from flowmatch.tables.containers import Container
 from flowmatch.tables.forms import form_dtypes, form_of, in_form
 from flowmatch.tables.frames import as_table, dtypes_of, native_frame
@@ -49,7 +49,7 @@ class MissingPatterns:
     """
 
     patterns: Mask
-    rows: NDArray[np.int64]
+    rows: Integers
     shares: Array
     vectors: NDArray[np.float32]
 
@@ -166,7 +166,7 @@ class MissingPatterns:
         return self.patterns[rows[by_pattern][chosen]]
 
 
-def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.RandomState) -> NDArray[np.intp]:
+def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.RandomState) -> Index:
     """For each wanted vector the number of a row with that vector, drawn by weight, or of one of the nearest rows."""
     distinct, asked = np.unique(wanted, axis=0, return_inverse=True)
     values, groups = np.unique(known, axis=0, return_inverse=True)

@@ -8,14 +8,14 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
-from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
+from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.preprocessing.scaling import ColumnTransform, deviation, observed_columns, row_shares
 from flowmatch.rules.numbers import MOST_DECIMALS, decimals_of, error_of, nearest
 
 _FEW_VALUES = 5
@@ -70,12 +70,12 @@ class QuantileNormal(ColumnTransform):
     values_: Array = field(init=False, repr=False, compare=False)
     low_: Array = field(init=False, repr=False, compare=False)
     high_: Array = field(init=False, repr=False, compare=False)
-    bounds_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    bounds_: Integers = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)
-    decimals_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    few_values_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    decimals_: Integers = field(init=False, repr=False, compare=False)
+    few_values_: Mask = field(init=False, repr=False, compare=False)
     edge_: Array = field(init=False, repr=False, compare=False)
-    smooth_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    smooth_: Mask = field(init=False, repr=False, compare=False)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
@@ -135,7 +135,7 @@ class QuantileNormal(ColumnTransform):
     def restore(self, Z: Array) -> Array:
         return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         return self.few_values_
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
@@ -212,7 +212,7 @@ def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array
     return values, low, high, few
 
 
-def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
+def _evenly_scored(low: Array, high: Array) -> Mask:
     """Which of the values carry the smooth map: those nearest to even normal scores, both ends among them."""
     n_knots = 1 + int(np.ceil(_KNOTS_PER_ROOT * len(low) ** (1 / 3)))
     if len(low) <= n_knots:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from flowmatch.core.component import Component
 from flowmatch.core.storable import fields_to_store, require, storable
-
-Array = NDArray[np.float64]
+from flowmatch.core.types import Array, Index, Mask
 
 
 class ColumnTransform(Component):
@@ -105,7 +104,7 @@ class ColumnTransform(Component):
         """
         return self.inverse_transform(Z)
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         """Count the codes of each column.
 
         Parameters
@@ -120,7 +119,7 @@ class ColumnTransform(Component):
         """
         return np.ones(n_columns, dtype=np.intp)
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         """Say of which columns `restore` gives values of training only.
 
         Parameters

@@ -8,10 +8,10 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.preprocessing.scaling import Array, ColumnTransform
+from flowmatch.core.types import Array, Index, Mask
+from flowmatch.preprocessing.scaling import ColumnTransform
 from flowmatch.rules.columns import ColumnRules
 from flowmatch.tables.dates import DateGrid
 from flowmatch.tables.table import TableContainer
@@ -41,10 +41,10 @@ class SplitDates(ColumnTransform):
         self.parts.fit(split_dates(X, self.grids), weight, tolerances)
         return self
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         return np.array([1 if grid is None else 2 for grid in self.grids])
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         widths = self.code_counts(n_columns)
         return (widths == 1) & self.parts.restores_seen(int(widths.sum()))[self._starts]
 
@@ -68,7 +68,7 @@ class SplitDates(ColumnTransform):
         return self.parts.draw_codes(low, high, generator)
 
     @property
-    def _starts(self) -> NDArray[np.intp]:
+    def _starts(self) -> Index:
         widths = self.code_counts(len(self.grids))
         return np.cumsum(widths) - widths
 
@@ -114,7 +114,7 @@ def _join(day: Array, time: Array, grid: DateGrid) -> Array:
 
 
 def with_split_dates(
-    transform: ColumnTransform, rules: ColumnRules, container: TableContainer, columns: NDArray[np.bool_]
+    transform: ColumnTransform, rules: ColumnRules, container: TableContainer, columns: Mask
 ) -> ColumnTransform:
     """A map of the columns of numbers, given that of their parts; it itself if none is split."""
     if not rules.is_split[columns].any():

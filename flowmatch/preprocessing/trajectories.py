@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array, Index
 from flowmatch.tables.frames import is_polars
 from flowmatch.tables.readable import as_plain
-from flowmatch.tables.rows import Array, Index, SampleRows
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
+from flowmatch.core.types import Array, Mask
 from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
-from flowmatch.preprocessing.categories import Mask
 from flowmatch.tables.frames import is_polars
 from flowmatch.tables.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
 
@@ -140,7 +139,7 @@ def check_layout(shape: tuple[int, ...]) -> None:
     )
 
 
-def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
+def check_weights(sample_weight: Any, n_samples: int) -> Array | None:
     """Sample weights scaled to mean 1 over the rows that have any, or None.
 
     Raises
@@ -164,9 +163,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     return weight / weight[weight > 0].mean()
 
 
-def drop_weightless(
-    samples: SampleRows, y: Any, weight: NDArray[np.float64]
-) -> tuple[SampleRows, Any, NDArray[np.float64] | None]:
+def drop_weightless(samples: SampleRows, y: Any, weight: Array) -> tuple[SampleRows, Any, Array | None]:
     """Leave out rows of weight 0; weights that are all equal are no weights."""
     kept = weight > 0
     if kept.sum() < 2:
@@ -196,7 +193,7 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
-def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -> NDArray[np.float64]:
+def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -> Array:
     """Latent codes as a float64 array (n, *code_shape); with `missing` some may be NaN.
 
     Raises

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
-from flowmatch.preprocessing.scaling import Array
 from flowmatch.tables.containers import Container
-from flowmatch.tables.rows import Index, SampleRows
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Integers, Mask
 from flowmatch.rules.numbers import (
     CHANCE,
     LEAST_VALUES,
-    Array,
-    Integers,
     NumberRule,
     common_step,
     evidence,
@@ -25,8 +24,6 @@ from flowmatch.rules.numbers import (
     nearest,
 )
 from flowmatch.tables.dates import NANOSECONDS, DateGrid
-
-Mask = NDArray[np.bool_]
 
 _NONE: Integers = np.empty(0, dtype=np.int64)
 

@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Mask
 from flowmatch.rules.calendar import CalendarRule, find_calendar_rule, has_two_parts
-from flowmatch.rules.numbers import Array, NumberRule, find_number_rule
+from flowmatch.rules.numbers import NumberRule, find_number_rule
 from flowmatch.tables.dates import date_text
 from flowmatch.tables.table import TableContainer
-
-Mask = NDArray[np.bool_]
 
 _ROWS_JUDGED = 200_000
 """Most rows that rules are found from."""

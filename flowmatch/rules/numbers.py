@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index, Integers, Mask
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Number = TypeVar("Number", np.float64, np.int64)
 
 KEPT = 0.97
@@ -214,13 +213,13 @@ def evidence(counts: Integers) -> Integers:
     return judged if (judged > 0).sum() >= LEAST_VALUES else counts
 
 
-def frequent_exceptions(values: NDArray[np.generic], counts: Integers, kept: NDArray[np.bool_]) -> Array:
+def frequent_exceptions(values: NDArray[np.generic], counts: Integers, kept: Mask) -> Array:
     """The most frequent values that break a rule, in order."""
     breaks = np.flatnonzero(~kept & (counts >= max(3, _EXCEPTION * counts.sum())))
     return np.sort(values[breaks[np.argsort(-counts[breaks], kind="stable")[:_MOST_EXCEPTIONS]]])
 
 
-def keeps(kept: NDArray[np.bool_], counts: Integers) -> bool:
+def keeps(kept: Mask, counts: Integers) -> bool:
     """Whether enough rows keep a rule: all where there are few values to tell it from."""
     enough = KEPT if (counts > 0).sum() >= LEAST_VALUES else 1.0
     return bool(counts[kept].sum() >= enough * counts.sum())
@@ -295,7 +294,7 @@ def _find_endings(whole: Integers, counts: Integers, step: int, offset: int, dec
     return best
 
 
-def most_frequent(rows: NDArray[Any]) -> NDArray[np.intp]:
+def most_frequent(rows: NDArray[Any]) -> Index:
     """The fewest positions that hold nearly all rows and many more than each of the others, in order.
 
     Where rare positions follow on less rare ones, all of them.

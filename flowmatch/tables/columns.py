@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
+from flowmatch.core.types import Array, Index, Mask
 from flowmatch.core.user_warnings import warn
-from flowmatch.tables.dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
+from flowmatch.tables.dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
 from flowmatch.tables.dtype_names import check_dtypes, check_timezone
 from flowmatch.tables.entries import (
-    Mask,
     check_groups,
     digits_of,
     from_zero,
@@ -230,7 +230,7 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
     return _with_mark(filled.astype(object), gaps, column.mark)
 
 
-def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
+def column_positions(numbers: Array, n_levels: int) -> Index:
     """The nearest positions in so many levels; 0 for NaN."""
     return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
 

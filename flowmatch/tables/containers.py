@@ -10,17 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
+from flowmatch.core.types import Array
 from flowmatch.tables.dtype_names import check_dtypes
-from flowmatch.tables.frames import (
-    as_dtype,
-    dtypes_of,
-    is_polars,
-    pandas_frame,
-    pandas_series,
-    polars_series,
-)
-
-Array = NDArray[np.float64]
+from flowmatch.tables.frames import as_dtype, dtypes_of, is_polars, pandas_frame, pandas_series, polars_series
 
 
 @storable

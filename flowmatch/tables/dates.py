@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require
+from flowmatch.core.types import Array, Integers, Mask
 from flowmatch.tables.dtype_names import check_dtypes, check_timezone
-
-Array = NDArray[np.float64]
 
 NANOSECONDS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, from the coarsest to the finest."""
@@ -93,12 +92,12 @@ class DateGrid:
         """What is on the grid: "datetime" or "timedelta"."""
         return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
 
-    def clock(self, numbers: Array) -> NDArray[np.int64]:
+    def clock(self, numbers: Array) -> Integers:
         """What the clock of the time zone shows at dates, in units of `tick` since 1970."""
         dates = self.write(numbers)
         return ticks_in(dates if self.wall or not self.timezone else on_the_clock(dates, self.timezone), self.tick)
 
-    def numbers_of_clock(self, clock: NDArray[np.int64]) -> Array:
+    def numbers_of_clock(self, clock: Integers) -> Array:
         """The inverse of `clock`."""
         dates = clock.view(self.tick)
         if self.wall:
@@ -132,7 +131,7 @@ class DateGrid:
         return np.where(gaps, np.iinfo(np.int64).min, self.origin + whole * size).view(self.tick)
 
 
-def as_dates(objects: NDArray[Any], missing: NDArray[np.bool_], tick: str) -> NDArray[Any]:
+def as_dates(objects: NDArray[Any], missing: Mask, tick: str) -> NDArray[Any]:
     """Python's dates, datetimes, timedeltas or times of day, and numpy's, as an array of dtype `tick`."""
     dates = np.full(len(objects), "NaT", dtype=tick)
     dates[~missing] = np.array([_since_midnight(entry) for entry in objects[~missing].tolist()], dtype=tick)
@@ -202,6 +201,6 @@ def localize(dates: NDArray[Any], timezone: str, wall: bool) -> Any:
     return index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
 
 
-def ticks_in(dates: NDArray[Any], tick: str) -> NDArray[np.int64]:
+def ticks_in(dates: NDArray[Any], tick: str) -> Integers:
     """Dates as integers: units of a dtype, since 1970 for dates."""
     return np.ascontiguousarray(dates.astype(tick)).view(np.int64)

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array, Mask
 from flowmatch.tables.forms import form_of
 from flowmatch.tables.frames import is_polars
 
 
-def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:
+def take_columns(table: Any, chosen: Mask) -> Any:
     """Some columns of a table of any form."""
     kept, form = np.flatnonzero(chosen).tolist(), form_of(table)
     if form in ("dict", "rows", "records"):
@@ -26,7 +27,7 @@ def take_columns(table: Any, chosen: NDArray[np.bool_]) -> Any:
     return table.iloc[:, kept] if hasattr(table, "iloc") else table[:, kept]
 
 
-def replace_columns(table: Any, chosen: NDArray[np.bool_], columns: Any) -> Any:
+def replace_columns(table: Any, chosen: Mask, columns: Any) -> Any:
     """A copy of what `as_table` returned, with other columns in place of the chosen ones."""
     if is_polars(table):
         return table.with_columns(list(columns))
@@ -41,7 +42,7 @@ def replace_columns(table: Any, chosen: NDArray[np.bool_], columns: Any) -> Any:
     return table
 
 
-def append_columns(table: Any, marks: NDArray[np.bool_], names: NDArray[Any]) -> Any:
+def append_columns(table: Any, marks: Mask, names: NDArray[Any]) -> Any:
     """A table with columns of booleans behind its own; in an array or tensor they are zeros and ones of its dtype."""
     if isinstance(table, torch.Tensor):
         return torch.cat([table, torch.as_tensor(marks, device=table.device).to(table.dtype)], dim=1)
@@ -51,7 +52,7 @@ def append_columns(table: Any, marks: NDArray[np.bool_], names: NDArray[Any]) ->
     return table.with_columns(**new) if is_polars(table) else table.assign(**new)
 
 
-def numbers_like(X: Any, numbers: NDArray[np.float64]) -> Any:
+def numbers_like(X: Any, numbers: Array) -> Any:
     """Numbers of the shape of X as a tensor or frame if X is one, with its index and columns."""
     if isinstance(X, torch.Tensor):
         return torch.as_tensor(numbers, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array, Mask
 from flowmatch.tables.dates import EXACT, localize
 from flowmatch.tables.dtype_names import check_dtypes
 from flowmatch.tables.frames import objects
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 _GROUPS: dict[str, Any] = {
     "booleans": (bool, np.bool_),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Index
 from flowmatch.tables.dates import EXACT, localize
 from flowmatch.tables.forms import formless
 from flowmatch.tables.readable import as_numpy
@@ -182,7 +183,7 @@ def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bo
     return pd.Series(values if narrow.dtype.kind in "iu" else values.astype(dtype))
 
 
-def pandas_categories(codes: NDArray[np.intp], levels: NDArray[Any], dtype: str, ordered: bool) -> Any:
+def pandas_categories(codes: Index, levels: NDArray[Any], dtype: str, ordered: bool) -> Any:
     """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
     import pandas as pd
 

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
+from flowmatch.core.types import Array, Mask
 from flowmatch.core.user_warnings import warn
 from flowmatch.tables.columns import IDENTIFIER_LEVELS
 from flowmatch.tables.containers import Container
-from flowmatch.tables.dates import Array
-from flowmatch.tables.entries import Mask
 from flowmatch.tables.frames import as_table, objects
 from flowmatch.tables.keys import KeyForm, wide_enough
 from flowmatch.tables.names import named_columns

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from flowmatch.core.types import Array
+
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -91,7 +93,7 @@ def as_plain(data: Any, name: str) -> Any:
     return as_numpy(data, name) if isinstance(data, torch.Tensor) else data
 
 
-def as_float64(values: Any, name: str = "X") -> NDArray[np.float64]:
+def as_float64(values: Any, name: str = "X") -> Array:
     """An array or tensor as a float64 array, not copied if it is one.
 
     Raises

@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array, Mask
 from flowmatch.tables.dates import EXACT
 from flowmatch.tables.frames import is_polars, objects
 from flowmatch.tables.readable import as_plain
-
-Mask = NDArray[np.bool_]
 
 _ARROW_OBJECTS = r"decimal|time\d|dictionary|null|(large_)?binary|string_view"
 """Types of pyarrow that are read as Python's objects."""
@@ -173,7 +172,7 @@ def raw_entries(values: Any, where: str) -> RawColumn:
     return RawColumn(objects(list(values) if several else [values]))
 
 
-def _too_large(numbers: NDArray[np.float64]) -> bool:
+def _too_large(numbers: Array) -> bool:
     """Whether whole numbers went beyond 2^53 when they became floats."""
     return bool((np.abs(numbers) >= EXACT).any())
 

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowmatch.tables.containers import Array, Container
+from flowmatch.core.types import Array, Index, Mask
+from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import is_real_dtype
 from flowmatch.tables.readable import FLOAT32_MAX, as_float64, as_plain
-
-Index = NDArray[np.intp]
 
 ELEMENTS_AT_ONCE = 2**20
 """Passes over the data hold about so many elements in memory."""
@@ -228,7 +227,7 @@ class SampleRows:
         low[nothing] = high[nothing] = np.nan
         return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
 
-    def first_unfit(self, *, missing: NDArray[np.bool_] | bool = False) -> tuple[tuple[int, ...], float] | None:
+    def first_unfit(self, *, missing: Mask | bool = False) -> tuple[tuple[int, ...], float] | None:
         """Find the first entry that is infinite or too large for float32, or NaN unless that is allowed.
 
         Parameters

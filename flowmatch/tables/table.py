@@ -11,16 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.tables.columns import (
-    IDENTIFIER,
-    NUMBER,
-    ColumnFormat,
-    Mask,
-    fit_column,
-    read_column,
-    write_column,
-)
-from flowmatch.tables.containers import Array, Container
+from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.tables.columns import IDENTIFIER, NUMBER, ColumnFormat, fit_column, read_column, write_column
+from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import DateGrid
 from flowmatch.tables.forms import FORMS, form_dtypes, form_of, in_form
 from flowmatch.tables.frames import as_table, holds_floats, is_real_dtype
@@ -106,7 +99,7 @@ class TableContainer(Container):
     units: tuple[str, ...] = ()
     ticks: tuple[str, ...] = ()
     timezones: tuple[str, ...] = ()
-    origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    origins: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     keys: tuple[KeyForm | None, ...] = ()
     empty_keys: bool = field(default=False, metadata=NOT_STORED)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flowmatch.core.types import Array
 from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
-from flowmatch.tables.containers import Array, Container
+from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import in_utc
 from flowmatch.tables.frames import (
     as_dtype,
