@@ -169,48 +169,44 @@ class ConstraintSet:
         ValueError
             With `must`, if there are such rows.
         """
-        round_off = Scales(container, self.limits).rounded
-        values = self._complete(values, free, round_off)
+        scales = Scales(container, self.limits)
+        values = self._complete(values, free, scales)
         broken = self._broken(values, free)
         for attempt in range(1, _MOST_ROUNDS + 1):
             rows = np.flatnonzero(broken)
             if not len(rows):
                 return values
-            values[rows] = self._complete(np.asarray(redraw(rows, attempt), float), free[rows], round_off)
+            values[rows] = self._complete(np.asarray(redraw(rows, attempt), float), free[rows], scales)
             broken = self._broken(values, free)
             if broken.sum() > (1 - _ENOUGH) * len(rows) and len(rows) > 1 / _ENOUGH:
                 break
-        values, broken = self._mended(values, free, broken, round_off)
+        values, broken = self._mended(values, free, broken, scales)
         if broken.any():
             which = next(r for r in self.rules if (r.broken(values) & free[:, list(r.columns)].any(axis=1)).any())
-            what = (
-                f"{int(broken.sum())} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}"
-            )
+            what = f"{broken.sum()} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}"
             if must:
                 raise ValueError(f"{what}: ask for fewer rows, or give less.")
             warn(f"{what}: entries that are there contradict it.")
         return values
 
-    def _mended(
-        self, values: Array, free: Mask, broken: Mask, round_off: Callable[[Array], Array]
-    ) -> tuple[Array, Mask]:
+    def _mended(self, values: Array, free: Mask, broken: Mask, scales: Scales) -> tuple[Array, Mask]:
         """The rows, mended where no draw has made them sound, or else like sound ones, and which are not sound yet."""
         for _ in self.rules:
             rows = np.flatnonzero(broken)
             for rule in self.rules:
                 values = rule.mend(values, free & broken[:, None])
-            values[rows] = self._complete(values[rows], free[rows], round_off)
+            values[rows] = self._complete(values[rows], free[rows], scales)
             broken = self._broken(values, free)
         rows, sound = np.flatnonzero(broken & free.all(axis=1)), np.flatnonzero(~broken)
         if len(rows) and len(sound):
             values[rows] = values[sound[np.arange(len(rows)) % len(sound)]]
         return values, self._broken(values, free, in_range=False)
 
-    def _complete(self, values: Array, free: Mask, round_off: Callable[[Array], Array]) -> Array:
-        values = round_off(values)
+    def _complete(self, values: Array, free: Mask, scales: Scales) -> Array:
+        values = scales.rounded(values)
         for rule in self.rules:
             values = rule.complete(values, free)
-        return np.where(free, round_off(values), values)
+        return np.where(free, scales.rounded(values), values)
 
     def _broken(self, values: Array, free: Mask, *, in_range: bool = True) -> Mask:
         """Rows that break a rule (or are outside of the training range by it), and of which an entry may change."""

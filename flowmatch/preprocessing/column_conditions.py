@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array
+from flowmatch.core.types import Array, Mask
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
-from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in, numbers_in
+from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.scaling import row_shares
@@ -51,6 +51,16 @@ class ColumnEncoder(ConditionEncoder):
     def _labels(self) -> tuple[NDArray[Any], ...]:
         """Labels of each column; empty for columns of numbers."""
 
+    @property
+    def has_labels(self) -> Mask:
+        """Which columns hold labels, (k,)."""
+        return np.array([len(labels) > 0 for labels in self._labels])
+
+    @property
+    def _known(self) -> Columns:
+        """What stands behind the numbers of each column; None where they are all there is."""
+        return self.columns or (None,) * len(self.mean)
+
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
         conditions.check_scales(self.mean, self.scale)
@@ -70,8 +80,7 @@ class ColumnEncoder(ConditionEncoder):
         return sum(max(1, len(labels)) for labels in self._labels) + 1
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
-        has_labels = np.array([len(labels) > 0 for labels in self._labels])
-        rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), has_labels)
+        rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), self.has_labels)
         return replace(self, rows=rows, shares=shares)  # type: ignore
 
     def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
@@ -115,8 +124,7 @@ class ColumnEncoder(ConditionEncoder):
         ValueError
             For labels that were not there in training, another number of columns or rows, and what is no finite number.
         """
-        k, has_labels = len(self._labels), any(map(len, self._labels))
-        is_bare = not has_labels and not self.columns
+        k, is_bare = len(self.mean), not self.has_labels.any() and not self.columns
         given = np.asarray(y)
         if is_bare or given.dtype.kind not in "mM":  # numpy has no objects for nanoseconds
             given = _as_array(y, "y", np.float64 if is_bare else object)
@@ -128,13 +136,12 @@ class ColumnEncoder(ConditionEncoder):
                 f"or one for each of {n_samples} samples."
             )
         rows = np.empty(given.shape)
-        for j, (column, labels) in enumerate(zip(given.T, self._labels, strict=True)):
+        for j, (column, labels, known) in enumerate(zip(given.T, self._labels, self._known, strict=True)):
             what = f"column {_name(self.container, j)!r} of y"
-            known = self.columns[j] if self.columns else None
             if known is not None:
                 rows[:, j] = known.numbers_of(0, column)
-                continue
-            rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
+            else:
+                rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
         return rows
@@ -142,8 +149,7 @@ class ColumnEncoder(ConditionEncoder):
     def _given_back(self, rows: Array) -> NDArray[Any]:
         """Undo `positions`."""
         given = rows.astype(object)
-        for j, labels in enumerate(self._labels):
-            known = self.columns[j] if self.columns else None
+        for j, (labels, known) in enumerate(zip(self._labels, self._known, strict=True)):
             if len(labels):
                 given[:, j] = labels[rows[:, j].astype(np.intp)]
             elif known is not None:
@@ -199,12 +205,13 @@ class NumberEncoder(ColumnEncoder):
         NumberEncoder
             Fitted to the conditions.
         """
-        rows = numbers_in(columns, y.reshape(len(y), -1))
+        zeros = np.zeros(1 if y.ndim == 1 else y.shape[1])
+        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), y.ndim == 1, columns)
+        rows = encoder.positions(y, len(y))
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
-        encoder = cls(container, mean, np.where(varies, scale, 1.0), mean[None], np.ones(1), y.ndim == 1, columns)
-        return encoder.with_shares_of(y, weight)
+        return replace(encoder, mean=mean, scale=np.where(varies, scale, 1.0)).with_shares_of(y, weight)
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:
@@ -279,11 +286,10 @@ class MixedEncoder(ColumnEncoder):
         zeros = np.zeros(y.shape[1])
         encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1), columns)
         rows, shares = encoder.positions(y, len(y)), row_shares(len(y), weight)
-        has_labels = np.array([len(labels) > 0 for labels in classes])
-        mean = np.where(has_labels, 0.0, shares @ rows)
+        mean = np.where(encoder.has_labels, 0.0, shares @ rows)
         spread = np.sqrt(shares @ (rows - mean) ** 2)
-        encoder = replace(encoder, mean=mean, scale=np.where(has_labels | (spread == 0), 1.0, spread))
-        return encoder.with_shares_of(y, weight)
+        scale = np.where(encoder.has_labels | (spread == 0), 1.0, spread)
+        return replace(encoder, mean=mean, scale=scale).with_shares_of(y, weight)
 
     @property
     def _labels(self) -> tuple[NDArray[Any], ...]:

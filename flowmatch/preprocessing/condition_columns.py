@@ -48,17 +48,8 @@ def columns_of(y: Any, values: NDArray[Any]) -> Columns:
     return tuple(TableContainer.fit(_table_of(y, parts[j], j)) if more else None for j, more in enumerate(chosen))
 
 
-def numbers_in(columns: Columns, values: NDArray[Any]) -> Array:
-    """Numbers (n, k) of conditions (n, k) that are all numbers to a network."""
-    known = columns or (None,) * values.shape[1]
-    parts = [
-        part if column is None else column.numbers_of(0, part) for part, column in zip(values.T, known, strict=True)
-    ]
-    return np.column_stack([part.astype(np.float64) for part in parts])
-
-
 def entries_in(column: TableContainer, numbers: Array) -> NDArray[Any]:
-    """Undo `numbers_in` for one column; dates with a time zone are objects."""
+    """What the numbers of one column stand for; dates with a time zone are objects."""
     entries, zone = column.entries(0, numbers), column.timezones[0]
     if not zone:
         return entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,17 +138,13 @@ class Container:
             The same in the container. Where an array's or tensor's dtype cannot hold NaN and there is one, it is
             float64, or objects with None for booleans in an array.
         """
-        if self.kind == "dataframe":
-            values = values.reshape(len(values), -1)  # one column of labels comes flat
-            columns = [pandas_series(column, dtype) for column, dtype in zip(values.T, self.dtypes, strict=True)]
-            return pandas_frame(columns, self.columns, self.level_names)
-        if self.kind in ("polars", "polars_series"):
-            values = values.reshape(len(values), -1)
-            parts = zip(values.T, self.dtypes, self.columns, strict=True)
-            columns = [polars_series(column, dtype, name) for column, dtype, name in parts]
-            return columns[0] if self.kind == "polars_series" else columns[0].to_frame().with_columns(columns)
-        if self.kind == "series":
-            return pandas_series(values, self.dtypes[0]).rename(self.columns[0])
+        if self.columns:
+            parts = zip(values.reshape(len(values), -1).T, self.dtypes, self.columns, strict=True)
+            if self.kind.startswith("polars"):
+                columns = [polars_series(column, dtype, name) for column, dtype, name in parts]
+            else:
+                columns = [pandas_series(column, dtype).rename(name) for column, dtype, name in parts]
+            return columns[0] if self.kind.endswith("series") else self.framed(columns)
         holds = self._holds(values)
         if self.kind == "torch":
             tensor = torch.from_numpy(np.ascontiguousarray(as_dtype(values, self.numpy_dtype) if holds else values))
@@ -155,6 +152,25 @@ class Container:
         if not holds and self.dtypes[0] == "bool":
             return np.where(np.isnan(values), None, values >= 0.5)  # type: ignore[call-overload]
         return as_dtype(values, self.dtypes[0]) if holds else values
+
+    def framed(self, columns: Sequence[Any]) -> Any:
+        """Join columns to a frame.
+
+        Parameters
+        ----------
+        columns : sequence of Series
+            Of the library that the data came in.
+
+        Returns
+        -------
+        DataFrame
+            Under the names of the original.
+        """
+        if self.kind == "polars":
+            import polars as pl
+
+            return pl.DataFrame(columns)
+        return pandas_frame(columns, self.columns, self.level_names)
 
     def _holds(self, values: NDArray[Any]) -> bool:
         """Whether an array or tensor of the dtype can hold values, which may be NaN."""

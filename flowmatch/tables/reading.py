@@ -123,10 +123,8 @@ def raw_series(series: Any, where: str) -> RawColumn:
         return RawColumn(entries, levels, str(dtype.categories.dtype), bool(dtype.ordered))
     if isinstance(dtype, pd.DatetimeTZDtype):
         return RawColumn(series.dt.tz_convert(None).to_numpy(), timezone=str(dtype).split(", ", 1)[1].removesuffix("]"))
-    if isinstance(dtype, np.dtype):
+    if isinstance(dtype, (np.dtype, pd.SparseDtype)):
         return RawColumn.of(series.to_numpy())
-    if isinstance(dtype, pd.SparseDtype):
-        return RawColumn(series.sparse.to_dense().to_numpy())
     if isinstance(dtype, pd.PeriodDtype):
         return RawColumn(series.to_numpy(object))
     if isinstance(dtype, pd.IntervalDtype):

@@ -16,7 +16,6 @@ from flowmatch.tables.frames import (
     as_dtype,
     pandas_categories,
     pandas_dtype,
-    pandas_frame,
     pandas_series,
     polars_series,
 )
@@ -28,22 +27,16 @@ Keys = Mapping[int, NDArray[Any]]
 
 def frame_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
     """A DataFrame of pandas or polars from numbers (n, d)."""
-    if container.kind == "polars":
-        import polars as pl
-
-        return pl.DataFrame(
-            [
-                _of_polars(format, dtype, name, numbers, fresh.get(j))
-                for j, (format, dtype, name, numbers) in enumerate(
-                    zip(formats, container.dtypes, container.columns, values.T, strict=True)
-                )
-            ]
-        )
-    columns = [
-        _of_pandas(format, dtype, numbers, fresh.get(j))
-        for j, (format, dtype, numbers) in enumerate(zip(formats, container.dtypes, values.T, strict=True))
-    ]
-    return pandas_frame(columns, container.columns, container.level_names)
+    is_polars, columns = container.kind == "polars", []
+    for j, (column, dtype, name) in enumerate(zip(formats, container.dtypes, container.columns, strict=True)):
+        if j in fresh:
+            wide = dtype_for(dtype, fresh[j])
+            columns.append(polars_series(fresh[j], wide, name) if is_polars else pandas_series(fresh[j], wide))
+        elif is_polars:
+            columns.append(_of_polars(column, dtype, name, values[:, j]))
+        else:
+            columns.append(_of_pandas(column, dtype, values[:, j]))
+    return container.framed(columns)
 
 
 def array_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
@@ -66,18 +59,14 @@ def array_of(container: Container, formats: Sequence[ColumnFormat], values: Arra
     return table
 
 
-def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
-    if keys is not None:
-        return polars_series(keys, dtype_for(dtype, keys), name)
+def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array) -> Any:
     entries = write_column(format, numbers)
     if format.dates and format.dates.wall:
         entries = in_utc(entries, format.dates.timezone)
     return polars_series(entries, dtype, name, format.levels)
 
 
-def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
-    if keys is not None:
-        return pandas_series(keys, dtype_for(dtype, keys))
+def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array) -> Any:
     if format.level_dtype:
         missing = np.isnan(numbers) | (format.kind == "empty")
         codes = np.where(missing, -1, column_positions(numbers, len(format.levels)))
