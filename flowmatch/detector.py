@@ -16,7 +16,7 @@ from flowmatch.core.checks import check_number
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
 from flowmatch.preprocessing.validation import check_samples
-from flowmatch.tables.edits import numbers_like
+from flowmatch.tables.frames import numbers_like
 
 Floats = NDArray[np.float64]
 

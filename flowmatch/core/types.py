@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ DType = torch.dtype | None
 """A floating-point type; None is torch's default."""
 
 Array = NDArray[np.float64]
+Array32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Index = NDArray[np.intp]
 Integers = NDArray[np.int64]
+AnyArray = NDArray[Any]

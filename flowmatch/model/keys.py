@@ -7,7 +7,7 @@ from typing import Any
 
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.preprocessing import TableContainer
-from flowmatch.tables.edits import take_columns
+from flowmatch.tables.frames import take_columns
 
 
 def with_keys(model: FlowModel, identifiers: str) -> FlowModel:

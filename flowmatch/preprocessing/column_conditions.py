@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array, Mask
+from flowmatch.core.types import AnyArray, Array, Array32, Mask
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in
@@ -48,7 +47,7 @@ class ColumnEncoder(ConditionEncoder):
 
     @property
     @abstractmethod
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         """Labels of each column; empty for columns of numbers."""
 
     @property
@@ -83,11 +82,11 @@ class ColumnEncoder(ConditionEncoder):
         rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), self.has_labels)
         return replace(self, rows=rows, shares=shares)  # type: ignore
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         rows = self.positions(y, n_samples)
         return self._given_back(np.broadcast_to(rows, (n_samples, rows.shape[1])).copy())
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         scaled = (self.positions(y, n_samples) - self.mean) / self.scale
         columns = [
             np.eye(len(labels))[column.astype(np.intp)] if len(labels) else column
@@ -96,11 +95,11 @@ class ColumnEncoder(ConditionEncoder):
         vectors = np.column_stack([*columns, np.ones(len(scaled))]).astype(np.float32)
         return np.broadcast_to(vectors, (n_samples, vectors.shape[1])).copy()
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         order = np.lexsort(self.rows.T[::-1])  # so that any first n are spread over the conditions' range
         return self._given_back(self.rows[order[conditions.spread_sample(self.shares[order], n_samples, rng)]])
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         is_small = len(self.rows) <= n_most
         return (self._given_back(self.rows), self.shares) if is_small else super().likely(n_most)
 
@@ -146,7 +145,7 @@ class ColumnEncoder(ConditionEncoder):
             raise ValueError("y contains NaN or infinity.")
         return rows
 
-    def _given_back(self, rows: Array) -> NDArray[Any]:
+    def _given_back(self, rows: Array) -> AnyArray:
         """Undo `positions`."""
         given = rows.astype(object)
         for j, (labels, known) in enumerate(zip(self._labels, self._known, strict=True)):
@@ -186,7 +185,7 @@ class NumberEncoder(ColumnEncoder):
     columns: Columns = ()
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
         """Learn mean and scale.
 
         Parameters
@@ -214,7 +213,7 @@ class NumberEncoder(ColumnEncoder):
         return replace(encoder, mean=mean, scale=np.where(varies, scale, 1.0)).with_shares_of(y, weight)
 
     @property
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         return (np.empty(0),) * len(self.mean)
 
     def check(self) -> None:
@@ -222,7 +221,7 @@ class NumberEncoder(ColumnEncoder):
         require(not self.one_dimensional or len(self.mean) == 1, "one_dimensional")
         super().check()
 
-    def _given_back(self, rows: Array) -> NDArray[Any]:
+    def _given_back(self, rows: Array) -> AnyArray:
         if self.columns and self.columns[0] is not None and self.one_dimensional:
             return entries_in(self.columns[0], rows[:, 0])
         given = super()._given_back(rows) if self.columns else rows
@@ -249,7 +248,7 @@ class MixedEncoder(ColumnEncoder):
     """
 
     container: Container
-    classes: tuple[NDArray[Any], ...]
+    classes: tuple[AnyArray, ...]
     mean: Array
     scale: Array
     rows: Array
@@ -257,7 +256,7 @@ class MixedEncoder(ColumnEncoder):
     columns: Columns = ()
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
         """Learn labels, mean and scale.
 
         Parameters
@@ -292,18 +291,18 @@ class MixedEncoder(ColumnEncoder):
         return replace(encoder, mean=mean, scale=scale).with_shares_of(y, weight)
 
     @property
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         return self.classes
 
 
-def is_numeric(column: NDArray[Any]) -> bool:
+def is_numeric(column: AnyArray) -> bool:
     """Whether a column holds numbers rather than labels; booleans count as 0 and 1."""
     if column.dtype.kind != "O":
         return column.dtype.kind in "biuf"
     return all(isinstance(value, (numbers.Real, np.bool_)) for value in column)
 
 
-def _as_array(values: Any, what: str, dtype: Any = np.float64) -> NDArray[Any]:
+def _as_array(values: Any, what: str, dtype: Any = np.float64) -> AnyArray:
     try:
         return np.asarray(values, dtype=dtype)
     except (ArithmeticError, TypeError, ValueError) as error:
@@ -398,7 +397,7 @@ def plain_conditions(y: Any) -> Any:
     return array
 
 
-def _is_measurement(y: NDArray[Any]) -> bool:
+def _is_measurement(y: AnyArray) -> bool:
     """Whether one-dimensional conditions are amounts rather than labels."""
     if y.dtype.kind not in "iuf":
         return False

@@ -6,9 +6,8 @@ import decimal
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.core.types import Array
+from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.dates import EXACT, localize
 from flowmatch.tables.entries import group_of, index_entries
 from flowmatch.tables.frames import is_polars, objects
@@ -21,7 +20,7 @@ Columns = tuple[TableContainer | None, ...]
 _AMOUNTS = {"datetimes", "dates", "timedeltas", "times", "periods"}
 
 
-def columns_of(y: Any, values: NDArray[Any]) -> Columns:
+def columns_of(y: Any, values: AnyArray) -> Columns:
     """What stands behind the numbers of the columns of conditions.
 
     Parameters
@@ -48,7 +47,7 @@ def columns_of(y: Any, values: NDArray[Any]) -> Columns:
     return tuple(TableContainer.fit(_table_of(y, parts[j], j)) if more else None for j, more in enumerate(chosen))
 
 
-def entries_in(column: TableContainer, numbers: Array) -> NDArray[Any]:
+def entries_in(column: TableContainer, numbers: Array) -> AnyArray:
     """What the numbers of one column stand for; dates with a time zone are objects."""
     entries, zone = column.entries(0, numbers), column.timezones[0]
     if not zone:
@@ -56,14 +55,14 @@ def entries_in(column: TableContainer, numbers: Array) -> NDArray[Any]:
     return objects(list(localize(entries, zone, bool(column.walls[0]))))
 
 
-def as_objects(entries: NDArray[Any]) -> NDArray[Any]:
+def as_objects(entries: AnyArray) -> AnyArray:
     """Entries as Python's objects; nanoseconds, of which it has none, as those of pandas."""
     if entries.dtype.kind in "mM" and np.datetime_data(entries.dtype)[0] == "ns":
         return index_entries(entries, "")
     return entries.astype(object)
 
 
-def _stands_for_more(values: NDArray[Any], is_column: bool) -> bool:
+def _stands_for_more(values: AnyArray, is_column: bool) -> bool:
     """Whether values are amounts that floats alone are not; integers as objects are labels if they are no column."""
     if values.dtype.kind in "iu" and len(values):
         return max(-int(values.min()), int(values.max())) > EXACT
@@ -76,7 +75,7 @@ def _stands_for_more(values: NDArray[Any], is_column: bool) -> bool:
     return len(set(map(group_of, types))) == 1 and (decimal.Decimal in types or set(map(group_of, types)) <= _AMOUNTS)
 
 
-def _table_of(y: Any, values: NDArray[Any], column: int) -> Any:
+def _table_of(y: Any, values: AnyArray, column: int) -> Any:
     """A column of conditions as a table."""
     if hasattr(y, "iloc"):
         return y.iloc[:, [column]] if y.ndim == 2 else y.to_frame("y" if y.name is None else y.name)

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array, Index, Integers
+from flowmatch.core.types import AnyArray, Array, Array32, Index, Integers
 from flowmatch.tables.containers import Container
 
 _SHUFFLED = 4
@@ -90,7 +89,7 @@ class ConditionEncoder(ABC):
         return 0
 
     @abstractmethod
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         """Repeat one condition for all samples.
 
         Parameters
@@ -107,7 +106,7 @@ class ConditionEncoder(ABC):
         """
 
     @abstractmethod
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         """Turn conditions into vectors.
 
         Parameters
@@ -124,7 +123,7 @@ class ConditionEncoder(ABC):
         """
 
     @abstractmethod
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         """Draw conditions as they occur in the training data.
 
         The first n are the same for every `n_samples`, and hold each condition n times its share, to within four.
@@ -142,7 +141,7 @@ class ConditionEncoder(ABC):
             Conditions.
         """
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         """Return conditions as they occur in the training data, with their probabilities.
 
         Parameters
@@ -193,7 +192,7 @@ class ConditionEncoder(ABC):
         """
         return Conditions(torch.as_tensor(self.encode(y, len(y)), device=device))
 
-    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         """Turn conditions into vectors, a piece at a time.
 
         Parameters
@@ -229,12 +228,12 @@ class LabelEncoder(ConditionEncoder):
     """
 
     container: Container
-    classes: NDArray[Any]
+    classes: AnyArray
     shares: Array
     counts: Integers
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> LabelEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None) -> LabelEncoder:
         """Learn the classes and how often each occurs.
 
         Parameters
@@ -298,16 +297,16 @@ class LabelEncoder(ConditionEncoder):
         total = np.bincount(self.codes(y, len(y)), weights=weight, minlength=self.size)
         return replace(self, shares=total / total.sum())
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         return self.classes[self.codes(y, n_samples)]
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         return np.eye(self.size, dtype=np.float32)[self.codes(y, n_samples)]
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         return self.classes[spread_sample(self.shares, n_samples, rng)]
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         return self.classes, self.shares
 
 
@@ -361,7 +360,7 @@ def check_scales(mean: Array, scale: Array, what: str = "scale") -> None:
     require(np.isfinite([mean, scale]).all() and (scale > 0).all(), what)
 
 
-def check_labels(classes: NDArray[Any]) -> None:
+def check_labels(classes: AnyArray) -> None:
     """Raise a ValueError unless these are labels, each of them once."""
     require(classes.ndim == 1, "classes")
     require((positions_of(classes, classes) == np.arange(len(classes))).all(), "classes")
@@ -375,7 +374,7 @@ def check_draws(encoder: ConditionEncoder) -> None:
         encoder.container.wrap(encoder.expand(drawn, 1))
 
 
-def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], Index]:
+def find_classes(labels: AnyArray, what: str = "y") -> tuple[AnyArray, Index]:
     """Distinct labels in order, and the position of each label among them.
 
     Raises
@@ -392,7 +391,7 @@ def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], I
         ) from error
 
 
-def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -> Index:
+def positions_of(labels: AnyArray, classes: AnyArray, what: str = "y") -> Index:
     """Positions of labels in `classes`.
 
     Raises
@@ -410,7 +409,7 @@ def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -
     return codes
 
 
-def _as_list(labels: NDArray[Any]) -> list[Any]:
+def _as_list(labels: AnyArray) -> list[Any]:
     """Labels as Python's objects; numpy makes integers of nanoseconds."""
     is_fine = labels.dtype.kind in "mM" and np.datetime_data(labels.dtype)[0] == "ns"
     return (labels.astype(f"{labels.dtype.kind}8[us]") if is_fine else labels).tolist()

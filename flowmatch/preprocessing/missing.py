@@ -7,11 +7,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array, Index, Integers, Mask
+from flowmatch.core.types import AnyArray, Array, Array32, Index, Integers, Mask
 from flowmatch.preprocessing.blurring import blurred_rows
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
 from flowmatch.preprocessing.scaling import row_shares
@@ -51,10 +50,10 @@ class MissingPatterns:
     patterns: Mask
     rows: Integers
     shares: Array
-    vectors: NDArray[np.float32]
+    vectors: Array32
 
     @classmethod
-    def fit(cls, missing: Mask, vectors: NDArray[np.float32] | None, weight: Array | None) -> Self | None:
+    def fit(cls, missing: Mask, vectors: Array32 | None, weight: Array | None) -> Self | None:
         """Learn the patterns of rows.
 
         Parameters
@@ -106,7 +105,7 @@ class MissingPatterns:
         alike: Mask = ~np.any(self.patterns[:, present], axis=1) & np.all(self.patterns[:, absent], axis=1)
         return alike[self.rows] & (self.shares > 0)
 
-    def share_of_like_rows(self, vectors: NDArray[np.float32], present: Mask, absent: Mask) -> Array:
+    def share_of_like_rows(self, vectors: Array32, present: Mask, absent: Mask) -> Array:
         """Find the share of such rows among those of a condition.
 
         Parameters
@@ -130,7 +129,7 @@ class MissingPatterns:
     def draw(
         self,
         n_samples: int,
-        vectors: NDArray[np.float32] | None,
+        vectors: Array32 | None,
         present: Mask,
         rng: np.random.RandomState,
         absent: Mask | None = None,
@@ -232,7 +231,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         return in_form(form_of(X), frame, form_dtypes(X, dtypes_of(table)))
     if hasattr(table, "columns"):
         return _fill_polars(container.formless(filled, taken), table, missing)
-    drawn: NDArray[Any] = np.where(container.is_key & container.empty_keys, np.nan, filled)
+    drawn: AnyArray = np.where(container.is_key & container.empty_keys, np.nan, filled)
     left = missing & np.isnan(drawn)
     fresh = fresh_keys(container.keys, drawn, taken)
     if not isinstance(X, torch.Tensor):

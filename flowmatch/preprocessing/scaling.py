@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.component import Component
 from flowmatch.core.storable import fields_to_store, require, storable
-from flowmatch.core.types import Array, Index, Mask
+from flowmatch.core.types import AnyArray, Array, Index, Mask
 
 
 class ColumnTransform(Component):
@@ -168,7 +167,7 @@ class ColumnTransform(Component):
         """
         return low
 
-    def _set_fitted(self, **fitted: NDArray[Any]) -> Self:
+    def _set_fitted(self, **fitted: AnyArray) -> Self:
         """Set what fitting adds."""
         for name, value in fitted.items():
             object.__setattr__(self, name, value)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.core.types import AnyArray, Array, Integers, Mask
 from flowmatch.rules.numbers import (
     CHANCE,
     LEAST_VALUES,
@@ -318,7 +316,7 @@ def _with_days(rule: CalendarRule, day: Integers, counts: Integers) -> CalendarR
     return replace(rule, counted=counted, days=ways[counted])
 
 
-def _chosen(rows: NDArray[Any], n_possible: int, n_values: int) -> Integers:
+def _chosen(rows: AnyArray, n_possible: int, n_values: int) -> Integers:
     """The few positions that hold nearly all rows; none if that may be chance."""
     chosen = most_frequent(rows)
     return chosen if log_chance_of(len(chosen), n_possible, n_values) < CHANCE else _NONE

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from flowmatch.core.storable import require, storable
-from flowmatch.core.types import Array, Index, Integers, Mask
+from flowmatch.core.types import AnyArray, Array, Index, Integers, Mask
 
 Number = TypeVar("Number", np.float64, np.int64)
 
@@ -190,7 +190,7 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
     return replace(rule, exceptions=frequent_exceptions(values, counts, kept), limits=limits)
 
 
-def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
+def nearest(values: NDArray[Number], x: AnyArray) -> NDArray[Number]:
     """For each entry the nearest of some values, which are in order."""
     return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
 
@@ -271,7 +271,7 @@ def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     return 1, 0
 
 
-def _differences(values: NDArray[Any], counts: Integers) -> NDArray[Any]:
+def _differences(values: AnyArray, counts: Integers) -> AnyArray:
     rows = np.random.default_rng(0).choice(len(values), (_SUBSETS, _SUBSET), p=counts / counts.sum())
     return values[rows[:, 1:]] - values[rows[:, :1]]
 
@@ -294,7 +294,7 @@ def _find_endings(whole: Integers, counts: Integers, step: int, offset: int, dec
     return best
 
 
-def most_frequent(rows: NDArray[Any]) -> Index:
+def most_frequent(rows: AnyArray) -> Index:
     """The fewest positions that hold nearly all rows and many more than each of the others, in order.
 
     Where rare positions follow on less rare ones, all of them.

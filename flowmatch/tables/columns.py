@@ -11,11 +11,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
-from flowmatch.core.types import Array, Index, Mask
+from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.core.user_warnings import warn
 from flowmatch.tables.dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
 from flowmatch.tables.dtype_names import check_dtypes, check_timezone
@@ -29,6 +28,7 @@ from flowmatch.tables.entries import (
     number_type,
     one_group,
     ordinals_of,
+    stands_for,
     times_of,
     whole_entries,
     zero_of,
@@ -36,7 +36,6 @@ from flowmatch.tables.entries import (
 from flowmatch.tables.frames import objects
 from flowmatch.tables.readable import too_large_for_float
 from flowmatch.tables.reading import RawColumn, missing_entries
-from flowmatch.tables.text import stands_for
 
 IDENTIFIER_LEVELS = 100
 """Text with more different values than this, and than half its rows, looks like an identifier."""
@@ -72,7 +71,7 @@ class ColumnFormat:
     """
 
     kind: str
-    levels: NDArray[Any]
+    levels: AnyArray
     level_dtype: str = ""
     ordered: bool = False
     entry_type: str = ""
@@ -97,7 +96,7 @@ class ColumnFormat:
         return self.kind == "category" and not self.level_dtype and self.levels.dtype.kind == "f"
 
     @cached_property
-    def entries(self) -> NDArray[Any]:
+    def entries(self) -> AnyArray:
         """The categories as the user has them."""
         return level_entries(self.levels, self.level_dtype, self.entry_type)
 
@@ -203,7 +202,7 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str =
     return _read_numbers(column, raw, where)
 
 
-def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
+def write_column(column: ColumnFormat, numbers: Array) -> AnyArray:
     """Undo `read_column`: float64 for numbers and booleans, dates as such, and objects where `entry_type` says so."""
     numbers = np.asarray(numbers, dtype=np.float64)
     gaps = np.isnan(numbers)
@@ -218,7 +217,7 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
         dates = column.dates.write(numbers)
         dates = times_of(dates) if column.entry_type == "time" else dates
         return _with_mark(objects(dates), gaps, column.mark) if column.entry_type else dates
-    filled: NDArray[Any] = np.where(gaps, 0.0, numbers)
+    filled: AnyArray = np.where(gaps, 0.0, numbers)
     if column.is_exact:
         return _with_mark(whole_entries(filled, column.zero, column.entry_type), gaps, column.mark)
     if not column.entry_type:
@@ -235,7 +234,7 @@ def column_positions(numbers: Array, n_levels: int) -> Index:
     return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
 
 
-def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnFormat:
+def _fit_objects(values: AnyArray, missing: Mask, where: str) -> ColumnFormat:
     """Judge a column of objects by the types of its entries."""
     present = values[~missing]
     group = one_group(values, missing, where)
@@ -258,7 +257,7 @@ def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnForma
     return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark, dates=grid)
 
 
-def _fit_dates(dates: NDArray[Any], timezone: str, where: str) -> ColumnFormat:
+def _fit_dates(dates: AnyArray, timezone: str, where: str) -> ColumnFormat:
     """The format of dates or durations, none missing."""
     try:
         check_timezone(timezone)
@@ -271,13 +270,13 @@ def _fit_dates(dates: NDArray[Any], timezone: str, where: str) -> ColumnFormat:
     return ColumnFormat(grid.kind, np.empty(0), dates=grid)
 
 
-def _mark_of(values: NDArray[Any], missing: Mask, default: str) -> str:
+def _mark_of(values: AnyArray, missing: Mask, default: str) -> str:
     """How a column of objects marks missing entries."""
     mark = type(values[missing.argmax()]).__name__ if missing.any() else ""
     return {"NAType": "NA", "NaTType": "NaT", "NoneType": "None", "": default}.get(mark, "nan")
 
 
-def _check_text(levels: NDArray[Any], n_present: int, where: str) -> None:
+def _check_text(levels: AnyArray, n_present: int, where: str) -> None:
     """Raise a ValueError for text of so many values that it is no category."""
     if len(levels) <= max(IDENTIFIER_LEVELS, n_present / 2):
         return
@@ -376,7 +375,7 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         raise ValueError(f"{where} holds a number in row {row} that no float can hold ({error}).") from error
 
 
-def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str) -> Array:
+def _read_dates(grid: DateGrid, values: AnyArray, missing: Mask, timezone: str, where: str) -> Array:
     """Dates, durations or times of day on their grid."""
     if values.dtype.kind == "O":
         zoned = [getattr(entry, "tzinfo", None) is not None for entry in values[~missing]]
@@ -392,7 +391,7 @@ def _read_dates(grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: s
     return grid.read(values)
 
 
-def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
+def _with_mark(entries: AnyArray, gaps: Mask, mark: str) -> AnyArray:
     """Put the column's own sign of a missing value into the gaps."""
     if mark in ("NA", "NaT") and gaps.any():
         import pandas as pd

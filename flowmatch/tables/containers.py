@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.core.types import Array
+from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.dtype_names import check_dtypes
 from flowmatch.tables.frames import as_dtype, dtypes_of, is_polars, pandas_frame, pandas_series, polars_series
 
@@ -109,7 +108,7 @@ class Container:
         errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
         return np.broadcast_to(np.asarray(errors), (n_columns,))
 
-    def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
+    def narrow(self, values: AnyArray) -> AnyArray:
         """Give values the dtype of an array or tensor, if it can hold them.
 
         Parameters
@@ -124,7 +123,7 @@ class Container:
         """
         return as_dtype(values, self.numpy_dtype) if self.kind in ("numpy", "torch") and self._holds(values) else values
 
-    def wrap(self, values: NDArray[Any]) -> Any:
+    def wrap(self, values: AnyArray) -> Any:
         """Give values the container and dtypes of the original.
 
         Parameters
@@ -172,7 +171,7 @@ class Container:
             return pl.DataFrame(columns)
         return pandas_frame(columns, self.columns, self.level_names)
 
-    def _holds(self, values: NDArray[Any]) -> bool:
+    def _holds(self, values: AnyArray) -> bool:
         """Whether an array or tensor of the dtype can hold values, which may be NaN."""
         is_whole = values.dtype.kind == "f" and np.dtype(self.numpy_dtype).kind in "biu"
         return not (is_whole and np.isnan(values).any())

@@ -1,4 +1,4 @@
-"""Entries of columns: what Python's objects count as, whole numbers beyond 2^53, and categories as text."""
+"""Entries of columns: what objects count as, whole numbers beyond 2^53, categories as text, text that is none."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import re
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.core.types import Array, Mask
-from flowmatch.tables.dates import EXACT, localize
+from flowmatch.core.types import AnyArray, Array, Mask
+from flowmatch.tables.dates import EXACT, DateGrid, localize, parse_dates
 from flowmatch.tables.dtype_names import check_dtypes
 from flowmatch.tables.frames import objects
+from flowmatch.tables.reading import RawColumn
 
 _GROUPS: dict[str, Any] = {
     "booleans": (bool, np.bool_),
@@ -46,7 +46,7 @@ def group_of(entry_type: type) -> str:
     return next((group for group, types in _GROUPS.items() if issubclass(entry_type, types)), "")
 
 
-def check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
+def check_groups(values: AnyArray, missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
     """Groups of the entries that are not missing; an error for the first entry that is of none of the expected ones."""
     expected = expected or {*_GROUPS, "periods"}
     found = set(map(group_of, set(map(type, values[~missing]))))
@@ -60,7 +60,7 @@ def check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[
     raise ValueError(f"{where} holds {entry!r} ({name}) in row {row}; {wanted} are expected, as in training.")
 
 
-def one_group(values: NDArray[Any], missing: Mask, where: str) -> str:
+def one_group(values: AnyArray, missing: Mask, where: str) -> str:
     """The group of all entries; numbers, if there is none.
 
     Raises
@@ -109,7 +109,7 @@ def digits_of(entry_type: str) -> int:
     return int(entry_type[8:-1]) if entry_type.startswith("decimal(") else 0
 
 
-def ordinals_of(values: NDArray[Any], missing: Mask, entry_type: str, where: str) -> NDArray[Any]:
+def ordinals_of(values: AnyArray, missing: Mask, entry_type: str, where: str) -> AnyArray:
     """Periods as whole numbers since 1970.
 
     Raises
@@ -125,7 +125,7 @@ def ordinals_of(values: NDArray[Any], missing: Mask, entry_type: str, where: str
     return ordinals
 
 
-def zero_of(values: NDArray[Any], digits: int, where: str) -> int:
+def zero_of(values: AnyArray, digits: int, where: str) -> int:
     """What is to have the number 0, in units of the last digit, so that whole numbers are counted exactly.
 
     Parameters
@@ -163,7 +163,7 @@ def zero_of(values: NDArray[Any], digits: int, where: str) -> int:
     return low
 
 
-def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Array:
+def from_zero(values: AnyArray, missing: Mask, zero: int, digits: int) -> Array:
     """Exact differences of numbers to `zero` units of the last digit."""
     origin, numbers = Fraction(zero, 10**digits), np.full(len(values), np.nan)
     for row, entry in zip(np.flatnonzero(~missing), values[~missing].tolist(), strict=True):
@@ -172,7 +172,7 @@ def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Ar
     return numbers
 
 
-def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
+def whole_entries(numbers: Array, zero: int, entry_type: str) -> AnyArray:
     """Undo `from_zero`: integers, decimals or periods as objects."""
     digits = digits_of(entry_type)
     most = 2.0**62 if entry_type.startswith("period[") else 1e300
@@ -187,7 +187,7 @@ def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
     return objects(units)
 
 
-def times_of(spans: NDArray[Any]) -> NDArray[Any]:
+def times_of(spans: AnyArray) -> AnyArray:
     """Times of day of durations since midnight; those that are no time of day become the first or last one."""
     day = np.timedelta64(1, "D").astype("timedelta64[us]")
     inside = np.clip(np.where(np.isnat(spans), np.timedelta64(0, "us"), spans), 0, day - np.timedelta64(1, "us"))
@@ -204,7 +204,7 @@ _FAR = Fraction(sys.float_info.max)
 # -- categories -------------------------------------------------------------------------------------------------------
 
 
-def level_texts(levels: NDArray[Any], level_dtype: str, where: str) -> tuple[NDArray[Any], str]:
+def level_texts(levels: AnyArray, level_dtype: str, where: str) -> tuple[AnyArray, str]:
     """Categories as a file can hold them, and what they are if they are Python's objects.
 
     Raises
@@ -228,14 +228,14 @@ def level_texts(levels: NDArray[Any], level_dtype: str, where: str) -> tuple[NDA
     return np.fromiter(texts, dtype=object, count=len(levels)), entry_type
 
 
-def level_entries(levels: NDArray[Any], level_dtype: str, entry_type: str) -> NDArray[Any]:
+def level_entries(levels: AnyArray, level_dtype: str, entry_type: str) -> AnyArray:
     """Undo `level_texts`."""
     if entry_type in _FROM_TEXT:
         return objects([_FROM_TEXT[entry_type](text) for text in levels])
     return objects(list(_index_of(levels.tolist(), level_dtype))) if level_dtype.startswith(_OF_PANDAS) else levels
 
 
-def index_entries(values: NDArray[Any], timezone: str) -> NDArray[Any]:
+def index_entries(values: AnyArray, timezone: str) -> AnyArray:
     """Dates, in UTC if they have a time zone, or durations as the objects that categories of pandas are."""
     import pandas as pd
 
@@ -260,7 +260,7 @@ def _index_of(texts: list[str], dtype: str) -> Any:
     return pd.Index(np.array(texts).astype(dtype))
 
 
-def label_texts(labels: NDArray[Any]) -> tuple[list[str], str]:
+def label_texts(labels: AnyArray) -> tuple[list[str], str]:
     """Labels that are dates, intervals, bytes or other objects as text, and what they are.
 
     Raises
@@ -279,7 +279,7 @@ def label_texts(labels: NDArray[Any]) -> tuple[list[str], str]:
     return texts.tolist(), entry_type or dtype
 
 
-def labels_of(texts: NDArray[Any], entry_type: str) -> NDArray[Any]:
+def labels_of(texts: AnyArray, entry_type: str) -> AnyArray:
     """Undo `label_texts`; no name of a dtype is looked up that is not a known one."""
     if entry_type in _FROM_TEXT:
         entries = level_entries(texts, "", entry_type)
@@ -303,4 +303,60 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "time": datetime.time.fromisoformat,
     "uuid": uuid.UUID,
     "decimal": decimal.Decimal,
+}
+
+
+# -- text that stands for something else ------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = re.compile(
+    rf"\s*(\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\3(\d{{4}}|\d\d)|"
+    rf"\d{{1,2}}[- ]{_MONTH}[-, ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})([T ]+\d{{1,2}}:\d\d.*)?\s*",
+    re.IGNORECASE,
+)
+
+
+def stands_for(texts: Sequence[Any]) -> tuple[str, str]:
+    """What texts stand for, and the function of pandas that converts them; "" if they are just text.
+
+    Digits alone are numbers only if some texts are shorter than others, and none begins with a zero: codes are
+    padded.
+    """
+    if not all(isinstance(text, str) for text in texts):
+        return "", ""
+    if all(map(_DATE.fullmatch, texts)):
+        return "dates", "pd.to_datetime"
+    if all(map(_NUMBER.fullmatch, texts)):
+        are_padded = len(set(map(len, texts))) == 1 or any(re.match(r"0\d", text) for text in texts)
+        if not are_padded or any(map(re.compile(r"[-+.e]", re.IGNORECASE).search, texts)):
+            return "numbers", "pd.to_numeric"
+    return "", ""
+
+
+def parse_text(raw: RawColumn, grid: DateGrid | None, entry_type: str, where: str) -> RawColumn:
+    """Entries of which dates, times of day, periods and UUIDs may be text; `where` is for errors."""
+    is_bare = raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
+    name = entry_type.partition("[")[0]
+    if grid and grid.kind == "datetime" and is_bare:
+        return RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
+    if name not in _PARSERS or not is_bare:
+        return raw
+    try:
+        parse = _PARSERS[name](entry_type)
+        return RawColumn(objects([parse(entry) if isinstance(entry, str) else entry for entry in raw.values.tolist()]))
+    except ValueError as error:
+        raise ValueError(f"{where} is no {name}: {error}.") from error
+
+
+def _period_parser(entry_type: str) -> Callable[[str], Any]:
+    import pandas as pd
+
+    return lambda text: pd.Period(text, freq=entry_type[7:-1])
+
+
+_PARSERS: dict[str, Callable[[str], Callable[[str], Any]]] = {
+    "time": lambda _: datetime.time.fromisoformat,
+    "uuid": lambda _: uuid.UUID,
+    "period": _period_parser,
 }

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from flowmatch.core.types import Index
+from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.tables.dates import EXACT, localize
-from flowmatch.tables.forms import formless
+from flowmatch.tables.forms import form_of, formless
 from flowmatch.tables.readable import as_numpy
 
 _LIMITS = {
@@ -23,7 +22,7 @@ _LIMITS = {
 """What integers of each dtype can be."""
 
 
-def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
+def as_dtype(values: AnyArray, dtype: str) -> AnyArray:
     """Cast, with rounding and saturation where the target is integer or boolean."""
     target = np.dtype(dtype)
     if values.dtype == target or target.kind not in "biuf":
@@ -38,7 +37,7 @@ def as_dtype(values: NDArray[Any], dtype: str) -> NDArray[Any]:
     return values.astype(target)
 
 
-def within_limits(entries: NDArray[Any], dtype: str) -> NDArray[Any]:
+def within_limits(entries: AnyArray, dtype: str) -> AnyArray:
     """Integers as objects, saturated where a dtype cannot hold them; None stays."""
     low, high = _LIMITS[dtype]
     return objects([entry if entry is None else min(max(entry, low), high) for entry in entries.tolist()])
@@ -155,7 +154,7 @@ def pandas_dtype(name: str) -> Any:
     return pd.ArrowDtype(pa.dictionary(indices, values, coded[3] == "1"))
 
 
-def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bool = False) -> Any:
+def pandas_series(values: AnyArray, dtype: str, timezone: str = "", wall: bool = False) -> Any:
     """A Series of `dtype` from numbers with NaN, objects, or dates (on the clock of the time zone if `wall`)."""
     import pandas as pd
 
@@ -183,7 +182,7 @@ def pandas_series(values: NDArray[Any], dtype: str, timezone: str = "", wall: bo
     return pd.Series(values if narrow.dtype.kind in "iu" else values.astype(dtype))
 
 
-def pandas_categories(codes: Index, levels: NDArray[Any], dtype: str, ordered: bool) -> Any:
+def pandas_categories(codes: Index, levels: AnyArray, dtype: str, ordered: bool) -> Any:
     """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
     import pandas as pd
 
@@ -202,7 +201,7 @@ def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...], level_names: tu
     return frame
 
 
-def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[Any] | None = None) -> Any:
+def polars_series(values: AnyArray, dtype: str, name: str, levels: AnyArray | None = None) -> Any:
     """A Series of polars from numbers with NaN, objects, or dates in UTC; its dtype as `dtypes_of` names it.
 
     Without levels an Enum becomes a Categorical.
@@ -233,13 +232,13 @@ def polars_series(values: NDArray[Any], dtype: str, name: str, levels: NDArray[A
     return (series.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else series).cast(target)
 
 
-def objects(values: Any) -> NDArray[Any]:
+def objects(values: Any) -> AnyArray:
     """A flat array of Python objects; tuples and intervals do not become rows."""
     is_array = isinstance(values, np.ndarray)
     return values.astype(object) if is_array else np.fromiter(values, dtype=object, count=len(values))
 
 
-def _as_array(X: Any) -> NDArray[Any]:
+def _as_array(X: Any) -> AnyArray:
     if isinstance(X, np.ndarray):
         return np.asarray(X)
     try:
@@ -264,3 +263,60 @@ def _polars_name(dtype: Any) -> str:
     unit = getattr(dtype, "time_unit", None)
     zone = f"|{dtype.time_zone or ''}" if name == "Datetime" else ""
     return f"{name}|{unit}{zone}" if unit else name
+
+
+# -- columns taken, replaced and appended -----------------------------------------------------------------------------
+
+
+def take_columns(table: Any, chosen: Mask) -> Any:
+    """Some columns of a table of any form."""
+    kept, form = np.flatnonzero(chosen).tolist(), form_of(table)
+    if form in ("dict", "rows", "records"):
+        known = table.dtype.names if form == "records" else list(table[0] if form == "rows" else table)
+        names = [known[j] for j in kept]
+        if form == "rows":
+            return [{name: row[name] for name in names} for row in table]
+        return table[names] if form == "records" else {name: table[name] for name in names}
+    if form == "arrow":
+        return table.select(kept)
+    return table.iloc[:, kept] if hasattr(table, "iloc") else table[:, kept]
+
+
+def replace_columns(table: Any, chosen: Mask, columns: Any) -> Any:
+    """A copy of what `as_table` returned, with other columns in place of the chosen ones."""
+    if is_polars(table):
+        return table.with_columns(list(columns))
+    if isinstance(table, torch.Tensor):
+        return table.index_copy(1, torch.as_tensor(np.flatnonzero(chosen), device=table.device), columns)
+    table = table.copy()
+    if not hasattr(table, "iloc"):
+        table[:, chosen] = columns
+        return table
+    for j, position in enumerate(np.flatnonzero(chosen)):
+        table.isetitem(position, columns.iloc[:, j])
+    return table
+
+
+def append_columns(table: Any, marks: Mask, names: AnyArray) -> Any:
+    """A table with columns of booleans behind its own; in an array or tensor they are zeros and ones of its dtype."""
+    if isinstance(table, torch.Tensor):
+        return torch.cat([table, torch.as_tensor(marks, device=table.device).to(table.dtype)], dim=1)
+    if isinstance(table, np.ndarray):
+        return np.concatenate([table, marks.astype(table.dtype)], axis=1)
+    new = dict(zip(names[len(names) - marks.shape[1] :], marks.T, strict=True))
+    return table.with_columns(**new) if is_polars(table) else table.assign(**new)
+
+
+def numbers_like(X: Any, numbers: Array) -> Any:
+    """Numbers of the shape of X as a tensor or frame if X is one, with its index and columns."""
+    if isinstance(X, torch.Tensor):
+        return torch.as_tensor(numbers, dtype=X.dtype if X.is_floating_point() else torch.float32, device=X.device)
+    if hasattr(X, "iloc"):
+        import pandas as pd
+
+        return pd.DataFrame(numbers, index=X.index, columns=X.columns)
+    if is_polars(X):
+        import polars as pl
+
+        return pl.DataFrame(numbers, schema=X.columns)
+    return numbers

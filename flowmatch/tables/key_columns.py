@@ -10,10 +10,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
-from flowmatch.core.types import Array, Mask
+from flowmatch.core.types import AnyArray, Array, Mask
 from flowmatch.core.user_warnings import warn
 from flowmatch.tables.columns import IDENTIFIER_LEVELS
 from flowmatch.tables.containers import Container
@@ -81,7 +80,7 @@ def find_keys(
 
 def fresh_keys(
     forms: Sequence[KeyForm | None], values: Array, taken: Mapping[int, Collection[Any]] | None = None
-) -> dict[int, NDArray[Any]]:
+) -> dict[int, AnyArray]:
     """Fresh keys for rows of numbers; which ones depends on the first row alone.
 
     Parameters
@@ -123,7 +122,7 @@ def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm |
     return tuple(form and form.besides(list(found[j])) for j, form in enumerate(forms))
 
 
-def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
+def dtype_for(dtype: str, *columns: AnyArray) -> str:
     """The name of a dtype, of integers with more bits or of longer text if columns of fresh keys need it."""
     keys = [column for column in columns if column.dtype == object and len(column)]
     if re.match("[<>|]?U[0-9]", dtype) and keys:
@@ -154,7 +153,7 @@ def _named_once(identifier_columns: Any, labels: Sequence[Any], categories: Mask
     return named
 
 
-def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
+def _entries(raw: RawColumn, dtype: str) -> tuple[AnyArray, Mask, str]:
     """The entries that are there, where they stand, and what kind of keys they may be; "" for none."""
     present, kind = raw.values[~raw.missing], raw.values.dtype.kind
     found = "int" if kind in "iu" else ""

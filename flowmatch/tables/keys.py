@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray
 
 Choices = tuple[tuple[str, ...], ...]
 """What each place of a key may hold."""
@@ -71,7 +71,7 @@ class KeyForm:
     shares: tuple[float, ...] = ()
 
     @classmethod
-    def fit(cls, keys: Sequence[Any] | NDArray[Any], entry_type: str) -> KeyForm:
+    def fit(cls, keys: Sequence[Any] | AnyArray, entry_type: str) -> KeyForm:
         """Find the form of keys.
 
         Parameters
@@ -205,7 +205,7 @@ def wide_enough(dtype: str, largest: int) -> str:
     return f"{parts[1]}{bits}{parts[3]}"
 
 
-def _beyond(keys: Sequence[Any] | NDArray[Any]) -> int:
+def _beyond(keys: Sequence[Any] | AnyArray) -> int:
     """The next whole number; of floats that cannot tell it apart, the next that they can."""
     largest = max(keys)
     return max(int(largest) + 1, int(np.nextafter(largest, np.inf))) if isinstance(largest, float) else int(largest) + 1

@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.core.types import Array, Mask
+from flowmatch.core.types import AnyArray, Array, Mask
 from flowmatch.tables.dates import EXACT
 from flowmatch.tables.frames import is_polars, objects
 from flowmatch.tables.readable import as_plain
@@ -39,14 +38,14 @@ class RawColumn:
         Name of the time zone; datetime64 values are then in UTC.
     """
 
-    values: NDArray[Any]
-    levels: NDArray[Any] | None = None
+    values: AnyArray
+    levels: AnyArray | None = None
     level_dtype: str = ""
     ordered: bool = False
     timezone: str = ""
 
     @classmethod
-    def of(cls, values: NDArray[Any]) -> RawColumn:
+    def of(cls, values: AnyArray) -> RawColumn:
         """A column of an array, of which text counts as objects."""
         return cls(objects(values) if values.dtype.kind in "UST" else values)
 
@@ -56,7 +55,7 @@ class RawColumn:
         return missing_entries(self.values)
 
 
-def missing_entries(values: NDArray[Any]) -> Mask:
+def missing_entries(values: AnyArray) -> Mask:
     """Which entries are NaN, None, pandas.NA or NaT."""
     if values.dtype.kind in "fmM":
         return np.isnan(values)
@@ -175,7 +174,7 @@ def _too_large(numbers: Array) -> bool:
     return bool((np.abs(numbers) >= EXACT).any())
 
 
-def _level_array(levels: Any) -> NDArray[Any]:
+def _level_array(levels: Any) -> AnyArray:
     """Numbers and booleans as they are, everything else as objects."""
     is_plain = isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "biuf"
     return levels.to_numpy() if is_plain else objects(list(levels))

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.core.types import AnyArray, Array, Integers, Mask
 from flowmatch.tables.columns import IDENTIFIER, NUMBER, ColumnFormat, fit_column, read_column, write_column
 from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import DateGrid
+from flowmatch.tables.entries import parse_text
 from flowmatch.tables.forms import FORMS, form_dtypes, form_of, in_form
 from flowmatch.tables.frames import as_table, holds_floats, is_real_dtype
 from flowmatch.tables.key_columns import find_keys, fresh_keys
@@ -22,7 +22,6 @@ from flowmatch.tables.keys import KeyForm
 from flowmatch.tables.names import named_columns, position_of
 from flowmatch.tables.readable import as_float64
 from flowmatch.tables.reading import RawColumn, each_column, raw_entries
-from flowmatch.tables.text import parse_text
 from flowmatch.tables.writing import array_of, frame_of
 
 _OF_COLUMNS = {"kinds": "kind", "levels": "levels", "level_dtypes": "level_dtype", "ordered": "ordered"}
@@ -91,7 +90,7 @@ class TableContainer(Container):
     """
 
     kinds: tuple[str, ...] = ()
-    levels: tuple[NDArray[Any], ...] = ()
+    levels: tuple[AnyArray, ...] = ()
     level_dtypes: tuple[str, ...] = ()
     ordered: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     cell_types: tuple[str, ...] = ()
@@ -340,7 +339,7 @@ class TableContainer(Container):
         fresh = fresh_keys(self.keys, values, taken)
         return (frame_of if self.has_columns else array_of)(self, self._formats, values, fresh)
 
-    def entries(self, column_position: int, numbers: Array) -> NDArray[Any]:
+    def entries(self, column_position: int, numbers: Array) -> AnyArray:
         """Turn numbers of one column into what they stand for.
 
         Parameters
@@ -428,5 +427,5 @@ class TableContainer(Container):
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
         return np.where(numeric, super().tolerance(n_columns), 0.0)
 
-    def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
+    def narrow(self, values: AnyArray) -> AnyArray:
         return super().narrow(values) if self.plain else values

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.core.types import Array
+from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
 from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import in_utc
@@ -21,7 +20,7 @@ from flowmatch.tables.frames import (
 )
 from flowmatch.tables.key_columns import dtype_for
 
-Keys = Mapping[int, NDArray[Any]]
+Keys = Mapping[int, AnyArray]
 """Fresh keys for the columns that hold some, by their positions."""
 
 
