@@ -9,9 +9,11 @@ import torch
 from sklearn.utils.validation import validate_data
 
 from flowmatch.core.types import Array, Mask
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
-from flowmatch.tables.frames import is_polars
-from flowmatch.tables.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
+from flowmatch.tables.containers import Container
+from flowmatch.tables.frames import is_polars, native_frame
+from flowmatch.tables.readable import as_float64, as_plain, check_readable, check_samples_kind, unfit_in_words
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 
 def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer | None:
@@ -70,8 +72,6 @@ def check_samples(
         X = _stack_grids(X)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
-        if rows.size == 0:
-            raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
         _check_values(rows, None, missing=missing)
     else:
         checks: dict[str, Any] = {"container": container, "missing": missing, "unknown": unknown}
@@ -104,8 +104,6 @@ def check_rows(
         expected = getattr(estimator, "feature_names_in_", None)
         X = as_numbers(container, X, reset=reset, expected=expected, unknown=unknown)
     rows = _table(estimator, X, reset, min_samples)
-    if rows.size == 0:
-        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     _check_values(rows, names, missing=missing)
     return rows
 
@@ -309,7 +307,9 @@ def _stack_grids(X: Any) -> Any:
 
 
 def _check_values(rows: SampleRows, names: Any, *, missing: Mask | bool = False) -> None:
-    """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
+    """Name the first value that is infinite or too large for float32, or NaN unless that is allowed."""
+    if rows.size == 0:
+        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     unfit = rows.first_unfit(missing=missing if len(rows.sample_shape) == 1 else False)
     if unfit is None:
         return

@@ -238,14 +238,15 @@ def _fit_objects(values: AnyArray, missing: Mask, where: str) -> ColumnFormat:
     """Judge a column of objects by the types of its entries."""
     present = values[~missing]
     group = one_group(values, missing, where)
-    entry_type, mark = group.removesuffix("s"), _mark_of(values, missing, "None")
+    is_number = group in ("numbers", "periods")
+    entry_type, mark = group.removesuffix("s"), _mark_of(values, missing, "nan" if is_number else "None")
     if group == "booleans":
         return replace(BOOLEAN, entry_type="bool", mark=mark)
     if group in ("text", "bytes", "uuids"):
         levels, of_objects = level_texts(objects(sorted(set(present))), "", where)
         return ColumnFormat("category", levels, entry_type=of_objects or "text", mark=mark)
-    if group in ("numbers", "periods"):
-        entry_type, mark = number_type(present, where), _mark_of(values, missing, "nan")
+    if is_number:
+        entry_type = number_type(present, where)
         if group == "periods":
             present = ordinals_of(present, np.zeros(len(present), dtype=bool), entry_type, where)
         zero = zero_of(present, digits_of(entry_type), where) if entry_type != "float" and len(present) else 0

@@ -35,9 +35,6 @@ _GROUPS: dict[str, Any] = {
 }
 """What Python's objects count as: the first that fits, since booleans are numbers, and datetimes dates, for Python."""
 
-_TOGETHER = ({"numbers", "booleans"}, *({group} for group in _GROUPS if group not in ("numbers", "booleans")))
-"""Groups that may stand in one column."""
-
 
 def group_of(entry_type: type) -> str:
     """What objects of a Python type count as; "" for what no table can hold."""
@@ -75,7 +72,7 @@ def one_group(values: AnyArray, missing: Mask, where: str) -> str:
         return "numbers" if "numbers" in found or not found else found.pop()
     groups = {i: group_of(type(values[i])) for i in np.flatnonzero(~missing)}
     usual = Counter(groups.values()).most_common(1)[0][0]
-    together = next((together for together in _TOGETHER if usual in together), {usual})
+    together = {"numbers", "booleans"} if usual in ("numbers", "booleans") else {usual}
     row = next(i for i, group in groups.items() if group not in together)
     raise ValueError(
         f"{where} mixes types: row {row} holds {values[row]!r} ({type(values[row]).__name__}), but most rows hold "
@@ -224,8 +221,7 @@ def level_texts(levels: AnyArray, level_dtype: str, where: str) -> tuple[AnyArra
         raise ValueError(
             f"{where} has categories such as {levels[0]!r} (of type {kinds}), which no file could hold: make them text."
         )
-    texts = (level.decode("latin-1") if isinstance(level, bytes) else str(level) for level in levels)
-    return np.fromiter(texts, dtype=object, count=len(levels)), entry_type
+    return objects([e.decode("latin-1") if isinstance(e, bytes) else str(e) for e in levels]), entry_type
 
 
 def level_entries(levels: AnyArray, level_dtype: str, entry_type: str) -> AnyArray:

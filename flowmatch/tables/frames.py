@@ -14,12 +14,8 @@ from flowmatch.tables.dates import EXACT, localize
 from flowmatch.tables.forms import form_of, formless
 from flowmatch.tables.readable import as_numpy
 
-_LIMITS = {
-    f"{kind}int{bits}": (0, 2**bits - 1) if kind else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    for kind in ("", "u")
-    for bits in (8, 16, 32, 64, 128)
-}
-"""What integers of each dtype can be."""
+_WHOLE = re.compile(r"(u?)int(\d+)")
+"""Names of dtypes of integers."""
 
 
 def as_dtype(values: AnyArray, dtype: str) -> AnyArray:
@@ -39,7 +35,8 @@ def as_dtype(values: AnyArray, dtype: str) -> AnyArray:
 
 def within_limits(entries: AnyArray, dtype: str) -> AnyArray:
     """Integers as objects, saturated where a dtype cannot hold them; None stays."""
-    low, high = _LIMITS[dtype]
+    _, sign, bits, _ = _WHOLE.split(dtype)
+    low, high = (0, 2 ** int(bits) - 1) if sign else (-(2 ** (int(bits) - 1)), 2 ** (int(bits) - 1) - 1)
     return objects([entry if entry is None else min(max(entry, low), high) for entry in entries.tolist()])
 
 
@@ -161,7 +158,7 @@ def pandas_series(values: AnyArray, dtype: str, timezone: str = "", wall: bool =
     if timezone:
         return pd.Series(localize(values, timezone, wall)).astype(dtype)
     plain = dtype.partition("[")[0].lower()
-    if values.dtype.kind == "O" and plain in _LIMITS:
+    if values.dtype.kind == "O" and _WHOLE.fullmatch(plain):
         values = within_limits(values, plain)
         if plain == dtype and None in values:  # which integers of numpy have no room for
             return pd.Series(values)
@@ -210,7 +207,7 @@ def polars_series(values: AnyArray, dtype: str, name: str, levels: AnyArray | No
 
     kind, *parameters = dtype.split("|")
     kind = "Categorical" if kind == "Enum" and levels is None else kind
-    if values.dtype.kind == "O" and kind.lower() in _LIMITS:
+    if values.dtype.kind == "O" and _WHOLE.fullmatch(kind.lower()):
         values = within_limits(values, kind.lower())
     special = {
         "Enum": [] if levels is None else [levels.tolist()],

@@ -90,8 +90,7 @@ class KeyForm:
         texts = [str(key) for key in keys]
         counted = _counted(texts) if entry_type == "text" else None
         if counted is not None:
-            start, prefix, suffix, width = counted
-            return cls(entry_type, start, prefix, suffix, width)
+            return cls(entry_type, *counted)
         patterns, counts = _uuids(texts) if entry_type == "uuid" else _patterns(texts)
         return cls(entry_type, patterns=patterns, shares=tuple(count / sum(counts) for count in counts))
 
@@ -235,8 +234,7 @@ def _counted(texts: list[str]) -> tuple[int, str, str, int] | None:
 
 def _fine(text: str) -> str:
     """A text with its letters and digits replaced by what they are."""
-    kinds = ("0" if c.isdecimal() else "A" if c.isupper() else "a" if c.isalpha() else c for c in text)
-    return "".join(kinds)
+    return "".join("0" if c.isdecimal() else "A" if c.isupper() else "a" if c.isalpha() else c for c in text)
 
 
 def _coarse(text: str) -> str:
@@ -289,9 +287,8 @@ class _Starts:
             free = sorted(drawn - taken)[:_STARTS]
             if len(free) >= _STARTS // 5:
                 break
-        tail, n_ways = list(places[length:]), len(free)
-        for place in tail:
-            n_ways *= len(place)
+        tail = list(places[length:])
+        n_ways = len(free) * math.prod(map(len, tail))
         while n_ways < 10 * n_keys:
             tail, n_ways = [DIGITS, *tail], n_ways * 10
         return (tuple(free), *tail)

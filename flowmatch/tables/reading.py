@@ -127,8 +127,7 @@ def raw_series(series: Any, where: str) -> RawColumn:
     if isinstance(dtype, pd.PeriodDtype):
         return RawColumn(series.to_numpy(object))
     if isinstance(dtype, pd.IntervalDtype):
-        entries = series.to_numpy(object)
-        return RawColumn(entries, objects(sorted(set(series.dropna()))), str(dtype), ordered=True)
+        return RawColumn(series.to_numpy(object), objects(sorted(set(series.dropna()))), str(dtype), ordered=True)
     kind = getattr(dtype, "kind", "O")
     if kind == "b":
         return RawColumn(series.to_numpy(object, na_value=None) if series.isna().any() else series.to_numpy(bool))
@@ -186,9 +185,8 @@ def _from_polars(series: Any, where: str) -> RawColumn:
         return RawColumn(objects(series.to_list()), objects(series.dtype.categories.to_list()), "str")
     if kind == "Decimal":
         numbers = series.cast(sys.modules["polars"].Float64).to_numpy()
-        return RawColumn(
-            objects(series.to_list()) if _too_large(numbers * 10.0 ** (series.dtype.scale + 1)) else numbers
-        )
+        is_exact = _too_large(numbers * 10.0 ** (series.dtype.scale + 1))
+        return RawColumn(objects(series.to_list()) if is_exact else numbers)
     if kind in ("Time", "Binary", "Null") or (series.dtype.is_integer() and _is_large(series)):
         return RawColumn(objects(series.to_list()))
     values = series.to_numpy()

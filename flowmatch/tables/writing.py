@@ -11,13 +11,7 @@ from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
 from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import in_utc
-from flowmatch.tables.frames import (
-    as_dtype,
-    pandas_categories,
-    pandas_dtype,
-    pandas_series,
-    polars_series,
-)
+from flowmatch.tables.frames import as_dtype, pandas_categories, pandas_dtype, pandas_series, polars_series
 from flowmatch.tables.key_columns import dtype_for
 
 Keys = Mapping[int, AnyArray]
