@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from flowmatch import FlowMatchingGenerator
-from flowmatch.constraints.rules import Combinations, Ordered
+from flowmatch.constraints.fitted import Combinations, Ordered
 from flowmatch.metrics import report
 
 N_ROWS, SEEDS, DRAWS = 1500, (0, 1), (1, 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.constraints.rules import Computed, Ordered, Rule
+from flowmatch.constraints.fitted import Computed, Ordered, Rule
 from flowmatch.constraints.scales import Scales
 from flowmatch.constraints.search import find_constraints
 from flowmatch.constraints.stated import Constraint

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.constraints.rules import Combinations, Computed, Ordered, Rule, UniqueRows
+from flowmatch.constraints.fitted import Combinations, Computed, Ordered, Rule, UniqueRows
 from flowmatch.constraints.scales import Scales
 from flowmatch.core.component import Component, unknown_option
 from flowmatch.core.types import Array, Mask
