@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +25,7 @@ from flowmatch.tables.reading import missing_entries
 _MANY_VALUES = 20
 
 
+@dataclass(frozen=True, eq=False)
 class ColumnEncoder(ConditionEncoder):
     """Columns of numbers standardized, columns of labels one-hot, and a 1 that tells a vector from "no condition".
 
@@ -39,11 +40,12 @@ class ColumnEncoder(ConditionEncoder):
         `flowmatch.preprocessing.blurring`.
     """
 
+    container: Container
     mean: Array
     scale: Array
     rows: Array
     shares: Array
-    columns: Columns
+    columns: Columns = field(default=(), kw_only=True)
 
     @property
     @abstractmethod
@@ -80,7 +82,7 @@ class ColumnEncoder(ConditionEncoder):
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
         rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), self.has_labels)
-        return replace(self, rows=rows, shares=shares)  # type: ignore
+        return replace(self, rows=rows, shares=shares)
 
     def expand(self, y: Any, n_samples: int) -> AnyArray:
         rows = self.positions(y, n_samples)
@@ -176,13 +178,7 @@ class NumberEncoder(ColumnEncoder):
         beyond 2^53.
     """
 
-    container: Container
-    mean: Array
-    scale: Array
-    rows: Array
-    shares: Array
     one_dimensional: bool
-    columns: Columns = ()
 
     @classmethod
     def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
@@ -205,7 +201,7 @@ class NumberEncoder(ColumnEncoder):
             Fitted to the conditions.
         """
         zeros = np.zeros(1 if y.ndim == 1 else y.shape[1])
-        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), y.ndim == 1, columns)
+        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), y.ndim == 1, columns=columns)
         rows = encoder.positions(y, len(y))
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
@@ -237,23 +233,17 @@ class MixedEncoder(ColumnEncoder):
     ----------
     container : Container
         What the conditions came in.
-    classes : tuple of ndarray
-        Labels of each column; empty for columns of numbers.
     mean, scale : ndarray of shape (k,)
         Of the columns of numbers; 0 and 1 for labels.
     rows, shares : ndarray of shape (n, k) and (n,)
         Rows like the training conditions, labels as positions in `classes`, and their weights, for `draw` to repeat.
+    classes : tuple of ndarray
+        Labels of each column; empty for columns of numbers.
     columns : tuple of TableContainer or None, default=()
         As in `NumberEncoder`.
     """
 
-    container: Container
     classes: tuple[AnyArray, ...]
-    mean: Array
-    scale: Array
-    rows: Array
-    shares: Array
-    columns: Columns = ()
 
     @classmethod
     def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
@@ -283,7 +273,7 @@ class MixedEncoder(ColumnEncoder):
             for j, column in enumerate(y.T)
         )
         zeros = np.zeros(y.shape[1])
-        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1), columns)
+        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), classes, columns=columns)
         rows, shares = encoder.positions(y, len(y)), row_shares(len(y), weight)
         mean = np.where(encoder.has_labels, 0.0, shares @ rows)
         spread = np.sqrt(shares @ (rows - mean) ** 2)

@@ -276,11 +276,9 @@ class SampleEncoder:
         if self.rules:
             assert isinstance(self.container, TableContainer)
             numbers = with_split_dates(numbers, self.rules, self.container, self.varying & ~self.is_category)
-        return (
-            numbers
-            if self.categories is None
-            else MixedColumns(numbers, self.categories, self.is_category[self.varying])
-        )
+        if self.categories is None:
+            return numbers
+        return MixedColumns(numbers, self.categories, self.is_category[self.varying])
 
     def encode(self, X: Array) -> Array:
         """Turn samples into codes.

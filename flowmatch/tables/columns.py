@@ -17,7 +17,7 @@ from flowmatch.core.storable import require
 from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.core.user_warnings import warn
 from flowmatch.tables.dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
-from flowmatch.tables.dtype_names import check_dtypes, check_timezone
+from flowmatch.tables.dtype_names import check_dtypes, is_timezone
 from flowmatch.tables.entries import (
     check_groups,
     digits_of,
@@ -260,13 +260,11 @@ def _fit_objects(values: AnyArray, missing: Mask, where: str) -> ColumnFormat:
 
 def _fit_dates(dates: AnyArray, timezone: str, where: str) -> ColumnFormat:
     """The format of dates or durations, none missing."""
-    try:
-        check_timezone(timezone)
-    except ValueError as error:
+    if not is_timezone(timezone):
         raise ValueError(
             f"{where} has the time zone {timezone}, which is none of the IANA data base; expected one such as "
             "'Europe/Berlin': convert it with dt.tz_convert."
-        ) from error
+        )
     grid = DateGrid.fit(dates, timezone)
     return ColumnFormat(grid.kind, np.empty(0), dates=grid)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flowmatch.core.storable import require
 from flowmatch.core.types import AnyArray, Array, Integers, Mask
-from flowmatch.tables.dtype_names import check_dtypes, check_timezone
+from flowmatch.tables.dtype_names import check_dtypes, is_timezone
 
 NANOSECONDS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, from the coarsest to the finest."""
@@ -80,7 +80,7 @@ class DateGrid:
     def check(self) -> None:
         """Raise a ValueError if this is no such grid."""
         check_dtypes("numpy", [self.tick])
-        check_timezone(self.timezone)
+        require(is_timezone(self.timezone), f"time zone {self.timezone[:50]!r}")
         dtype = np.dtype(self.tick)
         name, count = np.datetime_data(dtype)
         require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(NANOSECONDS), "table")

@@ -336,10 +336,10 @@ def parse_text(raw: RawColumn, grid: DateGrid | None, entry_type: str, where: st
     name = entry_type.partition("[")[0]
     if grid and grid.kind == "datetime" and is_bare:
         return RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
-    if name not in _PARSERS or not is_bare:
+    if name not in ("time", "uuid", "period") or not is_bare:
         return raw
     try:
-        parse = _PARSERS[name](entry_type)
+        parse = _period_parser(entry_type) if name == "period" else _FROM_TEXT[name]
         return RawColumn(objects([parse(entry) if isinstance(entry, str) else entry for entry in raw.values.tolist()]))
     except ValueError as error:
         raise ValueError(f"{where} is no {name}: {error}.") from error
@@ -349,10 +349,3 @@ def _period_parser(entry_type: str) -> Callable[[str], Any]:
     import pandas as pd
 
     return lambda text: pd.Period(text, freq=entry_type[7:-1])
-
-
-_PARSERS: dict[str, Callable[[str], Callable[[str], Any]]] = {
-    "time": lambda _: datetime.time.fromisoformat,
-    "uuid": lambda _: uuid.UUID,
-    "period": _period_parser,
-}

@@ -145,9 +145,7 @@ class TableContainer(Container):
             return cls.of_numbers(container, table.shape[1])
 
         def fit(j: int, raw: RawColumn, where: str) -> ColumnFormat:
-            if keys[j]:
-                return IDENTIFIER
-            return fit_column(raw, where, bool(named[j]), categorical_features is None)
+            return IDENTIFIER if keys[j] else fit_column(raw, where, bool(named[j]), categorical_features is None)
 
         formats = each_column(table, names or range(d), fit)
         return replace(cls._of(container, formats), keys=keys if any(keys) else ())
