@@ -75,12 +75,6 @@ class Scales:
             f"expected, got {found}."
         )
 
-    def check_alike(self, constraint: Any, columns: Sequence[int]) -> None:
-        """Raise a ValueError unless columns are of one kind that has an order."""
-        self.check_measured(constraint, columns)
-        if len({self.kinds[j] for j in columns}) > 1:
-            raise ValueError(f"{constraint!r} compares a date with a duration.")
-
     def _one_clock(self, columns: Sequence[int]) -> bool:
         """Whether dates are all in UTC, or all on the clock of one time zone."""
         grids = [grid for grid in map(self.container.dates_of, columns) if grid and grid.kind == "datetime"]

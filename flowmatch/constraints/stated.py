@@ -101,7 +101,9 @@ class Inequality(Constraint):
 
     def rule(self, scales: Scales, values: Array) -> Ordered:
         low, high = positions = scales.positions(self, [self.low, self.high], at_least=2)
-        scales.check_alike(self, positions)
+        scales.check_measured(self, positions)
+        if scales.kinds[low] != scales.kinds[high]:
+            raise ValueError(f"{self!r} compares a date with a duration.")
         (low_size, low_origin), (high_size, high_origin) = scales.of(low), scales.of(high)
         unit = min(low_size, high_size)
         shift = float((low_origin - high_origin) / unit)

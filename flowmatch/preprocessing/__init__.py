@@ -4,7 +4,8 @@ from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality, Unique
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
-from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
+from flowmatch.preprocessing.condition_choice import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, spread_sample
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder

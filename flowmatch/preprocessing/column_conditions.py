@@ -1,4 +1,4 @@
-"""Conditions of one or several columns, numbers or labels; and which encoder suits a user's conditions."""
+"""Conditions of one or several columns, numbers or labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Mask
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
-from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
-from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.scaling import row_shares
 from flowmatch.tables.containers import Container
+from flowmatch.tables.dates import localize
+from flowmatch.tables.entries import index_entries
 from flowmatch.tables.frames import objects
-from flowmatch.tables.readable import as_float64, as_plain, check_readable
-from flowmatch.tables.reading import missing_entries
+from flowmatch.tables.table import TableContainer
 
-_MANY_VALUES = 20
+Columns = tuple[TableContainer | None, ...]
+"""What stands behind the numbers of each column, None where they are all there is; empty if that is so everywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +154,7 @@ class ColumnEncoder(ConditionEncoder):
             if len(labels):
                 given[:, j] = labels[rows[:, j].astype(np.intp)]
             elif known is not None:
-                given[:, j] = as_objects(entries_in(known, rows[:, j]))
+                given[:, j] = _as_objects(_entries_in(known, rows[:, j]))
         return given
 
 
@@ -219,7 +219,7 @@ class NumberEncoder(ColumnEncoder):
 
     def _given_back(self, rows: Array) -> AnyArray:
         if self.columns and self.columns[0] is not None and self.one_dimensional:
-            return entries_in(self.columns[0], rows[:, 0])
+            return _entries_in(self.columns[0], rows[:, 0])
         given = super()._given_back(rows) if self.columns else rows
         return given[:, 0] if self.one_dimensional else given
 
@@ -303,106 +303,16 @@ def _name(container: Container, column: int) -> Any:
     return container.columns[column] if container.columns else column
 
 
-def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] = ()) -> ConditionEncoder:
-    """Choose an encoder for conditions and fit it.
-
-    One-dimensional `y` are labels, unless they are floating point numbers with a fraction, numbers of which more than
-    20 and more than a tenth of the rows are distinct, dates, durations or decimals. Columns of two-dimensional `y` are
-    numbers, or labels where they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of
-    the samples.
-
-    Parameters
-    ----------
-    y : array-like
-        Conditions.
-    weight : ndarray of shape (n,) or None
-        Weights of their rows.
-    sample_shape : tuple of int, default=()
-        Of the samples that they belong to.
-
-    Returns
-    -------
-    ConditionEncoder
-        Fitted to the conditions.
-
-    Raises
-    ------
-    ValueError
-        For NaN, infinities, or another number of dimensions.
-    """
-    values = plain_conditions(y)
-    container = Container.of(y if hasattr(y, "dtype") or hasattr(y, "dtypes") else values)
-    if len(values.shape) > 2:
-        return _fit_grids(values, container, weight, sample_shape)
-    if values.ndim == 2 and values.shape[1] == 0:
-        raise ValueError(f"y has shape {values.shape}: there are no conditions in it.")
-    if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
-        values = values[:, 0]
-    if values.ndim == 0:
-        raise ValueError(f"y is {y!r}; expected labels (n,), columns (n, k), or grids.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind in "OmM" and missing_entries(values.ravel()).any():
-        raise ValueError("Input y contains NaN or None.")
-    if values.ndim == 1 and values.dtype.kind in "iu" and not _is_measurement(values):
-        return conditions.LabelEncoder.fit(values, container, weight)
-    columns = columns_of(y, values)
-    if values.ndim == 2:
-        if "category" in container.dtypes:
-            return MixedEncoder.fit(values.astype(object), container, weight, columns)
-        if values.dtype.kind == "O" and is_numeric(values.ravel()) and not columns:
-            values = as_float64(values, "y")  # columns of several dtypes
-        if values.dtype.kind not in "biuf" and not (columns and all(columns)):
-            return MixedEncoder.fit(values, container, weight, columns)
-        return NumberEncoder.fit(values, container, weight, columns)
-    if "category" not in container.dtypes and (columns or _is_measurement(values)):
-        return NumberEncoder.fit(values, container, weight, columns)
-    return conditions.LabelEncoder.fit(values, container, weight)
+def _entries_in(column: TableContainer, numbers: Array) -> AnyArray:
+    """What the numbers of one column stand for; dates with a time zone are objects."""
+    entries, zone = column.entries(0, numbers), column.timezones[0]
+    if not zone:
+        return entries
+    return objects(list(localize(entries, zone, bool(column.walls[0]))))
 
 
-def plain_conditions(y: Any) -> Any:
-    """Turn conditions into an array; grids stay what they are.
-
-    Parameters
-    ----------
-    y : array-like
-        Conditions.
-
-    Returns
-    -------
-    ndarray, or what `y` is
-        Conditions.
-    """
-    check_readable(y, "y")
-    if len(getattr(y, "shape", ())) > 2:
-        return y
-    zoned = getattr(getattr(y, "dtype", None), "time_zone", None)
-    array = objects(y.to_list()) if zoned else np.asarray(as_plain(y, "y"))  # polars would leave the zone out
-    numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
-    if numeric and array.dtype.kind == "O" and not missing_entries(array).any():
-        array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers
-    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        entries = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
-        return array if all(isinstance(entry, str) for entry in entries.ravel()) else entries
-    return array
-
-
-def _is_measurement(y: AnyArray) -> bool:
-    """Whether one-dimensional conditions are amounts rather than labels."""
-    if y.dtype.kind not in "iuf":
-        return False
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        return True
-    n_distinct = len(np.unique(y))
-    return n_distinct > _MANY_VALUES and n_distinct > len(y) / 10
-
-
-def _fit_grids(y: Any, container: Container, weight: Array | None, sample_shape: tuple[int, ...]) -> GridEncoder:
-    shape = tuple(y.shape)
-    if len(sample_shape) < 2 or shape[2:] != sample_shape[1:] or np.dtype(container.numpy_dtype).kind not in "biuf":
-        raise ValueError(
-            f"y has {len(shape)} dimensions {shape} of dtype {container.dtypes[0]}; expected labels (n,), columns "
-            "(n, k), or numbers on the grid of X, (n, channels, *grid)"
-            + (f" with grid {sample_shape[1:]}." if len(sample_shape) > 1 else ".")
-        )
-    return GridEncoder.fit(y, container, weight)
+def _as_objects(entries: AnyArray) -> AnyArray:
+    """Entries as Python's objects; nanoseconds, of which it has none, as those of pandas."""
+    if entries.dtype.kind in "mM" and np.datetime_data(entries.dtype)[0] == "ns":
+        return index_entries(entries, "")
+    return entries.astype(object)
