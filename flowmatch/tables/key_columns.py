@@ -169,23 +169,19 @@ def _entries(raw: RawColumn, dtype: str) -> tuple[AnyArray, Mask, str]:
 def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
     """The form of what looks like keys in a column; None also where it cannot be read, which is said elsewhere."""
     try:
-        raw = raw_column(table, position, "")
-        if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
-            return None
-        keys, _, kind = _entries(raw, dtype)
+        keys, _, kind = _entries(raw_column(table, position, ""), dtype)
     except (ValueError, TypeError):
         return None
-    if kind == "int" and len(keys) >= _FEW_ROWS:
-        low, high, n = int(keys.min()), int(keys.max()), len(keys)
+    n = len(keys)
+    if kind not in ("int", "text", "uuid") or n < (2 if kind == "uuid" else _FEW_ROWS):
+        return None
+    if kind == "int":
+        low, high = int(keys.min()), int(keys.max())
         most = max(_GAPS * n, min(_MOST_GAPS * n, n**2 / _BY_CHANCE))
         if high - low + 1 > most or (_YEARS[0] <= low and high <= _YEARS[1]):
             return None
-    elif kind not in ("text", "uuid"):
-        return None
-    if len(keys) < (2 if kind == "uuid" else _FEW_ROWS):
-        return None
     distinct = np.unique(keys) if kind == "int" else list(dict.fromkeys(keys.tolist()))
-    if len(distinct) < len(keys) and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, len(keys) / 2)):
+    if len(distinct) < n and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, n / 2)):
         return None
     form = KeyForm.fit(distinct, kind)
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
