@@ -14,6 +14,7 @@ import numpy as np
 
 from flowmatch.core.storable import NOT_STORED, require, storable
 from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.rules.numbers import decimals_of
 
 
 class Rule(ABC):
@@ -273,12 +274,9 @@ class Computed(Rule):
         by_dtype = self.tolerance > 1e-8 and not self.broken(values).any()
         if by_dtype or np.array_equal(target, self.result(values)):
             return self
-        for decimals in range(11):
-            error = np.abs(np.round(target, decimals) - target)
-            if (error <= self.tolerance * np.maximum(1, np.abs(target))).all():
-                rounded = replace(self, decimals=decimals)
-                return self if rounded.broken(values).any() else rounded
-        return self
+        decimals = decimals_of(target, self.tolerance * np.maximum(1, np.abs(target)), most=10)
+        rounded = replace(self, decimals=decimals)
+        return self if decimals < 0 or rounded.broken(values).any() else rounded
 
     def broken(self, values: Array) -> Mask:
         target, found = values[:, self.target], self.result(values)

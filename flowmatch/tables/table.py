@@ -222,14 +222,13 @@ class TableContainer(Container):
     @property
     def plain(self) -> bool:
         """Whether all columns are numbers that floats hold, of numeric dtypes in an array, tensor or pandas frame."""
-        return (
-            self.kind in ("numpy", "torch", "dataframe")
-            and not any(self.zeros)
-            and all(
-                kind == "number" and (self.kind == "torch" or is_real_dtype(dtype))
-                for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
-            )
-        )
+        is_real = self.kind == "torch" or all(map(is_real_dtype, self.dtypes))
+        return self.kind in ("numpy", "torch", "dataframe") and is_real and self._holds_floats
+
+    @property
+    def _holds_floats(self) -> bool:
+        """Whether all columns are numbers that floats hold."""
+        return set(self.kinds) == {"number"} and not any(self.zeros)
 
     def dates_of(self, column_position: int) -> DateGrid | None:
         """Look up what the numbers of a column of dates or durations count.
@@ -287,7 +286,7 @@ class TableContainer(Container):
         table = as_table(X)
         if table.shape[1] != len(self.kinds):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
-        if set(self.kinds) == {"number"} and not any(self.zeros) and holds_floats(table):
+        if self._holds_floats and holds_floats(table):
             return as_float64(table)
 
         def read(j: int, raw: RawColumn, where: str) -> Array:
