@@ -76,7 +76,11 @@ class SplitDates(ColumnTransform):
         X = parts[:, self._starts]
         for j, (start, grid) in enumerate(zip(self._starts, self.grids, strict=True)):
             if grid:
-                X[:, j] = _join(parts[:, start], parts[:, start + 1], grid)
+                both = np.round(parts[:, start : start + 2])
+                missing = np.isnan(both).any(axis=1)
+                days, times = np.where(np.isnan(both), 0, both).astype(np.int64).T
+                clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
+                X[:, j] = np.where(missing, np.nan, grid.numbers_of_clock(clock))
         return X
 
 
@@ -104,13 +108,6 @@ def split_dates(X: Array, grids: Sequence[DateGrid | None]) -> Array:
         days = np.divmod(grid.clock(np.where(missing, 0.0, column)), grid.ticks_in_day)
         parts += [np.where(missing, np.nan, part) for part in days]
     return np.column_stack(parts) if parts else X
-
-
-def _join(day: Array, time: Array, grid: DateGrid) -> Array:
-    missing = np.isnan(day) | np.isnan(time)
-    days, times = (np.where(missing, 0, np.round(part)).astype(np.int64) for part in (day, time))
-    clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
-    return np.where(missing, np.nan, grid.numbers_of_clock(clock))
 
 
 def with_split_dates(

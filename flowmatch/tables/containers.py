@@ -12,7 +12,7 @@ import torch
 from flowmatch.core.storable import NOT_STORED, require, storable
 from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.dtype_names import check_dtypes
-from flowmatch.tables.frames import as_dtype, dtypes_of, is_polars, pandas_frame, pandas_series, polars_series
+from flowmatch.tables.frames import as_dtype, dtypes_of, is_polars, pandas_series, polars_series
 
 
 @storable
@@ -169,7 +169,13 @@ class Container:
             import polars as pl
 
             return pl.DataFrame(columns)
-        return pandas_frame(columns, self.columns, self.level_names)
+        import pandas as pd
+
+        frame = pd.DataFrame(dict(enumerate(columns)))  # names may occur twice
+        frame.columns = pd.Index(self.columns)
+        if self.level_names:
+            frame.columns.names = list(self.level_names)
+        return frame
 
     def _holds(self, values: AnyArray) -> bool:
         """Whether an array or tensor of the dtype can hold values, which may be NaN."""

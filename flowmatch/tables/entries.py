@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import math
 import re
 import sys
@@ -338,14 +339,12 @@ def parse_text(raw: RawColumn, grid: DateGrid | None, entry_type: str, where: st
         return RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
     if name not in ("time", "uuid", "period") or not is_bare:
         return raw
+    parse = _FROM_TEXT.get(name)
+    if parse is None:
+        import pandas as pd
+
+        parse = functools.partial(pd.Period, freq=entry_type[7:-1])
     try:
-        parse = _period_parser(entry_type) if name == "period" else _FROM_TEXT[name]
         return RawColumn(objects([parse(entry) if isinstance(entry, str) else entry for entry in raw.values.tolist()]))
     except ValueError as error:
         raise ValueError(f"{where} is no {name}: {error}.") from error
-
-
-def _period_parser(entry_type: str) -> Callable[[str], Any]:
-    import pandas as pd
-
-    return lambda text: pd.Period(text, freq=entry_type[7:-1])

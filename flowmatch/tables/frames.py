@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from flowmatch.core.types import AnyArray, Array, Index, Mask
+from flowmatch.core.types import AnyArray, Array, Mask
 from flowmatch.tables.dates import EXACT, localize
 from flowmatch.tables.forms import form_of, formless
 from flowmatch.tables.readable import as_numpy
@@ -53,11 +52,6 @@ def is_polars(X: Any) -> bool:
     return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "to_numpy")
 
 
-def _is_lazy(X: Any) -> bool:
-    """Whether `X` is a lazy frame of polars."""
-    return type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "collect")
-
-
 def native_frame(X: Any) -> Any:
     """Turn a table of another library or form, such as one of pyarrow, into a frame of pandas or an array.
 
@@ -79,7 +73,8 @@ def native_frame(X: Any) -> Any:
     ValueError
         If it cannot, as with lazy frames of other libraries, and for forms that hold no table.
     """
-    X = formless(X.collect() if _is_lazy(X) else X)
+    is_lazy = type(X).__module__.partition(".")[0] == "polars" and hasattr(X, "collect")
+    X = formless(X.collect() if is_lazy else X)
     if not hasattr(type(X), "columns") or hasattr(X, "iloc") or is_polars(X):
         return X
     name = f"{type(X).__module__}.{type(X).__qualname__}"
@@ -177,25 +172,6 @@ def pandas_series(values: AnyArray, dtype: str, timezone: str = "", wall: bool =
     if narrow.dtype.kind == "b":
         return pd.Series(np.where(gaps, None, narrow), dtype=object)  # type: ignore[call-overload]
     return pd.Series(values if narrow.dtype.kind in "iu" else values.astype(dtype))
-
-
-def pandas_categories(codes: Index, levels: AnyArray, dtype: str, ordered: bool) -> Any:
-    """A Series of pandas' categorical dtype from positions in its levels, -1 for missing entries."""
-    import pandas as pd
-
-    index = pd.Index(levels, dtype=pandas_dtype(dtype))
-    return pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=ordered))
-
-
-def pandas_frame(columns: Sequence[Any], names: tuple[Any, ...], level_names: tuple[Any, ...] = ()) -> Any:
-    """A DataFrame of Series; names may occur twice, and have levels that have names themselves."""
-    import pandas as pd
-
-    frame = pd.DataFrame(dict(enumerate(columns)))
-    frame.columns = pd.Index(names)
-    if level_names:
-        frame.columns.names = list(level_names)
-    return frame
 
 
 def polars_series(values: AnyArray, dtype: str, name: str, levels: AnyArray | None = None) -> Any:

@@ -117,7 +117,8 @@ def raw_series(series: Any, where: str) -> RawColumn:
 
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
-        levels = _level_array(dtype.categories)
+        is_plain = isinstance(dtype.categories.dtype, np.dtype) and dtype.categories.dtype.kind in "biuf"
+        levels = dtype.categories.to_numpy() if is_plain else objects(list(dtype.categories))
         entries = objects([*levels.tolist(), None])[series.cat.codes.to_numpy()]  # -1, the last, is missing
         return RawColumn(entries, levels, str(dtype.categories.dtype), bool(dtype.ordered))
     if isinstance(dtype, pd.DatetimeTZDtype):
@@ -173,12 +174,6 @@ def _too_large(numbers: Array) -> bool:
     return bool((np.abs(numbers) >= EXACT).any())
 
 
-def _level_array(levels: Any) -> AnyArray:
-    """Numbers and booleans as they are, everything else as objects."""
-    is_plain = isinstance(levels.dtype, np.dtype) and levels.dtype.kind in "biuf"
-    return levels.to_numpy() if is_plain else objects(list(levels))
-
-
 def _from_polars(series: Any, where: str) -> RawColumn:
     kind = type(series.dtype).__name__
     if kind == "Enum":
@@ -187,17 +182,13 @@ def _from_polars(series: Any, where: str) -> RawColumn:
         numbers = series.cast(sys.modules["polars"].Float64).to_numpy()
         is_exact = _too_large(numbers * 10.0 ** (series.dtype.scale + 1))
         return RawColumn(objects(series.to_list()) if is_exact else numbers)
-    if kind in ("Time", "Binary", "Null") or (series.dtype.is_integer() and _is_large(series)):
+    ends = (series.min(), series.max()) if series.dtype.is_integer() else ()
+    if kind in ("Time", "Binary", "Null") or any(end is not None and abs(end) > EXACT for end in ends):
         return RawColumn(objects(series.to_list()))
     values = series.to_numpy()
     if kind in ("List", "Array", "Struct", "Object") or values.dtype.kind not in "biufmMO":
         raise _unfit_dtype(where, series.dtype)
     return RawColumn(values, timezone=getattr(series.dtype, "time_zone", None) or "")
-
-
-def _is_large(series: Any) -> bool:
-    """Whether integers of polars exceed 2^53 in size."""
-    return any(end is not None and abs(end) > EXACT for end in (series.min(), series.max()))
 
 
 def _unfit_dtype(where: str, dtype: Any) -> ValueError:

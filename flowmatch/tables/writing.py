@@ -11,7 +11,7 @@ from flowmatch.core.types import AnyArray, Array
 from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
 from flowmatch.tables.containers import Container
 from flowmatch.tables.dates import in_utc
-from flowmatch.tables.frames import as_dtype, pandas_categories, pandas_dtype, pandas_series, polars_series
+from flowmatch.tables.frames import as_dtype, pandas_dtype, pandas_series, polars_series
 from flowmatch.tables.key_columns import dtype_for
 
 Keys = Mapping[int, AnyArray]
@@ -60,10 +60,13 @@ def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array) -> A
 
 
 def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array) -> Any:
+    import pandas as pd
+
     if format.level_dtype:
         missing = np.isnan(numbers) | (format.kind == "empty")
         codes = np.where(missing, -1, column_positions(numbers, len(format.levels)))
-        series = pandas_categories(codes, format.entries, format.level_dtype, format.ordered)
+        index = pd.Index(format.entries, dtype=pandas_dtype(format.level_dtype))
+        series = pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=format.ordered))
         is_category = dtype == "category" or (dtype.startswith("interval[int") and (codes < 0).any())
         return series if is_category else series.astype(pandas_dtype(dtype))
     zone, wall = (format.dates.timezone, format.dates.wall) if format.dates else ("", False)
