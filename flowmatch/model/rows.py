@@ -28,7 +28,7 @@ from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
 from flowmatch.model.rejection import MOST_CANDIDATES, Places, Rejection, draw_kept
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
-from flowmatch.preprocessing.readable import as_float64
+from flowmatch.tables.readable import as_float64
 
 Array = NDArray[np.float64]
 Holes = NDArray[np.bool_] | None
