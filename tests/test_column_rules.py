@@ -90,10 +90,49 @@ def test_a_rounding_error_of_the_dtype_hides_no_rule(dtype):
     assert rule.step == pytest.approx(1 / 3, rel=1e-5)
 
 
+def in_single(values):
+    return values.astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("make", "share"), [(in_single, 1.0), (lambda x: round_to_digits(in_single(x), 8), 0.0)], ids=["exact", "8 digits"]
+)
+@pytest.mark.parametrize("decimals", [1, 2, 4])
+def test_numbers_that_have_been_through_single_precision_keep_their_decimals(make, share, decimals):
+    plain = (skewed(N) / 50).round(decimals)
+    rule = find_number_rule(make(plain))
+    assert rule.decimals == decimals
+    drawn = rule.snap(rng(2).uniform(plain.min(), plain.max(), 2000))
+    np.testing.assert_allclose(drawn, drawn.round(decimals), rtol=1e-7, atol=0)
+    assert (drawn == in_single(drawn)).mean() >= share
+
+
+def test_digits_of_large_values_leave_small_ones_their_decimals():
+    values = np.where(
+        rng(1).random(3000) < 0.8, skewed(3000).clip(max=999).round(), 1000.0 * rng().integers(1, 99, 3000)
+    )
+    rule = find_number_rule(values)
+    assert rule.digits == 3
+    drawn = rule.snap(np.exp(rng(2).uniform(0, 11, 2000)))
+    assert on_step(drawn, 1).all()
+    assert digits(drawn, 3).all()
+
+
+def test_few_large_values_show_no_digits():
+    values = np.where(rng(1).random(3000) < 0.985, rng().integers(0, 1000, 3000), rng().integers(1000, 99999, 3000))
+    assert find_number_rule(values.astype(float)).digits == 0
+
+
 @pytest.mark.parametrize(
     "values",
-    [rng().normal(size=N), skewed(N), np.where(rng(1).random(N) < 0.985, 0.0, skewed(N)), rng().uniform(0, 1e-9, N)],
-    ids=["normal", "skewed", "zeros and a few real numbers", "tiny"],
+    [
+        rng().normal(size=N),
+        in_single(skewed(N)),
+        skewed(N),
+        np.where(rng(1).random(N) < 0.985, 0.0, skewed(N)),
+        rng().uniform(0, 1e-9, N),
+    ],
+    ids=["normal", "in single precision", "skewed", "zeros and a few real numbers", "tiny"],
 )
 def test_real_numbers_have_no_rule(values):
     assert find_number_rule(values) is None
@@ -287,6 +326,24 @@ def test_exported_samplers_keep_the_rules():
     assert all(keeps(drawn[name]).all() for name, keeps in KEPT.items())
     found, expected = Decoder(encoder)(codes).double().numpy(), encoder.restore(codes.double().numpy())
     assert np.isclose(found, expected, rtol=1e-6).mean() > 0.995  # ranks in float32 may lie on the other side of a step
+
+
+def test_exported_samplers_keep_single_precision_and_decimals_of_digits():
+    from flowmatch.export.decoding import Decoder
+
+    X = pandas.DataFrame(
+        {
+            "score": in_single((skewed(3000) / 50).round(3)),
+            "people": round_to_digits(skewed(3000) ** 2, 3).round(),
+            "count": rng(6).integers(0, 2**50, 3000),  # needs a program in double precision
+        }
+    )
+    encoder = fitted(X).model_.encoder
+    codes = rng(4).normal(size=(500, 3))
+    found, expected = Decoder(encoder)(torch.as_tensor(codes)).numpy()[:, :2], encoder.restore(codes)[:, :2]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (found[:, 0] == in_single(found[:, 0])).all()
+    assert (found[:, 1] == found[:, 1].round()).all()
 
 
 def test_a_program_of_split_dates_gives_what_the_estimator_gives(tmp_path):

@@ -99,16 +99,17 @@ class _Steps(nn.Module):
 
 
 class _Digits(nn.Module):
-    """Values of so many significant digits."""
+    """Values of so many significant digits, and decimals if there is a number of them."""
 
-    def __init__(self, digits: int) -> None:
+    def __init__(self, rule: NumberRule) -> None:
         super().__init__()
-        self.digits = digits
+        self.digits, self.unit = rule.digits, 10.0**rule.decimals if rule.decimals >= 0 else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         size = torch.where(x == 0, torch.ones_like(x), x.abs())
         place = torch.pow(10.0, torch.floor(torch.log10(size)) - self.digits + 1)
-        return torch.round(x / place) * place
+        y = torch.round(x / place) * place
+        return torch.round(y * self.unit) / self.unit if self.unit else y
 
 
 class _Kept(nn.Module):
@@ -116,15 +117,19 @@ class _Kept(nn.Module):
 
     exceptions: Tensor | None
 
-    def __init__(self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype) -> None:
+    def __init__(
+        self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype, single: bool = False
+    ) -> None:
         super().__init__()
         self.nearest = nearest
         self.low, self.high = map(float, limits)
+        self.single = single
         # torch cannot save a tensor without elements beside others
         self.register_buffer("exceptions", torch.as_tensor(exceptions).to(dtype) if len(exceptions) else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.nearest(x).clamp(self.low, self.high) + 0.0
+        kept = self.nearest(x)
+        kept = (kept.float().to(x.dtype) if self.single else kept).clamp(self.low, self.high) + 0.0
         if self.exceptions is None:
             return kept
         return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept)
@@ -138,5 +143,5 @@ def _module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:
         if values is not None:
             return _Kept(_nearest_of(values, dtype), values[[0, -1]], rule.exception_numbers, dtype)
         return _module_of(steps, dtype) if steps else nn.Identity()
-    nearest: nn.Module = _Digits(rule.digits) if rule.digits else _Steps(rule, dtype)
-    return _Kept(nearest, rule.limits, rule.exceptions, dtype)
+    nearest: nn.Module = _Digits(rule) if rule.digits else _Steps(rule, dtype)
+    return _Kept(nearest, rule.limits, rule.exceptions, dtype, rule.single)

@@ -38,6 +38,9 @@ _MOST_RESIDUES = 20
 
 _DIGITS = (1, 2, 3)
 
+_SINGLE = float(np.finfo(np.float32).eps)
+"""Relative rounding error of numbers that have been through single precision."""
+
 
 @storable
 @dataclass(frozen=True, eq=False)
@@ -54,11 +57,13 @@ class NumberRule:
     residues : ndarray of shape (r,)
         Remainders of the values modulo the period, in order.
     digits : int, default=0
-        Significant digits; 0 for any number of them.
+        Significant digits; 0 for any number of them. Then the decimals hold too, and neither period nor residues.
     exceptions : ndarray of shape (e,)
         Frequent values that break the rule, such as a code for "unknown".
     limits : ndarray of shape (2,)
         Smallest and largest value that keeps it.
+    single : bool, default=False
+        Whether values are those of single precision, such as 4.289999961853027 for 4.29.
     """
 
     decimals: int
@@ -67,6 +72,7 @@ class NumberRule:
     digits: int = 0
     exceptions: Array = field(default_factory=lambda: np.empty(0))
     limits: Array = field(default_factory=lambda: np.array([-np.inf, np.inf]))
+    single: bool = False
 
     def check(self) -> None:
         """Raise a ValueError if this is no such rule."""
@@ -102,7 +108,10 @@ class NumberRule:
         ndarray of shape (n,)
             Values that keep the rule, or are frequent exceptions to it.
         """
-        y = np.clip(self.nearest(x), *self.limits) + 0.0  # not -0.0
+        y = self.nearest(x)
+        if self.single:
+            y = y.astype(np.float32).astype(np.float64)
+        y = np.clip(y, *self.limits) + 0.0  # not -0.0
         return np.where(np.isin(x, self.exceptions), x, y) if len(self.exceptions) else y
 
     def nearest(self, x: Array) -> Array:
@@ -119,7 +128,8 @@ class NumberRule:
             Values that keep it.
         """
         if self.digits:
-            return round_to_digits(x, self.digits)
+            y = round_to_digits(x, self.digits)
+            return y if self.decimals < 0 else np.round(y, self.decimals)
         u, residues = x * self._unit, self.residues
         if len(residues) == 1:
             return (residues[0] + self.period * np.round((u - residues[0]) / self.period)) / self._unit
@@ -180,11 +190,12 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
     error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(values)
     judged = evidence(counts)
     rule = _find_steps(values, error, judged)
-    digits = _find_digits(values, error, judged, rule)
-    if digits:
-        rule = NumberRule(-1, 1.0, np.zeros(1), digits)
+    rule = _find_digits(values, error, judged, rule) or rule
     if rule is None:
-        return None
+        if tolerance >= _SINGLE or np.abs(values).max() > np.finfo(np.float32).max:
+            return None
+        rule = find_number_rule(column, _SINGLE)
+        return rule and replace(rule, single=keeps(values == values.astype(np.float32), judged))
     kept = np.abs(rule.nearest(values) - values) <= error + (8 * error + 1e-9 * rule.period) * (rule.decimals < 0)
     limits = np.array([values[kept][0], values[kept][-1]])
     return replace(rule, exceptions=frequent_exceptions(values, counts, kept), limits=limits)
@@ -338,15 +349,16 @@ def _real_divisor(a: Array, b: Array, tolerance: float) -> Array:
     return a
 
 
-def _find_digits(values: Array, error: Array, judged: Integers, rule: NumberRule | None) -> int:
-    """The fewest significant digits that hold nearly all values, if they say more than the step does; 0 if none."""
-    unit = rule.step if rule else 0.0
+def _find_digits(values: Array, error: Array, judged: Integers, rule: NumberRule | None) -> NumberRule | None:
+    """The fewest significant digits that nearly all values have, also those for which a step allows more."""
+    unit = np.diff([*rule.residues, rule.residues[0] + rule.period]).min() * rule.step / rule.period if rule else 0.0
     for digits in _DIGITS:
-        if keeps(np.abs(round_to_digits(values, digits) - values) <= error, judged):
-            rounded = _places(values, digits) > 1.5 * unit
-            says_more = judged[rounded].sum() >= 0.3 * judged.sum() and (judged[rounded] > 0).sum() >= LEAST_VALUES
-            return digits if says_more else 0
-    return 0
+        kept = np.abs(round_to_digits(values, digits) - values) <= error
+        told = _places(values, digits) > 1.5 * unit
+        if keeps(kept, judged) and (judged[told] > 0).sum() >= LEAST_VALUES and keeps(kept[told], judged[told]):
+            every = (d for d in range(MOST_DECIMALS + 1) if (np.abs(values - np.round(values, d)) <= error)[kept].all())
+            return NumberRule(next(every, -1), 1.0, np.zeros(1), digits)
+    return None
 
 
 def round_to_digits(x: Array, digits: int) -> Array:
