@@ -46,8 +46,8 @@ def find_keys(
         As `as_table` returns it. "auto" finds no keys in columns that cannot be read.
     container : Container
         What the table came in.
-    identifier_columns : "auto", None, or a list of names, indices or booleans
-        "auto" warns of those that it finds.
+    identifier_columns : "auto", "text", None, or a list of names, indices or booleans
+        "auto" warns of those that it finds, and so does "text", which finds text and UUIDs only.
     categories : ndarray of bool, shape (d,)
         Columns that the user named as categories.
 
@@ -58,20 +58,22 @@ def find_keys(
     """
     labels, dtypes = container.columns or range(len(categories)), container.dtypes
     dtypes = dtypes if container.has_columns else dtypes * len(categories)
-    if isinstance(identifier_columns, str) and identifier_columns == "auto":
+    if isinstance(identifier_columns, str) and identifier_columns in ("auto", "text"):
         found = [
             None if also else _recognized(table, j, dtype)
             for j, (dtype, also) in enumerate(zip(dtypes, categories, strict=True))
         ]
         found = _without_ranks(table, found)
+        advice = "name the columns that hold keys in identifier_columns; None says that there are none."
+        if identifier_columns == "text":
+            found = [form if form and form.entry_type != "int" else None for form in found]
+            advice = "convert them with astype('category')."
         if None not in found:  # nothing would be left to learn
             return (None,) * len(found)
         names = [label for label, form in zip(labels, found, strict=True) if form]
         if names:
-            warn(
-                f"taken for keys, which are not learned, and filled with fresh ones: {listed(names)}. If that is "
-                "wrong, name the columns that hold keys in identifier_columns; None says that there are none."
-            )
+            filled = ", and filled with fresh ones" * (identifier_columns == "auto")
+            warn(f"taken for keys, which are not learned{filled}: {listed(names)}. If that is wrong, {advice}")
         return tuple(found)
     named = _named_once(identifier_columns, labels, categories)
     if named.all() and len(named):
