@@ -154,6 +154,9 @@ class ColumnRules:
             if container.categorical[j]:
                 lines[label] = f"{kind}: {listed(container.levels[j].tolist())}"
                 continue
+            if kind == "identifier" or np.isnan(limits[0, j]):
+                lines[label] = "keys" if kind == "identifier" else f"{kind} without a value"
+                continue
             grid, ends = container.dates_of(j), container.entries(j, limits[:, j])
             low, high = (date_text(entry, grid) if grid else f"{entry:g}" for entry in ends)
             found = f"{rule} {grid.unit}" if grid and isinstance(rule, NumberRule) else str(rule or "")
