@@ -317,6 +317,36 @@ def test_values_of_more_than_a_knot_keep_their_share(n_rows):
         assert (drawn == value).mean() == pytest.approx(own, abs=5 * np.sqrt(own / 100_000) + 1 / n_rows)
 
 
+def test_columns_of_every_type_are_described():
+    import datetime
+    import decimal
+
+    n = 60
+    X = pandas.DataFrame(
+        {
+            "key": [f"K-{i:03d}" for i in range(n)],
+            "opens": [datetime.time(hour) for hour in rng().integers(6, 22, n)],
+            "day": [datetime.date(2024, 3, day) for day in rng().integers(1, 30, n)],
+            "price": [decimal.Decimal(int(cents)) / 100 for cents in rng().integers(100, 999, n)],
+            "month": pandas.period_range("2020-01", periods=n, freq="M"),
+            "large": [10**25 + int(i) for i in rng().integers(0, 999, n)],
+            "span": pandas.to_timedelta(rng().integers(1, 50, n), "h"),
+            "never": np.full(n, np.nan),
+            "yes": rng().random(n) < 0.5,
+            "band": pandas.cut(rng().random(n), [0.0, 0.5, 1.0]),
+        }
+    )
+    with pytest.warns(UserWarning, match="taken for keys"):
+        lines = fitted(X).columns_
+    assert list(lines) == list(X.columns)
+    assert lines["key"] == "keys"
+    assert lines["never"] == "number without a value"
+    assert lines["opens"].startswith("timedelta from 06:00:00 to 21:00:00")
+    assert lines["day"].startswith("datetime from 2024-03-01 to 2024-03-29")
+    assert lines["month"].startswith("number from 2020-01 to 2024-12")
+    assert lines["large"].startswith(f"number from {X['large'].min()} to {X['large'].max()}")
+
+
 def test_exported_samplers_keep_the_rules():
     from flowmatch.export.decoding import Decoder
 

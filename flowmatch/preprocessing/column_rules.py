@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import time
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from flowmatch.preprocessing.calendar_rules import CalendarRule, find_calendar_r
 from flowmatch.preprocessing.number_rules import Array, NumberRule, find_number_rule
 from flowmatch.preprocessing.scaling import ColumnTransform
 from flowmatch.preprocessing.split_dates import SplitDates, has_two_parts
-from flowmatch.preprocessing.table_dates import date_text
+from flowmatch.preprocessing.table_dates import DateGrid, date_text
 from flowmatch.preprocessing.tables import TableContainer
 
 Mask = NDArray[np.bool_]
@@ -158,8 +159,15 @@ class ColumnRules:
                 lines[label] = "keys" if kind == "identifier" else f"{kind} without a value"
                 continue
             grid, ends = container.dates_of(j), container.entries(j, limits[:, j])
-            low, high = (date_text(entry, grid) if grid else f"{entry:g}" for entry in ends)
+            low, high = (_text_of(entry, grid) for entry in ends)
             found = f"{rule} {grid.unit}" if grid and isinstance(rule, NumberRule) else str(rule or "")
             parts = [f"{kind} from {low} to {high}", found, "day and time of day apart" * bool(self.is_split[j])]
             lines[label] = "; ".join(filter(None, parts))
         return lines
+
+
+def _text_of(entry: Any, grid: DateGrid | None) -> str:
+    """A number, a date, or an object such as a time of day or a period, as users read it."""
+    if grid and not isinstance(entry, time):
+        return date_text(entry, grid)
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)
