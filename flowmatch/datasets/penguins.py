@@ -15,8 +15,8 @@ def load_penguins() -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (344, 10)
-        Number of the record, species, island, date of the first egg, whether the clutch had two, length and depth of the
-        bill, length of the flippers, body mass, sex.
+        Number of the record, species, island, date of the first egg, whether the clutch had two eggs, length and depth
+        of the bill, length of the flippers, body mass, sex.
 
     References
     ----------
