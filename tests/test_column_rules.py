@@ -118,6 +118,29 @@ def test_digits_of_large_values_leave_small_ones_their_decimals():
     assert digits(drawn, 3).all()
 
 
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    ("endings", "shares"), [([0.29, 0.99], [0.1, 0.9]), ([0.0, 0.5, 0.9], [0.7, 0.1, 0.2]), ([0.95, 0.99], [0.5, 0.5])]
+)
+def test_endings_come_as_often_as_they_are(endings, shares, size):
+    values = size * (rng().integers(3, 900, 5000) + rng(1).choice(endings, 5000, p=shares))
+    rule = find_number_rule(values)
+    between = size * rng(2).uniform(3, 900, 50_000)
+    drawn = rule.snap(between)
+    for ending, share in zip(endings, shares, strict=True):
+        assert on_step(drawn / size, 1, ending).mean() == pytest.approx(share, abs=0.02)
+    assert np.abs(drawn - between).max() <= size
+    assert (drawn - between).mean() == pytest.approx(0, abs=0.02 * size)
+    np.testing.assert_allclose(rule.snap(values), values, rtol=1e-12)
+    np.testing.assert_array_equal(rule.snap(drawn), drawn)
+
+
+@pytest.mark.parametrize("printed", [4, 6])
+def test_decimals_that_single_precision_has_blurred_are_found_behind_more_decimals(printed):
+    prices = rng().uniform(20, 999, N).round(2)
+    assert find_number_rule(in_single(prices).round(printed)).decimals == 2
+
+
 def test_few_large_values_show_no_digits():
     values = np.where(rng(1).random(3000) < 0.985, rng().integers(0, 1000, 3000), rng().integers(1000, 99999, 3000))
     assert find_number_rule(values.astype(float)).digits == 0
@@ -365,12 +388,13 @@ def test_exported_samplers_keep_single_precision_and_decimals_of_digits():
         {
             "score": in_single((skewed(3000) / 50).round(3)),
             "people": round_to_digits(skewed(3000) ** 2, 3).round(),
+            "price": skewed(3000).round() + rng(5).choice([0.29, 0.99], 3000, p=[0.2, 0.8]),
             "count": rng(6).integers(0, 2**50, 3000),  # needs a program in double precision
         }
     )
     encoder = fitted(X).model_.encoder
-    codes = rng(4).normal(size=(500, 3))
-    found, expected = Decoder(encoder)(torch.as_tensor(codes)).numpy()[:, :2], encoder.restore(codes)[:, :2]
+    codes = rng(4).normal(size=(500, 4))
+    found, expected = Decoder(encoder)(torch.as_tensor(codes)).numpy()[:, :3], encoder.restore(codes)[:, :3]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert (found[:, 0] == in_single(found[:, 0])).all()
     assert (found[:, 1] == found[:, 1].round()).all()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flowmatch.export.tables import Tables, look_up, step_table
 from flowmatch.preprocessing.column_rules import CalendarRule, ColumnRules, NumberRule
+from flowmatch.preprocessing.number_rules import EXACT
 from flowmatch.preprocessing.split_dates import SplitDates
 from flowmatch.preprocessing.table_dates import DateGrid
 
@@ -79,10 +80,12 @@ def _nearest_of(values: NDArray[Any] | None, dtype: torch.dtype) -> nn.Module:
 
 
 class _Steps(nn.Module):
-    """The nearest of the values that a `NumberRule` without significant digits allows."""
+    """What a `NumberRule` without digits makes of values: the nearest allowed ones, or endings by their shares."""
 
     around: Tensor
     middles: Tensor
+    residues: Tensor
+    edges: Tensor
 
     def __init__(self, rule: NumberRule, dtype: torch.dtype) -> None:
         super().__init__()
@@ -90,12 +93,23 @@ class _Steps(nn.Module):
         around = np.concatenate([residues[-1:] - self.period, residues, residues[:1] + self.period])
         self.register_buffer("around", torch.as_tensor(around[:, None]).to(dtype))
         self.register_buffer("middles", torch.as_tensor(0.5 * (around[1:] + around[:-1])).to(dtype))
+        self.has_shares = len(rule.shares) > 0
+        if self.has_shares:
+            self.start, edges = rule.zones
+            self.register_buffer("residues", torch.as_tensor(residues[:, None]).to(dtype))
+            self.register_buffer("edges", torch.as_tensor(edges).to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         u = x * self.unit
-        start = self.period * torch.floor(u / self.period)
-        position = (u - start > self.middles).sum(-1, keepdim=True)
-        return (start + look_up(self.around, position)) / self.unit
+        nearest = self._in_turn(u, 0.0, self.middles, self.around)
+        if not self.has_shares:
+            return nearest / self.unit
+        shared = self._in_turn(u, self.start, self.edges, self.residues)
+        return torch.where((nearest - u).abs() <= EXACT * self.period, nearest, shared) / self.unit
+
+    def _in_turn(self, u: Tensor, start: float, edges: Tensor, values: Tensor) -> Tensor:
+        turn = self.period * torch.floor((u - start) / self.period)
+        return turn + look_up(values, (u - start - turn > edges).sum(-1, keepdim=True))
 
 
 class _Digits(nn.Module):
