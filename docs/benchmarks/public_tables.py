@@ -7,7 +7,7 @@
 
 Tables of R packages with 150 rows or more and 4 to 40 columns, drawn at random, at most two of a package; of long ones
 3,000 random rows. Text that is ISO dates is read as dates; nothing else is prepared. A rule is what 99 % of the real
-values keep, at least twelve of which would not have to.
+values keep, and not by chance: twelve of them or more would be hardly all like that.
 """
 
 import argparse
@@ -93,13 +93,13 @@ def candidates(column):
         clock = [("midnight", lambda t: t == t.normalize())]
         for m in (60, 30, 15, 10, 5, 1):
             clock.append((f"{m} minutes", lambda t, m=m: (t.minute % m == 0) & (t.second == 0)))
-        parts = {"weekdays": (lambda t: t.day_of_week, 6), "days of the month": (lambda t: t.day, 5)}
-        parts |= {"months": (lambda t: t.month, 11), "hours": (lambda t: t.hour, 23)}
+        parts = {"weekdays": (lambda t: t.day_of_week, 7), "days of the month": (lambda t: t.day, 31)}
+        parts |= {"months": (lambda t: t.month, 12), "hours": (lambda t: t.hour, 24)}
         real, families = pd.DatetimeIndex(column), [clock]
-        for name, (part, most) in parts.items():
+        for name, (part, possible) in parts.items():
             frequent = pd.Series(part(real)).value_counts(normalize=True)
             known = frequent.index[: int((frequent.cumsum() < 0.99).sum()) + 1]
-            if len(known) <= most:
+            if column.nunique() * np.log(len(known) / possible) < -16:  # not by chance
                 families.append([(name, lambda t, part=part, known=known: np.isin(part(t), known))])
         return families
     if not pd.api.types.is_numeric_dtype(column.dtype) or column.dtype == bool:
