@@ -339,6 +339,23 @@ def test_ranges_of_keys_are_refused(fitted):
         fitted.sample(3, given={"key": (5, 10)})
 
 
+@pytest.mark.parametrize("name", ["plates", "uuids", "counted text", "nullable integers"])
+def test_keys_are_missing_as_often_as_in_training(name, tmp_path):
+    table = table_with(KEYS[name])
+    table.loc[RNG.random(N) < 0.3, "key"] = None
+    share = table["key"].isna().mean()
+    model = FlowMatchingGenerator(identifier_columns=["key"], **TINY).fit(table)
+    model.save(tmp_path / "model.safetensors")
+    for fitted in (model, load(tmp_path / "model.safetensors")):
+        drawn = fitted.sample(2000, missing="as_trained", random_state=0)
+        assert drawn["key"].isna().mean() == pytest.approx(share, abs=0.05)
+        assert drawn["key"].dropna().is_unique
+        assert not drawn["key"].dropna().isin(table["key"]).any()
+        assert not fitted.sample(50, random_state=0)["key"].isna().any()
+    few = model.sample(10, missing="as_trained", random_state=0)
+    assert (few["key"].isna() == drawn["key"].head(10).isna()).all()
+
+
 TEXT_KEYS = {name: KEYS[name] for name in ("plates", "uuids", "sentences")}
 
 

@@ -149,7 +149,7 @@ def form_errors(table, drawn, keys):
         found.append("container or columns")
     found += [f"dtype of {c}" for c in table if c not in keys and table[c].dtype != drawn[c].dtype]
     found += [f"missing entries of {c}" for c in table if not missing_alike(table[c], drawn[c])]
-    found += [f"key {c}" for c in keys if drawn[c].duplicated().any() or drawn[c].isin(table[c]).any()]
+    found += [f"key {c}" for c in keys if not drawn[c].dropna().is_unique or drawn[c].dropna().isin(table[c]).any()]
     return found
 
 

@@ -6,6 +6,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -111,6 +112,16 @@ def fresh_keys(
     return found
 
 
+def with_gaps(forms: Sequence[KeyForm | None], values: Array) -> Array:
+    """Rows of numbers that miss keys as often as training rows do: NaN there; which ones depends on the first row."""
+    seed = zlib.crc32(np.ascontiguousarray(values[:1]).tobytes())
+    shares = np.array([form.missing if form else 0.0 for form in forms])
+    draws = [np.random.default_rng(seed + j).random(len(values)) for j in np.flatnonzero(shares)]
+    gaps = np.zeros(values.shape, dtype=bool)
+    gaps[:, shares > 0] = shares[shares > 0] > np.array(draws).reshape(-1, len(values)).T
+    return np.where(gaps, np.nan, values)
+
+
 def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
     """The keys in some columns of a table, by their positions."""
     table, found = as_table(X) if columns else None, {}
@@ -214,7 +225,7 @@ def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
     distinct = np.unique(keys) if kind == "int" else list(dict.fromkeys(keys.tolist()))
     if len(distinct) < len(keys) and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, len(keys) / 2)):
         return None
-    form = KeyForm.fit(distinct, kind)
+    form = replace(KeyForm.fit(distinct, kind), missing=1 - len(keys) / len(raw.values))
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
 
 
@@ -265,4 +276,4 @@ def _named(table: Any, position: int, dtype: str, where: str) -> KeyForm:
             f"{where} is named in identifier_columns, but its keys are not unique: {len(twice)} rows repeat one of "
             f"another row, such as {key!r} in rows {one} and {other}."
         )
-    return KeyForm.fit(keys, "int" if kind == "whole" else kind)
+    return replace(KeyForm.fit(keys, "int" if kind == "whole" else kind), missing=1 - len(keys) / len(raw.values))
