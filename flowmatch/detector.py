@@ -15,8 +15,8 @@ from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_number
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import SampleRows
-from flowmatch.preprocessing.table_edits import numbers_like
 from flowmatch.preprocessing.validation import check_samples
+from flowmatch.tables.frames import numbers_like
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,7 @@ from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.preprocessing import fill_table, missing_in
-from flowmatch.preprocessing.table_edits import append_columns, replace_columns, take_columns
-from flowmatch.preprocessing.table_frames import as_table
+from flowmatch.tables.frames import append_columns, as_table, replace_columns, take_columns
 
 
 class FlowImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

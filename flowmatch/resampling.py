@@ -15,11 +15,11 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
-from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import dtypes_of
 from flowmatch.synthetic.class_counts import rows_to_add
 from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join, keep
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
+from flowmatch.tables.forms import form_dtypes, form_of, in_form
+from flowmatch.tables.frames import dtypes_of
 
 TARGETS = ("auto", "classes", "numbers")
 AUTO_RATIO = 0.5

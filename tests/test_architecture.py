@@ -22,7 +22,20 @@ ROOMS = (
         "base",
     ),
     *("forecasting", "anomaly", "distillation", "synthetic", "export", "persistence", "fitting", "model"),
-    *("plotting", "metrics", "datasets", "objectives", "training", "networks", "flow", "preprocessing", "core"),
+    *(
+        "plotting",
+        "metrics",
+        "datasets",
+        "objectives",
+        "training",
+        "networks",
+        "flow",
+        "preprocessing",
+        "constraints",
+        "rules",
+        "tables",
+        "core",
+    ),
 )
 """From the roof down; docs/contributing.md shows the same list."""
 

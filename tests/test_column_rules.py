@@ -7,10 +7,10 @@ import torch
 import flowmatch
 from flowmatch import FlowMatchingGenerator
 from flowmatch.networks import MLP
-from flowmatch.preprocessing.calendar_rules import find_calendar_rule
-from flowmatch.preprocessing.number_rules import find_number_rule, round_to_digits
 from flowmatch.preprocessing.quantile import QuantileNormal
-from flowmatch.preprocessing.table_dates import DateGrid
+from flowmatch.rules.calendar import find_calendar_rule
+from flowmatch.rules.numbers import find_number_rule, round_to_digits
+from flowmatch.tables.dates import DateGrid
 
 pandas = pytest.importorskip("pandas")
 

@@ -8,7 +8,7 @@ import pytest
 from sklearn.model_selection import KFold, cross_val_score
 
 from flowmatch import MLP, FlowAnomalyDetector, FlowMatchingGenerator, FlowMatchingOverSampler, load
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 N = 40
 RNG = np.random.RandomState(0)

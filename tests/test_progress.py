@@ -8,7 +8,7 @@ from flowmatch import MLP, ConditionalForecaster, DistilledFlowMap, FlowAnomalyD
 from flowmatch.core import batches
 from flowmatch.core.progress import progress
 from flowmatch.forecasting import ensembles
-from flowmatch.preprocessing import rows as sample_rows
+from flowmatch.tables import rows as sample_rows
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1500, 2))

@@ -23,7 +23,7 @@ from flowmatch import (
 from flowmatch.core.checks import check_count, check_number
 from flowmatch.core.user_warnings import quietly
 from flowmatch.networks import MLP
-from flowmatch.preprocessing.readable import as_numpy, check_readable
+from flowmatch.tables.readable import as_numpy, check_readable
 
 N = 12
 RNG = np.random.default_rng(0)

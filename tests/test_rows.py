@@ -112,7 +112,7 @@ def test_pieces_cover_the_rows_in_order(data):
 
 @pytest.mark.parametrize("numbers", [40, 200, 10**6])
 def test_the_summary_knows_extremes_and_where_they_stand(numbers, monkeypatch):
-    monkeypatch.setattr("flowmatch.preprocessing.rows.ELEMENTS_AT_ONCE", numbers)
+    monkeypatch.setattr("flowmatch.tables.rows.ELEMENTS_AT_ONCE", numbers)
     X = np.random.default_rng(1).normal(size=(N, 3, 7))
     summary = SampleRows(X).summary
     np.testing.assert_array_equal(summary.low, X.min(axis=(0, 2)))

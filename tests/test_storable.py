@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from flowmatch import preprocessing
 from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebuild, storable
 from flowmatch.preprocessing import (
     CategoryCodes,
@@ -36,9 +35,9 @@ from flowmatch.preprocessing import (
     WindowEncoder,
     fit_conditions,
 )
-from flowmatch.preprocessing.calendar_rules import find_calendar_rule
-from flowmatch.preprocessing.number_rules import find_number_rule
-from flowmatch.preprocessing.table_dates import DateGrid
+from flowmatch.rules.calendar import find_calendar_rule
+from flowmatch.rules.numbers import find_number_rule
+from flowmatch.tables.dates import DateGrid
 
 N = 40
 RNG = np.random.default_rng(0)
@@ -123,8 +122,9 @@ def assert_equal(one, other):
         assert one == other
 
 
-def test_every_fitted_class_of_the_room_is_stored():
-    known = {name for name, cls in STORABLE.items() if cls.__module__.startswith(preprocessing.__name__)}
+def test_every_fitted_class_of_the_rooms_is_stored():
+    rooms = {"preprocessing", "constraints", "rules", "tables"}
+    known = {name for name, cls in STORABLE.items() if cls.__module__.removeprefix("flowmatch.").split(".")[0] in rooms}
     views = {"ColumnTransform", "AffineTransform", "MixedColumns", "SplitDates", "Constraint"}  # and bases
     assert known - views == set(FITTED)
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flowmatch import MLP, FlowMatchingGenerator, load
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 N = 30
 RNG = np.random.RandomState(0)

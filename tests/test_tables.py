@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from flowmatch import MLP, FlowMatchingGenerator, load
 from flowmatch.persistence.codec import ValueDecoder, ValueEncoder
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 N = 6
 DAYS = pd.date_range("2024-03-29", periods=N)

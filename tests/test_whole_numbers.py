@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flowmatch import MLP, FlowMatchingGenerator, load
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.table import TableContainer
 
 STEPS = np.random.RandomState(0).randint(0, 1000, 60).tolist()
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from flowmatch import FlowMatchingGenerator
+from flowmatch.constraints.fitted import Combinations, Ordered
 from flowmatch.metrics import report
-from flowmatch.preprocessing.constraint_rules import Combinations, Ordered
 
 N_ROWS, SEEDS, DRAWS = 1500, (0, 1), (1, 2)
 

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from flowmatch import FlowMatchingGenerator
-from flowmatch.preprocessing.column_rules import ColumnRules
+from flowmatch.rules.columns import ColumnRules
 
 MOST_ROWS = 3000
 STEPS = [1000, 500, 250, 200, 100, 50, 25, 20, 10, 5, 2, 1, *(1 / k for k in (2, 4, 5, 8, 10, 20, 40, 50)), 0.01, 0.005]

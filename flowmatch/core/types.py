@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 Rng = torch.Generator | None
 """Where random values come from; None is torch's global generator."""
@@ -12,3 +16,10 @@ Device = torch.device | str | None
 
 DType = torch.dtype | None
 """A floating-point type; None is torch's default."""
+
+Array = NDArray[np.float64]
+Array32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Index = NDArray[np.intp]
+Integers = NDArray[np.int64]
+AnyArray = NDArray[Any]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowmatch.export.tables import Tables, look_up, step_table
-from flowmatch.preprocessing.column_rules import CalendarRule, ColumnRules, NumberRule
-from flowmatch.preprocessing.number_rules import EXACT
 from flowmatch.preprocessing.split_dates import SplitDates
-from flowmatch.preprocessing.table_dates import DateGrid
+from flowmatch.rules.columns import CalendarRule, ColumnRules, NumberRule
+from flowmatch.rules.numbers import EXACT
+from flowmatch.tables.dates import DateGrid
 
 Array = NDArray[np.float64]
 

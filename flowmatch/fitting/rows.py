@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from flowmatch.model import FlowModel, require_conditions
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
-from flowmatch.preprocessing.key_columns import besides_those_in
-from flowmatch.preprocessing.table_dates import EXACT
 from flowmatch.preprocessing.validation import (
     check_layout,
     check_lengths,
@@ -20,6 +18,8 @@ from flowmatch.preprocessing.validation import (
     drop_weightless,
     table_of,
 )
+from flowmatch.tables.dates import EXACT
+from flowmatch.tables.key_columns import besides_those_in
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from flowmatch.flow import NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.model import Integration, carry, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
-from flowmatch.preprocessing.readable import as_float64
 from flowmatch.preprocessing.validation import check_weights
+from flowmatch.tables.readable import as_float64
 
 Array = NDArray[np.float64]
 

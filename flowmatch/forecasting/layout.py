@@ -21,7 +21,7 @@ from flowmatch.preprocessing import (
     read_trajectories,
     spacing_of,
 )
-from flowmatch.preprocessing.readable import as_float64, unfit_entry
+from flowmatch.tables.readable import as_float64, unfit_entry
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

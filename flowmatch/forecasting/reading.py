@@ -15,8 +15,8 @@ from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_traj
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.tables import TableReader
 from flowmatch.preprocessing import SampleRows, Windows, as_plain, check_readable, native_frame, read_trajectories
-from flowmatch.preprocessing.readable import as_float64, unfit_entry
 from flowmatch.preprocessing.validation import check_names_differ, check_rows, check_samples
+from flowmatch.tables.readable import as_float64, unfit_entry
 
 
 @dataclass(frozen=True)

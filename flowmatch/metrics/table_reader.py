@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.metrics._samples import FloatArray, as_samples, check_same_columns, is_frame
-from flowmatch.preprocessing.table_entries import missing_entries
+from flowmatch.tables.reading import missing_entries
 
 MAX_LEVELS = 50
 """Levels of a column that distances and associations distinguish: the most frequent; all others count as one."""

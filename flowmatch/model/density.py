@@ -27,7 +27,6 @@ from flowmatch.preprocessing import (
     SampleEncoder,
     SampleRows,
     TableContainer,
-    entry_of,
 )
 from flowmatch.preprocessing.categories import first_parts
 
@@ -139,7 +138,7 @@ def _warn_of_atoms(encoder: SampleEncoder) -> None:
     for part, column in zip(first_parts(encoder.columns, len(numbers)), numbers, strict=True):
         value, share = encoder.transform.most_frequent(int(part))
         if share >= ATOM and not (encoder.rules and encoder.rules.is_split[column]):
-            name, entry = encoder.container.labels[int(column)], entry_of(encoder.container, int(column), value)
+            name, entry = encoder.container.labels[int(column)], encoder.container.entry(int(column), value)
             found.append(f"in column {name!r}, {share:.0%} of the training rows have the value {shown(entry)}")
     if found:
         warn(

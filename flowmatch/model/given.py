@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flowmatch.core.checks import listed
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.rejection import Rejection
-from flowmatch.preprocessing import Container, TableContainer, check_readable, entry_of
+from flowmatch.preprocessing import Container, TableContainer, check_readable
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -179,7 +179,7 @@ class _Column:
 
     def shown(self, number: float) -> Any:
         """A number of the column as the user writes it."""
-        return entry_of(self.container, self.position, number)
+        return self.container.entry(self.position, number)
 
     @property
     def seen(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowmatch.model.flow_model import FlowModel
 from flowmatch.preprocessing import TableContainer
-from flowmatch.preprocessing.key_columns import without_columns
+from flowmatch.tables.frames import take_columns
 
 
 def with_keys(model: FlowModel, identifiers: str) -> FlowModel:
@@ -23,4 +23,4 @@ def without_dropped(model: FlowModel, identifiers: str, X: Any) -> Any:
     container = model.encoder.container
     if identifiers != "drop" or not isinstance(container, TableContainer):
         return X
-    return without_columns(X, container.is_key)
+    return take_columns(X, ~container.is_key)

@@ -27,9 +27,10 @@ from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
 from flowmatch.model.rejection import MOST_CANDIDATES, Places, Rejection, draw_kept
-from flowmatch.preprocessing import SampleRows, TableContainer, fill_table, plain_conditions
-from flowmatch.preprocessing.key_columns import with_gaps
-from flowmatch.preprocessing.readable import as_float64
+from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
+from flowmatch.tables.key_columns import with_gaps
+from flowmatch.tables.readable import as_float64
+from flowmatch.tables.table import TableContainer
 
 Array = NDArray[np.float64]
 Holes = NDArray[np.bool_] | None

@@ -31,7 +31,7 @@ from flowmatch.core.storable import (
     require,
 )
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.table_entries import label_texts, labels_of
+from flowmatch.tables.entries import label_texts, labels_of
 
 LEFT_OUT = {"left_out": True}
 """Stands for what a file cannot hold; a parameter that is left out loads as its default."""

@@ -1,27 +1,28 @@
 """Preprocessing: from the user's data to tensors and back, invertible and with log-Jacobians."""
 
+from flowmatch.constraints.sets import ConstraintSet
+from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality, Unique
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
 from flowmatch.preprocessing.categories import CategoryCodes
-from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder, fit_conditions, plain_conditions
+from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
+from flowmatch.preprocessing.condition_choice import fit_conditions, plain_conditions
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, LabelEncoder, spread_sample
-from flowmatch.preprocessing.constraint_sets import ConstraintSet
-from flowmatch.preprocessing.constraints import Constraint, FixedCombinations, Formula, Inequality, Unique
-from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.keys import KeyForm
-from flowmatch.preprocessing.missing import MissingPatterns, entry_of, fill_table, missing_in
+from flowmatch.preprocessing.missing import MissingPatterns, fill_table, missing_in
 from flowmatch.preprocessing.quantile import QuantileNormal
-from flowmatch.preprocessing.readable import as_numpy, as_plain, check_readable
-from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
-from flowmatch.preprocessing.table_frames import native_frame
 from flowmatch.preprocessing.table_numbers import TableNumbers
-from flowmatch.preprocessing.tables import TableContainer
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, read_trajectories
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
+from flowmatch.tables.containers import Container
+from flowmatch.tables.frames import native_frame
+from flowmatch.tables.keys import KeyForm
+from flowmatch.tables.readable import as_numpy, as_plain, check_readable
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 __all__ = [
     "CYCLES",
@@ -66,7 +67,6 @@ __all__ = [
     "check_readable",
     "choose_transform",
     "column_scale",
-    "entry_of",
     "fill_table",
     "find_boundaries",
     "find_cycles",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from flowmatch.core.types import Array, Index, Mask
 from flowmatch.preprocessing.conditions import systematic_sample
-from flowmatch.preprocessing.quantile import decimals_of
-from flowmatch.preprocessing.scaling import Array
+from flowmatch.rules.numbers import decimals_of, error_of
 
 MOST_ROWS = 4096
 
@@ -21,7 +20,7 @@ _APART = 1e3
 """How far apart different levels are, in standard deviations of the columns."""
 
 
-def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tuple[Array, Array]:
+def blurred_rows(rows: Array, shares: Array, is_label: Mask) -> tuple[Array, Array]:
     """At most 4096 rows with about the joint distribution of many, and their shares.
 
     Labels and values that come in five rows or more are kept. All other values of a row are drawn anew, together, from
@@ -47,7 +46,11 @@ def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tup
     """
     rows, shares = rows[shares > 0], shares[shares > 0]
     levels = np.column_stack([_levels(*column) for column in zip(rows.T, is_label, strict=True)])
-    low, high, decimals = rows.min(axis=0), rows.max(axis=0), [decimals_of(column, 0.0) for column in rows.T]
+    low, high, decimals = (
+        rows.min(axis=0),
+        rows.max(axis=0),
+        [decimals_of(column, error_of(column)) for column in rows.T],
+    )
     rows, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     shares, levels = np.asarray(np.bincount(inverse.reshape(-1), weights=shares), dtype=np.float64), levels[first]
     random = np.random.RandomState(np.frombuffer(hashlib.sha256(rows.tobytes()).digest(), dtype=np.uint32))
@@ -67,7 +70,7 @@ def blurred_rows(rows: Array, shares: Array, is_label: NDArray[np.bool_]) -> tup
     return np.where(levels > 0, rows, np.column_stack(on_grid).clip(low, high)), shares
 
 
-def _levels(column: Array, is_label: bool) -> NDArray[np.intp]:
+def _levels(column: Array, is_label: bool) -> Index:
     """A number from 1 for each label, or value that comes often; 0 for the values that are to be blurred."""
     _, inverse, counts = np.unique(column, return_inverse=True, return_counts=True)
     return np.where(is_label | (counts >= _ENOUGH), np.arange(1, len(counts) + 1), 0)[inverse.reshape(-1)]

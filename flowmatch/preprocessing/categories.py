@@ -8,13 +8,11 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import fields_to_store, require, storable
-from flowmatch.preprocessing.scaling import Array, ColumnTransform, observed_columns
-
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import Array, Index, Mask
+from flowmatch.preprocessing.scaling import ColumnTransform, observed_columns
 
 NOISE = 0.3
 """Standard deviation of the noise around a category's point; points are at least 2 apart."""
@@ -71,7 +69,7 @@ class CategoryCodes(ColumnTransform):
         """Number of elements in the code of each column."""
         return tuple(points_of(n).shape[1] for n in self.n_levels)
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         return np.array(self.widths)
 
     @property
@@ -134,14 +132,14 @@ class MixedColumns(ColumnTransform):
     categories: CategoryCodes
     is_category: Mask
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         counts = np.empty(n_columns, dtype=np.intp)
         counts[self.is_category] = self.categories.widths
         counts[~self.is_category] = self.numbers.code_counts(int((~self.is_category).sum()))
         return counts
 
     @property
-    def columns_of_codes(self) -> NDArray[np.intp]:
+    def columns_of_codes(self) -> Index:
         """The column that each code belongs to."""
         n_columns = len(self.is_category)
         return np.repeat(np.arange(n_columns), self.code_counts(n_columns))
@@ -196,7 +194,7 @@ class MixedColumns(ColumnTransform):
         return out
 
 
-def first_parts(columns: ColumnTransform, n_numbers: int) -> NDArray[np.intp]:
+def first_parts(columns: ColumnTransform, n_numbers: int) -> Index:
     """Where the parts of each of the `n_numbers` columns of numbers begin among all that their map is fitted to."""
     counts = (columns.numbers if isinstance(columns, MixedColumns) else columns).code_counts(n_numbers)
     return np.cumsum(counts) - counts

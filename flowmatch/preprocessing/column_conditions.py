@@ -1,30 +1,31 @@
-"""Conditions of one or several columns, numbers or labels; and which encoder suits a user's conditions."""
+"""Conditions of one or several columns, numbers or labels."""
 
 from __future__ import annotations
 
 import numbers
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray, Array, Array32, Mask
 from flowmatch.preprocessing import conditions
 from flowmatch.preprocessing.blurring import blurred_rows
-from flowmatch.preprocessing.condition_columns import Columns, as_objects, columns_of, entries_in, numbers_in
 from flowmatch.preprocessing.conditions import ConditionEncoder
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.grid_conditions import GridEncoder
-from flowmatch.preprocessing.readable import as_float64, as_plain, check_readable
-from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_entries import missing_entries
-from flowmatch.preprocessing.table_frames import objects
+from flowmatch.preprocessing.scaling import row_shares
+from flowmatch.tables.containers import Container
+from flowmatch.tables.dates import localize
+from flowmatch.tables.entries import index_entries
+from flowmatch.tables.frames import objects
+from flowmatch.tables.table import TableContainer
 
-_MANY_VALUES = 20
+Columns = tuple[TableContainer | None, ...]
+"""What stands behind the numbers of each column, None where they are all there is; empty if that is so everywhere."""
 
 
+@dataclass(frozen=True, eq=False)
 class ColumnEncoder(ConditionEncoder):
     """Columns of numbers standardized, columns of labels one-hot, and a 1 that tells a vector from "no condition".
 
@@ -39,16 +40,27 @@ class ColumnEncoder(ConditionEncoder):
         `flowmatch.preprocessing.blurring`.
     """
 
+    container: Container
     mean: Array
     scale: Array
     rows: Array
     shares: Array
-    columns: Columns
+    columns: Columns = field(default=(), kw_only=True)
 
     @property
     @abstractmethod
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         """Labels of each column; empty for columns of numbers."""
+
+    @property
+    def has_labels(self) -> Mask:
+        """Which columns hold labels, (k,)."""
+        return np.array([len(labels) > 0 for labels in self._labels])
+
+    @property
+    def _known(self) -> Columns:
+        """What stands behind the numbers of each column; None where they are all there is."""
+        return self.columns or (None,) * len(self.mean)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -69,15 +81,14 @@ class ColumnEncoder(ConditionEncoder):
         return sum(max(1, len(labels)) for labels in self._labels) + 1
 
     def with_shares_of(self, y: Any, weight: Array | None) -> Self:
-        has_labels = np.array([len(labels) > 0 for labels in self._labels])
-        rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), has_labels)
-        return replace(self, rows=rows, shares=shares)  # type: ignore
+        rows, shares = blurred_rows(self.positions(y, len(y)), row_shares(len(y), weight), self.has_labels)
+        return replace(self, rows=rows, shares=shares)
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         rows = self.positions(y, n_samples)
         return self._given_back(np.broadcast_to(rows, (n_samples, rows.shape[1])).copy())
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         scaled = (self.positions(y, n_samples) - self.mean) / self.scale
         columns = [
             np.eye(len(labels))[column.astype(np.intp)] if len(labels) else column
@@ -86,11 +97,11 @@ class ColumnEncoder(ConditionEncoder):
         vectors = np.column_stack([*columns, np.ones(len(scaled))]).astype(np.float32)
         return np.broadcast_to(vectors, (n_samples, vectors.shape[1])).copy()
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         order = np.lexsort(self.rows.T[::-1])  # so that any first n are spread over the conditions' range
         return self._given_back(self.rows[order[conditions.spread_sample(self.shares[order], n_samples, rng)]])
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         is_small = len(self.rows) <= n_most
         return (self._given_back(self.rows), self.shares) if is_small else super().likely(n_most)
 
@@ -114,8 +125,7 @@ class ColumnEncoder(ConditionEncoder):
         ValueError
             For labels that were not there in training, another number of columns or rows, and what is no finite number.
         """
-        k, has_labels = len(self._labels), any(map(len, self._labels))
-        is_bare = not has_labels and not self.columns
+        k, is_bare = len(self.mean), not self.has_labels.any() and not self.columns
         given = np.asarray(y)
         if is_bare or given.dtype.kind not in "mM":  # numpy has no objects for nanoseconds
             given = _as_array(y, "y", np.float64 if is_bare else object)
@@ -127,26 +137,24 @@ class ColumnEncoder(ConditionEncoder):
                 f"or one for each of {n_samples} samples."
             )
         rows = np.empty(given.shape)
-        for j, (column, labels) in enumerate(zip(given.T, self._labels, strict=True)):
+        for j, (column, labels, known) in enumerate(zip(given.T, self._labels, self._known, strict=True)):
             what = f"column {_name(self.container, j)!r} of y"
-            known = self.columns[j] if self.columns else None
             if known is not None:
                 rows[:, j] = known.numbers_of(0, column)
-                continue
-            rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
+            else:
+                rows[:, j] = conditions.positions_of(column, labels, what) if len(labels) else _as_array(column, what)
         if not np.isfinite(rows).all():
             raise ValueError("y contains NaN or infinity.")
         return rows
 
-    def _given_back(self, rows: Array) -> NDArray[Any]:
+    def _given_back(self, rows: Array) -> AnyArray:
         """Undo `positions`."""
         given = rows.astype(object)
-        for j, labels in enumerate(self._labels):
-            known = self.columns[j] if self.columns else None
+        for j, (labels, known) in enumerate(zip(self._labels, self._known, strict=True)):
             if len(labels):
                 given[:, j] = labels[rows[:, j].astype(np.intp)]
             elif known is not None:
-                given[:, j] = as_objects(entries_in(known, rows[:, j]))
+                given[:, j] = _as_objects(_entries_in(known, rows[:, j]))
         return given
 
 
@@ -170,16 +178,10 @@ class NumberEncoder(ColumnEncoder):
         beyond 2^53.
     """
 
-    container: Container
-    mean: Array
-    scale: Array
-    rows: Array
-    shares: Array
     one_dimensional: bool
-    columns: Columns = ()
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> NumberEncoder:
         """Learn mean and scale.
 
         Parameters
@@ -198,15 +200,16 @@ class NumberEncoder(ColumnEncoder):
         NumberEncoder
             Fitted to the conditions.
         """
-        rows = numbers_in(columns, y.reshape(len(y), -1))
+        zeros = np.zeros(1 if y.ndim == 1 else y.shape[1])
+        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), y.ndim == 1, columns=columns)
+        rows = encoder.positions(y, len(y))
         mean = np.average(rows, axis=0, weights=weight)
         scale = np.sqrt(np.average((rows - mean) ** 2, axis=0, weights=weight))
         varies = (np.ptp(rows, axis=0) > 0) & (scale > 0)  # rounding gives equal numbers a deviation
-        encoder = cls(container, mean, np.where(varies, scale, 1.0), mean[None], np.ones(1), y.ndim == 1, columns)
-        return encoder.with_shares_of(y, weight)
+        return replace(encoder, mean=mean, scale=np.where(varies, scale, 1.0)).with_shares_of(y, weight)
 
     @property
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         return (np.empty(0),) * len(self.mean)
 
     def check(self) -> None:
@@ -214,9 +217,9 @@ class NumberEncoder(ColumnEncoder):
         require(not self.one_dimensional or len(self.mean) == 1, "one_dimensional")
         super().check()
 
-    def _given_back(self, rows: Array) -> NDArray[Any]:
+    def _given_back(self, rows: Array) -> AnyArray:
         if self.columns and self.columns[0] is not None and self.one_dimensional:
-            return entries_in(self.columns[0], rows[:, 0])
+            return _entries_in(self.columns[0], rows[:, 0])
         given = super()._given_back(rows) if self.columns else rows
         return given[:, 0] if self.one_dimensional else given
 
@@ -230,26 +233,20 @@ class MixedEncoder(ColumnEncoder):
     ----------
     container : Container
         What the conditions came in.
-    classes : tuple of ndarray
-        Labels of each column; empty for columns of numbers.
     mean, scale : ndarray of shape (k,)
         Of the columns of numbers; 0 and 1 for labels.
     rows, shares : ndarray of shape (n, k) and (n,)
         Rows like the training conditions, labels as positions in `classes`, and their weights, for `draw` to repeat.
+    classes : tuple of ndarray
+        Labels of each column; empty for columns of numbers.
     columns : tuple of TableContainer or None, default=()
         As in `NumberEncoder`.
     """
 
-    container: Container
-    classes: tuple[NDArray[Any], ...]
-    mean: Array
-    scale: Array
-    rows: Array
-    shares: Array
-    columns: Columns = ()
+    classes: tuple[AnyArray, ...]
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None, columns: Columns = ()) -> MixedEncoder:
         """Learn labels, mean and scale.
 
         Parameters
@@ -276,27 +273,26 @@ class MixedEncoder(ColumnEncoder):
             for j, column in enumerate(y.T)
         )
         zeros = np.zeros(y.shape[1])
-        encoder = cls(container, classes, zeros, zeros + 1, zeros[None], np.ones(1), columns)
+        encoder = cls(container, zeros, zeros + 1, zeros[None], np.ones(1), classes, columns=columns)
         rows, shares = encoder.positions(y, len(y)), row_shares(len(y), weight)
-        has_labels = np.array([len(labels) > 0 for labels in classes])
-        mean = np.where(has_labels, 0.0, shares @ rows)
+        mean = np.where(encoder.has_labels, 0.0, shares @ rows)
         spread = np.sqrt(shares @ (rows - mean) ** 2)
-        encoder = replace(encoder, mean=mean, scale=np.where(has_labels | (spread == 0), 1.0, spread))
-        return encoder.with_shares_of(y, weight)
+        scale = np.where(encoder.has_labels | (spread == 0), 1.0, spread)
+        return replace(encoder, mean=mean, scale=scale).with_shares_of(y, weight)
 
     @property
-    def _labels(self) -> tuple[NDArray[Any], ...]:
+    def _labels(self) -> tuple[AnyArray, ...]:
         return self.classes
 
 
-def is_numeric(column: NDArray[Any]) -> bool:
+def is_numeric(column: AnyArray) -> bool:
     """Whether a column holds numbers rather than labels; booleans count as 0 and 1."""
     if column.dtype.kind != "O":
         return column.dtype.kind in "biuf"
     return all(isinstance(value, (numbers.Real, np.bool_)) for value in column)
 
 
-def _as_array(values: Any, what: str, dtype: Any = np.float64) -> NDArray[Any]:
+def _as_array(values: Any, what: str, dtype: Any = np.float64) -> AnyArray:
     try:
         return np.asarray(values, dtype=dtype)
     except (ArithmeticError, TypeError, ValueError) as error:
@@ -307,106 +303,16 @@ def _name(container: Container, column: int) -> Any:
     return container.columns[column] if container.columns else column
 
 
-def fit_conditions(y: Any, weight: Array | None, sample_shape: tuple[int, ...] = ()) -> ConditionEncoder:
-    """Choose an encoder for conditions and fit it.
-
-    One-dimensional `y` are labels, unless they are floating point numbers with a fraction, numbers of which more than
-    20 and more than a tenth of the rows are distinct, dates, durations or decimals. Columns of two-dimensional `y` are
-    numbers, or labels where they hold text or categories. More dimensions are grids (n, channels, *grid) on the grid of
-    the samples.
-
-    Parameters
-    ----------
-    y : array-like
-        Conditions.
-    weight : ndarray of shape (n,) or None
-        Weights of their rows.
-    sample_shape : tuple of int, default=()
-        Of the samples that they belong to.
-
-    Returns
-    -------
-    ConditionEncoder
-        Fitted to the conditions.
-
-    Raises
-    ------
-    ValueError
-        For NaN, infinities, or another number of dimensions.
-    """
-    values = plain_conditions(y)
-    container = Container.of(y if hasattr(y, "dtype") or hasattr(y, "dtypes") else values)
-    if len(values.shape) > 2:
-        return _fit_grids(values, container, weight, sample_shape)
-    if values.ndim == 2 and values.shape[1] == 0:
-        raise ValueError(f"y has shape {values.shape}: there are no conditions in it.")
-    if values.ndim == 2 and values.shape[1] == 1 and values.dtype.kind not in "biuf":
-        values = values[:, 0]
-    if values.ndim == 0:
-        raise ValueError(f"y is {y!r}; expected labels (n,), columns (n, k), or grids.")
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("Input y contains NaN or infinity.")
-    if values.dtype.kind in "OmM" and missing_entries(values.ravel()).any():
-        raise ValueError("Input y contains NaN or None.")
-    if values.ndim == 1 and values.dtype.kind in "iu" and not _is_measurement(values):
-        return conditions.LabelEncoder.fit(values, container, weight)
-    columns = columns_of(y, values)
-    if values.ndim == 2:
-        if "category" in container.dtypes:
-            return MixedEncoder.fit(values.astype(object), container, weight, columns)
-        if values.dtype.kind == "O" and is_numeric(values.ravel()) and not columns:
-            values = as_float64(values, "y")  # columns of several dtypes
-        if values.dtype.kind not in "biuf" and not (columns and all(columns)):
-            return MixedEncoder.fit(values, container, weight, columns)
-        return NumberEncoder.fit(values, container, weight, columns)
-    if "category" not in container.dtypes and (columns or _is_measurement(values)):
-        return NumberEncoder.fit(values, container, weight, columns)
-    return conditions.LabelEncoder.fit(values, container, weight)
+def _entries_in(column: TableContainer, numbers: Array) -> AnyArray:
+    """What the numbers of one column stand for; dates with a time zone are objects."""
+    entries, zone = column.entries(0, numbers), column.timezones[0]
+    if not zone:
+        return entries
+    return objects(list(localize(entries, zone, bool(column.walls[0]))))
 
 
-def plain_conditions(y: Any) -> Any:
-    """Turn conditions into an array; grids stay what they are.
-
-    Parameters
-    ----------
-    y : array-like
-        Conditions.
-
-    Returns
-    -------
-    ndarray, or what `y` is
-        Conditions.
-    """
-    check_readable(y, "y")
-    if len(getattr(y, "shape", ())) > 2:
-        return y
-    zoned = getattr(getattr(y, "dtype", None), "time_zone", None)
-    array = objects(y.to_list()) if zoned else np.asarray(as_plain(y, "y"))  # polars would leave the zone out
-    numeric = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
-    if numeric and array.dtype.kind == "O" and not missing_entries(array).any():
-        array = array.astype(y.dtype.numpy_dtype)  # pandas before 2.2 makes objects of its nullable numbers
-    if array.dtype.kind in "US" and isinstance(y, (list, tuple)):
-        entries = np.asarray(y, dtype=object)  # numpy would turn the numbers of [2, "a", 0.3] into text
-        return array if all(isinstance(entry, str) for entry in entries.ravel()) else entries
-    return array
-
-
-def _is_measurement(y: NDArray[Any]) -> bool:
-    """Whether one-dimensional conditions are amounts rather than labels."""
-    if y.dtype.kind not in "iuf":
-        return False
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        return True
-    n_distinct = len(np.unique(y))
-    return n_distinct > _MANY_VALUES and n_distinct > len(y) / 10
-
-
-def _fit_grids(y: Any, container: Container, weight: Array | None, sample_shape: tuple[int, ...]) -> GridEncoder:
-    shape = tuple(y.shape)
-    if len(sample_shape) < 2 or shape[2:] != sample_shape[1:] or np.dtype(container.numpy_dtype).kind not in "biuf":
-        raise ValueError(
-            f"y has {len(shape)} dimensions {shape} of dtype {container.dtypes[0]}; expected labels (n,), columns "
-            "(n, k), or numbers on the grid of X, (n, channels, *grid)"
-            + (f" with grid {sample_shape[1:]}." if len(sample_shape) > 1 else ".")
-        )
-    return GridEncoder.fit(y, container, weight)
+def _as_objects(entries: AnyArray) -> AnyArray:
+    """Entries as Python's objects; nanoseconds, of which it has none, as those of pandas."""
+    if entries.dtype.kind in "mM" and np.datetime_data(entries.dtype)[0] == "ns":
+        return index_entries(entries, "")
+    return entries.astype(object)

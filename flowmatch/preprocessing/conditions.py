@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.containers import Array, Container
+from flowmatch.core.types import AnyArray, Array, Array32, Index, Integers
+from flowmatch.tables.containers import Container
 
 _SHUFFLED = 4
 
@@ -89,7 +89,7 @@ class ConditionEncoder(ABC):
         return 0
 
     @abstractmethod
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         """Repeat one condition for all samples.
 
         Parameters
@@ -106,7 +106,7 @@ class ConditionEncoder(ABC):
         """
 
     @abstractmethod
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         """Turn conditions into vectors.
 
         Parameters
@@ -123,7 +123,7 @@ class ConditionEncoder(ABC):
         """
 
     @abstractmethod
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         """Draw conditions as they occur in the training data.
 
         The first n are the same for every `n_samples`, and hold each condition n times its share, to within four.
@@ -141,7 +141,7 @@ class ConditionEncoder(ABC):
             Conditions.
         """
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         """Return conditions as they occur in the training data, with their probabilities.
 
         Parameters
@@ -192,7 +192,7 @@ class ConditionEncoder(ABC):
         """
         return Conditions(torch.as_tensor(self.encode(y, len(y)), device=device))
 
-    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         """Turn conditions into vectors, a piece at a time.
 
         Parameters
@@ -228,12 +228,12 @@ class LabelEncoder(ConditionEncoder):
     """
 
     container: Container
-    classes: NDArray[Any]
+    classes: AnyArray
     shares: Array
-    counts: NDArray[np.int64]
+    counts: Integers
 
     @classmethod
-    def fit(cls, y: NDArray[Any], container: Container, weight: Array | None) -> LabelEncoder:
+    def fit(cls, y: AnyArray, container: Container, weight: Array | None) -> LabelEncoder:
         """Learn the classes and how often each occurs.
 
         Parameters
@@ -266,7 +266,7 @@ class LabelEncoder(ConditionEncoder):
         """Length of a condition's vector."""
         return len(self.classes)
 
-    def codes(self, y: Any, n_samples: int) -> NDArray[np.intp]:
+    def codes(self, y: Any, n_samples: int) -> Index:
         """Find the positions of labels in `classes`.
 
         Parameters
@@ -297,26 +297,26 @@ class LabelEncoder(ConditionEncoder):
         total = np.bincount(self.codes(y, len(y)), weights=weight, minlength=self.size)
         return replace(self, shares=total / total.sum())
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         return self.classes[self.codes(y, n_samples)]
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         return np.eye(self.size, dtype=np.float32)[self.codes(y, n_samples)]
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         return self.classes[spread_sample(self.shares, n_samples, rng)]
 
-    def likely(self, n_most: int) -> tuple[NDArray[Any], Array]:
+    def likely(self, n_most: int) -> tuple[AnyArray, Array]:
         return self.classes, self.shares
 
 
-def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def systematic_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> Index:
     """Systematic sampling: index i comes floor or ceil of ``n_samples * shares[i]`` times, on average exactly that."""
     points = (np.arange(n_samples) + rng.uniform()) / n_samples
     return np.minimum(np.searchsorted(np.cumsum(shares), points, side="right"), len(shares) - 1)
 
 
-def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> NDArray[np.intp]:
+def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> Index:
     """A sample whose first n are the same for every `n_samples`, and hold index i about ``n * shares[i]`` times.
 
     The indices are halved, by their shares, until one is left. At each of these forks the m-th who comes goes left if
@@ -340,7 +340,7 @@ def spread_sample(shares: Array, n_samples: int, rng: np.random.RandomState) -> 
     return np.take_along_axis(low.reshape(order.shape), order, axis=1).ravel()[:n_samples]
 
 
-def turns(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def turns(groups: Index) -> Index:
     """How many of the same group stand before each, (n,)."""
     order = np.argsort(groups, kind="stable")
     counts = np.bincount(groups)
@@ -360,7 +360,7 @@ def check_scales(mean: Array, scale: Array, what: str = "scale") -> None:
     require(np.isfinite([mean, scale]).all() and (scale > 0).all(), what)
 
 
-def check_labels(classes: NDArray[Any]) -> None:
+def check_labels(classes: AnyArray) -> None:
     """Raise a ValueError unless these are labels, each of them once."""
     require(classes.ndim == 1, "classes")
     require((positions_of(classes, classes) == np.arange(len(classes))).all(), "classes")
@@ -374,7 +374,7 @@ def check_draws(encoder: ConditionEncoder) -> None:
         encoder.container.wrap(encoder.expand(drawn, 1))
 
 
-def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], NDArray[np.intp]]:
+def find_classes(labels: AnyArray, what: str = "y") -> tuple[AnyArray, Index]:
     """Distinct labels in order, and the position of each label among them.
 
     Raises
@@ -391,7 +391,7 @@ def find_classes(labels: NDArray[Any], what: str = "y") -> tuple[NDArray[Any], N
         ) from error
 
 
-def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -> NDArray[np.intp]:
+def positions_of(labels: AnyArray, classes: AnyArray, what: str = "y") -> Index:
     """Positions of labels in `classes`.
 
     Raises
@@ -409,7 +409,7 @@ def positions_of(labels: NDArray[Any], classes: NDArray[Any], what: str = "y") -
     return codes
 
 
-def _as_list(labels: NDArray[Any]) -> list[Any]:
+def _as_list(labels: AnyArray) -> list[Any]:
     """Labels as Python's objects; numpy makes integers of nanoseconds."""
     is_fine = labels.dtype.kind in "mM" and np.datetime_data(labels.dtype)[0] == "ns"
     return (labels.astype(f"{labels.dtype.kind}8[us]") if is_fine else labels).tolist()

@@ -7,13 +7,11 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
-
-Array = NDArray[np.float64]
+from flowmatch.core.types import Array
 
 _MOST_FACTORS = 32
 _MOST_ROWS = 2000

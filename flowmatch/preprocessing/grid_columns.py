@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowmatch.preprocessing.scaling import Array
+from flowmatch.core.types import Array
 
 MOST_LEVELS = 256
 """A channel with at most so many distinct values counts as discrete."""

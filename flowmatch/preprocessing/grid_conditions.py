@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray, Array, Array32
 from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.rows import SampleRows
 from flowmatch.preprocessing.samples import SampleEncoder
 from flowmatch.preprocessing.scaling import Standardize
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GridEncoder(ConditionEncoder):
     grids: SampleEncoder
 
     @classmethod
-    def fit(cls, y: Any, container: Container, weight: NDArray[np.float64] | None) -> GridEncoder:
+    def fit(cls, y: Any, container: Container, weight: Array | None) -> GridEncoder:
         """Learn the scale of the channels.
 
         Parameters
@@ -100,17 +100,17 @@ class GridEncoder(ConditionEncoder):
         codes = self.grids.training_codes(self._rows(y, len(y)), device)
         return StoredConditions(torch.ones(len(y), 1, device=device), codes)
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         rows = self._rows(y, n_samples).array()
         return np.broadcast_to(rows, (n_samples, *rows.shape[1:])).copy()
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         return self.pieces(y, n_samples)(slice(0, n_samples))
 
-    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         rows = self._rows(y, n_samples)
 
-        def piece(part: slice) -> NDArray[np.float32]:
+        def piece(part: slice) -> Array32:
             wanted = np.arange(part.start, part.stop) if len(rows) > 1 else np.zeros(1, dtype=np.intp)
             vectors = np.ones((part.stop - part.start, self.size), dtype=np.float32)
             vectors[:, 1:] = self.grids.encode(rows.read(wanted)).reshape(len(wanted), -1)
@@ -118,7 +118,7 @@ class GridEncoder(ConditionEncoder):
 
         return piece
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         raise ValueError("the model is conditioned on grids, which it does not keep: pass them as y.")
 
     def _rows(self, y: Any, n_samples: int) -> SampleRows:

@@ -7,20 +7,19 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray, Array, Array32, Index, Integers, Mask
 from flowmatch.preprocessing.blurring import blurred_rows
-from flowmatch.preprocessing.categories import Mask
 from flowmatch.preprocessing.conditions import check_shares, spread_sample, turns
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.key_columns import fresh_keys, keys_in
-from flowmatch.preprocessing.scaling import Array, row_shares
-from flowmatch.preprocessing.table_entries import missing_entries
-from flowmatch.preprocessing.table_forms import form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import as_table, dtypes_of, native_frame, raw_column
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.preprocessing.scaling import row_shares
+from flowmatch.tables.containers import Container
+from flowmatch.tables.forms import form_dtypes, form_of, in_form
+from flowmatch.tables.frames import as_table, dtypes_of, native_frame
+from flowmatch.tables.key_columns import fresh_keys, keys_in
+from flowmatch.tables.reading import raw_column
+from flowmatch.tables.table import TableContainer
 
 _NEIGHBORS = 10
 
@@ -49,12 +48,12 @@ class MissingPatterns:
     """
 
     patterns: Mask
-    rows: NDArray[np.int64]
+    rows: Integers
     shares: Array
-    vectors: NDArray[np.float32]
+    vectors: Array32
 
     @classmethod
-    def fit(cls, missing: Mask, vectors: NDArray[np.float32] | None, weight: Array | None) -> Self | None:
+    def fit(cls, missing: Mask, vectors: Array32 | None, weight: Array | None) -> Self | None:
         """Learn the patterns of rows.
 
         Parameters
@@ -106,7 +105,7 @@ class MissingPatterns:
         alike: Mask = ~np.any(self.patterns[:, present], axis=1) & np.all(self.patterns[:, absent], axis=1)
         return alike[self.rows] & (self.shares > 0)
 
-    def share_of_like_rows(self, vectors: NDArray[np.float32], present: Mask, absent: Mask) -> Array:
+    def share_of_like_rows(self, vectors: Array32, present: Mask, absent: Mask) -> Array:
         """Find the share of such rows among those of a condition.
 
         Parameters
@@ -130,7 +129,7 @@ class MissingPatterns:
     def draw(
         self,
         n_samples: int,
-        vectors: NDArray[np.float32] | None,
+        vectors: Array32 | None,
         present: Mask,
         rng: np.random.RandomState,
         absent: Mask | None = None,
@@ -166,7 +165,7 @@ class MissingPatterns:
         return self.patterns[rows[by_pattern][chosen]]
 
 
-def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.RandomState) -> NDArray[np.intp]:
+def _of_like_condition(known: Any, shares: Array, wanted: Any, rng: np.random.RandomState) -> Index:
     """For each wanted vector the number of a row with that vector, drawn by weight, or of one of the nearest rows."""
     distinct, asked = np.unique(wanted, axis=0, return_inverse=True)
     values, groups = np.unique(known, axis=0, return_inverse=True)
@@ -203,7 +202,7 @@ def missing_in(table: Any) -> Mask:
         Which entries are NaN, None, NA or NaT.
     """
     columns = (raw_column(table, j, f"column {j} of X") for j in range(table.shape[1]))
-    return np.column_stack([missing_entries(column.values) for column in columns])
+    return np.column_stack([column.missing for column in columns])
 
 
 def fill_table(container: Container, X: Any, values: Array, filled: Array) -> Any:
@@ -232,7 +231,7 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
         return in_form(form_of(X), frame, form_dtypes(X, dtypes_of(table)))
     if hasattr(table, "columns"):
         return _fill_polars(container.formless(filled, taken), table, missing)
-    drawn: NDArray[Any] = np.where(container.is_key & container.empty_keys, np.nan, filled)
+    drawn: AnyArray = np.where(container.is_key & container.empty_keys, np.nan, filled)
     left = missing & np.isnan(drawn)
     fresh = fresh_keys(container.keys, drawn, taken)
     if not isinstance(X, torch.Tensor):
@@ -250,27 +249,6 @@ def fill_table(container: Container, X: Any, values: Array, filled: Array) -> An
     if isinstance(X, np.ma.MaskedArray):
         return np.ma.masked_array(np.where(left, X.data, table).astype(X.dtype), left)
     return table
-
-
-def entry_of(container: TableContainer, column: int, number: float) -> Any:
-    """Tell what a number of a column stands for, as the user would write it.
-
-    Parameters
-    ----------
-    container : TableContainer
-        Knows what the numbers of each column stand for.
-    column : int
-        Position of the column.
-    number : float
-        NaN for a missing entry.
-
-    Returns
-    -------
-    Any
-        The entry.
-    """
-    entry = container.entries(column, np.array([number]))[0]
-    return entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
 
 
 def _fill_pandas(drawn: Any, X: Any, missing: Mask) -> Any:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from flowmatch.core.checks import check_count
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
-from flowmatch.preprocessing.scaling import Array, ColumnTransform, deviation, observed_columns, row_shares
-
-Number = TypeVar("Number", np.float64, np.int64)
+from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.preprocessing.scaling import ColumnTransform, deviation, observed_columns, row_shares
+from flowmatch.rules.numbers import MOST_DECIMALS, decimals_of, error_of, nearest
 
 _FEW_VALUES = 5
 """Columns whose values repeat this often on average hold codes or levels: generated values are snapped to them."""
-
-_MOST_DECIMALS = 6
 
 _KNOTS_PER_ROOT = 2.0
 """Knots of the smooth map per cube root of the number of distinct values."""
@@ -73,12 +70,12 @@ class QuantileNormal(ColumnTransform):
     values_: Array = field(init=False, repr=False, compare=False)
     low_: Array = field(init=False, repr=False, compare=False)
     high_: Array = field(init=False, repr=False, compare=False)
-    bounds_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    bounds_: Integers = field(init=False, repr=False, compare=False)
     scale_: Array = field(init=False, repr=False, compare=False)
-    decimals_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    few_values_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    decimals_: Integers = field(init=False, repr=False, compare=False)
+    few_values_: Mask = field(init=False, repr=False, compare=False)
     edge_: Array = field(init=False, repr=False, compare=False)
-    smooth_: NDArray[np.bool_] = field(init=False, repr=False, compare=False)
+    smooth_: Mask = field(init=False, repr=False, compare=False)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
@@ -93,7 +90,7 @@ class QuantileNormal(ColumnTransform):
         require((within > 0).all() and np.isfinite(self.values_).all(), "values_")
         require(((self.low_ >= 0) & (self.low_ <= self.high_) & (self.high_ <= 1)).all(), "low_")
         require(self.decimals_.shape == self.few_values_.shape == (k,), "decimals_")
-        require(((self.decimals_ >= -1) & (self.decimals_ <= _MOST_DECIMALS)).all(), "decimals_")
+        require(((self.decimals_ >= -1) & (self.decimals_ <= MOST_DECIMALS)).all(), "decimals_")
         require((self.scale_ > 0).all() and self.scale_.ndim == 1, "scale_")
         require(self.edge_.shape == () and 0 < self.edge_ < 0.5, "edge_")
 
@@ -110,7 +107,9 @@ class QuantileNormal(ColumnTransform):
             high_=np.concatenate(highs),
             bounds_=np.cumsum([0, *map(len, values)]),
             scale_=np.where(scale > 0, scale, 1.0),
-            decimals_=np.array([decimals_of(column, t) for (column, _), t in zip(columns, tolerances, strict=True)]),
+            decimals_=np.array(
+                [decimals_of(column, error_of(column, t)) for (column, _), t in zip(columns, tolerances, strict=True)]
+            ),
             few_values_=np.array(few_values),
             edge_=np.array(max(0.1 / len(X), 2.0**-24)),  # float32 tells no rank nearer to 1
             smooth_=np.concatenate(list(map(_evenly_scored, lows, highs))),
@@ -136,7 +135,7 @@ class QuantileNormal(ColumnTransform):
     def restore(self, Z: Array) -> Array:
         return _columnwise(lambda j, z: self._on_grid(_quantile(ndtr(z), *self._ranks(j)), j), Z)
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         return self.few_values_
 
     def training_bounds(self, X: Array) -> tuple[Array, Array | None]:
@@ -186,11 +185,6 @@ class QuantileNormal(ColumnTransform):
         return x
 
 
-def nearest(values: NDArray[Number], x: NDArray[Any]) -> NDArray[Number]:
-    """For each entry the nearest of some values, which are in order."""
-    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
-
-
 def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     """What a function of (number of a column, its entries) makes of every column; missing entries stay NaN."""
     out = np.full_like(X, np.nan)
@@ -218,7 +212,7 @@ def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array
     return values, low, high, few
 
 
-def _evenly_scored(low: Array, high: Array) -> NDArray[np.bool_]:
+def _evenly_scored(low: Array, high: Array) -> Mask:
     """Which of the values carry the smooth map: those nearest to even normal scores, both ends among them."""
     n_knots = 1 + int(np.ceil(_KNOTS_PER_ROOT * len(low) ** (1 / 3)))
     if len(low) <= n_knots:
@@ -242,10 +236,3 @@ def _interpolate(x: Array, knots: Array, images: Array, outer_slope: float) -> A
     inside = np.interp(x, knots, images)
     beyond = np.minimum(x - knots[0], 0.0) + np.maximum(x - knots[-1], 0.0)
     return inside + outer_slope * beyond
-
-
-def decimals_of(column: Array, tolerance: float) -> int:
-    """Fewest decimals (up to 6) that hold every value of the column, -1 without such a number."""
-    error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(column)
-    enough = (d for d in range(_MOST_DECIMALS + 1) if np.all(np.abs(column - np.round(column, d)) <= error))
-    return next(enough, -1)

@@ -8,20 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index, Mask
 from flowmatch.preprocessing.categories import CategoryCodes, MixedColumns
-from flowmatch.preprocessing.column_rules import ColumnRules
-from flowmatch.preprocessing.constraint_sets import ConstraintSet
-from flowmatch.preprocessing.containers import Container
 from flowmatch.preprocessing.grid_columns import find_levels, from_columns, to_columns
-from flowmatch.preprocessing.quantile import QuantileNormal, nearest
-from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.scaling import Array, ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.split_dates import with_split_dates
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
+from flowmatch.rules.columns import ColumnRules
+from flowmatch.rules.numbers import nearest
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 TRANSFORMS: dict[str, type[ColumnTransform]] = {
     "standardize": Standardize,
@@ -95,13 +97,13 @@ class SampleEncoder:
 
     container: Container
     transform: ColumnTransform
-    varying: NDArray[np.bool_]
+    varying: Mask
     constants: Array
     sample_shape: tuple[int, ...]
     levels: tuple[Array, ...] = ()
     limits: Array = field(default_factory=lambda: np.empty((2, 0)))
     categories: CategoryCodes | None = None
-    is_category: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=bool))
+    is_category: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     rules: ColumnRules | None = None
     constraints: ConstraintSet | None = None
 
@@ -154,7 +156,7 @@ class SampleEncoder:
         rules, whole = None, transform
         if isinstance(container, TableContainer):
             rules = ColumnRules.find(columns, container, numeric, tolerance)
-            whole = rules.split(transform, container, numeric)
+            whole = with_split_dates(transform, rules, container, numeric)
         if numeric.any():
             whole.fit(columns[:, numeric], weight, tolerance[numeric])
             numeric[numeric] = whole.restores_seen(int(numeric.sum()))
@@ -210,7 +212,7 @@ class SampleEncoder:
         return self.rules.describe(self.container, self.limits)
 
     @property
-    def empty(self) -> NDArray[np.bool_]:
+    def empty(self) -> Mask:
         """Columns of a table that held no value in training, (n_columns,): what stands in them is not looked at."""
         return np.isnan(self.constants) & ~self.varying
 
@@ -236,7 +238,7 @@ class SampleEncoder:
         number = int((self.is_category & self.varying)[:column].sum())
         return self.categories.column_shares[number]
 
-    def unseen(self, X: Array) -> NDArray[np.bool_]:
+    def unseen(self, X: Array) -> Mask:
         """Find the categories that do not occur in training.
 
         Parameters
@@ -257,7 +259,7 @@ class SampleEncoder:
         return found
 
     @property
-    def code_columns(self) -> NDArray[np.intp]:
+    def code_columns(self) -> Index:
         """The column of a table that each code belongs to."""
         varying = np.flatnonzero(self.varying)
         return np.repeat(varying, self.columns.code_counts(len(varying)))
@@ -273,12 +275,10 @@ class SampleEncoder:
         numbers = self.transform
         if self.rules:
             assert isinstance(self.container, TableContainer)
-            numbers = self.rules.split(numbers, self.container, self.varying & ~self.is_category)
-        return (
-            numbers
-            if self.categories is None
-            else MixedColumns(numbers, self.categories, self.is_category[self.varying])
-        )
+            numbers = with_split_dates(numbers, self.rules, self.container, self.varying & ~self.is_category)
+        if self.categories is None:
+            return numbers
+        return MixedColumns(numbers, self.categories, self.is_category[self.varying])
 
     def encode(self, X: Array) -> Array:
         """Turn samples into codes.
@@ -435,12 +435,12 @@ class SampleEncoder:
         return from_columns(columns, Z.shape)
 
 
-def _keys_in(container: Container, n_columns: int) -> NDArray[np.bool_]:
+def _keys_in(container: Container, n_columns: int) -> Mask:
     """Which columns hold keys, and are not learned."""
     return container.is_key if isinstance(container, TableContainer) else np.zeros(n_columns, dtype=bool)
 
 
-def _categories_in(container: Container, varying: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+def _categories_in(container: Container, varying: Mask) -> tuple[Mask, tuple[int, ...]]:
     """Which columns of a table are categories, and how many levels there are in those that vary."""
     if not isinstance(container, TableContainer):
         return np.zeros_like(varying), ()

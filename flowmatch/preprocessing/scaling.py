@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.component import Component
 from flowmatch.core.storable import fields_to_store, require, storable
-
-Array = NDArray[np.float64]
+from flowmatch.core.types import AnyArray, Array, Index, Mask
 
 
 class ColumnTransform(Component):
@@ -105,7 +103,7 @@ class ColumnTransform(Component):
         """
         return self.inverse_transform(Z)
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         """Count the codes of each column.
 
         Parameters
@@ -120,7 +118,7 @@ class ColumnTransform(Component):
         """
         return np.ones(n_columns, dtype=np.intp)
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         """Say of which columns `restore` gives values of training only.
 
         Parameters
@@ -169,7 +167,7 @@ class ColumnTransform(Component):
         """
         return low
 
-    def _set_fitted(self, **fitted: NDArray[Any]) -> Self:
+    def _set_fitted(self, **fitted: AnyArray) -> Self:
         """Set what fitting adds."""
         for name, value in fitted.items():
             object.__setattr__(self, name, value)

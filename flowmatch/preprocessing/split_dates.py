@@ -8,18 +8,13 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flowmatch.preprocessing.calendar_rules import CalendarRule, clock_of, numbers_of_clock
-from flowmatch.preprocessing.scaling import Array, ColumnTransform
-from flowmatch.preprocessing.table_dates import DateGrid
-
-LEAST_DAYS = 10
-"""Times on fewer different days stay one column."""
-
-_UNEVEN = 0.03
-"""Largest distance from an even distribution over the day that is taken for one, beyond that of chance."""
+from flowmatch.core.types import Array, Index, Mask
+from flowmatch.preprocessing.scaling import ColumnTransform
+from flowmatch.rules.columns import ColumnRules
+from flowmatch.tables.dates import DateGrid
+from flowmatch.tables.table import TableContainer
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,10 @@ class SplitDates(ColumnTransform):
         self.parts.fit(split_dates(X, self.grids), weight, tolerances)
         return self
 
-    def code_counts(self, n_columns: int) -> NDArray[np.intp]:
+    def code_counts(self, n_columns: int) -> Index:
         return np.array([1 if grid is None else 2 for grid in self.grids])
 
-    def restores_seen(self, n_columns: int) -> NDArray[np.bool_]:
+    def restores_seen(self, n_columns: int) -> Mask:
         widths = self.code_counts(n_columns)
         return (widths == 1) & self.parts.restores_seen(int(widths.sum()))[self._starts]
 
@@ -73,7 +68,7 @@ class SplitDates(ColumnTransform):
         return self.parts.draw_codes(low, high, generator)
 
     @property
-    def _starts(self) -> NDArray[np.intp]:
+    def _starts(self) -> Index:
         widths = self.code_counts(len(self.grids))
         return np.cumsum(widths) - widths
 
@@ -81,7 +76,11 @@ class SplitDates(ColumnTransform):
         X = parts[:, self._starts]
         for j, (start, grid) in enumerate(zip(self._starts, self.grids, strict=True)):
             if grid:
-                X[:, j] = _join(parts[:, start], parts[:, start + 1], grid)
+                both = np.round(parts[:, start : start + 2])
+                missing = np.isnan(both).any(axis=1)
+                days, times = np.where(np.isnan(both), 0, both).astype(np.int64).T
+                clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
+                X[:, j] = np.where(missing, np.nan, grid.numbers_of_clock(clock))
         return X
 
 
@@ -106,42 +105,16 @@ def split_dates(X: Array, grids: Sequence[DateGrid | None]) -> Array:
             parts.append(column)
             continue
         missing = np.isnan(column)
-        days = np.divmod(clock_of(np.where(missing, 0.0, column), grid), grid.ticks_in_day)
+        days = np.divmod(grid.clock(np.where(missing, 0.0, column)), grid.ticks_in_day)
         parts += [np.where(missing, np.nan, part) for part in days]
     return np.column_stack(parts) if parts else X
 
 
-def _join(day: Array, time: Array, grid: DateGrid) -> Array:
-    missing = np.isnan(day) | np.isnan(time)
-    days, times = (np.where(missing, 0, np.round(part)).astype(np.int64) for part in (day, time))
-    clock = days * grid.ticks_in_day + np.clip(times, 0, grid.ticks_in_day - 1)
-    return np.where(missing, np.nan, numbers_of_clock(clock, grid))
-
-
-def has_two_parts(column: Array, grid: DateGrid, rule: CalendarRule | None) -> bool:
-    """Say whether the times of day of dates are worth a column of their own.
-
-    Parameters
-    ----------
-    column : ndarray of shape (n,)
-        Numbers of dates, none of them missing.
-    grid : DateGrid
-        What they count.
-    rule : CalendarRule or None
-        What they keep to.
-
-    Returns
-    -------
-    bool
-        Whether they are not spread evenly over the day, and on several days.
-    """
-    size = grid.ticks_in_day
-    if rule and rule.step >= size:
-        return False
-    days, times = np.divmod(np.unique(clock_of(column, grid)), size)
-    if len(np.unique(days)) < LEAST_DAYS or len(np.unique(times)) < 2:
-        return False
-    step = rule.step if rule else 1
-    times = np.sort((times + 0.5 * step) / size)
-    distance = np.abs(times - (np.arange(len(times)) + 0.5) / len(times)).max()
-    return bool(distance > _UNEVEN + 1.6 / np.sqrt(len(times)))
+def with_split_dates(
+    transform: ColumnTransform, rules: ColumnRules, container: TableContainer, columns: Mask
+) -> ColumnTransform:
+    """A map of the columns of numbers, given that of their parts; it itself if none is split."""
+    if not rules.is_split[columns].any():
+        return transform
+    grids = [container.dates_of(int(j)) if rules.is_split[j] else None for j in np.flatnonzero(columns)]
+    return SplitDates(transform, grids)

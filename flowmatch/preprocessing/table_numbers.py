@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.categories import Mask, points_at, points_of
-from flowmatch.preprocessing.scaling import Array
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.core.types import Array, Index, Mask
+from flowmatch.preprocessing.categories import points_at, points_of
+from flowmatch.tables.table import TableContainer
 
 
 @storable
@@ -66,7 +65,7 @@ class TableNumbers:
         require(self.means.shape == shape and np.isfinite(self.means).all() and self.holed.shape == shape, "table")
 
     @property
-    def widths(self) -> NDArray[np.intp]:
+    def widths(self) -> Index:
         """Columns of numbers for each column of the table, (d,)."""
         container = self.container
         sizes = [points_of(container.n_levels(j)).shape[1] if p else 1 for j, p in enumerate(_has_points(container))]

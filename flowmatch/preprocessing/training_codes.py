@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.scaling import Array, ColumnTransform
+from flowmatch.core.types import Array
+from flowmatch.preprocessing.scaling import ColumnTransform
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)

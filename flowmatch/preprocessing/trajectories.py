@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.readable import as_plain
-from flowmatch.preprocessing.rows import Array, Index, SampleRows
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.core.types import AnyArray, Array, Index
+from flowmatch.tables.frames import is_polars
+from flowmatch.tables.readable import as_plain
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _parts_of(X: Any) -> Sequence[Any]:
     return [X] if X.ndim <= 2 else list(X)
 
 
-def _states_of(part: Any, number: int) -> NDArray[Any]:
+def _states_of(part: Any, number: int) -> AnyArray:
     """States (T, *state) of one trajectory; a bare sequence of numbers is a series of one variable."""
     part = as_plain(part, f"trajectory {number} of X")
     if is_polars(part):

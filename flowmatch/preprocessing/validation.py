@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.utils.validation import validate_data
 
-from flowmatch.preprocessing import Container, SampleRows, TableContainer, as_plain, native_frame
-from flowmatch.preprocessing.categories import Mask
-from flowmatch.preprocessing.readable import as_float64, check_readable, check_samples_kind, unfit_in_words
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.core.types import Array, Mask
+from flowmatch.tables.containers import Container
+from flowmatch.tables.frames import is_polars, native_frame
+from flowmatch.tables.readable import as_float64, as_plain, check_readable, check_samples_kind, unfit_in_words
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
 
 def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any = None) -> TableContainer | None:
@@ -71,8 +72,6 @@ def check_samples(
         X = _stack_grids(X)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
-        if rows.size == 0:
-            raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
         _check_values(rows, None, missing=missing)
     else:
         checks: dict[str, Any] = {"container": container, "missing": missing, "unknown": unknown}
@@ -105,8 +104,6 @@ def check_rows(
         expected = getattr(estimator, "feature_names_in_", None)
         X = as_numbers(container, X, reset=reset, expected=expected, unknown=unknown)
     rows = _table(estimator, X, reset, min_samples)
-    if rows.size == 0:
-        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     _check_values(rows, names, missing=missing)
     return rows
 
@@ -140,7 +137,7 @@ def check_layout(shape: tuple[int, ...]) -> None:
     )
 
 
-def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | None:
+def check_weights(sample_weight: Any, n_samples: int) -> Array | None:
     """Sample weights scaled to mean 1 over the rows that have any, or None.
 
     Raises
@@ -164,9 +161,7 @@ def check_weights(sample_weight: Any, n_samples: int) -> NDArray[np.float64] | N
     return weight / weight[weight > 0].mean()
 
 
-def drop_weightless(
-    samples: SampleRows, y: Any, weight: NDArray[np.float64]
-) -> tuple[SampleRows, Any, NDArray[np.float64] | None]:
+def drop_weightless(samples: SampleRows, y: Any, weight: Array) -> tuple[SampleRows, Any, Array | None]:
     """Leave out rows of weight 0; weights that are all equal are no weights."""
     kept = weight > 0
     if kept.sum() < 2:
@@ -196,7 +191,7 @@ def check_lengths(n_rows: int, **arrays: Any) -> None:
             raise ValueError(f"{name} has {len(array)} rows, but X has {n_rows}: inconsistent numbers of samples.")
 
 
-def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -> NDArray[np.float64]:
+def check_codes(Z: Any, code_shape: tuple[int, ...], *, missing: bool = False) -> Array:
     """Latent codes as a float64 array (n, *code_shape); with `missing` some may be NaN.
 
     Raises
@@ -312,7 +307,9 @@ def _stack_grids(X: Any) -> Any:
 
 
 def _check_values(rows: SampleRows, names: Any, *, missing: Mask | bool = False) -> None:
-    """Name the first value that is infinite or too large for float32, or NaN unless it is allowed."""
+    """Name the first value that is infinite or too large for float32, or NaN unless that is allowed."""
+    if rows.size == 0:
+        raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
     unfit = rows.first_unfit(missing=missing if len(rows.sample_shape) == 1 else False)
     if unfit is None:
         return

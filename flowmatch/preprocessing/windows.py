@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray, Array, Array32, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.rows import Index, SampleRows
-from flowmatch.preprocessing.scaling import Array
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
 
 
 @dataclass(frozen=True)
@@ -348,19 +347,19 @@ class WindowEncoder(ConditionEncoder):
 
     # -- what conditions must offer -----------------------------------------------------------------------------------
 
-    def expand(self, y: Any, n_samples: int) -> NDArray[Any]:
+    def expand(self, y: Any, n_samples: int) -> AnyArray:
         return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
 
-    def encode(self, y: Any, n_samples: int) -> NDArray[np.float32]:
+    def encode(self, y: Any, n_samples: int) -> Array32:
         return self.pieces(y, n_samples)(slice(0, n_samples))
 
-    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], NDArray[np.float32]]:
-        def piece(part: slice) -> NDArray[np.float32]:
+    def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
+        def piece(part: slice) -> Array32:
             return self.read_contexts(y, np.arange(part.start, part.stop)).flatten(1).numpy()
 
         return piece
 
-    def draw(self, n_samples: int, rng: np.random.RandomState) -> NDArray[Any]:
+    def draw(self, n_samples: int, rng: np.random.RandomState) -> AnyArray:
         raise ValueError("a forecaster keeps no contexts to draw from: pass them as X.")
 
 

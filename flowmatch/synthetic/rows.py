@@ -16,8 +16,8 @@ from sklearn.utils.validation import check_consistent_length, validate_data
 from flowmatch.core.randomness import seed_from
 from flowmatch.core.user_warnings import quietly
 from flowmatch.preprocessing import as_plain, check_readable, native_frame
-from flowmatch.preprocessing.table_frames import is_polars
 from flowmatch.preprocessing.validation import check_names_differ
+from flowmatch.tables.frames import is_polars
 
 MIN_ODDS = 10.0
 """So many times likelier under its own class than under any other is a row that is kept: measured, as below."""

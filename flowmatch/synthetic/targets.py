@@ -13,8 +13,8 @@ from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from flowmatch.preprocessing import Container, as_plain
 from flowmatch.preprocessing.conditions import systematic_sample
-from flowmatch.preprocessing.table_entries import missing_entries
-from flowmatch.preprocessing.table_frames import is_polars
+from flowmatch.tables.frames import is_polars
+from flowmatch.tables.reading import missing_entries
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray, Array, Index, Integers, Mask
 
-Array = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Number = TypeVar("Number", np.float64, np.int64)
 
 KEPT = 0.97
 """Share of the rows that must keep a rule; the few others are exceptions to it."""
@@ -213,7 +213,7 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
         None if there is no rule.
     """
     values, counts = np.unique(column, return_counts=True)
-    error = (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(values)
+    error = error_of(values, tolerance)
     judged = evidence(counts)
     rule = _find_steps(values, error, judged)
     rule = _find_digits(values, error, judged, rule) or rule
@@ -229,6 +229,22 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
     return replace(rule, exceptions=frequent_exceptions(values, counts, kept), limits=limits)
 
 
+def nearest(values: NDArray[Number], x: AnyArray) -> NDArray[Number]:
+    """For each entry the nearest of some values, which are in order."""
+    return values[np.searchsorted(0.5 * (values[1:] + values[:-1]), x)]
+
+
+def decimals_of(values: Array, error: Array | float, most: int = MOST_DECIMALS) -> int:
+    """Fewest decimals that hold every value to within an error, -1 if they are more than `most`."""
+    enough = (d for d in range(most + 1) if np.all(np.abs(values - np.round(values, d)) <= error))
+    return next(enough, -1)
+
+
+def error_of(values: Array, tolerance: float = 0.0) -> Array:
+    """How far floats may be from the values that they stand for, given the relative rounding error of a dtype."""
+    return (tolerance + 4 * np.finfo(np.float64).eps) * np.abs(values)
+
+
 def evidence(counts: Integers) -> Integers:
     """How many rows of each distinct value are evidence for a rule: of very frequent values none."""
     share = counts / counts.sum()
@@ -236,13 +252,13 @@ def evidence(counts: Integers) -> Integers:
     return judged if (judged > 0).sum() >= LEAST_VALUES else counts
 
 
-def frequent_exceptions(values: NDArray[np.generic], counts: Integers, kept: NDArray[np.bool_]) -> Array:
+def frequent_exceptions(values: NDArray[np.generic], counts: Integers, kept: Mask) -> Array:
     """The most frequent values that break a rule, in order."""
     breaks = np.flatnonzero(~kept & (counts >= max(3, _EXCEPTION * counts.sum())))
     return np.sort(values[breaks[np.argsort(-counts[breaks], kind="stable")[:_MOST_EXCEPTIONS]]])
 
 
-def keeps(kept: NDArray[np.bool_], counts: Integers) -> bool:
+def keeps(kept: Mask, counts: Integers) -> bool:
     """Whether enough rows keep a rule: all where there are few values to tell it from."""
     enough = KEPT if (counts > 0).sum() >= LEAST_VALUES else 1.0
     return bool(counts[kept].sum() >= enough * counts.sum())
@@ -267,6 +283,8 @@ def _find_steps(values: Array, error: Array, judged: Integers) -> NumberRule | N
 def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     """The largest step on whose multiples, from some offset on, nearly all whole numbers lie.
 
+    Those that are tried are the greatest common divisors of the differences within random subsets of the rows.
+
     Parameters
     ----------
     whole : ndarray of int, shape (m,)
@@ -282,7 +300,8 @@ def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     known = np.flatnonzero(counts)
     if len(known) < LEAST_VALUES:
         return 1, 0
-    for step in _divisors(whole, counts):
+    divisors = np.gcd.reduce(np.abs(_differences(whole, counts)), axis=1)
+    for step in sorted(set(divisors[divisors > 1].tolist()), reverse=True):
         residues, inverse = np.unique(whole % step, return_inverse=True)
         rows = np.bincount(inverse, weights=counts)
         best = int(rows.argmax())
@@ -291,13 +310,7 @@ def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
     return 1, 0
 
 
-def _divisors(whole: Integers, counts: Integers) -> list[int]:
-    """Greatest common divisors of the differences within random subsets of the rows, the largest first."""
-    divisors = np.gcd.reduce(np.abs(_differences(whole, counts)), axis=1)
-    return sorted(set(divisors[divisors > 1].tolist()), reverse=True)
-
-
-def _differences(values: NDArray[Any], counts: Integers) -> NDArray[Any]:
+def _differences(values: AnyArray, counts: Integers) -> AnyArray:
     rows = np.random.default_rng(0).choice(len(values), (_SUBSETS, _SUBSET), p=counts / counts.sum())
     return values[rows[:, 1:]] - values[rows[:, :1]]
 
@@ -323,7 +336,7 @@ def _find_endings(
     return best
 
 
-def most_frequent(rows: NDArray[Any]) -> NDArray[np.intp]:
+def most_frequent(rows: AnyArray) -> Index:
     """The fewest positions that hold nearly all rows and many more than each of the others, in order.
 
     Where rare positions follow on less rare ones, all of them.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require
-from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
-
-Array = NDArray[np.float64]
+from flowmatch.core.types import AnyArray, Array, Integers, Mask
+from flowmatch.tables.dtype_names import check_dtypes, is_timezone
 
 NANOSECONDS = {"D": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit of time, from the coarsest to the finest."""
@@ -28,7 +27,7 @@ OBJECTS = {
 """Dtypes that Python's own dates and durations are converted to; the nanoseconds of pandas' are cut off."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DateGrid:
     """The grid that dates or durations lie on.
 
@@ -53,7 +52,7 @@ class DateGrid:
     wall: bool = False
 
     @classmethod
-    def fit(cls, dates: NDArray[Any], timezone: str = "") -> DateGrid:
+    def fit(cls, dates: AnyArray, timezone: str = "") -> DateGrid:
         """The earliest date as origin, and the coarsest unit that counts all from there in whole numbers.
 
         Where these would exceed 2^53, the finest unit that keeps them below: such dates are rounded. Dates with a
@@ -81,7 +80,7 @@ class DateGrid:
     def check(self) -> None:
         """Raise a ValueError if this is no such grid."""
         check_dtypes("numpy", [self.tick])
-        check_timezone(self.timezone)
+        require(is_timezone(self.timezone), f"time zone {self.timezone[:50]!r}")
         dtype = np.dtype(self.tick)
         name, count = np.datetime_data(dtype)
         require(dtype.kind in "mM" and count == 1 and {name, self.unit} <= set(NANOSECONDS), "table")
@@ -91,6 +90,18 @@ class DateGrid:
     def kind(self) -> str:
         """What is on the grid: "datetime" or "timedelta"."""
         return "datetime" if np.dtype(self.tick).kind == "M" else "timedelta"
+
+    def clock(self, numbers: Array) -> Integers:
+        """What the clock of the time zone shows at dates, in units of `tick` since 1970."""
+        dates = self.write(numbers)
+        return ticks_in(dates if self.wall or not self.timezone else on_the_clock(dates, self.timezone), self.tick)
+
+    def numbers_of_clock(self, clock: Integers) -> Array:
+        """The inverse of `clock`."""
+        dates = clock.view(self.tick)
+        if self.wall:
+            return DateGrid(self.unit, self.tick, self.origin).read(dates)
+        return self.read(in_utc(dates, self.timezone) if self.timezone else dates)
 
     @property
     def ticks_in_day(self) -> int:
@@ -102,7 +113,7 @@ class DateGrid:
         """Units of the dtype in one of the grid's."""
         return NANOSECONDS[self.unit] // NANOSECONDS[np.datetime_data(self.tick)[0]]
 
-    def read(self, dates: NDArray[Any]) -> Array:
+    def read(self, dates: AnyArray) -> Array:
         """Units since the origin; fractions for what lies between, NaN for NaT."""
         if self.wall:
             dates = on_the_clock(dates, self.timezone)
@@ -110,7 +121,7 @@ class DateGrid:
         whole = ticks // size - self.origin // size
         return np.where(np.isnat(dates), np.nan, whole + (ticks % size - self.origin % size) / size)
 
-    def write(self, numbers: Array) -> NDArray[Any]:
+    def write(self, numbers: Array) -> AnyArray:
         """Dates of numbers, which are rounded; on the clock of the time zone if `wall`, else in UTC."""
         gaps, size = np.isnan(numbers), self.ticks_in_unit
         low = max(-EXACT, (1 - 2**63 - self.origin) // size + 1)
@@ -119,11 +130,17 @@ class DateGrid:
         return np.where(gaps, np.iinfo(np.int64).min, self.origin + whole * size).view(self.tick)
 
 
-def as_dates(objects: NDArray[Any], missing: NDArray[np.bool_], tick: str) -> NDArray[Any]:
-    """Python's dates, datetimes or timedeltas, and numpy's, as an array of dtype `tick`."""
+def as_dates(objects: AnyArray, missing: Mask, tick: str) -> AnyArray:
+    """Python's dates, datetimes, timedeltas or times of day, and numpy's, as an array of dtype `tick`."""
     dates = np.full(len(objects), "NaT", dtype=tick)
-    dates[~missing] = np.array(objects[~missing].tolist(), dtype=tick)
+    dates[~missing] = np.array([_since_midnight(entry) for entry in objects[~missing].tolist()], dtype=tick)
     return dates
+
+
+def _since_midnight(entry: Any) -> Any:
+    """A time of day as a duration; all else as it is."""
+    is_time = isinstance(entry, datetime.time)
+    return datetime.datetime.combine(datetime.date.min, entry) - datetime.datetime.min if is_time else entry
 
 
 def date_text(date: Any, grid: DateGrid) -> str:
@@ -131,14 +148,14 @@ def date_text(date: Any, grid: DateGrid) -> str:
     return str(np.array(date, dtype=grid.tick).astype(f"{np.dtype(grid.tick).kind}8[{grid.unit}]"))
 
 
-def moments_of(objects: NDArray[Any]) -> NDArray[Any]:
+def moments_of(objects: AnyArray) -> AnyArray:
     """Python's and pandas' datetimes with time zones in UTC, by pandas."""
     import pandas as pd
 
     return pd.to_datetime(objects.tolist(), utc=True).tz_convert(None).to_numpy()
 
 
-def parse_dates(values: NDArray[Any], grid: DateGrid, where: str) -> NDArray[Any]:
+def parse_dates(values: AnyArray, grid: DateGrid, where: str) -> AnyArray:
     """Text, objects and datetime64 as dates, in UTC where those of the grid have a time zone; `where` is for errors."""
     zone = grid.timezone
     if values.dtype.kind == "M":
@@ -158,19 +175,19 @@ def parse_dates(values: NDArray[Any], grid: DateGrid, where: str) -> NDArray[Any
     return values
 
 
-def on_the_clock(dates: NDArray[Any], timezone: str) -> NDArray[Any]:
+def on_the_clock(dates: AnyArray, timezone: str) -> AnyArray:
     """What clocks in `timezone` show at moments in UTC."""
     import pandas as pd
 
     return pd.DatetimeIndex(dates).tz_localize("UTC").tz_convert(timezone).tz_localize(None).to_numpy()
 
 
-def in_utc(dates: NDArray[Any], timezone: str) -> NDArray[Any]:
+def in_utc(dates: AnyArray, timezone: str) -> AnyArray:
     """The inverse of `on_the_clock`."""
     return localize(dates, timezone, wall=True).tz_convert(None).to_numpy()
 
 
-def localize(dates: NDArray[Any], timezone: str, wall: bool) -> Any:
+def localize(dates: AnyArray, timezone: str, wall: bool) -> Any:
     """Dates with a time zone, as pandas has them, from its clock (`wall`) or UTC.
 
     Of an hour that clocks go through twice, it is the first; one that they leave out becomes the moment after it.
@@ -183,6 +200,6 @@ def localize(dates: NDArray[Any], timezone: str, wall: bool) -> Any:
     return index.tz_localize(timezone, ambiguous=np.ones(len(index), bool), nonexistent="shift_forward")
 
 
-def ticks_in(dates: NDArray[Any], tick: str) -> NDArray[np.int64]:
+def ticks_in(dates: AnyArray, tick: str) -> Integers:
     """Dates as integers: units of a dtype, since 1970 for dates."""
     return np.ascontiguousarray(dates.astype(tick)).view(np.int64)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import issparse
+
+from flowmatch.core.types import AnyArray, Array
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -60,7 +61,7 @@ def check_samples_kind(X: Any) -> None:
         )
 
 
-def as_numpy(tensor: torch.Tensor, name: str = "X") -> NDArray[Any]:
+def as_numpy(tensor: torch.Tensor, name: str = "X") -> AnyArray:
     """Turn a tensor into an array.
 
     Parameters
@@ -91,7 +92,7 @@ def as_plain(data: Any, name: str) -> Any:
     return as_numpy(data, name) if isinstance(data, torch.Tensor) else data
 
 
-def as_float64(values: Any, name: str = "X") -> NDArray[np.float64]:
+def as_float64(values: Any, name: str = "X") -> Array:
     """An array or tensor as a float64 array, not copied if it is one.
 
     Raises
@@ -108,7 +109,7 @@ def as_float64(values: Any, name: str = "X") -> NDArray[np.float64]:
         raise ValueError(f"{name} holds a number that no float can hold: {error}.") from error
 
 
-def unfit_entry(values: NDArray[Any]) -> tuple[tuple[int, ...], str] | None:
+def unfit_entry(values: AnyArray) -> tuple[tuple[int, ...], str] | None:
     """Where the first entry is that no float32 holds, and what it is in words; None if there is none."""
     bad = np.argwhere(~(np.abs(values.astype(np.float64)) <= FLOAT32_MAX))
     if len(bad) == 0:
@@ -124,7 +125,7 @@ def unfit_in_words(value: float) -> str:
     return "NaN" if np.isnan(value) else "infinity"
 
 
-def too_large_for_float(values: NDArray[Any]) -> int | None:
+def too_large_for_float(values: AnyArray) -> int | None:
     """The row of the first object that no float can hold, such as an integer of 400 digits."""
     for row, value in enumerate(values):
         try:

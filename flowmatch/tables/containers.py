@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.preprocessing.dtype_names import check_dtypes
-from flowmatch.preprocessing.table_frames import (
-    as_dtype,
-    dtypes_of,
-    is_polars,
-    pandas_frame,
-    pandas_series,
-    polars_series,
-)
-
-Array = NDArray[np.float64]
+from flowmatch.core.types import AnyArray, Array
+from flowmatch.tables.dtype_names import check_dtypes
+from flowmatch.tables.frames import as_dtype, dtypes_of, is_polars, pandas_series, polars_series
 
 
 @storable
@@ -116,7 +108,7 @@ class Container:
         errors = [float(torch.finfo(getattr(torch, dtype)).eps) if dtype in coarse else 0.0 for dtype in dtypes]
         return np.broadcast_to(np.asarray(errors), (n_columns,))
 
-    def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
+    def narrow(self, values: AnyArray) -> AnyArray:
         """Give values the dtype of an array or tensor, if it can hold them.
 
         Parameters
@@ -131,7 +123,7 @@ class Container:
         """
         return as_dtype(values, self.numpy_dtype) if self.kind in ("numpy", "torch") and self._holds(values) else values
 
-    def wrap(self, values: NDArray[Any]) -> Any:
+    def wrap(self, values: AnyArray) -> Any:
         """Give values the container and dtypes of the original.
 
         Parameters
@@ -145,17 +137,13 @@ class Container:
             The same in the container. Where an array's or tensor's dtype cannot hold NaN and there is one, it is
             float64, or objects with None for booleans in an array.
         """
-        if self.kind == "dataframe":
-            values = values.reshape(len(values), -1)  # one column of labels comes flat
-            columns = [pandas_series(column, dtype) for column, dtype in zip(values.T, self.dtypes, strict=True)]
-            return pandas_frame(columns, self.columns, self.level_names)
-        if self.kind in ("polars", "polars_series"):
-            values = values.reshape(len(values), -1)
-            parts = zip(values.T, self.dtypes, self.columns, strict=True)
-            columns = [polars_series(column, dtype, name) for column, dtype, name in parts]
-            return columns[0] if self.kind == "polars_series" else columns[0].to_frame().with_columns(columns)
-        if self.kind == "series":
-            return pandas_series(values, self.dtypes[0]).rename(self.columns[0])
+        if self.columns:
+            parts = zip(values.reshape(len(values), -1).T, self.dtypes, self.columns, strict=True)
+            if self.kind.startswith("polars"):
+                columns = [polars_series(column, dtype, name) for column, dtype, name in parts]
+            else:
+                columns = [pandas_series(column, dtype).rename(name) for column, dtype, name in parts]
+            return columns[0] if self.kind.endswith("series") else self.framed(columns)
         holds = self._holds(values)
         if self.kind == "torch":
             tensor = torch.from_numpy(np.ascontiguousarray(as_dtype(values, self.numpy_dtype) if holds else values))
@@ -164,7 +152,32 @@ class Container:
             return np.where(np.isnan(values), None, values >= 0.5)  # type: ignore[call-overload]
         return as_dtype(values, self.dtypes[0]) if holds else values
 
-    def _holds(self, values: NDArray[Any]) -> bool:
+    def framed(self, columns: Sequence[Any]) -> Any:
+        """Join columns to a frame.
+
+        Parameters
+        ----------
+        columns : sequence of Series
+            Of the library that the data came in.
+
+        Returns
+        -------
+        DataFrame
+            Under the names of the original.
+        """
+        if self.kind == "polars":
+            import polars as pl
+
+            return pl.DataFrame(columns)
+        import pandas as pd
+
+        frame = pd.DataFrame(dict(enumerate(columns)))  # names may occur twice
+        frame.columns = pd.Index(self.columns)
+        if self.level_names:
+            frame.columns.names = list(self.level_names)
+        return frame
+
+    def _holds(self, values: AnyArray) -> bool:
         """Whether an array or tensor of the dtype can hold values, which may be NaN."""
         is_whole = values.dtype.kind == "f" and np.dtype(self.numpy_dtype).kind in "biu"
         return not (is_whole and np.isnan(values).any())

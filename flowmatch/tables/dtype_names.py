@@ -48,15 +48,15 @@ def check_dtypes(kind: str, names: Sequence[str]) -> None:
         require(found, f"dtype {name[:50]!r}")
         assert found is not None
         for zone in filter(None, (found.groupdict().get(key) for key in ("zone", "pyarrow_zone", "end_zone"))):
-            check_timezone(zone)
+            require(is_timezone(zone), f"time zone {zone[:50]!r}")
 
 
-def check_timezone(name: str) -> None:
-    """Raise a ValueError unless this is a time zone of the IANA data base or at a fixed distance from UTC."""
+def is_timezone(name: str) -> bool:
+    """Whether this is a time zone of the IANA data base or at a fixed distance from UTC."""
     is_fixed = name in ("", "UTC") or re.fullmatch(r"(UTC)?[+-]\d\d:\d\d", name)
     # a name that could be a path is not even compared with those that there are
     is_name = re.fullmatch(r"[A-Za-z][\w+-]*(/[A-Za-z][\w+-]*)*", name) and name in _timezones()
-    require(is_fixed or is_name, f"time zone {name[:50]!r}")
+    return bool(is_fixed or is_name)
 
 
 @functools.lru_cache(maxsize=1)

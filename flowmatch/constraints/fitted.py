@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,12 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import Array, Integers, Mask
+from flowmatch.rules.numbers import decimals_of
 
 
 class Rule(ABC):
@@ -25,14 +24,17 @@ class Rule(ABC):
     ----------
     constraint : Constraint
         What the user stated.
+    positions : tuple of int
+        The columns concerned; `columns` where they have names of their own.
     """
 
     constraint: Any
+    positions: tuple[int, ...]
 
     @property
-    @abstractmethod
     def columns(self) -> tuple[int, ...]:
         """The columns concerned."""
+        return self.positions
 
     @abstractmethod
     def broken(self, values: Array) -> Mask:
@@ -77,16 +79,12 @@ class Combinations(Rule):
     constraint: Any
     positions: tuple[int, ...]
     known: Array
-    counts: NDArray[np.int64]
+    counts: Integers
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored rule do not fit each other."""
         require(self.known.shape == (len(self.counts), len(self.positions)), "constraints")
         require(self.counts.min(initial=1) > 0 < len(self.counts), "constraints")
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        return self.positions
 
     def broken(self, values: Array) -> Mask:
         rows = values[:, self.positions] + 0.0
@@ -163,11 +161,7 @@ class Ordered(Rule):
         return (low >= high) if self.strict else (low > high)
 
     def impossible(self, values: Array, limits: Array) -> Mask:
-        columns = list(self.columns)
-        best = np.where(np.isnan(values[:, columns]), limits[[0, 1], columns], values[:, columns])
-        filled = values.copy()
-        filled[:, columns] = best
-        return self.broken(filled)
+        return self.broken(_filled(values, self.columns, limits[[0, 1], self.columns]))
 
     def mend(self, values: Array, free: Mask) -> Array:
         """Exchange the two, or bring one to the other where that is fixed."""
@@ -189,6 +183,13 @@ class Ordered(Rule):
     def _sides(self, values: Array) -> tuple[Array, Array]:
         """Both columns in one unit, from one origin."""
         return values[:, self.low] * self.low_size + self.shift, values[:, self.high] * self.high_size
+
+
+def _filled(values: Array, columns: tuple[int, ...], entries: Array) -> Array:
+    """Rows with an entry for each of some columns where that is missing."""
+    filled = values.copy()
+    filled[:, columns] = np.where(np.isnan(values[:, columns]), entries, values[:, columns])
+    return filled
 
 
 def _whole(numbers: Array, rounding: Callable[[Array], Array]) -> Array:
@@ -273,12 +274,9 @@ class Computed(Rule):
         by_dtype = self.tolerance > 1e-8 and not self.broken(values).any()
         if by_dtype or np.array_equal(target, self.result(values)):
             return self
-        for decimals in range(11):
-            error = np.abs(np.round(target, decimals) - target)
-            if (error <= self.tolerance * np.maximum(1, np.abs(target))).all():
-                rounded = replace(self, decimals=decimals)
-                return self if rounded.broken(values).any() else rounded
-        return self
+        decimals = decimals_of(target, self.tolerance * np.maximum(1, np.abs(target)), most=10)
+        rounded = replace(self, decimals=decimals)
+        return self if decimals < 0 or rounded.broken(values).any() else rounded
 
     def broken(self, values: Array) -> Mask:
         target, found = values[:, self.target], self.result(values)
@@ -335,14 +333,10 @@ class Computed(Rule):
         if self.shape == "function":
             lacking = np.isnan(values[:, list(self.sources)]).any(axis=1)
             return given & (lacking | self.broken(values))
-        ends = []
-        for corner in range(2 ** len(self.sources)) if len(self.sources) <= 6 else ():
-            filled = values.copy()
-            for k, j in enumerate(self.sources):
-                filled[:, j] = np.where(np.isnan(values[:, j]), limits[corner >> k & 1, j], values[:, j])
-            ends.append(self.result(filled))
-        if not ends:
+        if len(self.sources) > 6:
             return self.broken(values)
+        corners = itertools.product((0, 1), repeat=len(self.sources))
+        ends = [self.result(_filled(values, self.sources, limits[corner, self.sources])) for corner in corners]
         room = self.tolerance * np.maximum(1, np.abs(ends).max(axis=0))
         low, high = np.min(ends, axis=0) - room, np.max(ends, axis=0) + room
         target_low, target_high = (np.where(given, values[:, self.target], limit) for limit in limits[:, self.target])
@@ -362,10 +356,6 @@ class UniqueRows(Rule):
 
     constraint: Any
     positions: tuple[int, ...]
-
-    @property
-    def columns(self) -> tuple[int, ...]:
-        return self.positions
 
     def broken(self, values: Array) -> Mask:
         """Rows that repeat one above, but for rows with missing entries."""

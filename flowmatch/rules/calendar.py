@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.number_rules import (
+from flowmatch.core.types import AnyArray, Array, Integers, Mask
+from flowmatch.rules.numbers import (
     CHANCE,
     LEAST_VALUES,
-    Array,
-    Integers,
     NumberRule,
     common_step,
     evidence,
@@ -22,15 +19,19 @@ from flowmatch.preprocessing.number_rules import (
     keeps,
     log_chance_of,
     most_frequent,
+    nearest,
 )
-from flowmatch.preprocessing.quantile import nearest
-from flowmatch.preprocessing.table_dates import NANOSECONDS, DateGrid, in_utc, on_the_clock, ticks_in
-
-Mask = NDArray[np.bool_]
+from flowmatch.tables.dates import NANOSECONDS, DateGrid
 
 _NONE: Integers = np.empty(0, dtype=np.int64)
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+LEAST_DAYS = 10
+"""Times on fewer different days stay one column."""
+
+_UNEVEN = 0.03
+"""Largest distance from an even distribution over the day that is taken for one, beyond that of chance."""
 
 _LONGEST = 400_000
 """Most days between the first and the last date for which days of the calendar are listed."""
@@ -38,7 +39,7 @@ _LONGEST = 400_000
 
 @storable
 @dataclass(frozen=True, eq=False)
-class CalendarRule:
+class CalendarRule(DateGrid):
     """Dates on a step of time, at some hours, and on some days, as the clock of their time zone shows them.
 
     Parameters
@@ -63,11 +64,6 @@ class CalendarRule:
         First and last date that keeps it.
     """
 
-    unit: str
-    tick: str
-    origin: int
-    timezone: str = ""
-    wall: bool = False
     step: int = 1
     offset: int = 0
     hours: Integers = field(default_factory=lambda: _NONE)
@@ -80,26 +76,17 @@ class CalendarRule:
 
     def check(self) -> None:
         """Raise a ValueError if this is no such rule."""
-        self._grid.check()
+        super().check()
         sizes = {"hours": (0, 23), "weekdays": (0, 6), "months": (1, 12), "days": (1, 31)}
         for name, (low, high) in sizes.items():
             chosen = getattr(self, name)
             require(chosen.ndim == 1 and (np.diff(chosen) > 0).all(), "rule")
             require(not len(chosen) or (low <= chosen[0] and chosen[-1] <= high), "rule")
-        require(self._grid.kind == "datetime" and self.counted in _COUNTED, "rule")
+        require(self.kind == "datetime" and self.counted in _COUNTED, "rule")
         require(self.step >= 1 and 0 <= self.offset < self.step, "rule")
         require(self.limits.shape == (2,) and self.limits[0] <= self.limits[1], "rule")
         span = int(self.limits[1]) // self.ticks_in_day - int(self.limits[0]) // self.ticks_in_day
         require(not self.has_sets or (span <= _LONGEST and len(self._days) > 0), "rule")
-
-    @property
-    def _grid(self) -> DateGrid:
-        return DateGrid(self.unit, self.tick, self.origin, self.timezone, self.wall)
-
-    @property
-    def ticks_in_day(self) -> int:
-        """Units of `tick` in a day."""
-        return self._grid.ticks_in_day
 
     @property
     def has_sets(self) -> bool:
@@ -126,10 +113,8 @@ class CalendarRule:
         ndarray of shape (n,)
             Those of dates that keep the rule, or are frequent exceptions to it.
         """
-        clock = clock_of(numbers, self._grid)
-        kept = self.nearest(clock)
-        kept = np.where(np.isin(clock, self.exceptions), clock, kept)
-        return numbers_of_clock(kept, self._grid)
+        clock = self.clock(numbers)
+        return self.numbers_of_clock(np.where(np.isin(clock, self.exceptions), clock, self.nearest(clock)))
 
     def nearest(self, clock: Integers) -> Integers:
         """Find near times that keep the rule.
@@ -149,15 +134,13 @@ class CalendarRule:
             hour = self.ticks_in_day // 24
             day, time = np.divmod(clock, self.ticks_in_day)
             clock = day * self.ticks_in_day + nearest(self.hours, time // hour) * hour + time % hour
-            clock = clock - (clock - self.offset) % self.step  # what is rounded up may be in the next hour
-        else:
+        else:  # what is rounded up may be in the next hour
             clock = clock + self.step // 2
-            clock = clock - (clock - self.offset) % self.step
+        clock = clock - (clock - self.offset) % self.step
         if self.has_sets:
             day, time = np.divmod(clock, self.ticks_in_day)
             clock = nearest(self._days, day) * self.ticks_in_day + time
-        over = clock > self.limits[1], clock < self.limits[0]
-        return np.select(over, self.limits[::-1, None], clock)
+        return np.clip(clock, *self.limits)
 
     @property
     def resolution(self) -> float:
@@ -167,16 +150,16 @@ class CalendarRule:
     @property
     def exception_numbers(self) -> Array:
         """Numbers of the exceptions, in order."""
-        return numbers_of_clock(self.exceptions, self._grid)
+        return self.numbers_of_clock(self.exceptions)
 
     @property
     def steps(self) -> NumberRule | None:
         """The step alone, as a rule of the dates' numbers; None for the clock of a time zone that is not counted on."""
-        size, origin = self._grid.ticks_in_unit, self.origin
+        size = self.ticks_in_unit
         if self.step % size or (self.timezone and not self.wall):
             return None
-        residue = np.array([((self.offset - origin) % self.step) / size])
-        return NumberRule(0, self.step // size, residue, limits=numbers_of_clock(self.limits, self._grid))
+        residue = np.array([((self.offset - self.origin) % self.step) / size])
+        return NumberRule(0, self.step // size, residue, limits=self.numbers_of_clock(self.limits))
 
     def values(self, most: int) -> Array | None:
         """List the numbers of the dates that keep the rule, in order.
@@ -196,7 +179,7 @@ class CalendarRule:
             return None
         clock = np.arange(low, high + 1, self.step, dtype=np.int64)
         clock = clock[self.nearest(clock) == clock]
-        return numbers_of_clock(clock, self._grid) if len(clock) <= most else None
+        return self.numbers_of_clock(clock) if len(clock) <= most else None
 
     def parts(self, most: int) -> tuple[Integers | None, Integers | None]:
         """List the days and the times of day of the dates that keep the rule, both in order.
@@ -259,12 +242,10 @@ def find_calendar_rule(column: Array, grid: DateGrid) -> CalendarRule | None:
     CalendarRule or None
         None if there is no rule.
     """
-    clock, counts = np.unique(clock_of(column, grid), return_counts=True)
+    clock, counts = np.unique(grid.clock(column), return_counts=True)
     judged = evidence(counts)
     step, offset = common_step(clock, judged)
-    rule = CalendarRule(
-        grid.unit, grid.tick, grid.origin, grid.timezone, grid.wall, step, offset, limits=clock[[0, -1]]
-    )
+    rule = CalendarRule(**vars(grid), step=step, offset=offset, limits=clock[[0, -1]])
     on_step = ((clock - offset) % step == 0) & (judged > 0)
     rule = _with_hours(rule, clock[on_step], judged[on_step])
     if rule.ticks_in_day % step == 0 and clock[-1] // rule.ticks_in_day - clock[0] // rule.ticks_in_day <= _LONGEST:
@@ -276,6 +257,35 @@ def find_calendar_rule(column: Array, grid: DateGrid) -> CalendarRule | None:
         return None
     exceptions = frequent_exceptions(clock, counts, kept)
     return replace(rule, limits=clock[kept][[0, -1]], exceptions=exceptions.astype(np.int64))
+
+
+def has_two_parts(column: Array, grid: DateGrid, rule: CalendarRule | None) -> bool:
+    """Say whether the times of day of dates are worth a column of their own.
+
+    Parameters
+    ----------
+    column : ndarray of shape (n,)
+        Numbers of dates, none of them missing.
+    grid : DateGrid
+        What they count.
+    rule : CalendarRule or None
+        What they keep to.
+
+    Returns
+    -------
+    bool
+        Whether they are not spread evenly over the day, and on several days.
+    """
+    size = grid.ticks_in_day
+    if rule and rule.step >= size:
+        return False
+    days, times = np.divmod(np.unique(grid.clock(column)), size)
+    if len(np.unique(days)) < LEAST_DAYS or len(np.unique(times)) < 2:
+        return False
+    step = rule.step if rule else 1
+    times = np.sort((times + 0.5 * step) / size)
+    distance = np.abs(times - (np.arange(len(times)) + 0.5) / len(times)).max()
+    return bool(distance > _UNEVEN + 1.6 / np.sqrt(len(times)))
 
 
 def _with_hours(rule: CalendarRule, clock: Integers, counts: Integers) -> CalendarRule:
@@ -292,40 +302,30 @@ def _with_days(rule: CalendarRule, day: Integers, counts: Integers) -> CalendarR
     if len(days) < LEAST_VALUES:
         return rule
     rows = np.bincount(inverse, weights=counts)
-    weekdays = _chosen(np.bincount(_weekday(days), weights=rows, minlength=7), 7, len(days))
-    months = _chosen(
-        np.bincount(_month(days), weights=rows, minlength=13), 12, len(np.unique(_months_since_1970(days)))
-    )
-    found = []
-    for counted in _COUNTED:
-        numbers = _day_of_month(days, counted)
-        chosen = _chosen(
-            np.bincount(numbers, weights=rows, minlength=32), 23 if "business" in counted else 31, len(days)
-        )
-        if 0 < len(chosen) <= _MOST_DAYS and chosen[0] > 0:
-            found.append((len(chosen), counted, chosen))
-    rule = replace(rule, weekdays=weekdays, months=months)
-    if not found:
+
+    def chosen(numbers: Integers, n_possible: int, n_values: int = len(days)) -> Integers:
+        return _chosen(np.bincount(numbers, weights=rows), n_possible, n_values)
+
+    months = chosen(_month(days), 12, len(np.unique(_months_since_1970(days))))
+    rule = replace(rule, weekdays=chosen(_weekday(days), 7), months=months)
+    ways = {how: chosen(_day_of_month(days, how), 23 if "business" in how else 31) for how in _COUNTED}
+    few = [how for how, numbers in ways.items() if 0 < len(numbers) <= _MOST_DAYS and numbers[0] > 0]
+    if not few:
         return rule
-    _, counted, chosen = min(found, key=lambda entry: entry[0])
-    return replace(rule, counted=counted, days=chosen)
+    counted = min(few, key=lambda how: len(ways[how]))
+    return replace(rule, counted=counted, days=ways[counted])
 
 
-def _chosen(rows: NDArray[Any], n_possible: int, n_values: int) -> Integers:
+def _chosen(rows: AnyArray, n_possible: int, n_values: int) -> Integers:
     """The few positions that hold nearly all rows; none if that may be chance."""
     chosen = most_frequent(rows)
     return chosen if log_chance_of(len(chosen), n_possible, n_values) < CHANCE else _NONE
 
 
 def _fits(days: Integers, rule: CalendarRule) -> Mask:
-    fits = np.ones(len(days), dtype=bool)
-    if len(rule.weekdays):
-        fits &= np.isin(_weekday(days), rule.weekdays)
-    if len(rule.months):
-        fits &= np.isin(_month(days), rule.months)
-    if len(rule.days):
-        fits &= np.isin(_day_of_month(days, rule.counted), rule.days)
-    return fits
+    parts = {"weekdays": _weekday(days), "months": _month(days), "days": _day_of_month(days, rule.counted)}
+    chosen = [np.isin(part, getattr(rule, name)) for name, part in parts.items() if len(getattr(rule, name))]
+    return np.logical_and.reduce(chosen)
 
 
 def _weekday(days: Integers) -> Integers:
@@ -350,20 +350,6 @@ def _day_of_month(days: Integers, counted: str) -> Integers:
         return (dates - first).astype(np.int64) + 1 if counted == "start" else (end - dates).astype(np.int64)
     numbers = np.busday_count(first, dates) + 1 if counted == "business start" else np.busday_count(dates, end)
     return np.where(np.is_busday(dates), numbers, 0)
-
-
-def clock_of(numbers: Array, grid: DateGrid) -> Integers:
-    """What the clock of the time zone shows at dates, in units of the grid's `tick` since 1970."""
-    dates = grid.write(numbers)
-    return ticks_in(dates if grid.wall or not grid.timezone else on_the_clock(dates, grid.timezone), grid.tick)
-
-
-def numbers_of_clock(clock: Integers, grid: DateGrid) -> Array:
-    """The inverse of `clock_of`."""
-    dates = clock.view(grid.tick)
-    if grid.wall:
-        return replace(grid, timezone="", wall=False).read(dates)
-    return grid.read(in_utc(dates, grid.timezone) if grid.timezone else dates)
 
 
 def _duration(step: int, unit: str) -> str:

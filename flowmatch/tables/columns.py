@@ -11,33 +11,31 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require
+from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.dtype_names import check_dtypes, check_timezone
-from flowmatch.preprocessing.readable import too_large_for_float
-from flowmatch.preprocessing.table_dates import OBJECTS, Array, DateGrid, as_dates, date_text, moments_of
-from flowmatch.preprocessing.table_entries import (
-    Mask,
+from flowmatch.tables.dates import OBJECTS, DateGrid, as_dates, date_text, moments_of
+from flowmatch.tables.dtype_names import check_dtypes, is_timezone
+from flowmatch.tables.entries import (
     check_groups,
-    decimals_of,
+    digits_of,
     from_zero,
     index_entries,
     level_entries,
     level_texts,
-    missing_entries,
     number_type,
     one_group,
     ordinals_of,
-    spans_of,
+    stands_for,
     times_of,
     whole_entries,
     zero_of,
 )
-from flowmatch.preprocessing.table_frames import RawColumn, objects
-from flowmatch.preprocessing.table_text import stands_for
+from flowmatch.tables.frames import objects
+from flowmatch.tables.readable import too_large_for_float
+from flowmatch.tables.reading import RawColumn, missing_entries
 
 IDENTIFIER_LEVELS = 100
 """Text with more different values than this, and than half its rows, looks like an identifier."""
@@ -73,7 +71,7 @@ class ColumnFormat:
     """
 
     kind: str
-    levels: NDArray[Any]
+    levels: AnyArray
     level_dtype: str = ""
     ordered: bool = False
     entry_type: str = ""
@@ -98,7 +96,7 @@ class ColumnFormat:
         return self.kind == "category" and not self.level_dtype and self.levels.dtype.kind == "f"
 
     @cached_property
-    def entries(self) -> NDArray[Any]:
+    def entries(self) -> AnyArray:
         """The categories as the user has them."""
         return level_entries(self.levels, self.level_dtype, self.entry_type)
 
@@ -106,6 +104,17 @@ class ColumnFormat:
     def is_exact(self) -> bool:
         """Whether entries are whole numbers that floats cannot hold, decimals, or periods."""
         return self.zero != 0 or self.entry_type.startswith(("decimal(", "period["))
+
+    @property
+    def expected(self) -> tuple[str, set[str], str]:
+        """What is read as the column's numbers or dates, in words; as groups of objects, and as kinds of dtypes."""
+        if self.entry_type == "time" or self.entry_type.startswith("period["):
+            groups = "times" if self.dates else "periods"
+            return groups, {groups}, ""
+        if self.dates:
+            is_date = self.dates.kind == "datetime"
+            return f"{self.dates.kind}s", {"dates", "datetimes"} if is_date else {"timedeltas"}, "M" if is_date else "m"
+        return "numbers", {"numbers", "booleans"}, "biuf"
 
     @property
     def uncoded(self) -> ColumnFormat:
@@ -133,8 +142,7 @@ def fit_column(raw: RawColumn, where: str, named: bool = False, numbersonly: boo
     TypeError
         If an entry is a list, dict or another object.
     """
-    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
-    missing = missing_entries(values)
+    values, missing = raw.values, raw.missing
     if len(values) and missing.all() and values.dtype.kind == "O" and not (raw.levels is not None and len(raw.levels)):
         return ColumnFormat("empty", np.empty(0), raw.level_dtype, raw.ordered, mark=_mark_of(values, missing, "None"))
     if raw.levels is not None:
@@ -184,7 +192,7 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str =
         If an entry is a list, dict or another object.
     """
     if column.kind == "identifier":
-        return np.where(missing_entries(raw.values), np.nan, 0.0)
+        return np.where(raw.missing, np.nan, 0.0)
     if column.kind == "empty":
         return np.full(len(raw.values), np.nan)  # nothing was learned of what may stand there
     if column.is_coded:
@@ -194,7 +202,7 @@ def read_column(column: ColumnFormat, raw: RawColumn, where: str, unknown: str =
     return _read_numbers(column, raw, where)
 
 
-def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
+def write_column(column: ColumnFormat, numbers: Array) -> AnyArray:
     """Undo `read_column`: float64 for numbers and booleans, dates as such, and objects where `entry_type` says so."""
     numbers = np.asarray(numbers, dtype=np.float64)
     gaps = np.isnan(numbers)
@@ -209,7 +217,7 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
         dates = column.dates.write(numbers)
         dates = times_of(dates) if column.entry_type == "time" else dates
         return _with_mark(objects(dates), gaps, column.mark) if column.entry_type else dates
-    filled: NDArray[Any] = np.where(gaps, 0.0, numbers)
+    filled: AnyArray = np.where(gaps, 0.0, numbers)
     if column.is_exact:
         return _with_mark(whole_entries(filled, column.zero, column.entry_type), gaps, column.mark)
     if not column.entry_type:
@@ -221,55 +229,53 @@ def write_column(column: ColumnFormat, numbers: Array) -> NDArray[Any]:
     return _with_mark(filled.astype(object), gaps, column.mark)
 
 
-def column_positions(numbers: Array, n_levels: int) -> NDArray[np.intp]:
+def column_positions(numbers: Array, n_levels: int) -> Index:
     """The nearest positions in so many levels; 0 for NaN."""
     return np.clip(np.round(np.nan_to_num(numbers)), 0, max(n_levels - 1, 0)).astype(np.intp)
 
 
-def _fit_objects(values: NDArray[Any], missing: Mask, where: str) -> ColumnFormat:
+def _fit_objects(values: AnyArray, missing: Mask, where: str) -> ColumnFormat:
     """Judge a column of objects by the types of its entries."""
     present = values[~missing]
     group = one_group(values, missing, where)
-    entry_type, mark = group.removesuffix("s"), _mark_of(values, missing, "None")
+    is_number = group in ("numbers", "periods")
+    entry_type, mark = group.removesuffix("s"), _mark_of(values, missing, "nan" if is_number else "None")
     if group == "booleans":
         return replace(BOOLEAN, entry_type="bool", mark=mark)
     if group in ("text", "bytes", "uuids"):
         levels, of_objects = level_texts(objects(sorted(set(present))), "", where)
         return ColumnFormat("category", levels, entry_type=of_objects or "text", mark=mark)
-    if group in ("numbers", "periods"):
-        entry_type, mark = number_type(present, where), _mark_of(values, missing, "nan")
+    if is_number:
+        entry_type = number_type(present, where)
         if group == "periods":
             present = ordinals_of(present, np.zeros(len(present), dtype=bool), entry_type, where)
-        zero = zero_of(present, decimals_of(entry_type), where) if entry_type != "float" and len(present) else 0
+        zero = zero_of(present, digits_of(entry_type), where) if entry_type != "float" and len(present) else 0
         return replace(NUMBER, entry_type=entry_type, mark=mark, zero=zero)
     if any(getattr(entry, "tzinfo", None) for entry in present):
         advice = "leave the zones out" if group == "times" else "convert them with pandas.to_datetime"
         raise ValueError(f"{where} holds objects of {group} with time zones: {advice}.")
-    spans = spans_of(values, missing) if group == "times" else as_dates(values, missing, OBJECTS[entry_type])
-    grid = DateGrid.fit(spans[~missing])
+    grid = DateGrid.fit(as_dates(values, missing, OBJECTS[entry_type])[~missing])
     return ColumnFormat(grid.kind, np.empty(0), entry_type=entry_type, mark=mark, dates=grid)
 
 
-def _fit_dates(dates: NDArray[Any], timezone: str, where: str) -> ColumnFormat:
+def _fit_dates(dates: AnyArray, timezone: str, where: str) -> ColumnFormat:
     """The format of dates or durations, none missing."""
-    try:
-        check_timezone(timezone)
-    except ValueError as error:
+    if not is_timezone(timezone):
         raise ValueError(
             f"{where} has the time zone {timezone}, which is none of the IANA data base; expected one such as "
             "'Europe/Berlin': convert it with dt.tz_convert."
-        ) from error
+        )
     grid = DateGrid.fit(dates, timezone)
     return ColumnFormat(grid.kind, np.empty(0), dates=grid)
 
 
-def _mark_of(values: NDArray[Any], missing: Mask, default: str) -> str:
+def _mark_of(values: AnyArray, missing: Mask, default: str) -> str:
     """How a column of objects marks missing entries."""
     mark = type(values[missing.argmax()]).__name__ if missing.any() else ""
     return {"NAType": "NA", "NaTType": "NaT", "NoneType": "None", "": default}.get(mark, "nan")
 
 
-def _check_text(levels: NDArray[Any], n_present: int, where: str) -> None:
+def _check_text(levels: AnyArray, n_present: int, where: str) -> None:
     """Raise a ValueError for text of so many values that it is no category."""
     if len(levels) <= max(IDENTIFIER_LEVELS, n_present / 2):
         return
@@ -344,23 +350,21 @@ def _check_seen(unseen: Mask, entries: Any, known: list[Any], where: str) -> Non
 
 
 def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
-    """Entries of a column of numbers or dates."""
-    values = objects(raw.values) if raw.values.dtype.kind in "UST" else raw.values
-    missing = missing_entries(values)
+    """Entries of a column of numbers, periods, dates, durations or times of day."""
+    values, missing = raw.values, raw.missing
     if missing.all():
         return np.full(len(values), np.nan)
-    if column.dates:
-        return _read_dates(column, column.dates, values, missing, raw.timezone, where)
-    is_period = column.entry_type.startswith("period[")
+    expected, groups, kinds = column.expected
     if values.dtype.kind == "O":
-        check_groups(values, missing, where, {"periods"} if is_period else {"numbers", "booleans"})
-    elif values.dtype.kind not in "biuf" or is_period:
-        expected = "periods" if is_period else "numbers"
+        check_groups(values, missing, where, groups)
+    elif values.dtype.kind not in kinds:
         raise ValueError(f"{where} has dtype {values.dtype}; {expected} are expected, as in training.")
-    if is_period:
+    if column.dates:
+        return _read_dates(column.dates, values, missing, raw.timezone, where)
+    if expected == "periods":
         values = ordinals_of(values, missing, column.entry_type, where)
     if column.zero:
-        return from_zero(values, missing, column.zero, decimals_of(column.entry_type))
+        return from_zero(values, missing, column.zero, digits_of(column.entry_type))
     if missing.any() and values.dtype.kind == "O":
         values = np.where(missing, None, values)  # type: ignore[call-overload]
     try:
@@ -370,32 +374,23 @@ def _read_numbers(column: ColumnFormat, raw: RawColumn, where: str) -> Array:
         raise ValueError(f"{where} holds a number in row {row} that no float can hold ({error}).") from error
 
 
-def _read_dates(
-    column: ColumnFormat, grid: DateGrid, values: NDArray[Any], missing: Mask, timezone: str, where: str
-) -> Array:
-    """Entries of a column of dates, durations or times of day."""
+def _read_dates(grid: DateGrid, values: AnyArray, missing: Mask, timezone: str, where: str) -> Array:
+    """Dates, durations or times of day on their grid."""
     if values.dtype.kind == "O":
-        durations = {"times"} if column.entry_type == "time" else {"timedeltas"}
-        check_groups(values, missing, where, durations if grid.kind == "timedelta" else {"dates", "datetimes"})
         zoned = [getattr(entry, "tzinfo", None) is not None for entry in values[~missing]]
-        if column.entry_type == "time":
-            values = spans_of(values, missing)
-        elif all(zoned):
+        if grid.kind == "datetime" and all(zoned):
             values, timezone = moments_of(values), "UTC"
-        elif any(zoned):
+        elif grid.kind == "datetime" and any(zoned):
             raise ValueError(f"{where} mixes dates with time zones and dates without.")
         else:
             values = as_dates(values, missing, OBJECTS[grid.kind])
-    elif values.dtype.kind != np.dtype(grid.tick).kind or column.entry_type == "time":
-        expected = "time" if column.entry_type == "time" else grid.kind
-        raise ValueError(f"{where} has dtype {values.dtype}; {expected}s are expected, as in training.")
     if bool(timezone) != bool(grid.timezone):
         names = [f"the time zone {name}" if name else "no time zone" for name in (timezone, grid.timezone)]
         raise ValueError(f"{where} has {names[0]}; training had {names[1]}.")
     return grid.read(values)
 
 
-def _with_mark(entries: NDArray[Any], gaps: Mask, mark: str) -> NDArray[Any]:
+def _with_mark(entries: AnyArray, gaps: Mask, mark: str) -> AnyArray:
     """Put the column's own sign of a missing value into the gaps."""
     if mark in ("NA", "NaT") and gaps.any():
         import pandas as pd

@@ -7,12 +7,10 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.component import shown
-
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import Mask
 
 
 def named_columns(parameter: str, value: Any, names: tuple[Any, ...], d: int) -> Mask:

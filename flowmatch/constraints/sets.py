@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowmatch.constraints.fitted import Computed, Ordered, Rule
+from flowmatch.constraints.scales import Scales
+from flowmatch.constraints.search import find_constraints
+from flowmatch.constraints.stated import Constraint
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import Array, Index, Mask
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.constraint_rules import Computed, Ordered, Rule
-from flowmatch.preprocessing.constraint_scales import Array, Scales
-from flowmatch.preprocessing.constraint_search import find_constraints
-from flowmatch.preprocessing.constraints import Constraint
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.missing import entry_of
-from flowmatch.preprocessing.rows import SampleRows
-from flowmatch.preprocessing.tables import TableContainer
+from flowmatch.tables.containers import Container
+from flowmatch.tables.rows import SampleRows
+from flowmatch.tables.table import TableContainer
 
-Mask = NDArray[np.bool_]
-Redraw = Callable[[NDArray[np.intp], int], Array]
+Redraw = Callable[[Index, int], Array]
 
 _MOST_ROUNDS, _ENOUGH = 30, 0.02
 """Rows that break a rule are drawn anew so often, and as long as such a part of them becomes sound."""
@@ -124,9 +123,7 @@ class ConstraintSet:
             rows = np.flatnonzero(rule.impossible(entries, self.limits))
             if len(rows):
                 row = entries[rows[0]]
-                given = {
-                    container.labels[j]: entry_of(container, j, row[j]) for j in rule.columns if not np.isnan(row[j])
-                }
+                given = {container.labels[j]: container.entry(j, row[j]) for j in rule.columns if not np.isnan(row[j])}
                 raise ValueError(f"given {given}: no row can have that and keep {rule.constraint!r}.")
 
     def possible(self, entries: Array) -> Mask:
@@ -172,48 +169,44 @@ class ConstraintSet:
         ValueError
             With `must`, if there are such rows.
         """
-        round_off = Scales(container, self.limits).rounded
-        values = self._complete(values, free, round_off)
+        scales = Scales(container, self.limits)
+        values = self._complete(values, free, scales)
         broken = self._broken(values, free)
         for attempt in range(1, _MOST_ROUNDS + 1):
             rows = np.flatnonzero(broken)
             if not len(rows):
                 return values
-            values[rows] = self._complete(np.asarray(redraw(rows, attempt), float), free[rows], round_off)
+            values[rows] = self._complete(np.asarray(redraw(rows, attempt), float), free[rows], scales)
             broken = self._broken(values, free)
             if broken.sum() > (1 - _ENOUGH) * len(rows) and len(rows) > 1 / _ENOUGH:
                 break
-        values, broken = self._mended(values, free, broken, round_off)
+        values, broken = self._mended(values, free, broken, scales)
         if broken.any():
             which = next(r for r in self.rules if (r.broken(values) & free[:, list(r.columns)].any(axis=1)).any())
-            what = (
-                f"{int(broken.sum())} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}"
-            )
+            what = f"{broken.sum()} of {len(values)} rows could not be drawn so that they keep {which.constraint!r}"
             if must:
                 raise ValueError(f"{what}: ask for fewer rows, or give less.")
             warn(f"{what}: entries that are there contradict it.")
         return values
 
-    def _mended(
-        self, values: Array, free: Mask, broken: Mask, round_off: Callable[[Array], Array]
-    ) -> tuple[Array, Mask]:
+    def _mended(self, values: Array, free: Mask, broken: Mask, scales: Scales) -> tuple[Array, Mask]:
         """The rows, mended where no draw has made them sound, or else like sound ones, and which are not sound yet."""
         for _ in self.rules:
             rows = np.flatnonzero(broken)
             for rule in self.rules:
                 values = rule.mend(values, free & broken[:, None])
-            values[rows] = self._complete(values[rows], free[rows], round_off)
+            values[rows] = self._complete(values[rows], free[rows], scales)
             broken = self._broken(values, free)
         rows, sound = np.flatnonzero(broken & free.all(axis=1)), np.flatnonzero(~broken)
         if len(rows) and len(sound):
             values[rows] = values[sound[np.arange(len(rows)) % len(sound)]]
         return values, self._broken(values, free, in_range=False)
 
-    def _complete(self, values: Array, free: Mask, round_off: Callable[[Array], Array]) -> Array:
-        values = round_off(values)
+    def _complete(self, values: Array, free: Mask, scales: Scales) -> Array:
+        values = scales.rounded(values)
         for rule in self.rules:
             values = rule.complete(values, free)
-        return np.where(free, round_off(values), values)
+        return np.where(free, scales.rounded(values), values)
 
     def _broken(self, values: Array, free: Mask, *, in_range: bool = True) -> Mask:
         """Rows that break a rule (or are outside of the training range by it), and of which an entry may change."""
@@ -249,20 +242,18 @@ def _in_order(rules: Sequence[Rule]) -> list[Rule]:
     """
     formulas = [rule for rule in rules if isinstance(rule, Computed)]
     _check_order([rule for rule in rules if isinstance(rule, Ordered)])
-    ordered: list[Rule] = []
+    of_target: dict[int, Computed] = {}
     for formula in formulas:
-        twice = [other for other in formulas if other.target == formula.target and other is not formula]
-        if twice:
-            raise ValueError(f"{formula.constraint!r} and {twice[0].constraint!r} compute the same column.")
-    while formulas:
-        open_targets = {formula.target for formula in formulas}
-        ready = [formula for formula in formulas if not open_targets & set(formula.sources)]
-        if not ready:
-            circle = listed([formula.constraint for formula in formulas])
-            raise ValueError(f"constraints that compute columns from each other in a circle: {circle}.")
-        ordered += ready
-        formulas = [formula for formula in formulas if formula not in ready]
-    return [*ordered, *(rule for rule in rules if not isinstance(rule, Computed))]
+        if of_target.setdefault(formula.target, formula) is not formula:
+            other = of_target[formula.target].constraint
+            raise ValueError(f"{other!r} and {formula.constraint!r} compute the same column.")
+    try:
+        order = list(TopologicalSorter({formula.target: formula.sources for formula in formulas}).static_order())
+    except CycleError as error:
+        circle = listed([of_target[target].constraint for target in error.args[1][1:]])
+        raise ValueError(f"constraints that compute columns from each other in a circle: {circle}.") from None
+    formulas.sort(key=lambda formula: order.index(formula.target))
+    return [*formulas, *(rule for rule in rules if not isinstance(rule, Computed))]
 
 
 def _check_order(rules: Sequence[Ordered]) -> None:

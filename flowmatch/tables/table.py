@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import NOT_STORED, require, storable
-from flowmatch.preprocessing import table_frames
-from flowmatch.preprocessing.column_names import named_columns, position_of
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.key_columns import find_keys, fresh_keys
-from flowmatch.preprocessing.keys import KeyForm
-from flowmatch.preprocessing.readable import as_float64
-from flowmatch.preprocessing.table_columns import (
-    IDENTIFIER,
-    NUMBER,
-    ColumnFormat,
-    Mask,
-    fit_column,
-    read_column,
-    write_column,
-)
-from flowmatch.preprocessing.table_dates import DateGrid
-from flowmatch.preprocessing.table_forms import FORMS, form_dtypes, form_of, in_form
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, each_column, holds_floats
-from flowmatch.preprocessing.table_text import parse_text
-from flowmatch.preprocessing.table_writing import array_of, frame_of
+from flowmatch.core.types import AnyArray, Array, Integers, Mask
+from flowmatch.tables.columns import IDENTIFIER, NUMBER, ColumnFormat, fit_column, read_column, write_column
+from flowmatch.tables.containers import Container
+from flowmatch.tables.dates import DateGrid
+from flowmatch.tables.entries import parse_text
+from flowmatch.tables.forms import FORMS, form_dtypes, form_of, in_form
+from flowmatch.tables.frames import as_table, holds_floats, is_real_dtype
+from flowmatch.tables.key_columns import find_keys, fresh_keys
+from flowmatch.tables.keys import KeyForm
+from flowmatch.tables.names import named_columns, position_of
+from flowmatch.tables.readable import as_float64
+from flowmatch.tables.reading import RawColumn, each_column, raw_entries
+from flowmatch.tables.writing import array_of, frame_of
+
+_OF_COLUMNS = {"kinds": "kind", "levels": "levels", "level_dtypes": "level_dtype", "ordered": "ordered"}
+_OF_COLUMNS |= {"cell_types": "entry_type", "marks": "mark", "zeros": "zero"}
+_OF_GRIDS = {"units": "unit", "ticks": "tick", "timezones": "timezone", "origins": "origin", "walls": "wall"}
+"""Fields with one element a column, and what they are of a `ColumnFormat` and of its dates."""
 
 
 @storable
@@ -93,7 +90,7 @@ class TableContainer(Container):
     """
 
     kinds: tuple[str, ...] = ()
-    levels: tuple[NDArray[Any], ...] = ()
+    levels: tuple[AnyArray, ...] = ()
     level_dtypes: tuple[str, ...] = ()
     ordered: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     cell_types: tuple[str, ...] = ()
@@ -101,7 +98,7 @@ class TableContainer(Container):
     units: tuple[str, ...] = ()
     ticks: tuple[str, ...] = ()
     timezones: tuple[str, ...] = ()
-    origins: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    origins: Integers = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     walls: Mask = field(default_factory=lambda: np.empty(0, dtype=bool))
     keys: tuple[KeyForm | None, ...] = ()
     empty_keys: bool = field(default=False, metadata=NOT_STORED)
@@ -148,9 +145,7 @@ class TableContainer(Container):
             return cls.of_numbers(container, table.shape[1])
 
         def fit(j: int, raw: RawColumn, where: str) -> ColumnFormat:
-            if keys[j]:
-                return IDENTIFIER
-            return fit_column(raw, where, bool(named[j]), categorical_features is None)
+            return IDENTIFIER if keys[j] else fit_column(raw, where, bool(named[j]), categorical_features is None)
 
         formats = each_column(table, names or range(d), fit)
         return replace(cls._of(container, formats), keys=keys if any(keys) else ())
@@ -175,30 +170,21 @@ class TableContainer(Container):
 
     @classmethod
     def _of(cls, container: Container, formats: list[ColumnFormat]) -> TableContainer:
+        def parts(names: dict[str, str], owners: Sequence[Any]) -> dict[str, Any]:
+            return {field: tuple(getattr(owner, name) for owner in owners) for field, name in names.items()}
+
         grids = [column.dates or DateGrid("", "", 0) for column in formats]
-        return cls(
-            **vars(container),
-            kinds=tuple(column.kind for column in formats),
-            levels=tuple(column.levels for column in formats),
-            level_dtypes=tuple(column.level_dtype for column in formats),
-            ordered=np.array([column.ordered for column in formats], dtype=bool),
-            cell_types=tuple(column.entry_type for column in formats),
-            marks=tuple(column.mark for column in formats),
-            units=tuple(grid.unit for grid in grids),
-            ticks=tuple(grid.tick for grid in grids),
-            timezones=tuple(grid.timezone for grid in grids),
-            origins=np.array([grid.origin for grid in grids], dtype=np.int64),
-            walls=np.array([grid.wall for grid in grids], dtype=bool),
-            zeros=tuple(column.zero for column in formats),
-        )
+        found = parts(_OF_COLUMNS, formats) | parts(_OF_GRIDS, grids)
+        arrays = {"ordered": bool, "origins": np.int64, "walls": bool}
+        found |= {field: np.array(found[field], dtype=dtype) for field, dtype in arrays.items()}
+        return cls(**vars(container), **found)
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored table do not fit each other."""
         super().check()
-        plain = {*Container.__dataclass_fields__, "keys", "empty_keys"}
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in plain}
-        require(len(own.pop("zeros")) in (0, len(self.kinds)), "table")  # older files have none
-        require(all(len(value) == len(self.kinds) for value in own.values()), "table")
+        lengths = {field: len(getattr(self, field)) for field in (*_OF_COLUMNS, *_OF_GRIDS)}
+        require(lengths.pop("zeros") in (0, len(self.kinds)), "table")  # older files have none
+        require(set(lengths.values()) == {len(self.kinds)}, "table")
         forms = self.keys or (None,) * len(self.kinds)
         require([kind == "identifier" for kind in self.kinds] == [form is not None for form in forms], "keys")
         require(len(self.columns) in (0, len(self.kinds)), "table")
@@ -236,14 +222,13 @@ class TableContainer(Container):
     @property
     def plain(self) -> bool:
         """Whether all columns are numbers that floats hold, of numeric dtypes in an array, tensor or pandas frame."""
-        return (
-            self.kind in ("numpy", "torch", "dataframe")
-            and not any(self.zeros)
-            and all(
-                kind == "number" and (self.kind == "torch" or table_frames.is_real_dtype(dtype))
-                for kind, dtype in zip(self.kinds, np.broadcast_to(self.dtypes, len(self.kinds)), strict=True)
-            )
-        )
+        is_real = self.kind == "torch" or all(map(is_real_dtype, self.dtypes))
+        return self.kind in ("numpy", "torch", "dataframe") and is_real and self._holds_floats
+
+    @property
+    def _holds_floats(self) -> bool:
+        """Whether all columns are numbers that floats hold."""
+        return set(self.kinds) == {"number"} and not any(self.zeros)
 
     def dates_of(self, column_position: int) -> DateGrid | None:
         """Look up what the numbers of a column of dates or durations count.
@@ -301,7 +286,7 @@ class TableContainer(Container):
         table = as_table(X)
         if table.shape[1] != len(self.kinds):
             raise ValueError(f"X has {table.shape[1]} columns, but the table of training had {len(self.kinds)}.")
-        if set(self.kinds) == {"number"} and not any(self.zeros) and holds_floats(table):
+        if self._holds_floats and holds_floats(table):
             return as_float64(table)
 
         def read(j: int, raw: RawColumn, where: str) -> Array:
@@ -351,7 +336,7 @@ class TableContainer(Container):
         fresh = fresh_keys(self.keys, values, taken)
         return (frame_of if self.has_columns else array_of)(self, self._formats, values, fresh)
 
-    def entries(self, column_position: int, numbers: Array) -> NDArray[Any]:
+    def entries(self, column_position: int, numbers: Array) -> AnyArray:
         """Turn numbers of one column into what they stand for.
 
         Parameters
@@ -367,6 +352,24 @@ class TableContainer(Container):
             Entries: float64 for numbers and booleans, dates as such, and objects for categories and object columns.
         """
         return write_column(self._formats[column_position], numbers)
+
+    def entry(self, column_position: int, number: float) -> Any:
+        """Tell what a number of a column stands for, as the user would write it.
+
+        Parameters
+        ----------
+        column_position : int
+            Position of the column.
+        number : float
+            NaN for a missing entry.
+
+        Returns
+        -------
+        Any
+            The entry.
+        """
+        entry = self.entries(column_position, np.array([number]))[0]
+        return entry.item() if isinstance(entry, np.generic) and entry.dtype.kind in "biuf" else entry
 
     def position(self, column: Any) -> int:
         """Find a column by its name, or by number where columns have no names.
@@ -414,36 +417,12 @@ class TableContainer(Container):
         column, where = self._formats[column_position], f"given value of column {self.labels[column_position]!r}"
         if column.kind == "identifier":
             raise ValueError(f"{where}: it holds keys, which are not learned and say nothing of a row; leave it out.")
-        raw = parse_text(table_frames.raw_entries(values, where), column.dates, column.entry_type, where)
+        raw = parse_text(raw_entries(values, where), column.dates, column.entry_type, where)
         return read_column(column, raw, where)
 
     def tolerance(self, n_columns: int) -> Array:
-        """Look up the relative rounding error of each column.
-
-        Parameters
-        ----------
-        n_columns : int
-            Number of columns.
-
-        Returns
-        -------
-        ndarray of shape (n_columns,)
-            That of its floating dtype, 0 for all others.
-        """
         numeric = np.array([kind == "number" for kind in self.kinds], dtype=bool)
         return np.where(numeric, super().tolerance(n_columns), 0.0)
 
-    def narrow(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Give values the dtype of an array or tensor of numbers, if it can hold them.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n, d)
-            Numbers.
-
-        Returns
-        -------
-        ndarray of shape (n, d)
-            The same; those of other tables wait for `wrap`.
-        """
+    def narrow(self, values: AnyArray) -> AnyArray:
         return super().narrow(values) if self.plain else values

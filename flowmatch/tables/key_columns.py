@@ -11,18 +11,16 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
+from flowmatch.core.types import AnyArray, Array, Mask
 from flowmatch.core.user_warnings import warn
-from flowmatch.preprocessing.column_names import named_columns
-from flowmatch.preprocessing.containers import Container
-from flowmatch.preprocessing.keys import KeyForm, wide_enough
-from flowmatch.preprocessing.table_columns import IDENTIFIER_LEVELS
-from flowmatch.preprocessing.table_dates import Array
-from flowmatch.preprocessing.table_entries import Mask, missing_entries
-from flowmatch.preprocessing.table_forms import form_of
-from flowmatch.preprocessing.table_frames import RawColumn, as_table, objects, raw_column
+from flowmatch.tables.columns import IDENTIFIER_LEVELS
+from flowmatch.tables.containers import Container
+from flowmatch.tables.frames import as_table, objects
+from flowmatch.tables.keys import KeyForm, wide_enough
+from flowmatch.tables.names import named_columns
+from flowmatch.tables.reading import RawColumn, raw_column
 
 _FEW_ROWS = 50
 """Of fewer rows nobody can tell whether they are distinct by chance."""
@@ -85,7 +83,7 @@ def find_keys(
 
 def fresh_keys(
     forms: Sequence[KeyForm | None], values: Array, taken: Mapping[int, Collection[Any]] | None = None
-) -> dict[int, NDArray[Any]]:
+) -> dict[int, AnyArray]:
     """Fresh keys for rows of numbers; which ones depends on the first row alone.
 
     Parameters
@@ -126,8 +124,8 @@ def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
     """The keys in some columns of a table, by their positions."""
     table, found = as_table(X) if columns else None, {}
     for j in columns:
-        keys = raw_column(table, j, f"column {j} of X").values
-        found[j] = set(keys[~missing_entries(keys)].tolist())
+        column = raw_column(table, j, f"column {j} of X")
+        found[j] = set(column.values[~column.missing].tolist())
     return found
 
 
@@ -137,25 +135,7 @@ def besides_those_in(forms: Sequence[KeyForm | None], X: Any) -> tuple[KeyForm |
     return tuple(form and form.besides(list(found[j])) for j, form in enumerate(forms))
 
 
-def without_columns(table: Any, columns: Mask) -> Any:
-    """A table without some of its columns, given as a mask."""
-    kept, form = np.flatnonzero(~columns), form_of(table)
-    if form in ("dict", "rows", "records"):
-        known = table.dtype.names if form == "records" else list(table[0] if form == "rows" else table)
-        names = [known[j] for j in kept]
-        if form == "records":
-            return table[names]
-        return (
-            [{name: row[name] for name in names} for row in table] if form == "rows" else {n: table[n] for n in names}
-        )
-    if form == "arrow":
-        return table.select(kept.tolist())
-    if hasattr(table, "iloc"):
-        return table.iloc[:, kept]
-    return table[:, kept.tolist()]
-
-
-def dtype_for(dtype: str, *columns: NDArray[Any]) -> str:
+def dtype_for(dtype: str, *columns: AnyArray) -> str:
     """The name of a dtype, of integers with more bits or of longer text if columns of fresh keys need it."""
     keys = [column for column in columns if column.dtype == object and len(column)]
     if re.match("[<>|]?U[0-9]", dtype) and keys:
@@ -186,46 +166,37 @@ def _named_once(identifier_columns: Any, labels: Sequence[Any], categories: Mask
     return named
 
 
-def _entries(raw: RawColumn, dtype: str) -> tuple[NDArray[Any], Mask, str]:
+def _entries(raw: RawColumn, dtype: str) -> tuple[AnyArray, Mask, str]:
     """The entries that are there, where they stand, and what kind of keys they may be; "" for none."""
-    values = objects(raw.values) if raw.values.dtype.kind in "UT" else raw.values
-    missing = missing_entries(values)
-    present = values[~missing]
-    if raw.levels is not None or not len(present):
-        return present, ~missing, ""
-    if values.dtype.kind in "iu":
-        return present, ~missing, "int"
-    if values.dtype.kind == "f":
-        whole = bool(np.all(present == np.floor(present)))
-        return present, ~missing, ("int" if re.match("u?int", dtype, re.IGNORECASE) else "whole") if whole else ""
-    types = set(map(type, present)) if values.dtype.kind == "O" else set()
-    kinds = {"int": Integral, "text": str, "uuid": uuid.UUID}
-    found = [kind for kind, group in kinds.items() if types and all(issubclass(t, group) for t in types)]
-    return present, ~missing, found[0] if found and bool not in types else ""
+    present, kind = raw.values[~raw.missing], raw.values.dtype.kind
+    found = "int" if kind in "iu" else ""
+    if kind == "f" and np.all(present == np.floor(present)):
+        found = "int" if re.match("u?int", dtype, re.IGNORECASE) else "whole"
+    elif kind == "O":
+        types, kinds = set(map(type, present)), {"int": Integral, "text": str, "uuid": uuid.UUID}
+        alike = (name for name, group in kinds.items() if all(issubclass(t, group) for t in types))
+        found = "" if bool in types else next(alike, "")
+    return present, ~raw.missing, found if raw.levels is None and len(present) else ""
 
 
 def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
     """The form of what looks like keys in a column; None also where it cannot be read, which is said elsewhere."""
     try:
-        raw = raw_column(table, position, "")
-        if raw.values.dtype.kind == "f" and not re.match("u?int", dtype, re.IGNORECASE):
-            return None
-        keys, _, kind = _entries(raw, dtype)
+        keys, present, kind = _entries(raw_column(table, position, ""), dtype)
     except (ValueError, TypeError):
         return None
-    if kind == "int" and len(keys) >= _FEW_ROWS:
-        low, high, n = int(keys.min()), int(keys.max()), len(keys)
+    n = len(keys)
+    if kind not in ("int", "text", "uuid") or n < (2 if kind == "uuid" else _FEW_ROWS):
+        return None
+    if kind == "int":
+        low, high = int(keys.min()), int(keys.max())
         most = max(_GAPS * n, min(_MOST_GAPS * n, n**2 / _BY_CHANCE))
         if high - low + 1 > most or (_YEARS[0] <= low and high <= _YEARS[1]):
             return None
-    elif kind not in ("text", "uuid"):
-        return None
-    if len(keys) < (2 if kind == "uuid" else _FEW_ROWS):
-        return None
     distinct = np.unique(keys) if kind == "int" else list(dict.fromkeys(keys.tolist()))
-    if len(distinct) < len(keys) and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, len(keys) / 2)):
+    if len(distinct) < n and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, n / 2)):
         return None
-    form = replace(KeyForm.fit(distinct, kind), missing=1 - len(keys) / len(raw.values))
+    form = replace(KeyForm.fit(distinct, kind), missing=1 - len(keys) / len(present))
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
 
 
@@ -276,4 +247,4 @@ def _named(table: Any, position: int, dtype: str, where: str) -> KeyForm:
             f"{where} is named in identifier_columns, but its keys are not unique: {len(twice)} rows repeat one of "
             f"another row, such as {key!r} in rows {one} and {other}."
         )
-    return replace(KeyForm.fit(keys, "int" if kind == "whole" else kind), missing=1 - len(keys) / len(raw.values))
+    return replace(KeyForm.fit(keys, "int" if kind == "whole" else kind), missing=1 - len(keys) / len(present))

@@ -9,11 +9,11 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowmatch.constraints.fitted import Combinations, Computed, Ordered, Rule, UniqueRows
+from flowmatch.constraints.scales import Scales
 from flowmatch.core.component import Component, unknown_option
-from flowmatch.preprocessing.constraint_rules import Combinations, Computed, Ordered, Rule, UniqueRows
-from flowmatch.preprocessing.constraint_scales import Array, Scales
+from flowmatch.core.types import Array, Mask
 
 FUNCTIONS = ("sum", "product")
 
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 """Relative error of sums and products that are exact but for the arithmetic."""
 
 
-def _whole(values: Array) -> NDArray[np.bool_]:
+def _whole(values: Array) -> Mask:
     """Which columns hold whole numbers."""
     return np.asarray(np.all((values == np.floor(values)) | np.isnan(values), axis=0))
 
@@ -101,7 +101,9 @@ class Inequality(Constraint):
 
     def rule(self, scales: Scales, values: Array) -> Ordered:
         low, high = positions = scales.positions(self, [self.low, self.high], at_least=2)
-        scales.check_alike(self, positions)
+        scales.check_measured(self, positions)
+        if scales.kinds[low] != scales.kinds[high]:
+            raise ValueError(f"{self!r} compares a date with a duration.")
         (low_size, low_origin), (high_size, high_origin) = scales.of(low), scales.of(high)
         unit = min(low_size, high_size)
         shift = float((low_origin - high_origin) / unit)

@@ -11,13 +11,11 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.readable import FLOAT32_MAX, as_float64, as_plain
-from flowmatch.preprocessing.table_frames import is_real_dtype
-
-Index = NDArray[np.intp]
+from flowmatch.core.types import AnyArray, Array, Index, Mask
+from flowmatch.tables.containers import Container
+from flowmatch.tables.frames import is_real_dtype
+from flowmatch.tables.readable import FLOAT32_MAX, as_float64, as_plain
 
 ELEMENTS_AT_ONCE = 2**20
 """Passes over the data hold about so many elements in memory."""
@@ -228,7 +226,7 @@ class SampleRows:
         low[nothing] = high[nothing] = np.nan
         return RowSummary(low, high, np.unique(np.take_along_axis(np.stack(rows), best, 0)), n_missing)
 
-    def first_unfit(self, *, missing: NDArray[np.bool_] | bool = False) -> tuple[tuple[int, ...], float] | None:
+    def first_unfit(self, *, missing: Mask | bool = False) -> tuple[tuple[int, ...], float] | None:
         """Find the first entry that is infinite or too large for float32, or NaN unless that is allowed.
 
         Parameters
@@ -288,7 +286,7 @@ class SampleRows:
     def _rows_in(self, n_elements: int) -> int:
         return max(1, n_elements // max(1, int(np.prod(self.sample_shape))))
 
-    def _gather(self, array: NDArray[Any], rows: Index) -> NDArray[Any]:
+    def _gather(self, array: AnyArray, rows: Index) -> AnyArray:
         """Rows of an array; few at a time from a memory map, where touching one can map two megabytes around it."""
         if _memory_map(array) is None:
             return array[rows]
@@ -298,13 +296,13 @@ class SampleRows:
             _release(array)
         return values
 
-    def _checked(self, row: NDArray[Any], number: int) -> NDArray[Any]:
+    def _checked(self, row: AnyArray, number: int) -> AnyArray:
         if row.shape != self.sample_shape:
             raise ValueError(f"X[{number}] has shape {row.shape}, but X[0] has {self.sample_shape}: all must be equal.")
         return row
 
 
-def _plain_row(row: Any, number: int) -> NDArray[Any]:
+def _plain_row(row: Any, number: int) -> AnyArray:
     """One row of a container as an array of numbers."""
     if not isinstance(row, (tuple, dict)):
         array = np.asarray(as_plain(row, f"X[{number}]"))

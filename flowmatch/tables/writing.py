@@ -6,43 +6,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.containers import Array, Container
-from flowmatch.preprocessing.key_columns import dtype_for
-from flowmatch.preprocessing.table_columns import ColumnFormat, column_positions, write_column
-from flowmatch.preprocessing.table_dates import in_utc
-from flowmatch.preprocessing.table_frames import (
-    as_dtype,
-    pandas_categories,
-    pandas_dtype,
-    pandas_frame,
-    pandas_series,
-    polars_series,
-)
+from flowmatch.core.types import AnyArray, Array
+from flowmatch.tables.columns import ColumnFormat, column_positions, write_column
+from flowmatch.tables.containers import Container
+from flowmatch.tables.dates import in_utc
+from flowmatch.tables.frames import as_dtype, pandas_dtype, pandas_series, polars_series
+from flowmatch.tables.key_columns import dtype_for
 
-Keys = Mapping[int, NDArray[Any]]
+Keys = Mapping[int, AnyArray]
 """Fresh keys for the columns that hold some, by their positions."""
 
 
 def frame_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
     """A DataFrame of pandas or polars from numbers (n, d)."""
-    if container.kind == "polars":
-        import polars as pl
-
-        return pl.DataFrame(
-            [
-                _of_polars(format, dtype, name, numbers, fresh.get(j))
-                for j, (format, dtype, name, numbers) in enumerate(
-                    zip(formats, container.dtypes, container.columns, values.T, strict=True)
-                )
-            ]
-        )
-    columns = [
-        _of_pandas(format, dtype, numbers, fresh.get(j))
-        for j, (format, dtype, numbers) in enumerate(zip(formats, container.dtypes, values.T, strict=True))
-    ]
-    return pandas_frame(columns, container.columns, container.level_names)
+    is_polars, columns = container.kind == "polars", []
+    for j, (column, dtype, name) in enumerate(zip(formats, container.dtypes, container.columns, strict=True)):
+        if j in fresh:
+            wide = dtype_for(dtype, fresh[j])
+            columns.append(polars_series(fresh[j], wide, name) if is_polars else pandas_series(fresh[j], wide))
+        elif is_polars:
+            columns.append(_of_polars(column, dtype, name, values[:, j]))
+        else:
+            columns.append(_of_pandas(column, dtype, values[:, j]))
+    return container.framed(columns)
 
 
 def array_of(container: Container, formats: Sequence[ColumnFormat], values: Array, fresh: Keys) -> Any:
@@ -65,22 +52,21 @@ def array_of(container: Container, formats: Sequence[ColumnFormat], values: Arra
     return table
 
 
-def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
-    if keys is not None:
-        return polars_series(keys, dtype_for(dtype, keys), name)
+def _of_polars(format: ColumnFormat, dtype: str, name: str, numbers: Array) -> Any:
     entries = write_column(format, numbers)
     if format.dates and format.dates.wall:
         entries = in_utc(entries, format.dates.timezone)
     return polars_series(entries, dtype, name, format.levels)
 
 
-def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array, keys: NDArray[Any] | None) -> Any:
-    if keys is not None:
-        return pandas_series(keys, dtype_for(dtype, keys))
+def _of_pandas(format: ColumnFormat, dtype: str, numbers: Array) -> Any:
+    import pandas as pd
+
     if format.level_dtype:
         missing = np.isnan(numbers) | (format.kind == "empty")
         codes = np.where(missing, -1, column_positions(numbers, len(format.levels)))
-        series = pandas_categories(codes, format.entries, format.level_dtype, format.ordered)
+        index = pd.Index(format.entries, dtype=pandas_dtype(format.level_dtype))
+        series = pd.Series(pd.Categorical.from_codes(codes, categories=index, ordered=format.ordered))
         is_category = dtype == "category" or (dtype.startswith("interval[int") and (codes < 0).any())
         return series if is_category else series.astype(pandas_dtype(dtype))
     zone, wall = (format.dates.timezone, format.dates.wall) if format.dates else ("", False)

@@ -8,15 +8,10 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.tables import TableContainer
-
-Array = NDArray[np.float64]
-
-
-def _nanoseconds(unit: str) -> Fraction:
-    return Fraction(int(np.ones(1, f"timedelta64[{unit}]").astype("timedelta64[ns]").astype(np.int64)[0]))
+from flowmatch.core.types import Array
+from flowmatch.tables.dates import NANOSECONDS
+from flowmatch.tables.table import TableContainer
 
 
 @dataclass(frozen=True)
@@ -41,11 +36,11 @@ class Scales:
 
     def of(self, column: int) -> tuple[Fraction, Fraction]:
         """The size of a column's unit, and where it has the number 0: nanoseconds for dates and durations."""
-        container = self.container
-        if not container.units[column]:
+        grid = self.container.dates_of(column)
+        if grid is None:
             return Fraction(1), Fraction(0)
-        tick = np.datetime_data(container.ticks[column])[0]
-        return _nanoseconds(container.units[column]), int(container.origins[column]) * _nanoseconds(tick)
+        size = Fraction(NANOSECONDS[grid.unit])
+        return size, size * grid.origin / grid.ticks_in_unit
 
     def positions(self, constraint: Any, columns: Sequence[Any], at_least: int) -> tuple[int, ...]:
         """Where columns of a constraint stand.
@@ -80,29 +75,17 @@ class Scales:
             f"expected, got {found}."
         )
 
-    def check_alike(self, constraint: Any, columns: Sequence[int]) -> None:
-        """Raise a ValueError unless columns are of one kind that has an order."""
-        self.check_measured(constraint, columns)
-        if len({self.kinds[j] for j in columns}) > 1:
-            raise ValueError(f"{constraint!r} compares a date with a duration.")
-
     def _one_clock(self, columns: Sequence[int]) -> bool:
         """Whether dates are all in UTC, or all on the clock of one time zone."""
-        container = self.container
-        clocks = [
-            (bool(container.timezones[j]), container.timezones[j] if container.walls[j] else "")
-            for j in columns
-            if self.kinds[j] == "datetime"
-        ]
-        return len(set(clocks)) < 2
+        grids = [grid for grid in map(self.container.dates_of, columns) if grid and grid.kind == "datetime"]
+        return len({(bool(grid.timezone), grid.timezone if grid.wall else "") for grid in grids}) < 2
 
     def rounded(self, values: Array) -> Array:
         """Numbers as they are once they have their columns' dtypes."""
         container, rounded = self.container, values.copy()
         dtypes = np.broadcast_to(container.dtypes, len(self.kinds))
         for j, tolerance in enumerate(container.tolerance(len(self.kinds)).tolist()):
-            is_whole = "int" in dtypes[j].lower() or container.cell_types[j] == "int" or self.kinds[j] != "number"
-            if is_whole:
+            if "int" in dtypes[j].lower() or container.cell_types[j] == "int" or self.kinds[j] != "number":
                 rounded[:, j] = np.round(values[:, j])
             elif tolerance > 0:
                 rounded[:, j] = values[:, j].astype(np.float32 if tolerance < 1e-4 else np.float16)

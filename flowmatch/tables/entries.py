@@ -1,28 +1,27 @@
-"""Entries of columns: what Python's objects count as, whole numbers beyond 2^53, and categories as text."""
+"""Entries of columns: what objects count as, whole numbers beyond 2^53, categories as text, text that is none."""
 
 from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import math
 import re
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.dtype_names import check_dtypes
-from flowmatch.preprocessing.table_dates import EXACT, localize
-from flowmatch.preprocessing.table_frames import objects
-
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import AnyArray, Array, Mask
+from flowmatch.tables.dates import EXACT, DateGrid, localize, parse_dates
+from flowmatch.tables.dtype_names import check_dtypes
+from flowmatch.tables.frames import objects
+from flowmatch.tables.reading import RawColumn
 
 _GROUPS: dict[str, Any] = {
     "booleans": (bool, np.bool_),
@@ -37,24 +36,6 @@ _GROUPS: dict[str, Any] = {
 }
 """What Python's objects count as: the first that fits, since booleans are numbers, and datetimes dates, for Python."""
 
-_TOGETHER = ({"numbers", "booleans"}, *({group} for group in _GROUPS if group not in ("numbers", "booleans")))
-"""Groups that may stand in one column."""
-
-
-def missing_entries(values: NDArray[Any]) -> Mask:
-    """Which entries are NaN, None, pandas.NA or NaT."""
-    if values.dtype.kind in "fmM":
-        return np.isnan(values)
-    if values.dtype.kind != "O":
-        return np.zeros(len(values), dtype=bool)
-    pandas = sys.modules.get("pandas")
-    if pandas is not None:
-        try:
-            return np.asarray(pandas.isna(values))
-        except ArithmeticError as error:
-            raise ValueError("a signaling NaN among the entries, which no comparison can find: pass NaN.") from error
-    return (values == np.array(None)).astype(bool) | (values != values).astype(bool)
-
 
 def group_of(entry_type: type) -> str:
     """What objects of a Python type count as; "" for what no table can hold."""
@@ -63,7 +44,7 @@ def group_of(entry_type: type) -> str:
     return next((group for group, types in _GROUPS.items() if issubclass(entry_type, types)), "")
 
 
-def check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
+def check_groups(values: AnyArray, missing: Mask, where: str, expected: set[str] | None = None) -> set[str]:
     """Groups of the entries that are not missing; an error for the first entry that is of none of the expected ones."""
     expected = expected or {*_GROUPS, "periods"}
     found = set(map(group_of, set(map(type, values[~missing]))))
@@ -77,7 +58,7 @@ def check_groups(values: NDArray[Any], missing: Mask, where: str, expected: set[
     raise ValueError(f"{where} holds {entry!r} ({name}) in row {row}; {wanted} are expected, as in training.")
 
 
-def one_group(values: NDArray[Any], missing: Mask, where: str) -> str:
+def one_group(values: AnyArray, missing: Mask, where: str) -> str:
     """The group of all entries; numbers, if there is none.
 
     Raises
@@ -92,7 +73,7 @@ def one_group(values: NDArray[Any], missing: Mask, where: str) -> str:
         return "numbers" if "numbers" in found or not found else found.pop()
     groups = {i: group_of(type(values[i])) for i in np.flatnonzero(~missing)}
     usual = Counter(groups.values()).most_common(1)[0][0]
-    together = next((together for together in _TOGETHER if usual in together), {usual})
+    together = {"numbers", "booleans"} if usual in ("numbers", "booleans") else {usual}
     row = next(i for i, group in groups.items() if group not in together)
     raise ValueError(
         f"{where} mixes types: row {row} holds {values[row]!r} ({type(values[row]).__name__}), but most rows hold "
@@ -121,12 +102,12 @@ def number_type(present: Iterable[Any], where: str) -> str:
     return f"decimal({max(0, *(-exponent for exponent in exponents if isinstance(exponent, int)), 0)})"
 
 
-def decimals_of(entry_type: str) -> int:
+def digits_of(entry_type: str) -> int:
     """Decimal places of entries of a type."""
     return int(entry_type[8:-1]) if entry_type.startswith("decimal(") else 0
 
 
-def ordinals_of(values: NDArray[Any], missing: Mask, entry_type: str, where: str) -> NDArray[Any]:
+def ordinals_of(values: AnyArray, missing: Mask, entry_type: str, where: str) -> AnyArray:
     """Periods as whole numbers since 1970.
 
     Raises
@@ -142,7 +123,7 @@ def ordinals_of(values: NDArray[Any], missing: Mask, entry_type: str, where: str
     return ordinals
 
 
-def zero_of(values: NDArray[Any], digits: int, where: str) -> int:
+def zero_of(values: AnyArray, digits: int, where: str) -> int:
     """What is to have the number 0, in units of the last digit, so that whole numbers are counted exactly.
 
     Parameters
@@ -180,7 +161,7 @@ def zero_of(values: NDArray[Any], digits: int, where: str) -> int:
     return low
 
 
-def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Array:
+def from_zero(values: AnyArray, missing: Mask, zero: int, digits: int) -> Array:
     """Exact differences of numbers to `zero` units of the last digit."""
     origin, numbers = Fraction(zero, 10**digits), np.full(len(values), np.nan)
     for row, entry in zip(np.flatnonzero(~missing), values[~missing].tolist(), strict=True):
@@ -189,9 +170,9 @@ def from_zero(values: NDArray[Any], missing: Mask, zero: int, digits: int) -> Ar
     return numbers
 
 
-def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
+def whole_entries(numbers: Array, zero: int, entry_type: str) -> AnyArray:
     """Undo `from_zero`: integers, decimals or periods as objects."""
-    digits = decimals_of(entry_type)
+    digits = digits_of(entry_type)
     most = 2.0**62 if entry_type.startswith("period[") else 1e300
     counts = np.clip(np.round(numbers * 10.0**digits), -most, most)
     units = [zero + int(count) for count in counts.tolist()]
@@ -204,16 +185,8 @@ def whole_entries(numbers: Array, zero: int, entry_type: str) -> NDArray[Any]:
     return objects(units)
 
 
-def spans_of(times: NDArray[Any], missing: Mask) -> NDArray[Any]:
-    """Times of day as durations since midnight."""
-    spans = np.full(len(times), np.timedelta64("NaT"), dtype="timedelta64[us]")
-    day = datetime.date.min
-    spans[~missing] = [datetime.datetime.combine(day, t) - datetime.datetime.min for t in times[~missing]]
-    return spans
-
-
-def times_of(spans: NDArray[Any]) -> NDArray[Any]:
-    """Undo `spans_of`; durations that are no time of day become the first or last one."""
+def times_of(spans: AnyArray) -> AnyArray:
+    """Times of day of durations since midnight; those that are no time of day become the first or last one."""
     day = np.timedelta64(1, "D").astype("timedelta64[us]")
     inside = np.clip(np.where(np.isnat(spans), np.timedelta64(0, "us"), spans), 0, day - np.timedelta64(1, "us"))
     return objects([(datetime.datetime.min + span).time() for span in inside.tolist()])
@@ -229,7 +202,7 @@ _FAR = Fraction(sys.float_info.max)
 # -- categories -------------------------------------------------------------------------------------------------------
 
 
-def level_texts(levels: NDArray[Any], level_dtype: str, where: str) -> tuple[NDArray[Any], str]:
+def level_texts(levels: AnyArray, level_dtype: str, where: str) -> tuple[AnyArray, str]:
     """Categories as a file can hold them, and what they are if they are Python's objects.
 
     Raises
@@ -249,18 +222,17 @@ def level_texts(levels: NDArray[Any], level_dtype: str, where: str) -> tuple[NDA
         raise ValueError(
             f"{where} has categories such as {levels[0]!r} (of type {kinds}), which no file could hold: make them text."
         )
-    texts = (level.decode("latin-1") if isinstance(level, bytes) else str(level) for level in levels)
-    return np.fromiter(texts, dtype=object, count=len(levels)), entry_type
+    return objects([e.decode("latin-1") if isinstance(e, bytes) else str(e) for e in levels]), entry_type
 
 
-def level_entries(levels: NDArray[Any], level_dtype: str, entry_type: str) -> NDArray[Any]:
+def level_entries(levels: AnyArray, level_dtype: str, entry_type: str) -> AnyArray:
     """Undo `level_texts`."""
     if entry_type in _FROM_TEXT:
         return objects([_FROM_TEXT[entry_type](text) for text in levels])
     return objects(list(_index_of(levels.tolist(), level_dtype))) if level_dtype.startswith(_OF_PANDAS) else levels
 
 
-def index_entries(values: NDArray[Any], timezone: str) -> NDArray[Any]:
+def index_entries(values: AnyArray, timezone: str) -> AnyArray:
     """Dates, in UTC if they have a time zone, or durations as the objects that categories of pandas are."""
     import pandas as pd
 
@@ -285,7 +257,7 @@ def _index_of(texts: list[str], dtype: str) -> Any:
     return pd.Index(np.array(texts).astype(dtype))
 
 
-def label_texts(labels: NDArray[Any]) -> tuple[list[str], str]:
+def label_texts(labels: AnyArray) -> tuple[list[str], str]:
     """Labels that are dates, intervals, bytes or other objects as text, and what they are.
 
     Raises
@@ -304,7 +276,7 @@ def label_texts(labels: NDArray[Any]) -> tuple[list[str], str]:
     return texts.tolist(), entry_type or dtype
 
 
-def labels_of(texts: NDArray[Any], entry_type: str) -> NDArray[Any]:
+def labels_of(texts: AnyArray, entry_type: str) -> AnyArray:
     """Undo `label_texts`; no name of a dtype is looked up that is not a known one."""
     if entry_type in _FROM_TEXT:
         entries = level_entries(texts, "", entry_type)
@@ -329,3 +301,50 @@ _FROM_TEXT: dict[str, Callable[[str], Any]] = {
     "uuid": uuid.UUID,
     "decimal": decimal.Decimal,
 }
+
+
+# -- text that stands for something else ------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+_DATE = re.compile(
+    rf"\s*(\d{{4}}([-/.])\d{{1,2}}\2\d{{1,2}}|\d{{1,2}}([-/.])\d{{1,2}}\3(\d{{4}}|\d\d)|"
+    rf"\d{{1,2}}[- ]{_MONTH}[-, ]+\d{{4}}|{_MONTH} \d{{1,2}},? \d{{4}})([T ]+\d{{1,2}}:\d\d.*)?\s*",
+    re.IGNORECASE,
+)
+
+
+def stands_for(texts: Sequence[Any]) -> tuple[str, str]:
+    """What texts stand for, and the function of pandas that converts them; "" if they are just text.
+
+    Digits alone are numbers only if some texts are shorter than others, and none begins with a zero: codes are
+    padded.
+    """
+    if not all(isinstance(text, str) for text in texts):
+        return "", ""
+    if all(map(_DATE.fullmatch, texts)):
+        return "dates", "pd.to_datetime"
+    if all(map(_NUMBER.fullmatch, texts)):
+        are_padded = len(set(map(len, texts))) == 1 or any(re.match(r"0\d", text) for text in texts)
+        if not are_padded or any(map(re.compile(r"[-+.e]", re.IGNORECASE).search, texts)):
+            return "numbers", "pd.to_numeric"
+    return "", ""
+
+
+def parse_text(raw: RawColumn, grid: DateGrid | None, entry_type: str, where: str) -> RawColumn:
+    """Entries of which dates, times of day, periods and UUIDs may be text; `where` is for errors."""
+    is_bare = raw.levels is None and not raw.timezone and raw.values.dtype.kind in "OUM"
+    name = entry_type.partition("[")[0]
+    if grid and grid.kind == "datetime" and is_bare:
+        return RawColumn(parse_dates(raw.values, grid, where), timezone=grid.timezone)
+    if name not in ("time", "uuid", "period") or not is_bare:
+        return raw
+    parse = _FROM_TEXT.get(name)
+    if parse is None:
+        import pandas as pd
+
+        parse = functools.partial(pd.Period, freq=entry_type[7:-1])
+    try:
+        return RawColumn(objects([parse(entry) if isinstance(entry, str) else entry for entry in raw.values.tolist()]))
+    except ValueError as error:
+        raise ValueError(f"{where} is no {name}: {error}.") from error

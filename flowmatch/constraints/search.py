@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from flowmatch.preprocessing.constraint_scales import Array, Scales
-from flowmatch.preprocessing.constraints import Constraint, FixedCombinations, Formula, Inequality
+from flowmatch.constraints.scales import Scales
+from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality
+from flowmatch.core.types import Array
+from flowmatch.rules.numbers import decimals_of
 
 FEW_ROWS = 50
 MOST_SOURCES = 3
@@ -50,8 +52,7 @@ def find_constraints(scales: Scales, values: Array) -> list[Constraint]:
 
 
 def _holds(constraint: Constraint, scales: Scales, values: Array) -> bool:
-    rule = constraint.rule(scales, values)
-    return not rule.broken(values).any()
+    return not constraint.rule(scales, values).broken(values).any()
 
 
 def _varying(scales: Scales, values: Array, kinds: set[str]) -> list[int]:
@@ -156,20 +157,14 @@ def _products(scales: Scales, columns: list[int], rows: Array, done: set[Any]) -
     for k, label in enumerate(labels):
         if label in done:
             continue
-        near = np.abs(products - some[:, [k]]) <= 0.5 * _grid(some[:, k]) + 1e-9 * np.abs(products)
+        decimals = decimals_of(some[:, k], 1e-12 * np.abs(some[:, k]), most=4)
+        room = 0.5 * 10.0**-decimals if decimals > 0 else 0.0  # rounded
+        near = np.abs(products - some[:, [k]]) <= room + 1e-9 * np.abs(products)
         fits = near.all(axis=0) & (pairs != k).all(axis=1)
         if fits.any():
             found.append(Formula(label, [labels[i] for i in pairs[fits.argmax()]], "product"))
             done = {*done, label, *found[-1].columns}
     return found
-
-
-def _grid(values: Array) -> float:
-    """The unit of the last decimal of values; 0 if there are many."""
-    for decimals in range(5):
-        if np.allclose(values, np.round(values, decimals), rtol=1e-12, atol=0):
-            return float(10.0**-decimals) if decimals else 0.0
-    return 0.0
 
 
 # -- inequalities -----------------------------------------------------------------------------------------------------
@@ -182,14 +177,13 @@ def _inequalities(scales: Scales, values: Array) -> list[Inequality]:
         above: set[tuple[int, int]] = set()
         columns = _varying(scales, values, {kind})
         for low, high in itertools.permutations(columns, 2):
-            both = values[~np.isnan(values[:, [low, high]]).any(axis=1)][:, [low, high]]
-            if clocks[low] != clocks[high] or len(both) < FEW_ROWS or (both[:, 0] == both[:, 1]).all():
+            rows = values[~np.isnan(values[:, [low, high]]).any(axis=1)]
+            if clocks[low] != clocks[high] or len(rows) < FEW_ROWS or (rows[:, low] == rows[:, high]).all():
                 continue
             constraint = Inequality(labels[low], labels[high])
             if _holds(constraint, scales, values[:1000]) and _holds(constraint, scales, values):
-                shuffled = values[~np.isnan(values[:, [low, high]]).any(axis=1)]
-                shuffled[:, low] = np.random.RandomState(0).permutation(shuffled[:, low])
-                if constraint.rule(scales, values).broken(shuffled).sum() >= max(_BY_CHANCE, 0.02 * len(shuffled)):
+                rows[:, low] = np.random.RandomState(0).permutation(rows[:, low])
+                if constraint.rule(scales, values).broken(rows).sum() >= max(_BY_CHANCE, 0.02 * len(rows)):
                     above.add((low, high))
         follows = {(low, high) for (low, j), (i, high) in itertools.product(above, above) if i == j}
         for low, high in sorted(above - follows):
@@ -214,18 +208,13 @@ def _not_implied(
 
 def _combinations(scales: Scales, values: Array) -> list[FixedCombinations]:
     """Pairs of categories of which only some occur together."""
-    found, labels = [], scales.container.labels
-    columns = _varying_categories(scales)
+    found, labels, (low, high) = [], scales.container.labels, scales.limits
+    columns = np.flatnonzero(scales.container.categorical & (high > low)).tolist()[:_MOST_COLUMNS]
     for one, other in itertools.combinations(columns, 2):
         pair = values[~np.isnan(values[:, [one, other]]).any(axis=1)][:, [one, other]].astype(np.int64)
         if len(pair) >= FEW_ROWS and _are_fixed(pair):
             found.append(FixedCombinations([labels[one], labels[other]]))
     return [constraint for constraint in found if _holds(constraint, scales, values)]
-
-
-def _varying_categories(scales: Scales) -> list[int]:
-    low, high = scales.limits
-    return [j for j in np.flatnonzero(scales.container.categorical).tolist() if high[j] > low[j]][:_MOST_COLUMNS]
 
 
 def _are_fixed(pair: Any) -> bool:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.core.types import AnyArray
 
 Choices = tuple[tuple[str, ...], ...]
 """What each place of a key may hold."""
@@ -74,7 +74,7 @@ class KeyForm:
     missing: float = 0.0
 
     @classmethod
-    def fit(cls, keys: Sequence[Any] | NDArray[Any], entry_type: str) -> KeyForm:
+    def fit(cls, keys: Sequence[Any] | AnyArray, entry_type: str) -> KeyForm:
         """Find the form of keys.
 
         Parameters
@@ -93,8 +93,7 @@ class KeyForm:
         texts = [str(key) for key in keys]
         counted = _counted(texts) if entry_type == "text" else None
         if counted is not None:
-            start, prefix, suffix, width = counted
-            return cls(entry_type, start, prefix, suffix, width)
+            return cls(entry_type, *counted)
         patterns, counts = _uuids(texts) if entry_type == "uuid" else _patterns(texts)
         return cls(entry_type, patterns=patterns, shares=tuple(count / sum(counts) for count in counts))
 
@@ -208,7 +207,7 @@ def wide_enough(dtype: str, largest: int) -> str:
     return f"{parts[1]}{bits}{parts[3]}"
 
 
-def _beyond(keys: Sequence[Any] | NDArray[Any]) -> int:
+def _beyond(keys: Sequence[Any] | AnyArray) -> int:
     """The next whole number; of floats that cannot tell it apart, the next that they can."""
     largest = max(keys)
     return max(int(largest) + 1, int(np.nextafter(largest, np.inf))) if isinstance(largest, float) else int(largest) + 1
@@ -238,8 +237,7 @@ def _counted(texts: list[str]) -> tuple[int, str, str, int] | None:
 
 def _fine(text: str) -> str:
     """A text with its letters and digits replaced by what they are."""
-    kinds = ("0" if c.isdecimal() else "A" if c.isupper() else "a" if c.isalpha() else c for c in text)
-    return "".join(kinds)
+    return "".join("0" if c.isdecimal() else "A" if c.isupper() else "a" if c.isalpha() else c for c in text)
 
 
 def _coarse(text: str) -> str:
@@ -292,9 +290,8 @@ class _Starts:
             free = sorted(drawn - taken)[:_STARTS]
             if len(free) >= _STARTS // 5:
                 break
-        tail, n_ways = list(places[length:]), len(free)
-        for place in tail:
-            n_ways *= len(place)
+        tail = list(places[length:])
+        n_ways = len(free) * math.prod(map(len, tail))
         while n_ways < 10 * n_keys:
             tail, n_ways = [DIGITS, *tail], n_ways * 10
         return (tuple(free), *tail)

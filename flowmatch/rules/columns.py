@@ -7,18 +7,14 @@ from datetime import time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowmatch.core.checks import listed
 from flowmatch.core.storable import require, storable
-from flowmatch.preprocessing.calendar_rules import CalendarRule, find_calendar_rule
-from flowmatch.preprocessing.number_rules import Array, NumberRule, find_number_rule
-from flowmatch.preprocessing.scaling import ColumnTransform
-from flowmatch.preprocessing.split_dates import SplitDates, has_two_parts
-from flowmatch.preprocessing.table_dates import DateGrid, date_text
-from flowmatch.preprocessing.tables import TableContainer
-
-Mask = NDArray[np.bool_]
+from flowmatch.core.types import Array, Mask
+from flowmatch.rules.calendar import CalendarRule, find_calendar_rule, has_two_parts
+from flowmatch.rules.numbers import NumberRule, find_number_rule
+from flowmatch.tables.dates import DateGrid, date_text
+from flowmatch.tables.table import TableContainer
 
 _ROWS_JUDGED = 200_000
 """Most rows that rules are found from."""
@@ -93,28 +89,6 @@ class ColumnRules:
         """
         rules = (None if left_out else rule for rule, left_out in zip(self.rules, columns, strict=True))
         return replace(self, rules=tuple(rules))
-
-    def split(self, transform: ColumnTransform, container: TableContainer, columns: Mask) -> ColumnTransform:
-        """Make a map of columns of one that is fitted to their parts.
-
-        Parameters
-        ----------
-        transform : ColumnTransform
-            The map of the parts, which may be fitted later.
-        container : TableContainer
-            What the numbers stand for.
-        columns : ndarray of bool, shape (n_columns,)
-            The columns that are mapped.
-
-        Returns
-        -------
-        ColumnTransform
-            The transform itself where no column has two parts.
-        """
-        if not self.is_split[columns].any():
-            return transform
-        grids = [container.dates_of(int(j)) if self.is_split[j] else None for j in np.flatnonzero(columns)]
-        return SplitDates(transform, grids)
 
     def snap(self, X: Array) -> Array:
         """Move values to near ones that keep the rules.

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowmatch.preprocessing.table_dates import EXACT
+from flowmatch.core.types import AnyArray
+from flowmatch.tables.dates import EXACT
 
 FORMS = {"arrow": "dataframe", "dict": "dataframe", "rows": "dataframe", "records": "dataframe", "masked": "numpy"}
 """Tables of pyarrow, dicts of columns, lists of dicts, structured and masked arrays; what each is read as."""
@@ -136,7 +136,7 @@ def _series(column: Any) -> Any:
     return pd.Series(column.astype(object) if column.dtype.kind in "USO" else column)
 
 
-def _unmasked(X: Any) -> NDArray[Any]:
+def _unmasked(X: Any) -> AnyArray:
     """A masked array with a missing value where it is masked."""
     mask = np.ma.getmaskarray(X)
     if not mask.any():
