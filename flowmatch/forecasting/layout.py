@@ -68,6 +68,7 @@ class Layout:
         require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
         if self.cycles:
+            require(self.columns, "columns")  # only DataFrames have instants
             self._step()  # raises for what pandas does not know
 
     @property
