@@ -23,7 +23,8 @@ class Calibration:
     for anomalies; Bates et al., 2023, section 2). That is exact for scores that do not depend on the held-out rows;
     "combined" takes its unit from them, so there it holds approximately. So it does with several folds (cross-conformal
     prediction; Vovk, 2015): each is scored by the model that did not see it, new rows by the mean of all. That varies
-    less than one of them, which `spread_of_mean` allows for.
+    less than one of them, which the scores of held-out rows are corrected for, by rank, as far as models differ on rows
+    that they were trained on.
 
     Parameters
     ----------
