@@ -250,7 +250,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         settings = anomaly.resolve_detector(self)
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
-            rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features)
+            rows = fitting.read_rows(reader, X, y, sample_weight, self.categorical_features, "text")
         else:
             start.check_goes_on(settings)
             unknown = "missing" if self.unknown_categories == "missing" else "error"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flowmatch.anomaly import Calibration
+from flowmatch.anomaly.calibration import spread_of_mean
 
 RATES = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 0.9)
 
@@ -145,3 +146,45 @@ def test_a_rate_that_is_off_by_rounding_has_the_threshold_of_the_rate_meant():
     calibration = Calibration.of(np.arange(19.0))
     assert 1 - 0.9 < 0.1
     assert calibration.threshold(1 - 0.9) == calibration.threshold(0.1) == 17.0
+
+
+# -- folds ------------------------------------------------------------------------------------------------------------
+
+DISAGREEMENT = {
+    "as large as what they agree on": lambda rng, n, k: rng.normal(size=(n, 1)) + rng.normal(size=(n, k)),
+    "in proportion": lambda rng, n, k: rng.chisquare(2, (n, 1)) * np.exp(0.5 * rng.normal(size=(n, k))),
+    "by a scale of each": lambda rng, n, k: rng.chisquare(2, (n, 1)) * np.exp(rng.normal(size=k)),
+    "of heavy tails": lambda rng, n, k: rng.standard_t(3, (n, 1)) ** 2 + rng.chisquare(1, (n, k)),
+}
+
+
+def by_folds(scores):
+    """Held-out scores, and those of the other members in turn, of rows (n, K) in K folds side by side."""
+    n, k = scores.shape
+    turned = np.take_along_axis(scores, (np.arange(n)[:, None] + np.arange(k)) % k, axis=1)
+    return turned[:, 0], turned[:, 1:]
+
+
+@pytest.mark.parametrize("draw", DISAGREEMENT.values(), ids=DISAGREEMENT)
+@pytest.mark.parametrize(("n", "k", "rate"), [(100, 5, 0.05), (200, 4, 0.1)])
+def test_held_out_scores_of_single_members_promise_the_rate_of_the_mean_of_all(rng, n, k, rate, draw):
+    shares = []
+    for _ in range(300):
+        both = draw(rng, n + 2000, k)
+        corrected = spread_of_mean(*by_folds(both[:n]))
+        shares.append(np.mean(both[n:].mean(axis=1) > Calibration.of(corrected).threshold(rate)))
+    assert np.mean(shares) == pytest.approx(rate, rel=0.12)
+
+
+@pytest.mark.parametrize("k", [2, 3, 5])
+def test_members_that_agree_leave_held_out_scores_as_they_are(rng, k):
+    held, others = by_folds(np.repeat(np.round(rng.normal(size=(40, 1)), 1), k, axis=1))
+    np.testing.assert_allclose(spread_of_mean(held, others), held, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(spread_of_mean(held, rng.normal(size=(30, 1))), held)  # one member tells nothing
+
+
+def test_averaging_keeps_the_mean_and_draws_the_highest_scores_in(rng):
+    held, others = by_folds(rng.lognormal(size=(50, 5)))
+    change = spread_of_mean(held, others) - held
+    assert change.mean() == pytest.approx(0)
+    assert (np.cumsum(change[np.argsort(held)[::-1]])[:-1] < 0).all()

@@ -90,10 +90,72 @@ def test_a_rounding_error_of_the_dtype_hides_no_rule(dtype):
     assert rule.step == pytest.approx(1 / 3, rel=1e-5)
 
 
+def in_single(values):
+    return values.astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("make", "share"), [(in_single, 1.0), (lambda x: round_to_digits(in_single(x), 8), 0.0)], ids=["exact", "8 digits"]
+)
+@pytest.mark.parametrize("decimals", [1, 2, 4])
+def test_numbers_that_have_been_through_single_precision_keep_their_decimals(make, share, decimals):
+    plain = (skewed(N) / 50).round(decimals)
+    rule = find_number_rule(make(plain))
+    assert rule.decimals == decimals
+    drawn = rule.snap(rng(2).uniform(plain.min(), plain.max(), 2000))
+    np.testing.assert_allclose(drawn, drawn.round(decimals), rtol=1e-7, atol=0)
+    assert (drawn == in_single(drawn)).mean() >= share
+
+
+def test_digits_of_large_values_leave_small_ones_their_decimals():
+    values = np.where(
+        rng(1).random(3000) < 0.8, skewed(3000).clip(max=999).round(), 1000.0 * rng().integers(1, 99, 3000)
+    )
+    rule = find_number_rule(values)
+    assert rule.digits == 3
+    drawn = rule.snap(np.exp(rng(2).uniform(0, 11, 2000)))
+    assert on_step(drawn, 1).all()
+    assert digits(drawn, 3).all()
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+@pytest.mark.parametrize(
+    ("endings", "shares"), [([0.29, 0.99], [0.1, 0.9]), ([0.0, 0.5, 0.9], [0.7, 0.1, 0.2]), ([0.95, 0.99], [0.5, 0.5])]
+)
+def test_endings_come_as_often_as_they_are(endings, shares, size):
+    values = size * (rng().integers(3, 900, 5000) + rng(1).choice(endings, 5000, p=shares))
+    rule = find_number_rule(values)
+    between = size * rng(2).uniform(3, 900, 50_000)
+    drawn = rule.snap(between)
+    for ending, share in zip(endings, shares, strict=True):
+        assert on_step(drawn / size, 1, ending).mean() == pytest.approx(share, abs=0.02)
+    assert np.abs(drawn - between).max() <= size
+    assert (drawn - between).mean() == pytest.approx(0, abs=0.02 * size)
+    np.testing.assert_allclose(rule.snap(values), values, rtol=1e-12)
+    np.testing.assert_array_equal(rule.snap(drawn), drawn)
+
+
+@pytest.mark.parametrize("printed", [4, 6])
+def test_decimals_that_single_precision_has_blurred_are_found_behind_more_decimals(printed):
+    prices = rng().uniform(20, 999, N).round(2)
+    assert find_number_rule(in_single(prices).round(printed)).decimals == 2
+
+
+def test_few_large_values_show_no_digits():
+    values = np.where(rng(1).random(3000) < 0.985, rng().integers(0, 1000, 3000), rng().integers(1000, 99999, 3000))
+    assert find_number_rule(values.astype(float)).digits == 0
+
+
 @pytest.mark.parametrize(
     "values",
-    [rng().normal(size=N), skewed(N), np.where(rng(1).random(N) < 0.985, 0.0, skewed(N)), rng().uniform(0, 1e-9, N)],
-    ids=["normal", "skewed", "zeros and a few real numbers", "tiny"],
+    [
+        rng().normal(size=N),
+        in_single(skewed(N)),
+        skewed(N),
+        np.where(rng(1).random(N) < 0.985, 0.0, skewed(N)),
+        rng().uniform(0, 1e-9, N),
+    ],
+    ids=["normal", "in single precision", "skewed", "zeros and a few real numbers", "tiny"],
 )
 def test_real_numbers_have_no_rule(values):
     assert find_number_rule(values) is None
@@ -278,6 +340,36 @@ def test_values_of_more_than_a_knot_keep_their_share(n_rows):
         assert (drawn == value).mean() == pytest.approx(own, abs=5 * np.sqrt(own / 100_000) + 1 / n_rows)
 
 
+def test_columns_of_every_type_are_described():
+    import datetime
+    import decimal
+
+    n = 60
+    X = pandas.DataFrame(
+        {
+            "key": [f"K-{i:03d}" for i in range(n)],
+            "opens": [datetime.time(hour) for hour in rng().integers(6, 22, n)],
+            "day": [datetime.date(2024, 3, day) for day in rng().integers(1, 30, n)],
+            "price": [decimal.Decimal(int(cents)) / 100 for cents in rng().integers(100, 999, n)],
+            "month": pandas.period_range("2020-01", periods=n, freq="M"),
+            "large": [10**25 + int(i) for i in rng().integers(0, 999, n)],
+            "span": pandas.to_timedelta(rng().integers(1, 50, n), "h"),
+            "never": np.full(n, np.nan),
+            "yes": rng().random(n) < 0.5,
+            "band": pandas.cut(rng().random(n), [0.0, 0.5, 1.0]),
+        }
+    )
+    with pytest.warns(UserWarning, match="taken for keys"):
+        lines = fitted(X).columns_
+    assert list(lines) == list(X.columns)
+    assert lines["key"] == "keys"
+    assert lines["never"] == "number without a value"
+    assert lines["opens"].startswith("timedelta from 06:00:00 to 21:00:00")
+    assert lines["day"].startswith("datetime from 2024-03-01 to 2024-03-29")
+    assert lines["month"].startswith("number from 2020-01 to 2024-12")
+    assert lines["large"].startswith(f"number from {X['large'].min()} to {X['large'].max()}")
+
+
 def test_exported_samplers_keep_the_rules():
     from flowmatch.export.decoding import Decoder
 
@@ -289,9 +381,28 @@ def test_exported_samplers_keep_the_rules():
     assert np.isclose(found, expected, rtol=1e-6).mean() > 0.995  # ranks in float32 may lie on the other side of a step
 
 
+def test_exported_samplers_keep_single_precision_and_decimals_of_digits():
+    from flowmatch.export.decoding import Decoder
+
+    X = pandas.DataFrame(
+        {
+            "score": in_single((skewed(3000) / 50).round(3)),
+            "people": round_to_digits(skewed(3000) ** 2, 3).round(),
+            "price": skewed(3000).round() + rng(5).choice([0.29, 0.99], 3000, p=[0.2, 0.8]),
+            "count": rng(6).integers(0, 2**50, 3000),  # needs a program in double precision
+        }
+    )
+    encoder = fitted(X).model_.encoder
+    codes = rng(4).normal(size=(500, 4))
+    found, expected = Decoder(encoder)(torch.as_tensor(codes)).numpy()[:, :3], encoder.restore(codes)[:, :3]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (found[:, 0] == in_single(found[:, 0])).all()
+    assert (found[:, 1] == found[:, 1].round()).all()
+
+
 def test_a_program_of_split_dates_gives_what_the_estimator_gives(tmp_path):
     model = fitted(table())
-    model.export(tmp_path / "sampler.pt2")
+    model.export(tmp_path / "sampler.pt2", n_steps=1)  # the decoder is looked at
     noise = torch.as_tensor(rng(4).normal(size=(50, *model.model_.code_shape)), dtype=torch.float32)
     found = torch.export.load(tmp_path / "sampler.pt2").module()(noise)
     names = list(KEPT)

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from flowmatch.datasets import load_idx_folder, read_idx
+from flowmatch.datasets import load_idx_folder, load_penguins, read_idx
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 
@@ -124,3 +124,14 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     write_folder(tmp_path, names[::-1])
     with pytest.raises(ValueError, match=r"holds uint8 of shape \(5,\); expected uint8 \(n, H, W\)"):
         load_idx_folder(tmp_path)
+
+
+def test_penguins_are_a_table_of_keys_dates_categories_and_gaps():
+    pytest.importorskip("pandas")
+    penguins = load_penguins()
+    assert penguins.shape == (344, 10)
+    assert penguins["id"].is_unique
+    assert penguins["egg_date"].dtype.kind == "M"
+    assert penguins.isna().sum().sum() == 4 * 2 + 11
+    assert (penguins["body_mass_g"].dropna() % 25 == 0).all()
+    assert penguins.groupby("species").size().to_dict() == {"Adelie": 152, "Chinstrap": 68, "Gentoo": 124}

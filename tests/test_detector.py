@@ -675,7 +675,10 @@ BAD_DATA = {
     "weights_of_other_length": ((X60, None, np.ones(3)), "sample_weight has 3 rows, but X has 60"),
     "negative_weights": ((X60, None, -np.ones(N)), "sample_weight must hold finite numbers >= 0"),
     "no_weights": ((X60, None, np.zeros(N)), "sample_weight is zero for every row"),
-    "identifiers": ((np.array([[f"{i}", "x"] for i in range(101)]),), "column 0 of X"),
+    "numbers as text": (
+        (np.array([[f"{i / 7:.3f}", "x"] for i in range(101)]),),
+        "column 0 of X holds numbers as text",
+    ),
     "mixed_types": ((np.array([[1, "x"]] + [["y", "x"]] * N, dtype=object),), "column 0 of X"),
 }
 

@@ -125,7 +125,6 @@ def rare():
     return X
 
 
-@pytest.mark.filterwarnings("ignore:in column 'day'")  # one day, where it is not missing
 def test_a_fold_may_empty_columns():
     scores = cross_val_score(generator(), rare(), cv=KFold(5), error_score="raise")
     assert np.isfinite(scores).all()

@@ -104,6 +104,7 @@ def test_boundaries_of_other_axes_are_refused(fields, boundary):
         {"known": (-1,)},
         {"cycles": ("month",)},
         {"columns": ("a",)},
+        {"columns": ()},
         {"spacing": None},
         {"is_table": 1},
         {"state_shape": ()},

@@ -195,3 +195,16 @@ def test_cells_become_points_means_and_indicators():
     assert numbers.positions([2, 0]) == [4, 5, 6, 0, 1]
     part = numbers.numbers(container.read(table)[:, [2, 0]], [2, 0], whole=[0])
     np.testing.assert_array_equal(part[1], [-1, 1, -1, np.nan, 1])
+
+
+@pytest.mark.parametrize("table", [X[["size", "quarter"]], X[["size"]].fillna(0.0), X[["size", "lift"]].fillna(0.0)])
+def test_a_table_of_pairs_of_several_steps_is_no_series(table, tmp_path):
+    """The rows of a table that was fitted with y (n, horizon) are so many contexts, not one history."""
+    months = np.outer(Y, [1.0, 1.1, 1.2])
+    model = ConditionalForecaster(**{**SMALL, "max_iter": 5}, horizon=3).fit(table, months)
+    model.save(tmp_path / "model")
+    for each in (model, flowmatch.load(tmp_path / "model", device="cpu")):
+        forecasts = each.predict(table[:20])
+        assert forecasts.shape == (20, 3)
+        assert np.ptp(forecasts[:, 0]) > 0
+        assert each.predict_quantiles(table[:20], [0.1, 0.9]).shape[-1] == 3

@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
-from flowmatch import MLP, AugmentedClassifier, FlowMatchingGenerator, FlowMatchingOverSampler, load
+from flowmatch import (
+    MLP,
+    AugmentedClassifier,
+    ConditionalForecaster,
+    FlowAnomalyDetector,
+    FlowMatchingGenerator,
+    FlowMatchingOverSampler,
+    load,
+)
 from flowmatch.preprocessing import KeyForm, TableContainer
 
 RNG = np.random.default_rng(0)
@@ -329,3 +337,71 @@ def test_the_first_keys_of_many_are_those_of_few(fitted):
 def test_ranges_of_keys_are_refused(fitted):
     with pytest.raises(ValueError, match="column 'key': it holds keys, which are not learned"):
         fitted.sample(3, given={"key": (5, 10)})
+
+
+@pytest.mark.parametrize("name", ["plates", "uuids", "counted text", "nullable integers"])
+def test_keys_are_missing_as_often_as_in_training(name, tmp_path):
+    table = table_with(KEYS[name])
+    table.loc[RNG.random(N) < 0.3, "key"] = None
+    share = table["key"].isna().mean()
+    model = FlowMatchingGenerator(identifier_columns=["key"], **TINY).fit(table)
+    model.save(tmp_path / "model.safetensors")
+    for fitted in (model, load(tmp_path / "model.safetensors")):
+        drawn = fitted.sample(2000, missing="as_trained", random_state=0)
+        assert drawn["key"].isna().mean() == pytest.approx(share, abs=0.05)
+        assert drawn["key"].dropna().is_unique
+        assert not drawn["key"].dropna().isin(table["key"]).any()
+        assert not fitted.sample(50, random_state=0)["key"].isna().any()
+    few = model.sample(10, missing="as_trained", random_state=0)
+    assert (few["key"].isna() == drawn["key"].head(10).isna()).all()
+
+
+TEXT_KEYS = {name: KEYS[name] for name in ("plates", "uuids", "sentences")}
+
+
+def without_key(table, new):
+    """The table with other keys, and with none."""
+    return table.assign(key=new), table.drop(columns="key")
+
+
+@pytest.mark.parametrize("name", TEXT_KEYS)
+def test_detectors_leave_keys_out(name, tmp_path):
+    table = table_with(TEXT_KEYS[name])
+    others, plain = without_key(table, None)
+    own, without = (FlowAnomalyDetector(n_folds=2, **TINY) for _ in range(2))
+    with pytest.warns(UserWarning, match=r"taken for keys, which are not learned: 'key'\. .*astype\('category'\)"):
+        own.fit(table)
+    expected = without.fit(plain).score_samples(plain)
+    for rows in (table, others):
+        np.testing.assert_array_equal(own.score_samples(rows), expected)
+    own.save(tmp_path / "detector.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "detector.safetensors").score_samples(others), expected)
+
+
+@pytest.mark.parametrize("name", TEXT_KEYS)
+def test_forecasters_leave_keys_out(name, tmp_path):
+    table = table_with(TEXT_KEYS[name])
+    others, plain = without_key(table, "another")
+    y = table["x"] + RNG.normal(size=N)
+    with pytest.warns(UserWarning, match="taken for keys, which are not learned: 'key'"):
+        own = ConditionalForecaster(**TINY).fit(table, y)
+    expected = ConditionalForecaster(**TINY).fit(plain, y).predict(plain)
+    np.testing.assert_array_equal(own.predict(others), expected)
+    own.save(tmp_path / "forecaster.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "forecaster.safetensors").predict(others), expected)
+
+
+def test_forecasters_of_series_leave_keys_out_that_are_known_ahead():
+    series = pd.DataFrame({"load": np.sin(np.arange(N) / 5), "key": KEYS["plates"], "heat": RNG.normal(size=N)})
+    with pytest.warns(UserWarning, match="taken for keys"):
+        own = ConditionalForecaster(known_columns=["key", "heat"], **TINY).fit(series)
+    without = ConditionalForecaster(known_columns=["heat"], **TINY).fit(series[["load", "heat"]])
+    future = series[["key", "heat"]].head(24)
+    expected = without.predict(series[["load", "heat"]], future=future[["heat"]])
+    np.testing.assert_array_equal(own.predict(series, future=future), expected)
+
+
+def test_detectors_learn_integers_that_look_like_keys():
+    table = table_with(KEYS["dense integers"])
+    detector = FlowAnomalyDetector(n_folds=2, **TINY).fit(table)
+    assert detector.score_samples(table.assign(key=10**7)).mean() < detector.score_samples(table).mean()

@@ -147,33 +147,33 @@ def test_estimators_of_users_come_back(path):
 LOAD = """
 import sys
 import flowmatch
-if len(sys.argv) > 2:
-    sys.path.insert(0, sys.argv[2])
+folder, *paths = sys.argv[1:]
+if folder:
+    sys.path.insert(0, folder)
     import test_own_classes
-try:
-    print(type(flowmatch.load(sys.argv[1])).__name__)
-except ValueError as error:
-    print(error)
+for path in paths:
+    try:
+        print(type(flowmatch.load(path)).__name__)
+    except ValueError as error:
+        print(error)
 """
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Doubled(**TINY), "unknown estimator 'Doubled': if it is your own, import what defines it first"),
-        (
-            FlowMatchingGenerator(**TINY, path=PowerPath()),
-            "unknown component 'PowerPath': if it is your own, import what defines it first",
-        ),
-    ],
-    ids=["estimator", "component"],
-)
-def test_a_process_that_lacks_the_class_says_so(model, message, path):
-    model.fit(X).save(path)
-    for arguments, expected in (([], message), ([str(Path(__file__).parent)], type(model).__name__)):
-        command = [sys.executable, "-c", LOAD, str(path), *arguments]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert expected in done.stdout
+def test_a_process_that_lacks_the_class_says_so(tmp_path):
+    models = {
+        "estimator 'Doubled'": Doubled(**TINY),
+        "component 'PowerPath'": FlowMatchingGenerator(**TINY, path=PowerPath()),
+    }
+    paths = [str(tmp_path / name) for name in models]
+    for model, path in zip(models.values(), paths, strict=True):
+        model.fit(X).save(path)
+    found = []
+    for folder in ("", str(Path(__file__).parent)):
+        command = [sys.executable, "-c", LOAD, folder, *paths]
+        found.append(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines())
+    for said, name in zip(found[0], models, strict=True):
+        assert f"unknown {name}: if it is your own, import what defines it first" in said
+    assert found[1] == ["Doubled", "FlowMatchingGenerator"]
 
 
 def test_a_class_of_the_librarys_name_is_not_saved_as_the_librarys(path):

@@ -7,7 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from flowmatch.anomaly import Neighbors
 from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebuild, storable
+from flowmatch.flow import VariancePreservingPath
+from flowmatch.networks import MLP
 from flowmatch.preprocessing import (
     CategoryCodes,
     ConstraintSet,
@@ -238,6 +241,19 @@ def test_what_does_not_fit_is_refused(name, damage, message):
     values = {**fields_to_store(value), **damage}
     with pytest.raises(ValueError, match=message):
         rebuild(type(value), values)
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters"),
+    [
+        (VariancePreservingPath, {"first_time": 10**30}),
+        (Neighbors, {"locality": 1.5}),
+        (MLP, {"width": 0}),
+    ],
+)
+def test_parameters_out_of_range_are_refused_where_they_stand_alone(cls, parameters):
+    with pytest.raises(ValueError, match=list(parameters)[-1]):
+        rebuild(cls, parameters)
 
 
 @pytest.mark.parametrize("name", FITTED)

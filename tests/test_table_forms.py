@@ -119,7 +119,6 @@ def test_a_table_comes_back_in_its_form(form):
     same(container.wrap(container.read(table)), collected(table))
 
 
-@pytest.mark.filterwarnings("ignore:in column .*of the training rows have the value")  # there are few
 @pytest.mark.parametrize("form", FORMS)
 def test_a_generator_draws_and_fills_tables_in_their_form(form, tmp_path):
     table = FORMS[form](COLUMNS)

@@ -84,7 +84,6 @@ def test_imputation_leaves_them_where_they_are(name, lenient):
     assert filled["size"][3] == lenient.impute(hidden, random_state=0)["size"][3]
 
 
-@pytest.mark.filterwarnings("ignore:in column 'code'")  # a value that is half of the column
 def test_a_model_without_missing_entries_cannot_take_them_for_such(lenient):
     model = FlowMatchingGenerator(**TINY, unknown_categories="missing", masked_share=0.0).fit(X)
     assert np.isfinite(model.score_samples(X)).all()
@@ -92,7 +91,6 @@ def test_a_model_without_missing_entries_cannot_take_them_for_such(lenient):
         model.score_samples(with_unknown("kind"))
 
 
-@pytest.mark.filterwarnings("ignore:in column 'code'")
 def test_a_rare_category_no_longer_spoils_a_cross_validation():
     rare = X.assign(kind=["rare", *X["kind"][1:]], same=["y", *X["same"][1:]])
     model = FlowMatchingGenerator(**TINY, unknown_categories="missing")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from flowmatch.anomaly.calibration import Calibration
+from flowmatch.anomaly.calibration import Calibration, spread_of_mean
 from flowmatch.anomaly.fitted import FittedDetector
 from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.held_out import (
@@ -58,6 +58,9 @@ _FEW_HELD_OUT = 20
 
 _MOST_DRAWN = 2048
 """Rows that are drawn in place of those of training."""
+
+_MOST_COMPARED = 250
+"""Rows that tell how much less the mean of several flows varies than each."""
 
 _MOST_TYPICAL = 500
 """Rows that tell what an entry adds to a normal row's score; a log-density takes its time."""
@@ -174,6 +177,8 @@ def _with_threshold(
         threshold = percentile(-fitted.scores(rows.samples, settings.flow.verbose), settings.contamination, rows.weight)
         return replace(fitted, offset=float(fitted.just_below(threshold)))
     held, found = np.concatenate([part for _, part in parts]), np.concatenate(scores)
+    if len(members) > 1:
+        found = spread_of_mean(found, _scores_of_trained(members, rows.samples, parts))
     # copies of an observation are one of their weight, not several that say the same
     _, first, which = np.unique(observations(rows.samples, rows.y)[held], return_index=True, return_inverse=True)
     weight = np.bincount(which, None if rows.weight is None else rows.weight[held]).astype(np.float64)
@@ -184,6 +189,16 @@ def _with_threshold(
     if start is not None and start.calibration is not None:
         calibration = calibration.before(start.calibration)
     return replace(fitted, calibration=calibration)
+
+
+def _scores_of_trained(members: list[Member], rows: SampleRows, parts: list[tuple[Index, Index]]) -> Floats:
+    """Scores of rows that one member left out, at most so many, by the members after it in turn, (m, K - 1)."""
+    held = np.concatenate([part for _, part in parts])
+    own = np.repeat(np.arange(len(parts)), [len(part) for _, part in parts])
+    chosen = np.random.RandomState(0).permutation(len(held))[:_MOST_COMPARED]
+    scores = np.stack([member.scores(rows.take(held[chosen])) for member in members], axis=1)
+    others = own[chosen, None] + np.arange(1, len(members))
+    return np.take_along_axis(scores, others % len(members), axis=1)
 
 
 def warn_of_few_held_out(calibration: Calibration, false_alarm_rate: float) -> None:

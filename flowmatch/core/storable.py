@@ -43,9 +43,9 @@ def storable(cls: type[T]) -> type[T]:
     """Register a dataclass whose instances a file can hold.
 
     Its fields are numbers, text, None, arrays, tensors, other such dataclasses, or tuples of those. Fields with
-    ``init=False`` are what fitting adds. A method ``check`` without arguments, if there is one, raises a ValueError
-    where fields do not fit each other; `rebuild` calls it. That values are of the types that the class declares is
-    checked before.
+    ``init=False`` are what fitting adds. Methods ``validate`` and ``check`` without arguments, if there are such, raise
+    a ValueError for parameters out of range, and where fields do not fit each other; `rebuild` calls them. That values
+    are of the types that the class declares is checked before.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
     Returns
     -------
     object
-        An instance of the class, which has passed its `check`.
+        An instance of the class, which has passed its `validate` and `check`.
 
     Raises
     ------
@@ -112,9 +112,8 @@ def rebuild(cls: type[T], values: Mapping[str, Any], **made: Any) -> T:
         built = cls(**{name: value for name, value in values.items() if name not in fitted}, **made)
         for name in fitted & set(values):
             object.__setattr__(built, name, values[name])
-        check = getattr(built, "check", None)
-        if check is not None:
-            check()
+        for name in ("validate", "check"):  # of parameters, and of what was fitted
+            getattr(built, name, lambda: None)()
     except MISFITS as error:
         raise ValueError(
             f"the fields of its {cls.__name__} do not fit together ({type(error).__name__}: {error})."

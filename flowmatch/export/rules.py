@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flowmatch.export.tables import Tables, look_up, step_table
 from flowmatch.preprocessing.split_dates import SplitDates
 from flowmatch.rules.columns import CalendarRule, ColumnRules, NumberRule
+from flowmatch.rules.numbers import EXACT
 from flowmatch.tables.dates import DateGrid
 
 Array = NDArray[np.float64]
@@ -79,10 +80,12 @@ def _nearest_of(values: NDArray[Any] | None, dtype: torch.dtype) -> nn.Module:
 
 
 class _Steps(nn.Module):
-    """The nearest of the values that a `NumberRule` without significant digits allows."""
+    """What a `NumberRule` without digits makes of values: the nearest allowed ones, or endings by their shares."""
 
     around: Tensor
     middles: Tensor
+    residues: Tensor
+    edges: Tensor
 
     def __init__(self, rule: NumberRule, dtype: torch.dtype) -> None:
         super().__init__()
@@ -90,25 +93,37 @@ class _Steps(nn.Module):
         around = np.concatenate([residues[-1:] - self.period, residues, residues[:1] + self.period])
         self.register_buffer("around", torch.as_tensor(around[:, None]).to(dtype))
         self.register_buffer("middles", torch.as_tensor(0.5 * (around[1:] + around[:-1])).to(dtype))
+        self.has_shares = len(rule.shares) > 0
+        if self.has_shares:
+            self.start, edges = rule.zones
+            self.register_buffer("residues", torch.as_tensor(residues[:, None]).to(dtype))
+            self.register_buffer("edges", torch.as_tensor(edges).to(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         u = x * self.unit
-        start = self.period * torch.floor(u / self.period)
-        position = (u - start > self.middles).sum(-1, keepdim=True)
-        return (start + look_up(self.around, position)) / self.unit
+        nearest = self._in_turn(u, 0.0, self.middles, self.around)
+        if not self.has_shares:
+            return nearest / self.unit
+        shared = self._in_turn(u, self.start, self.edges, self.residues)
+        return torch.where((nearest - u).abs() <= EXACT * self.period, nearest, shared) / self.unit
+
+    def _in_turn(self, u: Tensor, start: float, edges: Tensor, values: Tensor) -> Tensor:
+        turn = self.period * torch.floor((u - start) / self.period)
+        return turn + look_up(values, (u - start - turn > edges).sum(-1, keepdim=True))
 
 
 class _Digits(nn.Module):
-    """Values of so many significant digits."""
+    """Values of so many significant digits, and decimals if there is a number of them."""
 
-    def __init__(self, digits: int) -> None:
+    def __init__(self, rule: NumberRule) -> None:
         super().__init__()
-        self.digits = digits
+        self.digits, self.unit = rule.digits, 10.0**rule.decimals if rule.decimals >= 0 else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         size = torch.where(x == 0, torch.ones_like(x), x.abs())
         place = torch.pow(10.0, torch.floor(torch.log10(size)) - self.digits + 1)
-        return torch.round(x / place) * place
+        y = torch.round(x / place) * place
+        return torch.round(y * self.unit) / self.unit if self.unit else y
 
 
 class _Kept(nn.Module):
@@ -116,15 +131,19 @@ class _Kept(nn.Module):
 
     exceptions: Tensor | None
 
-    def __init__(self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype) -> None:
+    def __init__(
+        self, nearest: nn.Module, limits: Array, exceptions: Array, dtype: torch.dtype, single: bool = False
+    ) -> None:
         super().__init__()
         self.nearest = nearest
         self.low, self.high = map(float, limits)
+        self.single = single
         # torch cannot save a tensor without elements beside others
         self.register_buffer("exceptions", torch.as_tensor(exceptions).to(dtype) if len(exceptions) else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = self.nearest(x).clamp(self.low, self.high) + 0.0
+        kept = self.nearest(x)
+        kept = (kept.float().to(x.dtype) if self.single else kept).clamp(self.low, self.high) + 0.0
         if self.exceptions is None:
             return kept
         return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept)
@@ -138,5 +157,5 @@ def _module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:
         if values is not None:
             return _Kept(_nearest_of(values, dtype), values[[0, -1]], rule.exception_numbers, dtype)
         return _module_of(steps, dtype) if steps else nn.Identity()
-    nearest: nn.Module = _Digits(rule.digits) if rule.digits else _Steps(rule, dtype)
-    return _Kept(nearest, rule.limits, rule.exceptions, dtype)
+    nearest: nn.Module = _Digits(rule) if rule.digits else _Steps(rule, dtype)
+    return _Kept(nearest, rule.limits, rule.exceptions, dtype, rule.single)

@@ -95,6 +95,7 @@ class FittedForecaster:
         require(isinstance(encoder, WindowEncoder), "kind of conditions")
         assert isinstance(encoder, WindowEncoder)
         require(reader is None or layout.state_shape == (len(reader.numbers.names),), "layout")
+        require(reader is None or layout.reads_rows == (not layout.targets), "layout")
         require(encoder.target_shape == self.model.sample_shape, "layout")
         require((len(encoder.mean), *encoder.grid.tolist()) == layout.state_shape, "layout")
         require((encoder.n_lags, encoder.horizon) == (layout.n_lags, layout.horizon), "layout")

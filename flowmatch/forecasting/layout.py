@@ -48,7 +48,7 @@ class Layout:
     spacing : str or float
         From one instant to the next: a pandas offset by name, or seconds.
     is_table : bool
-        Whether contexts are rows of a table, which scikit-learn checks.
+        Whether pairs of one step are rows of a table and their targets.
     """
 
     state_shape: tuple[int, ...]
@@ -68,12 +68,18 @@ class Layout:
         require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
         if self.cycles:
+            require(self.columns, "columns")  # only DataFrames have instants
             self._step()  # raises for what pandas does not know
 
     @property
     def grid(self) -> tuple[int, ...]:
         """Points along each axis of a field; empty for tables and series."""
         return self.state_shape[1:]
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether contexts are rows of a table, as in pairs (n, d) and (n,) or, of several steps, (n, horizon)."""
+        return self.is_table or (not self.forecast_shape and self.n_lags == 1 and not self.grid)
 
     @property
     def context_shape(self) -> tuple[int, ...]:

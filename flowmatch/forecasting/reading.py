@@ -122,9 +122,9 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
     """
     fitted: FittedForecaster = estimator.fitted_
     layout, reader = fitted.layout, fitted.reader
-    if layout.is_table and reader is not None:
+    if layout.reads_rows and reader is not None:
         X = reader.rows(estimator, X, reset=False)
-    elif layout.is_table:
+    elif layout.reads_rows:
         X = check_rows(estimator, native_frame(X), reset=False).array()
     elif reader is not None:
         X, future = reader.series(X), reader.future(future)

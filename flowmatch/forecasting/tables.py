@@ -54,7 +54,7 @@ class TableReader:
     @classmethod
     def of_pairs(cls, X: Any) -> TableReader | None:
         """The reader of a table, if it is more than whole numbers."""
-        container = table_of(X)
+        container = table_of(X, identifier_columns="text")
         if container is None:
             return None
         numbers = TableNumbers.fit(container, container.read(X))
@@ -94,7 +94,7 @@ class TableReader:
                         "takes numbers: name it in exogenous_columns or known_columns, or leave it out."
                     )
         whole = pd.concat(frames, ignore_index=True)
-        container = TableContainer.fit(whole)
+        container = TableContainer.fit(whole, identifier_columns="text")
         reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
         return reader if reader.numbers.is_mixed else None
 
@@ -144,8 +144,10 @@ class TableReader:
         return np.stack([self._ahead(list(part.T)) for part in entries])
 
     def _ahead(self, columns: Sequence[Any]) -> Array:
-        read = [self.numbers.container.numbers_of(j, column) for j, column in zip(self.known, columns, strict=True)]
-        return self.numbers.numbers(np.stack(read, axis=1), self.known)
+        container = self.numbers.container
+        known = [(j, column) for j, column in zip(self.known, columns, strict=True) if not container.is_key[j]]
+        read = [container.numbers_of(j, column) for j, column in known]
+        return self.numbers.numbers(np.stack(read, axis=1), [j for j, _ in known])
 
 
 def _frames_of(X: Any) -> list[Any] | None:

@@ -28,7 +28,9 @@ from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
 from flowmatch.model.rejection import MOST_CANDIDATES, Places, Rejection, draw_kept
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
+from flowmatch.tables.key_columns import with_gaps
 from flowmatch.tables.readable import as_float64
+from flowmatch.tables.table import TableContainer
 
 Array = NDArray[np.float64]
 Holes = NDArray[np.bool_] | None
@@ -187,7 +189,9 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> tuple[Any, 
     values = np.concatenate(parts)
     free = np.ones((1, *values.shape[1:]), dtype=bool) if known.entries is None else np.isnan(known.entries)
     again = partial(_drawn_again, sampler, known, slice(0, n_samples))
-    return container.wrap(keep_constraints(sampler.model, values, np.broadcast_to(free, values.shape), again)), known
+    values = keep_constraints(sampler.model, values, np.broadcast_to(free, values.shape), again)
+    keys = container.keys if isinstance(container, TableContainer) and not known.complete else ()
+    return container.wrap(with_gaps(keys, values) if keys else values), known
 
 
 def _drawn_again(sampler: CodeSampler, known: Known, block: slice, rows: NDArray[np.intp], attempt: int) -> Array:

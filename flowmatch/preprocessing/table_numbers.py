@@ -19,9 +19,9 @@ from flowmatch.tables.table import TableContainer
 class TableNumbers:
     """Columns of numbers that stand for the columns of a table, one or several for each.
 
-    Numbers, booleans and dates are one column; a category has the coordinates of its point (`CategoryCodes`). A missing
-    entry is the column's mean, or the middle between the points, and where entries were missing in training a further
-    column says so with a 1.
+    Numbers, booleans and dates are one column; a category has the coordinates of its point (`CategoryCodes`), and keys
+    have none. A missing entry is the column's mean, or the middle between the points, and where entries were missing in
+    training a further column says so with a 1.
 
     Parameters
     ----------
@@ -56,7 +56,8 @@ class TableNumbers:
         missing = np.isnan(values)
         present = np.maximum((~missing).sum(axis=0), 1)
         means = np.where(missing, 0.0, values).sum(axis=0) / present
-        return cls(container, np.where(_has_points(container), 0.0, means), np.asarray(missing.any(axis=0)))
+        holed = missing.any(axis=0) & ~container.is_key
+        return cls(container, np.where(_has_points(container), 0.0, means), np.asarray(holed))
 
     def check(self) -> None:
         """Raise a ValueError if the fields of stored numbers do not fit each other."""
@@ -68,7 +69,7 @@ class TableNumbers:
         """Columns of numbers for each column of the table, (d,)."""
         container = self.container
         sizes = [points_of(container.n_levels(j)).shape[1] if p else 1 for j, p in enumerate(_has_points(container))]
-        return np.array(sizes, dtype=np.intp) + self.holed
+        return np.where(container.is_key, 0, np.array(sizes, dtype=np.intp) + self.holed)
 
     @property
     def names(self) -> tuple[Any, ...]:
@@ -77,7 +78,7 @@ class TableNumbers:
         for j, (label, size) in enumerate(zip(self.container.labels, self.widths - self.holed, strict=True)):
             levels = self.container.levels[j].tolist()
             if not _has_points(self.container)[j]:
-                found.append(label)
+                found += [label] * int(size)
             elif size in (1, len(levels)):
                 found += [f"{label}={level}" for level in (levels[1:] or [None] if size == 1 else levels)]
             else:
@@ -127,6 +128,8 @@ class TableNumbers:
         has_points, parts = _has_points(self.container), [np.empty((len(values), 0))]
         for j, column in zip(chosen, values.T, strict=True):
             missing = np.isnan(column)
+            if self.container.is_key[j]:
+                continue
             if has_points[j]:
                 parts.append(np.nan_to_num(points_at(self.container.n_levels(j), column)))
             else:

@@ -29,7 +29,7 @@ def table_of(X: Any, categorical_features: Any = "auto", identifier_columns: Any
     if hasattr(table, "columns") or (not _stays(table) and _is_matrix(table)):
         return TableContainer.fit(X, categorical_features, identifier_columns)
     for name, value in (("categorical_features", categorical_features), ("identifier_columns", identifier_columns)):
-        if value is not None and not (isinstance(value, str) and value == "auto"):
+        if value is not None and not (isinstance(value, str) and value in ("auto", "text")):
             raise ValueError(
                 f"{name}={value!r}, but X is not a table in memory: pass a two-dimensional array or a DataFrame."
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import Array, Mask
 from flowmatch.rules.calendar import CalendarRule, find_calendar_rule, has_two_parts
 from flowmatch.rules.numbers import NumberRule, find_number_rule
-from flowmatch.tables.dates import date_text
+from flowmatch.tables.dates import DateGrid, date_text
 from flowmatch.tables.table import TableContainer
 
 _ROWS_JUDGED = 200_000
@@ -128,9 +129,19 @@ class ColumnRules:
             if container.categorical[j]:
                 lines[label] = f"{kind}: {listed(container.levels[j].tolist())}"
                 continue
+            if kind == "identifier" or np.isnan(limits[0, j]):
+                lines[label] = "keys" if kind == "identifier" else f"{kind} without a value"
+                continue
             grid, ends = container.dates_of(j), container.entries(j, limits[:, j])
-            low, high = (date_text(entry, grid) if grid else f"{entry:g}" for entry in ends)
+            low, high = (_text_of(entry, grid) for entry in ends)
             found = f"{rule} {grid.unit}" if grid and isinstance(rule, NumberRule) else str(rule or "")
             parts = [f"{kind} from {low} to {high}", found, "day and time of day apart" * bool(self.is_split[j])]
             lines[label] = "; ".join(filter(None, parts))
         return lines
+
+
+def _text_of(entry: Any, grid: DateGrid | None) -> str:
+    """A number, a date, or an object such as a time of day or a period, as users read it."""
+    if grid and not isinstance(entry, time):
+        return date_text(entry, grid)
+    return f"{entry:g}" if isinstance(entry, float) else str(entry)

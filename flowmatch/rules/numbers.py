@@ -38,6 +38,15 @@ _MOST_RESIDUES = 20
 
 _DIGITS = (1, 2, 3)
 
+_MANY_DECIMALS = 4
+"""So many may be fewer ones that single precision has blurred."""
+
+EXACT = 1e-3
+"""Values as near to one that keeps a rule, in steps, are that value."""
+
+_SINGLE = float(np.finfo(np.float32).eps)
+"""Relative rounding error of numbers that have been through single precision."""
+
 
 @storable
 @dataclass(frozen=True, eq=False)
@@ -54,11 +63,15 @@ class NumberRule:
     residues : ndarray of shape (r,)
         Remainders of the values modulo the period, in order.
     digits : int, default=0
-        Significant digits; 0 for any number of them.
+        Significant digits; 0 for any number of them. Then the decimals hold too, and neither period nor residues.
     exceptions : ndarray of shape (e,)
         Frequent values that break the rule, such as a code for "unknown".
     limits : ndarray of shape (2,)
         Smallest and largest value that keeps it.
+    single : bool, default=False
+        Whether values are those of single precision, such as 4.289999961853027 for 4.29.
+    shares : ndarray of shape (r,) or (0,)
+        How often each of several residues occurs, with sum 1; empty where values go to the nearest.
     """
 
     decimals: int
@@ -67,6 +80,8 @@ class NumberRule:
     digits: int = 0
     exceptions: Array = field(default_factory=lambda: np.empty(0))
     limits: Array = field(default_factory=lambda: np.array([-np.inf, np.inf]))
+    single: bool = False
+    shares: Array = field(default_factory=lambda: np.empty(0))
 
     def check(self) -> None:
         """Raise a ValueError if this is no such rule."""
@@ -74,6 +89,7 @@ class NumberRule:
         require(self.period > 0 and self.residues.ndim == 1 and len(self.residues) > 0, "rule")
         require((np.diff(self.residues) > 0).all() and np.ptp(self.residues) < self.period, "rule")
         require(self.exceptions.ndim == 1 and self.limits.shape == (2,) and self.limits[0] <= self.limits[1], "rule")
+        require(self.shares.shape in ((0,), self.residues.shape) and (self.shares > 0).all(), "rule")
 
     @property
     def _unit(self) -> float:
@@ -90,7 +106,7 @@ class NumberRule:
         return np.inf if self.digits else min(1.0 / self._unit if self.decimals >= 0 else np.inf, self.step)
 
     def snap(self, x: Array) -> Array:
-        """Move values to the nearest ones that keep the rule.
+        """Move values to near ones that keep the rule, with each of several endings as often as in training.
 
         Parameters
         ----------
@@ -102,8 +118,27 @@ class NumberRule:
         ndarray of shape (n,)
             Values that keep the rule, or are frequent exceptions to it.
         """
-        y = np.clip(self.nearest(x), *self.limits) + 0.0  # not -0.0
+        y = self.nearest(x)
+        if len(self.shares):
+            start, edges = self.zones
+            u = x * self._unit - start
+            turn = self.period * np.floor(u / self.period)
+            shared = (turn + self.residues[np.searchsorted(edges, u - turn)]) / self._unit
+            y = np.where(np.abs(y - x) <= EXACT * self.step, y, shared)
+        if self.single:
+            y = y.astype(np.float32).astype(np.float64)
+        y = np.clip(y, *self.limits) + 0.0  # not -0.0
         return np.where(np.isin(x, self.exceptions), x, y) if len(self.exceptions) else y
+
+    @property
+    def zones(self) -> tuple[float, Array]:
+        """Where the values that each residue stands for begin: all of them, and those but the first after that.
+
+        They are as wide as the residues are frequent, and moved by no more than makes the mean of the values right.
+        """
+        ends = self.period * np.cumsum(self.shares)
+        start = float(self.shares @ (self.residues - ends + 0.5 * self.period * self.shares))
+        return start, ends[:-1]
 
     def nearest(self, x: Array) -> Array:
         """Find the nearest values that keep the rule, wherever they are.
@@ -119,7 +154,8 @@ class NumberRule:
             Values that keep it.
         """
         if self.digits:
-            return round_to_digits(x, self.digits)
+            y = round_to_digits(x, self.digits)
+            return y if self.decimals < 0 else np.round(y, self.decimals)
         u, residues = x * self._unit, self.residues
         if len(residues) == 1:
             return (residues[0] + self.period * np.round((u - residues[0]) / self.period)) / self._unit
@@ -180,9 +216,12 @@ def find_number_rule(column: Array, tolerance: float = 0.0) -> NumberRule | None
     error = error_of(values, tolerance)
     judged = evidence(counts)
     rule = _find_steps(values, error, judged)
-    digits = _find_digits(values, error, judged, rule)
-    if digits:
-        rule = NumberRule(-1, 1.0, np.zeros(1), digits)
+    rule = _find_digits(values, error, judged, rule) or rule
+    if (rule is None or rule.decimals >= _MANY_DECIMALS) and tolerance < _SINGLE:
+        coarse = find_number_rule(column, _SINGLE)
+        if coarse and (rule is None or 0 <= coarse.decimals <= rule.decimals - 2):
+            with np.errstate(over="ignore"):
+                return replace(coarse, single=keeps(values == values.astype(np.float32), judged))
     if rule is None:
         return None
     kept = np.abs(rule.nearest(values) - values) <= error + (8 * error + 1e-9 * rule.period) * (rule.decimals < 0)
@@ -237,8 +276,8 @@ def _find_steps(values: Array, error: Array, judged: Integers) -> NumberRule | N
     whole = np.round(values[kept] * 10.0**decimals).astype(np.int64)
     judged = judged[kept]
     step, offset = common_step(whole, judged)
-    period, residues = _find_endings(whole, judged, step, offset, decimals)
-    return NumberRule(decimals, float(period), residues.astype(np.float64))
+    period, residues, rows = _find_endings(whole, judged, step, offset, decimals)
+    return NumberRule(decimals, float(period), residues.astype(np.float64), shares=rows / max(rows.sum(), 1))
 
 
 def common_step(whole: Integers, counts: Integers) -> tuple[int, int]:
@@ -276,21 +315,24 @@ def _differences(values: AnyArray, counts: Integers) -> AnyArray:
     return values[rows[:, 1:]] - values[rows[:, :1]]
 
 
-def _find_endings(whole: Integers, counts: Integers, step: int, offset: int, decimals: int) -> tuple[int, Integers]:
-    """A power of ten modulo which the numbers have few remainders; the step itself if there is none.
+def _find_endings(
+    whole: Integers, counts: Integers, step: int, offset: int, decimals: int
+) -> tuple[int, Integers, Integers]:
+    """A power of ten modulo which the numbers have few remainders, and the rows of each; else the step and no rows.
 
     Numbers that spread over several periods would have all remainders alike if there were no such rule.
     """
-    best, log_best = (step, np.array([offset])), CHANCE
+    best, log_best = (step, np.array([offset]), np.empty(0, dtype=np.int64)), CHANCE
     n_values, spread = int((counts > 0).sum()), float(np.subtract(*np.quantile(whole, (0.9, 0.1))))
     for period in (10**power for power in range(1, decimals + 4)):
         if period % step or 5 * period > spread:
             continue
         residues, inverse = np.unique(whole % period, return_inverse=True)
-        chosen = most_frequent(np.bincount(inverse, weights=counts))
+        rows = np.bincount(inverse, weights=counts).astype(np.int64)
+        chosen = most_frequent(rows)
         log_chance = log_chance_of(len(chosen), period // step, n_values)
         if len(chosen) <= min(_MOST_RESIDUES, period // step // 2) and log_chance < log_best:
-            best, log_best = (period, residues[chosen]), log_chance
+            best, log_best = (period, residues[chosen], rows[chosen]), log_chance
     return best
 
 
@@ -351,15 +393,16 @@ def _real_divisor(a: Array, b: Array, tolerance: float) -> Array:
     return a
 
 
-def _find_digits(values: Array, error: Array, judged: Integers, rule: NumberRule | None) -> int:
-    """The fewest significant digits that hold nearly all values, if they say more than the step does; 0 if none."""
-    unit = rule.step if rule else 0.0
+def _find_digits(values: Array, error: Array, judged: Integers, rule: NumberRule | None) -> NumberRule | None:
+    """The fewest significant digits that nearly all values have, also those for which a step allows more."""
+    unit = np.diff([*rule.residues, rule.residues[0] + rule.period]).min() * rule.step / rule.period if rule else 0.0
     for digits in _DIGITS:
-        if keeps(np.abs(round_to_digits(values, digits) - values) <= error, judged):
-            rounded = _places(values, digits) > 1.5 * unit
-            says_more = judged[rounded].sum() >= 0.3 * judged.sum() and (judged[rounded] > 0).sum() >= LEAST_VALUES
-            return digits if says_more else 0
-    return 0
+        kept = np.abs(round_to_digits(values, digits) - values) <= error
+        told = _places(values, digits) > 1.5 * unit
+        if keeps(kept, judged) and (judged[told] > 0).sum() >= LEAST_VALUES and keeps(kept[told], judged[told]):
+            every = (d for d in range(MOST_DECIMALS + 1) if (np.abs(values - np.round(values, d)) <= error)[kept].all())
+            return NumberRule(next(every, -1), 1.0, np.zeros(1), digits)
+    return None
 
 
 def round_to_digits(x: Array, digits: int) -> Array:

@@ -6,6 +6,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any
 
@@ -44,8 +45,8 @@ def find_keys(
         As `as_table` returns it. "auto" finds no keys in columns that cannot be read.
     container : Container
         What the table came in.
-    identifier_columns : "auto", None, or a list of names, indices or booleans
-        "auto" warns of those that it finds.
+    identifier_columns : "auto", "text", None, or a list of names, indices or booleans
+        "auto" warns of those that it finds, and so does "text", which finds text and UUIDs only.
     categories : ndarray of bool, shape (d,)
         Columns that the user named as categories.
 
@@ -56,20 +57,22 @@ def find_keys(
     """
     labels, dtypes = container.columns or range(len(categories)), container.dtypes
     dtypes = dtypes if container.has_columns else dtypes * len(categories)
-    if isinstance(identifier_columns, str) and identifier_columns == "auto":
+    if isinstance(identifier_columns, str) and identifier_columns in ("auto", "text"):
         found = [
             None if also else _recognized(table, j, dtype)
             for j, (dtype, also) in enumerate(zip(dtypes, categories, strict=True))
         ]
         found = _without_ranks(table, found)
+        advice = "name the columns that hold keys in identifier_columns; None says that there are none."
+        if identifier_columns == "text":
+            found = [form if form and form.entry_type != "int" else None for form in found]
+            advice = "convert them with astype('category')."
         if None not in found:  # nothing would be left to learn
             return (None,) * len(found)
         names = [label for label, form in zip(labels, found, strict=True) if form]
         if names:
-            warn(
-                f"taken for keys, which are not learned, and filled with fresh ones: {listed(names)}. If that is "
-                "wrong, name the columns that hold keys in identifier_columns; None says that there are none."
-            )
+            filled = ", and filled with fresh ones" * (identifier_columns == "auto")
+            warn(f"taken for keys, which are not learned{filled}: {listed(names)}. If that is wrong, {advice}")
         return tuple(found)
     named = _named_once(identifier_columns, labels, categories)
     if named.all() and len(named):
@@ -105,6 +108,16 @@ def fresh_keys(
             keys[gaps] = np.nan if is_whole else None
             found[j] = keys.astype(np.float64) if is_whole and gaps.any() else keys
     return found
+
+
+def with_gaps(forms: Sequence[KeyForm | None], values: Array) -> Array:
+    """Rows of numbers that miss keys as often as training rows do: NaN there; which ones depends on the first row."""
+    seed = zlib.crc32(np.ascontiguousarray(values[:1]).tobytes())
+    shares = np.array([form.missing if form else 0.0 for form in forms])
+    draws = [np.random.default_rng(seed + j).random(len(values)) for j in np.flatnonzero(shares)]
+    gaps = np.zeros(values.shape, dtype=bool)
+    gaps[:, shares > 0] = shares[shares > 0] > np.array(draws).reshape(-1, len(values)).T
+    return np.where(gaps, np.nan, values)
 
 
 def keys_in(X: Any, columns: Sequence[int]) -> dict[int, set[Any]]:
@@ -169,7 +182,7 @@ def _entries(raw: RawColumn, dtype: str) -> tuple[AnyArray, Mask, str]:
 def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
     """The form of what looks like keys in a column; None also where it cannot be read, which is said elsewhere."""
     try:
-        keys, _, kind = _entries(raw_column(table, position, ""), dtype)
+        keys, present, kind = _entries(raw_column(table, position, ""), dtype)
     except (ValueError, TypeError):
         return None
     n = len(keys)
@@ -183,7 +196,7 @@ def _recognized(table: Any, position: int, dtype: str) -> KeyForm | None:
     distinct = np.unique(keys) if kind == "int" else list(dict.fromkeys(keys.tolist()))
     if len(distinct) < n and not (kind == "text" and len(distinct) > max(IDENTIFIER_LEVELS, n / 2)):
         return None
-    form = KeyForm.fit(distinct, kind)
+    form = replace(KeyForm.fit(distinct, kind), missing=1 - len(keys) / len(present))
     return None if kind == "text" and form.patterns and _are_values(keys.tolist()) else form
 
 
@@ -234,4 +247,4 @@ def _named(table: Any, position: int, dtype: str, where: str) -> KeyForm:
             f"{where} is named in identifier_columns, but its keys are not unique: {len(twice)} rows repeat one of "
             f"another row, such as {key!r} in rows {one} and {other}."
         )
-    return KeyForm.fit(keys, "int" if kind == "whole" else kind)
+    return replace(KeyForm.fit(keys, "int" if kind == "whole" else kind), missing=1 - len(keys) / len(present))

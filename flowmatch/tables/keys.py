@@ -55,6 +55,8 @@ class KeyForm:
         Of keys that do not count: what each place may hold.
     shares : tuple of float, default=()
         How often each pattern occurs.
+    missing : float, default=0.0
+        Share of the rows that have no key.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class KeyForm:
     width: int = 0
     patterns: tuple[Choices, ...] = ()
     shares: tuple[float, ...] = ()
+    missing: float = 0.0
 
     @classmethod
     def fit(cls, keys: Sequence[Any] | AnyArray, entry_type: str) -> KeyForm:
@@ -121,7 +124,7 @@ class KeyForm:
         """Raise a ValueError if the fields of a stored form do not fit each other."""
         require(self.entry_type in ("int", "text", "uuid") and 0 <= self.width <= 1000, "keys")
         require(len(self.patterns) == len(self.shares) and (self.entry_type != "int" or not self.patterns), "keys")
-        require(all(0 < share <= 1 for share in self.shares), "keys")
+        require(all(0 < share <= 1 for share in self.shares) and 0 <= self.missing < 1, "keys")
         require(not self.patterns or abs(sum(self.shares) - 1) < 1e-6, "keys")
         n_ways = [math.prod(map(len, pattern)) for pattern in self.patterns]
         require(self.entry_type != "uuid" or min(n_ways, default=0) >= 2**64, "keys")  # they cannot become longer
