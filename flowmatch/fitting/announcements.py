@@ -13,6 +13,7 @@ from flowmatch.networks import AutoNetwork
 from flowmatch.preprocessing import LabelEncoder, SampleRows
 
 _FEW_ROWS = 50
+_FEW_PASSES = 20
 
 
 def announce(task: FlowTask, settings: FitSettings, samples: SampleRows) -> None:
@@ -29,6 +30,13 @@ def announce(task: FlowTask, settings: FitSettings, samples: SampleRows) -> None
         warn("all rows of X are equal: samples will be copies of that row.")
     else:
         warn_of_few(len(samples))
+    n_passes = task.schedule.max_iter * task.schedule.batch_size / len(samples)
+    if settings.max_iter is None and task.encoder.is_table and n_passes < _FEW_PASSES:
+        warn(
+            f"max_iter=None ends training after {task.schedule.max_iter} steps for the sake of time, {n_passes:.0f} "
+            f"passes through {len(samples):,} rows: more steps, such as max_iter={2 * task.schedule.max_iter}, come "
+            "nearer to the data."
+        )
     if settings.verbose:
         print(
             f"preprocessing: {task.encoder.transform!r}, conditions: {type(task.conditions).__name__}\n"

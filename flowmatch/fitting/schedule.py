@@ -12,8 +12,17 @@ from flowmatch.flow import LogitNormalTimes
 from flowmatch.model import NetworkFactory
 from flowmatch.networks import MLP, AutoNetwork
 
-_MANY_ROWS = 1000
-"""Tables grow networks and training from so many rows on."""
+_SHORT_FIT = 1000
+"""Rows up to which a table is trained on for 1000 steps at most."""
+
+_LONG_FIT = 50_000
+"""Rows from which on more are trained on no longer: some minutes on one core."""
+
+_NARROW, _WIDE = 250, 16_000
+"""Rows from which on a network is wider than 64 units, and as wide as any."""
+
+_WIDEST = 512
+"""Units for many codes: the cost of a step goes with their square."""
 
 
 @dataclass(frozen=True)
@@ -25,35 +34,32 @@ class Schedule:
     learning_rate: float
 
 
-def growth(n_rows: int) -> float:
-    """How much larger than for a thousand rows network and training of a table should be, from 1 to 4."""
-    return float(np.clip((n_rows / _MANY_ROWS) ** (1 / 3), 1.0, 4.0))
-
-
 def network_of(network: NetworkFactory, code_shape: tuple[int, ...], n_rows: int) -> NetworkFactory:
     """What ``network="auto"`` means for a table: an `MLP` as wide as its rows and codes ask for.
 
-    64 units up to a thousand rows, then growing with the cube root of their number up to 256 (measured on up to 300,000
-    rows); and at least one and a half for each code, since all that the velocity knows of a row passes through them:
-    of 200 columns in pairs of correlation .9, 64 units keep .4.
+    64 units up to 250 rows, then more with the cube root of their number, up to 256; and at least one and a half for
+    each code, up to 512, since all that the velocity knows of a row passes through them: of 200 columns in pairs of
+    correlation .9, 64 units keep .4.
     """
     if not isinstance(network, AutoNetwork) or len(code_shape) > 1:
         return network
-    return MLP(width=32 * math.ceil(max(64 * growth(n_rows), 1.5 * code_shape[0]) / 32))
+    wanted = max(64 * np.cbrt(np.clip(n_rows, _NARROW, _WIDE) / _NARROW), min(1.5 * code_shape[0], _WIDEST))
+    return MLP(width=32 * round(wanted / 32))
 
 
 def schedule_of(settings: FitSettings, sample_shape: tuple[int, ...], n_rows: int, *, grows: bool = False) -> Schedule:
     """The `max_iter`, `batch_size` and `learning_rate` of the settings, and measured ones where they are None.
 
     Tables of up to a thousand rows: about 600 passes of batches of 256, at least 300 and at most 1000 steps; more
-    passes lower the distance to held-out rows little and copy more. Larger ones, if training `grows` with them: more
-    steps of more rows, as `growth` says. Grids (pictures of digits of 8 x 8 and
-    28 x 28 points were measured): about 130 passes of batches of 32, at least 1000 and at most 8000 steps. MeanFlow
-    chases a target of its own making: twice the steps at two fifths of the rate.
+    passes lower the distance to held-out rows little and copy more. Larger ones, if training `grows` with them: steps
+    go with the square root of the rows, up to 7000 from 50,000 rows on, of 512 rows at a smaller rate. Grids (pictures
+    of digits of 8 x 8 and 28 x 28 points were measured): about 130 passes of batches of 32, at least 1000 and at most
+    8000 steps. MeanFlow chases a target of its own making: twice the steps at two fifths of the rate.
     """
     if len(sample_shape) == 1:
-        more = growth(n_rows) if grows else 1.0
-        measured = Schedule(int(np.clip(600 * n_rows // 256, 300, 1000 * more)), 256 if more < 2 else 512, 5e-3)
+        more = np.sqrt(np.clip(n_rows, _SHORT_FIT, _LONG_FIT) / _SHORT_FIT) if grows else 1.0
+        steps = int(np.clip(600 * n_rows // 256, 300, 1000 * more))
+        measured = Schedule(steps, 256 if more < 3 else 512, float(5e-3 * more**-0.2))
     else:
         measured = Schedule(int(np.clip(130 * n_rows // 32, 1000, 8000)), 32, 4e-3)
     if settings.objective.flow_map:
