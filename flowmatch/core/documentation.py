@@ -25,7 +25,8 @@ identifiers : {"fresh", "drop", "empty"}, default="fresh"
     `impute` leaves it as it is.""",
     "network": """network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
     "auto" takes a `flowmatch.networks.MLP` for tables (a generator's grows with their rows and columns) and a
-    `flowmatch.networks.UNet` for signals, images and fields. A factory is called as ``factory(sample_shape, condition_size, flow_map)``; see
+    `flowmatch.networks.UNet` for signals, images and fields. A factory is called as
+    ``factory(sample_shape, condition_size, flow_map)``; see
     `flowmatch.model.NetworkFactory` for what its modules take and return.""",
     "path": """path : {"linear", "vp", "cosine"} or Path, default="linear"
     How noise and data are mixed along time.""",

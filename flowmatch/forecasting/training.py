@@ -136,7 +136,7 @@ def _fit_regression(
         kept_weights, kept_intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
         targets = np.where(linear, left, targets)
-    return encoder, SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(), None), targets
+    return encoder, SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(open_gaps=False), None), targets
 
 
 def _penalty_of(contexts: Array, targets: Array) -> float:

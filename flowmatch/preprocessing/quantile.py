@@ -12,7 +12,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_count, check_flag
 from flowmatch.core.devices import normal_quantile
 from flowmatch.core.storable import fields_to_store, require, storable
 from flowmatch.core.types import Array, Index, Integers, Mask
@@ -70,6 +70,8 @@ class QuantileNormal(ColumnTransform):
     ----------
     max_knots : int, default=2000
         Most distinct values kept per column; longer columns are kept at evenly spaced ranks.
+    open_gaps : bool, default=True
+        Whether codes are moved apart at gaps.
 
     Attributes
     ----------
@@ -92,6 +94,7 @@ class QuantileNormal(ColumnTransform):
     """
 
     max_knots: int = 2000
+    open_gaps: bool = True
     values_: Array = field(init=False, repr=False, compare=False)
     low_: Array = field(init=False, repr=False, compare=False)
     high_: Array = field(init=False, repr=False, compare=False)
@@ -105,7 +108,7 @@ class QuantileNormal(ColumnTransform):
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
-        if set(fields_to_store(self)) == {"max_knots"}:
+        if set(fields_to_store(self)) == {"max_knots", "open_gaps"}:
             return
         k, n_values = len(self.scale_), len(self.values_)
         require(self.bounds_.shape == (k + 1,) and self.bounds_[0] == 0 and self.bounds_[-1] == n_values, "bounds_")
@@ -130,9 +133,10 @@ class QuantileNormal(ColumnTransform):
 
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         check_count("max_knots", self.max_knots, low=2)
+        check_flag("open_gaps", self.open_gaps)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
-        ranks = [_rank_intervals(*column, self.max_knots) for column in columns]
+        ranks = [_rank_intervals(*column, self.max_knots, open_gaps=self.open_gaps) for column in columns]
         values, lows, highs, opened, few_values = zip(*ranks, strict=True)
         scale = np.array([deviation(*column) for column in columns])
         vars(self).pop("_openings", None)
@@ -312,7 +316,9 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
     return out
 
 
-def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array, Array, Array, Array, bool]:
+def _rank_intervals(
+    column: Array, weight: Array, max_knots: int, *, open_gaps: bool
+) -> tuple[Array, Array, Array, Array, bool]:
     """Distinct values of a column, the ranks F(x-), F(x) of each, and how far codes are moved apart behind it.
 
     Thinned to about `max_knots`. Last, whether values repeat often, and all of them are kept.
@@ -322,7 +328,7 @@ def _rank_intervals(column: Array, weight: Array, max_knots: int) -> tuple[Array
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
     few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
-    opened = np.zeros(len(values)) if few else _gaps(values, low, high)
+    opened = _gaps(values, low, high) if open_gaps and not few else np.zeros(len(values))
     if len(values) > max_knots:
         kept = np.searchsorted(high, np.linspace(0.0, 1.0, max_knots))  # by rank: a frequent value is among them
         sides = np.flatnonzero(opened)
