@@ -67,7 +67,6 @@ def test_all_codes_come_back_on_one_side_of_a_gap(kind):
     restored = transform.restore(np.linspace(-8, 8, 20_001)[:, None])
     for left, right in zip(transform.values_[sides], transform.values_[sides + 1], strict=True):
         assert not ((restored > left) & (restored < right)).any()
-    assert (np.diff(restored[:, 0]) >= 0).all()
 
 
 @pytest.mark.parametrize("kind", GAPPED)
@@ -90,6 +89,16 @@ def test_the_invertible_map_undoes_itself_and_knows_its_slope(kind):
     np.testing.assert_allclose(transform.inverse_transform(codes), grid, atol=1e-9)
     slopes = np.exp(transform.log_slope(grid))[:, 0]
     assert trapezoid(slopes, grid[:, 0]) == pytest.approx(codes[-1, 0] - codes[0, 0], rel=0.02)
+
+
+def test_what_is_smeared_over_an_edge_does_not_pile_up_there():
+    X = clusters([-3, 3])
+    transform = QuantileNormal().fit(X)
+    rng = np.random.default_rng(0)
+    codes = codes_of(transform, rng.random(20_000)) + 0.2 * rng.normal(size=(20_000, 1))
+    values, counts = np.unique(transform.restore(codes), return_counts=True)
+    assert counts[1:-1].max() <= 20  # the ends of the column are another matter
+    assert abs(np.mean(values < 0) - 0.5) < 0.05
 
 
 def test_weights_count_as_repetition():

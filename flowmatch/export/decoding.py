@@ -154,12 +154,8 @@ class _Quantile(nn.Module):
             for j, (few, values, high) in enumerate(zip(transform.few_values_, *columns, strict=True))
         ]
         self.tables = Tables(tables, dtype)
-        gaps = [transform.gaps_of(j) for j in range(len(tables))]
-        self.closed = (
-            Tables([_closing(*of_column) for of_column in gaps], torch.float32)
-            if any(len(borders) for borders, _, _ in gaps)
-            else None
-        )
+        has_gaps = transform.opened_ is not None and transform.opened_.any()
+        self.closed = Tables([transform.closing(j) for j in range(len(tables))], torch.float32) if has_gaps else None
         rounded = (transform.decimals_ >= 0) & (transform.few_values_ == 0)
         self.register_buffer("is_rounded", torch.as_tensor(rounded))
         self.register_buffer("units", torch.as_tensor(10.0 ** np.maximum(transform.decimals_, 0)).to(dtype))
@@ -206,12 +202,6 @@ class _Mixed(nn.Module):
         return torch.cat(parts, dim=-1).index_select(-1, self.places)
 
 
-_BESIDE = 1e-6
-"""How far from a gap's border scores are kept, so that rounding does not put them across it."""
-
-_BEYOND = 100.0
-"""No normal score lies there."""
-
 _NEVER = 1e30
 """Keeps categories that the data lack from being the nearest."""
 
@@ -223,14 +213,3 @@ _COLUMNS: dict[type[ColumnTransform], Callable[..., nn.Module]] = {
     Identity: _Identity,
 }
 """Maps of the last axis from codes to data, for each fitted transform."""
-
-
-def _closing(borders: Array, widths: Array, shift: float) -> tuple[Array, Array]:
-    """Knots and images of the function from codes to normal scores, where codes are moved apart at gaps."""
-    below = np.cumsum(widths) - widths
-    sides = np.column_stack([borders + below, borders + below + widths]).repeat(2, axis=1)
-    sides[:, 1:3] = sides[:, [0, 3]].mean(axis=1, keepdims=True)  # in between, to the nearer side
-    images = borders[:, None] + _BESIDE * np.array([-1.0, -1.0, 1.0, 1.0])
-    ends = np.array([-1.0, 1.0]) * _BEYOND
-    knots = np.r_[ends[0], sides.ravel(), ends[1] + widths.sum()] - shift
-    return knots, np.r_[ends[0], images.ravel(), ends[1]]

@@ -32,15 +32,18 @@ _GAP_SPACINGS = 8.0
 """Width of a gap, in medians of the spacings around it, at least."""
 
 _GAP_SHARE = 0.03
-"""Share of the rows on either side of a gap, at least."""
+"""Share of the rows on either side of a gap, up to the next one, at least."""
 
 _OPENING = 3.0
 """How far the codes of a gap's sides are moved apart, for each standard deviation of its width."""
 
 _WIDEST_OPENING = 4.0
 
-_BESIDE = 1e-9
+_BESIDE = 1e-6
 """How far from a gap's border scores are kept, so that rounding does not put them across it."""
+
+_BEYOND = 100.0
+"""No normal score lies there."""
 
 
 @storable
@@ -61,7 +64,7 @@ class QuantileNormal(ColumnTransform):
     Ranks forget how far apart two clusters lie: a column of two would be one normal distribution, and a flow would have
     to learn a jump. Where a column has a gap, wide against its spread and against the spacings around it, with rows on
     either side, the codes of the two sides are moved apart in proportion to its width, and generated codes in between
-    go to the nearer side.
+    are reflected at the nearer side.
 
     Generated values go back through the inverse distribution function, and onto the column's grid: its levels if they
     repeat often, else its number of decimals (up to 6) if it has one; never beyond the observed range.
@@ -173,7 +176,9 @@ class QuantileNormal(ColumnTransform):
         return np.log(_columnwise(slopes_at, X))
 
     def restore(self, Z: Array) -> Array:
-        return _columnwise(lambda j, z: self._on_grid(np.interp(ndtr(self._closed(z, j)), *self.quantiles(j)), j), Z)
+        return _columnwise(
+            lambda j, z: self._on_grid(np.interp(ndtr(np.interp(z, *self.closing(j))), *self.quantiles(j)), j), Z
+        )
 
     def restores_seen(self, n_columns: int) -> Mask:
         return self.few_values_
@@ -207,8 +212,11 @@ class QuantileNormal(ColumnTransform):
         np.add.at(shift, columns, widths * (1 - borders))
         return columns, borders, widths, shift
 
-    def gaps_of(self, j: int) -> tuple[Array, Array, float]:
-        """Look up how the codes of a column are moved apart.
+    def closing(self, j: int) -> tuple[Array, Array]:
+        """Describe the function from the codes of a column to normal scores, which closes its gaps again.
+
+        What a flow draws inside of a gap is what it has smeared over a cluster's edge: it is reflected at the nearer
+        edge, into no more than half of the cluster.
 
         Parameters
         ----------
@@ -217,27 +225,22 @@ class QuantileNormal(ColumnTransform):
 
         Returns
         -------
-        borders : ndarray
-            Normal scores at its gaps, in order.
-        widths : ndarray
-            How far each is opened.
-        shift : float
-            What codes are moved down by, which centers them.
+        codes, scores : ndarray
+            For linear interpolation between them; a code that comes twice is a jump, in the middle of a gap.
         """
-        columns, borders, widths, shift = self._openings
+        columns, ranks, widths, shifts = self._openings
         here = columns == j
-        return ndtri(borders[here]), widths[here], float(shift[j])
-
-    def _closed(self, z: Array, j: int) -> Array:
-        """Normal scores of codes; those in an opened gap are put on the nearer side."""
-        borders, widths, shift = self.gaps_of(j)
-        if len(borders) == 0:
-            return z
-        z, before = z + shift, np.cumsum(widths) - widths
-        piece = np.searchsorted(borders + before + 0.5 * widths, z)
-        ends = np.r_[-np.inf, borders, np.inf]
-        scores = z - np.r_[0.0, np.cumsum(widths)][piece]
-        return np.clip(scores, ends[piece] + _BESIDE, ends[piece + 1] - _BESIDE)
+        borders, widths = ndtri(ranks[here]), widths[here]
+        below = borders + np.cumsum(widths) - widths
+        room = 0.5 * np.diff(np.r_[-_BEYOND, borders, _BEYOND])
+        left, right = (
+            borders + side * np.minimum(0.5 * widths, half) for side, half in ((-1, room[:-1]), (1, room[1:]))
+        )
+        codes = np.column_stack([below, below + 0.5 * widths, below + 0.5 * widths, below + widths])
+        scores = np.column_stack([borders - _BESIDE, left, right, borders + _BESIDE])
+        ends = np.array([-_BEYOND, _BEYOND])
+        codes = np.r_[ends[0], codes.ravel(), ends[1] + widths.sum()] - shifts[j]
+        return codes, np.r_[ends[0], scores.ravel(), ends[1]]
 
     def quantiles(self, j: int) -> tuple[Array, Array]:
         """Describe the inverse distribution function of a column by ranks, in order, and the values there.
@@ -343,12 +346,14 @@ def _gaps(values: Array, low: Array, high: Array) -> Array:
     if len(values) < 3 or not np.isfinite(whole):
         return opened
     spacings, scale = np.diff(values) / whole, deviation((values - values[0]) / whole, high - low)
-    inside = (high[:-1] >= _GAP_SHARE) & (high[:-1] <= 1 - _GAP_SHARE)
-    around = int(np.clip(len(spacings) // 20, 3, 50))
-    for i in np.flatnonzero(inside & (spacings > _LEAST_GAP * scale)):
+    around, borders = int(np.clip(len(spacings) // 20, 3, 50)), [0.0, 1.0]
+    wide = np.flatnonzero(spacings > _LEAST_GAP * scale)
+    for i in wide[np.argsort(-spacings[wide], kind="stable")]:
         others = np.r_[spacings[max(0, i - around) : i], spacings[i + 1 : i + 1 + around]]
-        if len(others) and spacings[i] > _GAP_SPACINGS * np.median(others):
+        is_gap = len(others) > 0 and spacings[i] > _GAP_SPACINGS * np.median(others)
+        if is_gap and np.abs(high[i] - borders).min() >= _GAP_SHARE:
             opened[i] = min(_OPENING * spacings[i] / scale, _WIDEST_OPENING)
+            borders.append(high[i])
     return opened
 
 
