@@ -363,6 +363,17 @@ def test_an_object_without_hooks_is_refused():
         FlowMatchingGenerator(max_iter=2, training=TrainingOptions(callbacks=[print])).fit(np.eye(3))
 
 
+@pytest.mark.parametrize(("answer", "n_iter"), [(np.float64(2.0) > 1, 3), (True, 3), (None, 6), (np.False_, 6), (1, 6)])
+def test_true_of_numpy_stops_training_too(answer, n_iter):
+    class Answers:
+        def on_fit_task_end(self, estimator, context):
+            return answer
+
+    options = TrainingOptions(report_period=3, callbacks=[Answers()])
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    assert FlowMatchingGenerator(max_iter=6, training=options, device="cpu").fit(X).n_iter_ == n_iter
+
+
 class AsksForData(Recorder):
     """Written for scikit-learn's estimators."""
 

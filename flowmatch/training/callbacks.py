@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from flowmatch.core.component import Component
@@ -178,7 +179,8 @@ class CallbackList:
             if hook == "teardown" and not any(callback is ready for ready in self._ready):
                 continue  # its own setup, or one before it, has failed
             if hasattr(callback, hook):
-                stop |= getattr(callback, hook)(self.estimator, self.context) is True
+                answer = getattr(callback, hook)(self.estimator, self.context)
+                stop |= isinstance(answer, (bool, np.bool_)) and bool(answer)  # comparisons of numpy's numbers too
             if hook == "setup":
                 self._ready.append(callback)
         return stop
