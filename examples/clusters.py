@@ -4,6 +4,7 @@ Run with ``python examples/clusters.py``; the picture needs matplotlib (``pip in
 """
 
 import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,8 +38,9 @@ def main() -> None:
         axis.scatter(*drawn.T, s=4, c=np.where(far, "tab:red", "tab:blue"))
         axis.set_title("synthetic, gaps opened (default)" if open_gaps else "synthetic, ranks as they are")
     figure.tight_layout()
-    figure.savefig("clusters.png", dpi=100)
-    print("see clusters.png")
+    picture = Path(__file__).with_suffix(".png")
+    figure.savefig(picture, dpi=100)
+    print("plot:", picture)
 
 
 if __name__ == "__main__":
