@@ -60,6 +60,27 @@ def test_columns_without_gaps_have_normal_codes(kind):
 
 
 @pytest.mark.parametrize("kind", GAPPED)
+def test_gaps_stay_closed_on_request(kind):
+    transform = QuantileNormal(open_gaps=False).fit(GAPPED[kind])
+    assert not transform.opened_.any()
+    ranks = (np.arange(500) + 0.5) / 500
+    np.testing.assert_allclose(codes_of(transform, ranks)[:, 0], stats.norm.ppf(ranks), rtol=1e-9)
+
+
+def test_open_gaps_is_true_or_false():
+    with pytest.raises(ValueError, match="open_gaps"):
+        QuantileNormal(open_gaps="some").fit(GAPPED["two"])
+
+
+@pytest.mark.parametrize("trailing", [(), (3,)], ids=["rows", "signals"])
+def test_codes_are_opened_on_the_device_and_in_the_dtype_of_the_ranks(trailing):
+    transform = QuantileNormal().fit(np.column_stack([GAPPED["three"], PLAIN["normal"][:600]]))
+    ranks = torch.full((5, 2, *trailing), 0.5, device="meta", dtype=torch.float32)
+    codes = transform.draw_codes(ranks, ranks, None)
+    assert (codes.device.type, codes.dtype, codes.shape) == ("meta", torch.float32, ranks.shape)
+
+
+@pytest.mark.parametrize("kind", GAPPED)
 def test_all_codes_come_back_on_one_side_of_a_gap(kind):
     X = GAPPED[kind]
     transform = QuantileNormal().fit(X)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -437,6 +438,40 @@ def test_steps_go_by_the_number_of_rows_unless_they_are_given():
     assert [schedule_of(nothing, (3,), n).max_iter for n in (20, 150, 300, 10_000)] == [300, 351, 703, 1000]
     given = resolve_settings(FlowMatchingGenerator(max_iter=7, batch_size=3, learning_rate=0.5))
     assert schedule_of(given, (3,), 20) == schedule_of(given, (1, 8, 8), 20) == Schedule(7, 3, 0.5)
+
+
+def test_training_and_networks_of_generators_grow_with_the_table():
+    from flowmatch.fitting import Schedule, resolve_settings, schedule_of
+    from flowmatch.fitting.schedule import network_of
+
+    nothing = resolve_settings(FlowMatchingGenerator())
+    found = [schedule_of(nothing, (3,), n, grows=True) for n in (20, 1000, 4000, 50_000, 10**6)]
+    assert [schedule.max_iter for schedule in found] == [300, 1000, 2000, 7071, 7071]
+    assert [schedule.batch_size for schedule in found] == [256, 256, 256, 512, 512]
+    assert found[0].learning_rate == found[1].learning_rate > found[2].learning_rate > found[3].learning_rate
+    given = resolve_settings(FlowMatchingGenerator(max_iter=7, batch_size=3, learning_rate=0.5))
+    assert schedule_of(given, (3,), 10**6, grows=True) == Schedule(7, 3, 0.5)
+    auto = AutoNetwork()
+    assert [network_of(auto, (3,), n).width for n in (20, 250, 2000, 16_000, 10**6)] == [64, 64, 128, 256, 256]
+    assert [network_of(auto, (d,), 20).width for d in (40, 200, 1000)] == [64, 288, 512]
+    for network, shape in [(MLP(width=8), (200,)), (auto, (1, 8, 8))]:
+        assert network_of(network, shape, 10**6) is network
+
+
+def test_what_auto_chooses_is_what_is_trained():
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    fitted = FlowMatchingGenerator(max_iter=1, device="cpu").fit(X)
+    assert fitted.model_.blueprint.factory == MLP(width=128)
+
+
+def test_a_fit_that_ends_for_the_sake_of_time_says_so(monkeypatch):
+    monkeypatch.setattr("flowmatch.fitting.announcements._FEW_PASSES", 10**6)
+    X = np.random.default_rng(0).normal(size=(60, 2))
+    with pytest.warns(UserWarning, match="max_iter=None ends training after 300 steps .* such as max_iter=600"):
+        FlowMatchingGenerator(network=MLP(width=4, depth=1), batch_size=4, device="cpu").fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FlowMatchingGenerator(network=MLP(width=4, depth=1), max_iter=2, batch_size=4, device="cpu").fit(X)
 
 
 def test_times_move_towards_the_noise_as_grids_grow():

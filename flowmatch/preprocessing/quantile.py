@@ -58,8 +58,8 @@ class QuantileNormal(ColumnTransform):
 
     In training a value stands for its whole interval of ranks [F(x-), F(x)]: each batch draws a fresh uniform rank from
     it (distributional transform; Rueschendorf, 2009). Ties, codes and counts so become continuous without favoring
-    any value, every column is exactly normal, and rows with neighboring ranks overlap, which keeps a network from
-    memorizing them.
+    any value, every column without gaps is exactly normal, and rows with neighboring ranks overlap, which keeps a
+    network from memorizing them.
 
     Ranks forget how far apart two clusters lie: a column of two would be one normal distribution, and a flow would have
     to learn a jump. Where a column has a gap, wide against its spread and against the spacings around it, with rows on
@@ -176,9 +176,11 @@ class QuantileNormal(ColumnTransform):
         return np.log(_columnwise(slopes_at, X))
 
     def restore(self, Z: Array) -> Array:
-        return _columnwise(
-            lambda j, z: self._on_grid(np.interp(ndtr(np.interp(z, *self.closing(j))), *self.quantiles(j)), j), Z
-        )
+        def restored(j: int, z: Array) -> Array:
+            ranks = ndtr(np.interp(z, *self.closing(j)))
+            return self._on_grid(np.interp(ranks, *self.quantiles(j)), j)
+
+        return _columnwise(restored, Z)
 
     def restores_seen(self, n_columns: int) -> Mask:
         return self.few_values_
@@ -233,9 +235,7 @@ class QuantileNormal(ColumnTransform):
         borders, widths = ndtri(ranks[here]), widths[here]
         below = borders + np.cumsum(widths) - widths
         room = 0.5 * np.diff(np.r_[-_BEYOND, borders, _BEYOND])
-        left, right = (
-            borders + side * np.minimum(0.5 * widths, half) for side, half in ((-1, room[:-1]), (1, room[1:]))
-        )
+        left, right = borders - np.minimum(0.5 * widths, room[:-1]), borders + np.minimum(0.5 * widths, room[1:])
         codes = np.column_stack([below, below + 0.5 * widths, below + 0.5 * widths, below + widths])
         scores = np.column_stack([borders - _BESIDE, left, right, borders + _BESIDE])
         ends = np.array([-_BEYOND, _BEYOND])
