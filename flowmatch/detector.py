@@ -64,7 +64,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     max_iter : int or None, default=None
         Optimizer steps of each flow. None takes those of `FlowMatchingGenerator`, but for tables 200 for each fold of
         less than 500 rows, and 300 with a float `contamination`: outliers are learned late.
-    [shared: batch_size, learning_rate, training]
+    [shared: max_time, batch_size, learning_rate, training]
     preprocessing : {"auto", "standardize", "quantile", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which rows are compared. "auto" takes "standardize", which keeps what is far away far away.
     [shared: categorical_features]
@@ -93,7 +93,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
     classes_ : ndarray of shape (n_classes,)
         Labels of the normal rows, if `y` held any.
     network_ : torch.nn.Module
-        That of the first flow; so are `n_iter_`, `history_` and `n_parameters_`.
+        That of the first flow; so are `n_iter_`, `max_iter_`, `history_` and `n_parameters_`.
     sample_shape_ : tuple of int
         Shape of one sample: (d,) for a table. `n_features_in_` is its first entry.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -135,6 +135,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         loss: Any = "l2",
         loss_weight: Any = "uniform",
         max_iter: int | None = None,
+        max_time: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         training: Any = None,
@@ -162,6 +163,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         self.loss = loss
         self.loss_weight = loss_weight
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.training = training
@@ -177,7 +179,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
     fitted_: anomaly.FittedDetector
     network_, n_parameters_ = Fitted("model.network"), Fitted("model.n_parameters")
-    n_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.history")
+    n_iter_, max_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.max_iter"), Fitted("flow.history")
     sample_shape_, n_features_in_ = Fitted("model.sample_shape"), Fitted("model.n_features")
     feature_names_in_, calibration_ = Fitted("model.feature_names"), Fitted("calibration")
 

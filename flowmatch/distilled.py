@@ -114,6 +114,7 @@ class DistilledFlowMap(Estimator):
     max_iter : int or None, default=None
         Optimizer steps of a stage. None takes a share of the teacher's: 0.7 for "progressive" and "reflow", 0.45 for
         "semigroup" (and 0.3 of those again to fold), 0.35 for "lagrangian".
+    [shared: max_time]
     batch_size, learning_rate : int or float or None, default=None
         None takes the teacher's; for "semigroup" and "lagrangian" 1.5 times its rate.
     training : TrainingOptions or None, default=None
@@ -132,7 +133,7 @@ class DistilledFlowMap(Estimator):
         The fitted teacher; None where the student was loaded from a file.
     model_ : FlowModel
         The same as `student_`.
-    network_, n_iter_, n_parameters_, history_
+    network_, n_iter_, max_iter_, n_parameters_, history_
         The student's, as in `FlowMatchingGenerator`.
     n_features_in_, feature_names_in_, classes_, sample_shape_
         The teacher's.
@@ -168,6 +169,7 @@ class DistilledFlowMap(Estimator):
         ema_target: bool | None = None,
         fold: bool | None = None,
         max_iter: int | None = None,
+        max_time: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         training: TrainingOptions | None = None,
@@ -187,6 +189,7 @@ class DistilledFlowMap(Estimator):
         self.ema_target = ema_target
         self.fold = fold
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.training = training
@@ -195,7 +198,8 @@ class DistilledFlowMap(Estimator):
 
     fitted_: distillation.FittedStudent
     student_, model_, network_ = Fitted("result.model"), Fitted("result.model"), Fitted("result.model.network")
-    teacher_, n_iter_, history_ = Fitted("teacher"), Fitted("result.n_iter"), Fitted("result.history")
+    teacher_, history_ = Fitted("teacher"), Fitted("result.history")
+    n_iter_, max_iter_ = Fitted("result.n_iter"), Fitted("result.max_iter")
     n_parameters_ = Fitted("result.model.n_parameters")
 
     n_features_in_, feature_names_in_ = _Taught("n_features_in_"), _Taught("feature_names_in_")
@@ -231,6 +235,7 @@ class DistilledFlowMap(Estimator):
             raise ValueError("y and sample_weight belong to rows X, but X is None.")
         seed = seed_from(self.random_state)
         teacher = self._fitted_teacher(X, y, sample_weight)
+        budget = fitting.budget_of(self.max_time)  # a teacher that is fitted first has its own
         known_as, teacher = teacher, teacher.as_teacher() if isinstance(teacher, DistilledFlowMap) else teacher
         before = distillation.FittedStudent(teacher.fitted_, known_as, clone(teacher))
         known, of_teacher = teacher.model_, _settings_of(teacher)
@@ -245,7 +250,7 @@ class DistilledFlowMap(Estimator):
         result = distillation.distil(
             known,
             data,
-            distillation.resolve_distillation(self, of_teacher, teacher.n_iter_, schedule, scale, seed),
+            distillation.resolve_distillation(self, of_teacher, teacher.n_iter_, schedule, scale, seed, budget),
             parameters=before.result.parameters,
             watch=lambda result: _as_estimator(teacher, before.with_result(result), self),
         )

@@ -71,6 +71,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     [shared: source, time_sampler, loss, loss_weight]
     max_iter : int or None, default=None
         Optimizer steps. None takes what was measured: see `docs/forecasting.md`.
+    [shared: max_time]
     batch_size : int or None, default=None
         Windows a step. None takes 256 of tables and series, and 32 of fields.
     learning_rate : float or None, default=None
@@ -101,16 +102,12 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         Shape of one state of a context: (d,), or (C, *grid).
     sample_shape_ : tuple of int
         Shape of one forecast: that of the forecast columns, after `horizon` if that is more than 1.
-    boundary_ : tuple of str
-        For each axis of a field.
-    calendar_ : tuple of str
-        The cycles that forecasts are conditioned on.
-    n_features_in_ : int
-        Columns (channels) of a state.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X had any that are strings.
-    n_iter_ : int
-        Optimizer steps made.
+    boundary_, calendar_ : tuple of str
+        For each axis of a field; the cycles that forecasts are conditioned on.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns (channels) of a state; their names, if X had any that are strings.
+    n_iter_, max_iter_ : int
+        Optimizer steps made; those that the last fit was to make.
     history_ : dict of lists
         As in `FlowMatchingGenerator`.
 
@@ -150,6 +147,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         loss: Any = "l2",
         loss_weight: Any = "uniform",
         max_iter: int | None = None,
+        max_time: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         training: TrainingOptions | None = None,
@@ -177,6 +175,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         self.loss = loss
         self.loss_weight = loss_weight
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.training = training
@@ -189,7 +188,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
 
     fitted_: forecasting.FittedForecaster
     model_, network_ = Fitted("flow.model"), Fitted("flow.model.network")
-    n_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.history")
+    n_iter_, max_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.max_iter"), Fitted("flow.history")
     n_parameters_, preprocessing_ = Fitted("flow.model.n_parameters"), Fitted("flow.model.encoder.transform")
     state_shape_, sample_shape_ = Fitted("state_shape"), Fitted("layout.sample_shape")
     boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")

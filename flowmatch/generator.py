@@ -37,13 +37,11 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     max_iter : int or None, default=None
         Optimizer steps. None: for tables 600 passes in 300 to 1000 steps up to 1000 rows, beyond as the root of their
         number up to 7000; for grids 130 passes in 1000 to 8000 steps. Large data gain from more.
-    [shared: batch_size, learning_rate, training]
+    [shared: max_time, batch_size, learning_rate, training]
     preprocessing : {"auto", "quantile", "standardize", "minmax", "log1p", "none"} or ColumnTransform, default="auto"
         Scale on which the flow works. "auto" takes "quantile" for tables and "standardize", per channel, for grids.
     [shared: conditions, categorical_features, identifiers, unknown_categories, constraints, masked_share, solver]
-    n_steps : int or None, default=None
-        Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.
-    [shared: device, random_state, verbose, warm_start]
+    [shared: n_steps, device, random_state, verbose, warm_start]
 
     Attributes
     ----------
@@ -59,8 +57,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         Shape of one sample, (d,) for a table; its first entry; column names, if X had any that are strings.
     identifier_columns_, constraints_ : list, list
         Columns of a table that hold keys; what all drawn rows keep.
-    n_iter_, history_ : int, dict of lists
-        Optimizer steps made; step, loss, validation_loss, gradient_norm, learning_rate, seconds of about a hundred.
+    n_iter_, max_iter_, history_ : int, int, dict of lists
+        Steps made; those the last fit was to make; step, loss, validation_loss, gradient_norm, learning_rate, seconds.
 
     See Also
     --------
@@ -90,6 +88,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         loss: Any = "l2",
         loss_weight: Any = "uniform",
         max_iter: int | None = None,
+        max_time: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
         training: TrainingOptions | None = None,
@@ -118,6 +117,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         self.loss = loss
         self.loss_weight = loss_weight
         self.max_iter = max_iter
+        self.max_time = max_time
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.training = training
@@ -142,8 +142,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     preprocessing_, sample_shape_ = Fitted("model.encoder.transform"), Fitted("model.sample_shape")
     n_features_in_, feature_names_in_ = Fitted("model.n_features"), Fitted("model.feature_names")
     classes_, constraints_ = Fitted("model.classes"), Fitted("model.constraints")
-    columns_, n_iter_, history_ = Fitted("model.encoder.described"), Fitted("n_iter"), Fitted("history")
-    identifier_columns_ = Fitted("model.encoder.container.key_names")
+    columns_, identifier_columns_ = Fitted("model.encoder.described"), Fitted("model.encoder.container.key_names")
+    n_iter_, max_iter_, history_ = Fitted("n_iter"), Fitted("max_iter"), Fitted("history")
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Learn the distribution of X, given y if there is one.

@@ -138,6 +138,8 @@ def fit_detector(
         n_folds, least_held = settings.choose_n_folds(samples.shape, repeats_levels(samples, rows.y))
         n_folds = n_folds if start is None else len(start.members)
         parts = split_rows(samples, n_folds, rows.y, random, least_held)
+    if settings.flow.budget is not None:
+        settings.flow.budget.share(len(parts) * (2 if settings.trim else 1))
     members: list[Member] = []
     scores: list[Floats] = []
     try:

@@ -49,6 +49,14 @@ default="uniform"
     "euler", "midpoint", "heun", "rk4" or "ab2" (fixed steps); "dopri5", "dopri8", "bosh3", "fehlberg2" or
     "adaptive_heun" (adaptive, from torchdiffeq; their step is shared by the batch); "flow_map" (the steps of a
     model with ``objective="mean_flow"``). "auto" takes "flow_map" where there is one, else "midpoint".""",
+    "max_time": """max_time : float or None, default=None
+    Seconds that training may take, counted from the call of `fit` on; what comes after training is not counted. After
+    a few steps that are timed, the number of steps that fit in is set, once, so that the learning rate falls to its
+    end; a warning says if that is less than `max_iter`, or less than None would take. With ``max_iter=None`` more
+    time also makes more steps where None ends for the sake of time alone. ``max_iter=model.max_iter_`` repeats the fit
+    to the bit, on a faster or busier machine, too.""",
+    "n_steps": """n_steps : int or None, default=None
+    Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.""",
     "batch_size": """batch_size : int or None, default=None
     Rows a step. None takes 256 of a table, and 32 signals, images or fields.""",
     "learning_rate": """learning_rate : float or None, default=None

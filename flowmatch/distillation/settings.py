@@ -12,7 +12,7 @@ from flowmatch.core.checks import check_choice, check_count, check_number, check
 from flowmatch.core.component import resolve_component
 from flowmatch.core.descriptions import describe_value
 from flowmatch.networks import CorrectedVelocity
-from flowmatch.training import TrainingOptions
+from flowmatch.training import TimeBudget, TrainingOptions
 
 METHODS = ("progressive", "semigroup", "lagrangian", "reflow")
 
@@ -71,6 +71,8 @@ class DistillationSettings:
         What distinguishes checkpoints.
     seed : int
     verbose : bool
+    budget : TimeBudget or None
+        Of all stages.
     """
 
     method: str
@@ -92,6 +94,7 @@ class DistillationSettings:
     description: str
     seed: int
     verbose: bool
+    budget: TimeBudget | None = None
 
 
 def check_teacher(parameters: Any, teacher: model.FlowModel, guidance_scale: float) -> None:
@@ -128,6 +131,7 @@ def resolve_distillation(
     schedule: fitting.Schedule,
     guidance_scale: float,
     seed: int,
+    budget: TimeBudget | None = None,
 ) -> DistillationSettings:
     """All parameters with their defaults.
 
@@ -142,6 +146,7 @@ def resolve_distillation(
         The teacher's, for the rows to distil from.
     guidance_scale : float
     seed : int
+    budget : TimeBudget, optional
     """
     loss, sampler = loss_and_sampler(parameters)
     method = parameters.method
@@ -167,6 +172,7 @@ def resolve_distillation(
         description=f"{describe_value(own)} {guidance_scale} {teacher.describe()}",
         seed=seed,
         verbose=bool(parameters.verbose),
+        budget=budget,
     )
 
 
@@ -176,6 +182,7 @@ def check_parameters(parameters: Any) -> None:
     for name in ("n_steps", "n_stages", "teacher_steps", "n_pairs", "max_iter", "batch_size"):
         if name == "n_steps" or getattr(parameters, name) is not None:
             check_count(name, getattr(parameters, name))
+    fitting.budget_of(parameters.max_time)
     if parameters.learning_rate is not None:
         check_number("learning_rate", parameters.learning_rate, 0.0, open_low=True)
     if parameters.guidance_scale is not None:

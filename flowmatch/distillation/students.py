@@ -27,7 +27,7 @@ from flowmatch.distillation.rollouts import (
     midpoint_rollout,
     rollout_times,
 )
-from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, DistillationSettings
+from flowmatch.distillation.settings import MOST_ELEMENTS, N_PAIRS, USED_BY, DistillationSettings
 from flowmatch.fitting import FitResult, TrainingData, carry_out
 from flowmatch.model import (
     Blueprint,
@@ -80,6 +80,8 @@ def distil(
     NonFiniteTrainingError
         If the loss or its gradient becomes non-finite.
     """
+    if settings.budget is not None:
+        settings.budget.share(1 + FOLD_SHARE if settings.method == "semigroup" and settings.fold else settings.n_stages)
     distiller = _Distiller(teacher, data, settings, parameters or {}, watch)
     getattr(distiller, settings.method)()
     return distiller.result
@@ -193,7 +195,7 @@ class _Distiller:
             fold = FoldObjective(self.problem, sampler, settings.loss, settings.inverse, whole)
             self.settings = replace(
                 settings,
-                max_iter=max(1, round(FOLD_SHARE * settings.max_iter)),
+                max_iter=max(1, round(FOLD_SHARE * self.settings.max_iter)),
                 learning_rate=FOLD_RATE * settings.learning_rate,
             )
             self.result = replace(self.result, model=replace(self.result.model, blueprint=self._flow_map_blueprint))
@@ -289,15 +291,13 @@ class _Distiller:
         seeds = self._seeds(stage)
         kept, held_out = self.data.split(self.settings.options.held_out, generator_on(self.device, seeds[3]))
         validation = None if held_out is None else held_out.bank_loss(objective, self.device, seeds[4])
-        losses: list[Any] = []
-        plan = self._plan(losses, len(kept), validation, self.data.device, kept.weight)
+        plan = self._plan([kept.loss_of(objective)], len(kept), validation, self.data.device, kept.weight)
 
         def loss_of(run: training.TrainingRun) -> Any:
-            if not self.settings.ema_target or isinstance(objective, FoldObjective):
-                return kept.loss_of(objective)
             return kept.loss_of(replace(objective, target_network=run.averaged_network))
 
-        self._train(network, plan, stage, lambda run: losses.append(loss_of(run)))
+        averaged = self.settings.ema_target and not isinstance(objective, FoldObjective)
+        self._train(network, plan, stage, loss_of if averaged else None)
 
     def _plan(
         self, losses: list[Any], n_rows: int, validation: Any, data_device: torch.device, weight: Tensor | None = None
@@ -314,18 +314,25 @@ class _Distiller:
             data_device=data_device,
         )
 
-    def _train(self, network: nn.Module, plan: training.TrainingPlan, stage: int, prepare: Any = None) -> None:
-        """One run of the loop, with a learning-rate cycle of its own; the student gets the averaged network."""
-        seeds, settings = self._seeds(stage), self.settings
+    def _train(self, network: nn.Module, plan: training.TrainingPlan, stage: int, loss_of: Any = None) -> None:
+        """One run of the loop, with a learning-rate cycle of its own; the student gets the averaged network.
+
+        `loss_of` gives the loss of a run where that depends on its averaged network.
+        """
+        settings = self.settings
         trainable = tuple(parameter.requires_grad for parameter in network.parameters())
         before = replace(self.result, model=replace(self.result.model, trainable=trainable))
-        noise, dropout = generator_on(self.device, seeds[1]), generator_on(self.device, seeds[0])
-        shuffle = generator_on(torch.device(plan.data_device), seeds[2])
         plan = replace(plan, is_sound=functools.partial(gives_finite_samples, before.model))
-        run = training.TrainingRun(network.train(), plan, noise, shuffle, dropout)
-        if prepare is not None:
-            prepare(run)
         checkpointer = self._checkpointer(stage)
+        if settings.budget is not None and stage == 0:
+            plan = settings.budget.planned(
+                plan,
+                lambda plan: self._run(copy.deepcopy(network), plan, stage, loss_of),
+                saved=None if checkpointer is None else checkpointer.saved_steps(),
+                fewest=self._fewest_steps,
+            )
+            self.settings = replace(settings, max_iter=plan.max_iter)
+        run = self._run(network, plan, stage, loss_of)
         if checkpointer is not None:
             checkpointer.resume(run)
         shown = replace(before, model=before.after(run).model)
@@ -338,12 +345,33 @@ class _Distiller:
                 "distillation is undone.",
                 error.step,
             ) from error
-        self.result = before.after(run)
+        self.result = replace(before.after(run), max_iter=before.max_iter or plan.max_iter)
+
+    def _run(self, network: nn.Module, plan: training.TrainingPlan, stage: int, loss_of: Any) -> training.TrainingRun:
+        """The beginning of a run."""
+        seeds = self._seeds(stage)
+        noise, dropout = generator_on(self.device, seeds[1]), generator_on(self.device, seeds[0])
+        shuffle = generator_on(torch.device(plan.data_device), seeds[2])
+        run = training.TrainingRun(network.train(), plan, noise, shuffle, dropout)
+        if loss_of is not None:
+            run.plan = replace(plan, batch_losses=[loss_of(run)])
+        return run
+
+    @property
+    def _fewest_steps(self) -> int:
+        """Steps within any time budget: where paths of the teacher are made first, as many as draw each of them.
+
+        How many are made goes by the number of steps, which is not known before.
+        """
+        if self.settings.method not in USED_BY["n_pairs"] or self.settings.n_pairs is not None:
+            return training.FEWEST_STEPS
+        return max(training.FEWEST_STEPS, -(-N_PAIRS // self.settings.batch_size))
 
     def _checkpointer(self, stage: int) -> training.Checkpointer | None:
         start = {f"teacher.{name}": value for name, value in self.teacher.network.state_dict().items()}
         described = f"{self.settings.description} {self.device.type} stage {stage} seed {self.settings.seed}"
-        return training.make_checkpointer(self.settings.options, {**self.data.tensors(), **start}, described)
+        arrays = {**self.data.tensors(), **start}
+        return training.make_checkpointer(self.settings.options, arrays, described, budget=self.settings.budget)
 
     def _seeds(self, stage: int) -> list[int]:
         return np.random.RandomState([self.settings.seed, stage]).randint(2**31 - 1, size=5).tolist()

@@ -8,6 +8,7 @@ from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
 from flowmatch.fitting.settings import (
     ALIASES,
     FitSettings,
+    budget_of,
     resolve_network,
     resolve_options,
     resolve_settings,

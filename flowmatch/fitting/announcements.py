@@ -31,11 +31,12 @@ def announce(task: FlowTask, settings: FitSettings, samples: SampleRows) -> None
     else:
         warn_of_few(len(samples))
     n_passes = task.schedule.max_iter * task.schedule.batch_size / len(samples)
-    if settings.max_iter is None and task.encoder.is_table and n_passes < _FEW_PASSES:
+    by_rule = settings.max_iter is None and settings.budget is None
+    if by_rule and task.encoder.is_table and n_passes < _FEW_PASSES:
         warn(
             f"max_iter=None ends training after {task.schedule.max_iter} steps for the sake of time, {n_passes:.0f} "
-            f"passes through {len(samples):,} rows: more steps, such as max_iter={2 * task.schedule.max_iter}, come "
-            "nearer to the data."
+            f"passes through {len(samples):,} rows: more steps, such as max_iter={2 * task.schedule.max_iter}, or a "
+            "longer time, such as max_time=600 (seconds), come nearer to the data."
         )
     if settings.verbose:
         print(
@@ -55,9 +56,10 @@ def warn_of_few(n_rows: int) -> None:
 def chosen(task: FlowTask, settings: FitSettings) -> str:
     """What "auto" has picked for network, schedule and times."""
     shape, network = task.encoder.code_shape, task.network
+    limit = "" if settings.budget is None else f", max_time={settings.budget.seconds:g}"
     return (
         f"network: {network.choose(shape) if isinstance(network, AutoNetwork) else network!r}\n"
-        f"{task.schedule}, {settings.time_sampler or measured_times(shape)}"
+        f"{task.schedule}{limit}, {settings.time_sampler or measured_times(shape)}"
     )
 
 

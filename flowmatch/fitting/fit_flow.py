@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowmatch import objectives, training
 from flowmatch.core.memory import check_memory, memory_for
@@ -80,10 +80,7 @@ def fit_flow(
         )
     n_before = 0 if start is None else start.n_iter
     checkpointer = _checkpointer(task, settings, start)
-    seed = seed_from(settings.random_state)
-    if checkpointer is not None:
-        saved = checkpointer.saved_seed()
-        seed = seed if saved is None else saved
+    seed = _seed(settings, checkpointer)
     # a fit that goes on draws other noise than the one before it
     seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=6).tolist()
     if start is None:
@@ -99,8 +96,14 @@ def fit_flow(
         size = before.model.condition_size
         objectives.check_forward_derivative(network, scale, size, "objective='mean_flow'")
     plan = _plan(task, settings, before.model, seeds, fresh=start is None)
-    noise, dropout = generator_on(device, seeds[1]), generator_on(device, seeds[5])
-    run = training.TrainingRun(network, plan, noise, generator_on(task.data.device, seeds[2]), dropout)
+    if settings.budget is not None:
+        plan = settings.budget.planned(
+            plan,
+            lambda plan: _run(copy.deepcopy(network), plan, device, seeds),
+            saved=None if checkpointer is None else checkpointer.saved_steps(),
+            longest=task.schedule.longest,
+        )
+    run = _run(network, plan, device, seeds)
     if checkpointer is not None:
         checkpointer.resume(run)
     watched = None if watch is None else watch(replace(before, model=before.after(run).model))
@@ -147,7 +150,7 @@ def fit_and_assign(
                 estimator.fitted_ = record(interruption.result)
                 warn(
                     f"the fit was interrupted by {type(error).__name__} after {interruption.result.n_iter} of "
-                    f"{task.schedule.max_iter} steps: the {type(estimator).__name__} has the weights so far."
+                    f"{interruption.result.max_iter} steps: the {type(estimator).__name__} has the weights so far."
                 )
         finally:
             raise error from None
@@ -282,10 +285,18 @@ def _plan(
         options=options,
         sample_weight=kept.weight,
         validation_loss=None if held_out is None else held_out.bank_loss(whole, device, seeds[4]),
-        validate_from=round(warmup * schedule.max_iter),
+        validate_from=warmup,
         data_device=task.data.device,
         is_sound=partial(gives_finite_samples, model),
     )
+
+
+def _run(
+    network: nn.Module, plan: training.TrainingPlan, device: torch.device, seeds: list[int]
+) -> training.TrainingRun:
+    """The beginning of a run."""
+    noise, dropout = generator_on(device, seeds[1]), generator_on(device, seeds[5])
+    return training.TrainingRun(network, plan, noise, generator_on(torch.device(plan.data_device), seeds[2]), dropout)
 
 
 def _objective(
@@ -321,7 +332,15 @@ def _checkpointer(task: FlowTask, settings: FitSettings, start: FitResult | None
     description = f"{settings.describe()} {task.schedule} {share} {settings.device.type} "
     description += str(0 if start is None else start.n_iter)
     seeded = settings.random_state is not None
-    return training.make_checkpointer(settings.options, {**task.data.tensors(), **weights}, description, seeded=seeded)
+    arrays = {**task.data.tensors(), **weights}
+    return training.make_checkpointer(settings.options, arrays, description, seeded=seeded, budget=settings.budget)
+
+
+def _seed(settings: FitSettings, checkpointer: training.Checkpointer | None) -> int:
+    """The seed of the fit, or of the interrupted one that it goes on from."""
+    seed = seed_from(settings.random_state)  # a RandomState is drawn from either way
+    saved = None if checkpointer is None else checkpointer.saved_seed()
+    return seed if saved is None else saved
 
 
 def _explained(

@@ -27,12 +27,15 @@ class FitResult:
         Optimizer steps made.
     parameters : dict
         The estimator's parameters that belong to the weights.
+    max_iter : int or None
+        Steps that the last run was to make; None where a file of an earlier version does not say.
     """
 
     model: FlowModel
     history: dict[str, list[float]] = field(default_factory=dict)
     n_iter: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
+    max_iter: int | None = None
 
     def to_store(self) -> dict[str, Any]:
         """What a file keeps: all but the seconds, in which alone two runs of one fit differ."""
@@ -43,6 +46,7 @@ class FitResult:
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored result do not fit each other."""
         require(0 <= self.n_iter < 2**32, "n_iter")
+        require(self.max_iter is None or self.max_iter > 0, "max_iter")
 
     def to(self, device: torch.device) -> FitResult:
         """The same on a device."""
@@ -52,7 +56,8 @@ class FitResult:
         """The result once a run, going on from this one, has come as far as it has."""
         model = replace(self.model, network=run.averaged_network.eval())
         history = _appended(self.history, self.n_iter, run.history)
-        return replace(self, model=model, history=history, n_iter=self.n_iter + run.step)
+        n_iter = self.n_iter + run.step
+        return replace(self, model=model, history=history, n_iter=n_iter, max_iter=run.plan.max_iter)
 
 
 class InterruptedFit(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,11 +27,20 @@ _WIDEST = 512
 
 @dataclass(frozen=True)
 class Schedule:
-    """Optimizer steps, rows a step, and the peak learning rate."""
+    """Optimizer steps, rows a step, and the peak learning rate.
+
+    Attributes
+    ----------
+    max_iter, batch_size : int
+    learning_rate : float
+    longest : int
+        Steps that a time budget may make of `max_iter`, if more: it ends sooner for the sake of time alone.
+    """
 
     max_iter: int
     batch_size: int
     learning_rate: float
+    longest: int = field(default=0, repr=False, compare=False)
 
 
 def network_of(network: NetworkFactory, code_shape: tuple[int, ...], n_rows: int) -> NetworkFactory:
@@ -54,16 +63,20 @@ def schedule_of(settings: FitSettings, sample_shape: tuple[int, ...], n_rows: in
     passes lower the distance to held-out rows little and copy more. Larger ones, if training `grows` with them: steps
     go with the square root of the rows, up to 7000 from 50,000 rows on, of 512 rows at a smaller rate. Grids (pictures
     of digits of 8 x 8 and 28 x 28 points were measured): about 130 passes of batches of 32, at least 1000 and at most
-    8000 steps. MeanFlow chases a target of its own making: twice the steps at two fifths of the rate.
+    8000 steps. MeanFlow chases a target of its own making: twice the steps at two fifths of the rate. A
+    time budget takes the place of the most steps: it may make all of the passes, but no more of them.
     """
     if len(sample_shape) == 1:
         more = np.sqrt(np.clip(n_rows, _SHORT_FIT, _LONG_FIT) / _SHORT_FIT) if grows else 1.0
         steps = int(np.clip(600 * n_rows // 256, 300, 1000 * more))
-        measured = Schedule(steps, 256 if more < 3 else 512, float(5e-3 * more**-0.2))
+        batch_size = 256 if more < 3 else 512
+        measured = Schedule(steps, batch_size, float(5e-3 * more**-0.2), 600 * n_rows // batch_size)
     else:
-        measured = Schedule(int(np.clip(130 * n_rows // 32, 1000, 8000)), 32, 4e-3)
+        passes = 130 * n_rows // 32
+        measured = Schedule(int(np.clip(passes, 1000, 8000)), 32, 4e-3, passes)
     if settings.objective.flow_map:
-        measured = Schedule(2 * measured.max_iter, measured.batch_size, 0.4 * measured.learning_rate)
+        steps, rate = 2 * measured.max_iter, 0.4 * measured.learning_rate
+        measured = Schedule(steps, measured.batch_size, rate, 2 * measured.longest)
     return as_asked(settings, measured)
 
 
@@ -73,6 +86,7 @@ def as_asked(settings: FitSettings, measured: Schedule) -> Schedule:
         measured.max_iter if settings.max_iter is None else int(settings.max_iter),
         measured.batch_size if settings.batch_size is None else int(settings.batch_size),
         measured.learning_rate if settings.learning_rate is None else float(settings.learning_rate),
+        measured.longest if settings.max_iter is None else 0,
     )
 
 

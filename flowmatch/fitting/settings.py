@@ -74,6 +74,8 @@ class FitSettings:
         Of flow maps, which learn it.
     frozen : mapping
         The estimator's parameters that belong to the weights: a fit that goes on must have the same.
+    budget : TimeBudget or None
+        Ends training sooner than `max_iter`, and where that is None may end it later than the measured schedule.
     """
 
     network: NetworkFactory
@@ -95,6 +97,7 @@ class FitSettings:
     condition_dropout: float = 0.0
     guidance_scale: float = 1.0
     frozen: Mapping[str, Any] = field(default_factory=dict)
+    budget: training.TimeBudget | None = None
 
     def check_goes_on(self, earlier: Mapping[str, Any]) -> None:
         """Raise a ValueError if a parameter that belongs to the weights has changed since an earlier fit."""
@@ -111,9 +114,8 @@ class FitSettings:
 
     def describe(self) -> str:
         """The settings that decide how a fit goes, in words that two processes agree on."""
-        no_matter = ["device", "verbose", "phases", "options", "frozen"] + ["guidance_scale"] * (
-            not self.objective.flow_map
-        )
+        no_matter = ["device", "verbose", "phases", "options", "frozen", "budget"]
+        no_matter += ["guidance_scale"] * (not self.objective.flow_map)
         own = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name not in no_matter]
         options = [
             (name, value)
@@ -179,11 +181,17 @@ def resolve_settings(
         condition_dropout=float(condition_dropout),
         guidance_scale=float(guidance_scale),
         frozen={name: getattr(estimator, name) for name in frozen},
+        budget=budget_of(estimator.max_time),
     )
     if settings.objective.flow_map:
         settings = replace(settings, frozen={**settings.frozen, "guidance_scale": guidance_scale})
     _check_objective(estimator.solver, settings)
     return settings
+
+
+def budget_of(max_time: Any) -> training.TimeBudget | None:
+    """The time that training may take from now on; None for no limit."""
+    return None if max_time is None else training.TimeBudget(check_number("max_time", max_time, 0.0, open_low=True))
 
 
 def _check_objective(solver: str, settings: FitSettings) -> None:

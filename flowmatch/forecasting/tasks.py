@@ -159,12 +159,14 @@ def schedule_of_forecasts(settings: FitSettings, encoder: WindowEncoder, n_rows:
 
     Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice
     as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Fields: about 30 passes
-    of batches of 32, at least 1000 and at most 6000 steps.
+    of batches of 32, at least 1000 and at most 6000 steps. A time budget takes the place of 4000 and 6000.
     """
     if not len(encoder.grid):
-        many = int(np.clip(n_rows // 4, 1000, 4000))
-        return as_asked(settings, Schedule(500 if encoder.n_windows < FEW_WINDOWS else many, 256, 1e-3))
-    return as_asked(settings, Schedule(int(np.clip(30 * n_rows // 32, 1000, 6000)), 32, 4e-3))
+        if encoder.n_windows < FEW_WINDOWS:
+            return as_asked(settings, Schedule(500, 256, 1e-3))
+        return as_asked(settings, Schedule(int(np.clip(n_rows // 4, 1000, 4000)), 256, 1e-3, n_rows // 4))
+    passes = 30 * n_rows // 32
+    return as_asked(settings, Schedule(int(np.clip(passes, 1000, 6000)), 32, 4e-3, passes))
 
 
 def _network_of_forecasts(

@@ -1,5 +1,6 @@
 """Training: the loop, its options, averaging, callbacks, monitoring and checkpoints."""
 
+from flowmatch.training.budgets import FEWEST_STEPS, TimeBudget
 from flowmatch.training.callbacks import CallbackList, FitContext
 from flowmatch.training.checkpoints import Checkpointer, fingerprint, make_checkpointer
 from flowmatch.training.loop import NonFiniteTrainingError, TrainingRun, train
@@ -9,6 +10,7 @@ from flowmatch.training.phases import Phase
 from flowmatch.training.plans import TrainingPlan
 
 __all__ = [
+    "FEWEST_STEPS",
     "CallbackList",
     "Checkpointer",
     "FitContext",
@@ -16,6 +18,7 @@ __all__ = [
     "Phase",
     "SampleMonitor",
     "TensorBoardWriter",
+    "TimeBudget",
     "TrainingOptions",
     "TrainingPlan",
     "TrainingRun",

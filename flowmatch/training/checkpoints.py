@@ -18,6 +18,7 @@ from flowmatch.core.files import checked_path, is_being_written, name_of_writer,
 from flowmatch.core.storable import MISFITS, require
 from flowmatch.core.tensor_file import read_tensors, write_tensors
 from flowmatch.core.user_warnings import warn
+from flowmatch.training.budgets import TimeBudget
 from flowmatch.training.loop import TrainingRun
 from flowmatch.training.options import TrainingOptions
 
@@ -42,6 +43,8 @@ class Checkpointer:
     seeded : bool, default=True
         Whether fits of one fingerprint are the same, so that one may go on with the checkpoint of any other. Those that
         are not take over the checkpoint of one whose process has ended, and otherwise have their own.
+    budget : TimeBudget, optional
+        What decides the number of steps, which checkpoints then hold.
 
     Raises
     ------
@@ -49,9 +52,22 @@ class Checkpointer:
         If the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], period: int, fingerprint: str, *, seeded: bool = True) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        period: int,
+        fingerprint: str,
+        *,
+        seeded: bool = True,
+        budget: TimeBudget | None = None,
+    ) -> None:
         folder, name = checked_path(folder), f"checkpoint-{fingerprint[:16]}"
-        self.period, self.fingerprint, self._has_warned = period, fingerprint, False
+        self.period, self.fingerprint, self.budget, self._has_warned = period, fingerprint, budget, False
+        if budget is not None:
+            if budget.first_run is None:
+                budget.first_run = fingerprint
+            elif budget.first_run != fingerprint:
+                name += _of_fit(budget.first_run)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,7 +89,25 @@ class Checkpointer:
         int or None
             None without one.
         """
-        return self._read()[1]["seed"] if self.path.exists() else None
+        return self._read(self.path)[1]["seed"] if self.path.exists() else None
+
+    def saved_steps(self) -> int | None:
+        """The number of steps that a time budget came to in the interrupted fit, of which this is the first run.
+
+        Returns
+        -------
+        int or None
+            None without a checkpoint of this run or a later one.
+        """
+        if self.budget is not None and self.budget.n_steps is not None:
+            return self.budget.n_steps
+        of_later_runs = self.path.parent.glob(f"checkpoint-*{_of_fit(self.fingerprint)}.safetensors")
+        for path in filter(Path.exists, (self.path, *of_later_runs)):
+            n_steps = self._read(path)[1].get("n_steps")
+            if type(n_steps) is not int or n_steps < 1:
+                raise ValueError(self._refusal("it does not say how many steps there are", path))
+            return n_steps
+        return None
 
     def save_when_due(self, run: TrainingRun, seed: int) -> None:
         """Write a checkpoint if `period` divides the number of steps made.
@@ -90,6 +124,8 @@ class Checkpointer:
         if run.step % self.period == 0 and not run.finished and not run.diverged:
             tensors, scalars = run_state(run)
             header = {"format": FORMAT, "fingerprint": self.fingerprint, "seed": seed, "state": scalars}
+            if self.budget is not None:
+                header["n_steps"] = self.budget.n_steps
             try:
                 write_tensors(self.path, tensors, header)
             except ValueError as error:
@@ -111,24 +147,25 @@ class Checkpointer:
             If the file is damaged or of another version.
         """
         if self.path.exists():
-            tensors, header = self._read()
+            tensors, header = self._read(self.path)
             try:
                 load_run_state(run, tensors, header["state"])
             except (ValueError, *MISFITS) as error:
-                raise ValueError(self._refusal(f"it does not fit this fit ({error!r})")) from error
+                raise ValueError(self._refusal(f"it does not fit this fit ({error!r})", self.path)) from error
 
-    def _read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _read(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
-            tensors, header = read_tensors(self.path)
+            tensors, header = read_tensors(path)
         except ValueError as error:
-            raise ValueError(self._refusal(str(error))) from error
-        is_own = (header.get("format"), header.get("fingerprint")) == (FORMAT, self.fingerprint)
-        if not is_own or "checksum" not in header or type(header.get("seed")) is not int:
-            raise ValueError(self._refusal("it is of another fit or another version"))
+            raise ValueError(self._refusal(str(error), path)) from error
+        is_own = path != self.path or header.get("fingerprint") == self.fingerprint
+        is_current = header.get("format") == FORMAT and "checksum" in header
+        if not is_own or not is_current or type(header.get("seed")) is not int:
+            raise ValueError(self._refusal("it is of another fit or another version", path))
         return tensors, header
 
-    def _refusal(self, why: str) -> str:
-        return f"{str(self.path)!r} is not the checkpoint of this fit: {why}. Delete it to start anew."
+    def _refusal(self, why: str, path: Path) -> str:
+        return f"{str(path)!r} is not the checkpoint of this fit: {why}. Delete it to start anew."
 
     def discard(self) -> None:
         """Remove the checkpoint of a run that has ended."""
@@ -141,7 +178,12 @@ class Checkpointer:
 
 
 def make_checkpointer(
-    options: TrainingOptions, arrays: Mapping[str, Tensor | None], description: str, *, seeded: bool = True
+    options: TrainingOptions,
+    arrays: Mapping[str, Tensor | None],
+    description: str,
+    *,
+    seeded: bool = True,
+    budget: TimeBudget | None = None,
 ) -> Checkpointer | None:
     """Make what writes a fit's checkpoints, if any are asked for.
 
@@ -155,6 +197,8 @@ def make_checkpointer(
         Everything else, as `flowmatch.core.descriptions.describe_value` has it.
     seeded : bool, default=True
         Whether the description decides all random numbers.
+    budget : TimeBudget, optional
+        Decides the number of steps; until it has, only its seconds are part of what the fit depends on.
 
     Returns
     -------
@@ -170,8 +214,15 @@ def make_checkpointer(
             "own. Take a function, or a component with parameters, instead."
         )
         return None
+    if budget is not None:
+        description += f" max_time={budget.seconds} n_steps={budget.n_steps}"
     print_of = fingerprint(arrays, description)
-    return Checkpointer(options.checkpoint_folder, options.checkpoint_period, print_of, seeded=seeded)
+    return Checkpointer(options.checkpoint_folder, options.checkpoint_period, print_of, seeded=seeded, budget=budget)
+
+
+def _of_fit(first_run: str) -> str:
+    """What the names of checkpoints of a fit's later runs end in, where its first has to find them."""
+    return f"-of-{first_run[:16]}"
 
 
 def _take_over(candidates: Iterable[Path], path: Path) -> None:

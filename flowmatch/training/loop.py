@@ -276,7 +276,7 @@ class TrainingRun:
             return math.nan
         with torch.no_grad(), self._own_global_draws():
             loss = float(self.plan.validation_loss(self.averaged_network))
-        if self.step < self.plan.validate_from:
+        if self.step < round(self.plan.validate_from * self.plan.max_iter):
             return loss
         if loss < self.best_loss:
             self.best_loss, self.reports_since_best = loss, 0

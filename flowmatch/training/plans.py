@@ -46,8 +46,8 @@ class TrainingPlan:
         data.
     validation_loss : callable, optional
         From the network to a 0-d tensor; must give the same value for the same weights.
-    validate_from : int, default=0
-        The step before which it does not say which weights are best, and patience does not run out.
+    validate_from : float, default=0.0
+        Share of `max_iter` before which it does not say which weights are best, and patience does not run out.
     data_device : torch.device or str, default="cpu"
         Where row numbers are wanted.
     is_sound : callable, optional
@@ -62,7 +62,7 @@ class TrainingPlan:
     options: TrainingOptions
     sample_weight: Tensor | None = None
     validation_loss: Callable[[nn.Module], Tensor] | None = None
-    validate_from: int = 0
+    validate_from: float = 0.0
     data_device: torch.device | str = "cpu"
     is_sound: Callable[[nn.Module], bool] | None = None
 
