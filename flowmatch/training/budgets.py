@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -113,7 +114,8 @@ class TimeBudget:
             of_step, of_report = _seconds_of_run(run, _TIMED_SHARE * (self.ends - clock()))
 
         def seconds(n_steps: int) -> float:
-            return n_steps * of_step + n_steps // replace(plan, max_iter=n_steps).report_period * of_report
+            n_reports = math.ceil(n_steps / replace(plan, max_iter=n_steps).report_period)
+            return n_steps * of_step + n_reports * of_report
 
         return bisect.bisect_right(range(1, most + 1), self.ends - clock(), key=seconds)
 
