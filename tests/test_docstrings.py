@@ -67,6 +67,16 @@ def test_the_guide_to_tables_runs(tmp_path, monkeypatch):
     assert list(space["synthetic"].columns) == list(space["customers"].columns)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:max_time=1 ends training")
+def test_the_guide_to_the_length_of_training_runs():
+    code = "\n".join(blocks("how_long.md")).replace("None):", "200):").replace("max_time=5", "max_time=1")
+    code = code.replace("max_iter=1500", "max_iter=100")
+    space = {}
+    exec(compile(code, "how_long.md", "exec"), space)
+    assert space["again"].n_iter_ == space["hurried"].max_iter_
+
+
 def test_the_opening_of_the_method_page_prints_its_table(capsys):
     text = (DOCS / "method.md").read_text()
     exec(compile(blocks("method.md")[0], "method.md", "exec"), {})
