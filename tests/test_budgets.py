@@ -147,7 +147,7 @@ def test_phases_of_other_costs_count_by_their_shares(clock):
     clock.step = lambda run: 0.05 if run.step >= run.plan.phase_ends[0] else 0.01
     options = TrainingOptions(phases=[Phase(share=0.5), Phase(share=0.5, learning_rate=0.5)])
     generator(max_time=2.0, training=options).fit(X)
-    assert 0 <= 1002 - clock.now < 0.1
+    assert abs(1002 - clock.now) < 0.06  # a step of the dearer phase
 
 
 def test_what_goes_before_training_counts(clock, monkeypatch):
@@ -168,7 +168,7 @@ def test_timing_takes_a_twentieth_of_the_time_and_four_steps_at_least(clock):
     n_timed = {}
     for max_time in (0.05, 2.0, 100.0):
         made.clear()
-        n_timed[max_time] = -generator(max_iter=40, max_time=max_time).fit(X).n_iter_ + len(made)
+        n_timed[max_time] = -generator(max_iter=2, max_time=max_time).fit(X).n_iter_ + len(made)
     assert n_timed == {0.05: 4, 2.0: 2 + 1 + 10, 100.0: 2 + 1 + 50}
 
 
@@ -232,7 +232,7 @@ def planned(clock, budget, schedule):
 
 
 def test_forecasts_of_few_windows_are_not_learned_by_heart():
-    few, many = (forecaster().fit(np.repeat(WALKS, n, axis=0)).fitted_.window_encoder for n in (1, 4))
+    few, many = (forecaster(max_iter=1).fit(np.repeat(WALKS, n, axis=0)).fitted_.window_encoder for n in (1, 4))
     free = settings(batch_size=None)
     assert schedule_of_forecasts(free, few, 114).longest == 0
     assert schedule_of_forecasts(free, many, 80_000) == Schedule(4000, 16 if free.batch_size else 256, 1e-3)
@@ -242,25 +242,18 @@ def test_forecasts_of_few_windows_are_not_learned_by_heart():
 # -- the same fit -----------------------------------------------------------------------------------------------------
 
 FITS = {
-    "table": (generator, (X, LABELS), {}),
-    "gaps": (generator, (GAPS,), {}),
-    "coupled": (generator, (X, LABELS), {"coupling": "ot"}),
+    "table": (generator, (X, LABELS), {"coupling": "ot"}),
+    "gaps": (generator, (GAPS, None, np.linspace(0.5, 1, 70)), {}),
     "dropout": (generator, (X,), {"network": MLP(width=8, depth=1, dropout=0.2)}),
     "mean_flow": (generator, (X,), {"objective": "mean_flow"}),
     "signals": (generator, (WAVES,), {"network": UNet(width=8)}),
     "held_out": (generator, (X,), {"training": TrainingOptions(early_stopping=True, patience=3)}),
     "phases": (generator, (X,), {"training": TrainingOptions(phases=[Phase(0.3), Phase(0.7, loss="huber")])}),
-    "constant": (generator, (X,), {"training": TrainingOptions(schedule="constant", ema_decay=None)}),
-    "weighted": (generator, (X, None, np.linspace(0.5, 1, 70)), {}),
-    "forecaster": (forecaster, (WALKS,), {}),
-    "noisy_forecaster": (forecaster, (WALKS,), {"context_noise": 0.1, "horizon": 2}),
+    "forecaster": (forecaster, (WALKS,), {"context_noise": 0.1, "horizon": 2}),
     "folds": (detector, (X,), {}),
     "trimmed": (detector, (X,), {"trim": 0.2, "method": "one_step"}),
-    "outliers": (detector, (X,), {"contamination": 0.1}),
-    "progressive": (student, (X,), {}),
     "stages": (student, (X,), {"n_stages": 2}),
     "pairs": (student, (X,), {"n_pairs": None, "batch_size": 400, "teacher_steps": 2}),
-    "reflow": (student, (X,), {"method": "reflow"}),
     "lagrangian": (student, (X,), {"method": "lagrangian", "ema_target": True}),
     "semigroup": (student, (X,), {"method": "semigroup", "ema_target": True}),
 }
@@ -304,16 +297,15 @@ def test_the_stages_of_a_student_share_the_time(clock, method, stages):
 
 
 def test_each_call_that_goes_on_has_its_own_time(clock):
-    slow = generator(max_time=0.5).fit(X)
+    slow = generator(max_time=0.3).fit(X)
     first = slow.n_iter_
-    clock.step = lambda run: 0.005
+    clock.step = lambda run: 0.008
     slow.partial_fit(X)
     second = slow.n_iter_ - first
     assert second == slow.max_iter_ > first
     again = generator(max_iter=first).fit(X).set_params(max_iter=second).partial_fit(X)
     assert_same(slow, again)
-    warm = generator(max_time=0.5, warm_start=True).fit(X)
-    assert warm.fit(X).n_iter_ == 2 * warm.max_iter_
+    assert slow.set_params(warm_start=True).fit(X).n_iter_ == first + 2 * second
 
 
 def test_an_unfitted_teacher_has_its_own_time(clock):
@@ -350,8 +342,8 @@ def test_a_fit_that_diverges_while_it_is_timed_is_the_same_error(clock):
 
 @pytest.mark.parametrize(
     ("case", "run"),
-    [("table", 1), ("mean_flow", 1), ("held_out", 1), ("forecaster", 1), ("folds", 1), ("folds", 2), ("trimmed", 2),
-     ("trimmed", 4), ("progressive", 1), ("stages", 2), ("semigroup", 1), ("semigroup", 2)],
+    [("table", 1), ("held_out", 1), ("forecaster", 1), ("folds", 2), ("trimmed", 2), ("stages", 2), ("semigroup", 1),
+     ("semigroup", 2)],
 )  # fmt: skip
 def test_a_fit_that_goes_on_makes_the_recorded_number_of_steps(clock, tmp_path, case, run):
     make, data, parameters = FITS[case]
@@ -392,7 +384,7 @@ def test_an_unseeded_fit_goes_on_with_the_recorded_number(clock, tmp_path):
     assert generator(max_time=0.4, random_state=None, training=options).fit(X).max_iter_ > 25
 
 
-@pytest.mark.parametrize("n_steps", [None, 0, 1.5, True, "many"])
+@pytest.mark.parametrize("n_steps", [None, 0, "many"])
 def test_a_checkpoint_that_does_not_say_how_many_is_refused(clock, tmp_path, n_steps):
     options = TrainingOptions(checkpoint_folder=tmp_path, checkpoint_period=3, report_period=3)
     with pytest.raises(KilledError):

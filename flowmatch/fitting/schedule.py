@@ -63,8 +63,8 @@ def schedule_of(settings: FitSettings, sample_shape: tuple[int, ...], n_rows: in
     passes lower the distance to held-out rows little and copy more. Larger ones, if training `grows` with them: steps
     go with the square root of the rows, up to 7000 from 50,000 rows on, of 512 rows at a smaller rate. Grids (pictures
     of digits of 8 x 8 and 28 x 28 points were measured): about 130 passes of batches of 32, at least 1000 and at most
-    8000 steps. MeanFlow chases a target of its own making: twice the steps at two fifths of the rate. A
-    time budget takes the place of the most steps: it may make all of the passes, but no more of them.
+    8000 steps. MeanFlow chases a target of its own making: twice the steps at two fifths of the rate. A time budget
+    takes the place of the most steps: it may make all of the passes, but no more of them.
     """
     if len(sample_shape) == 1:
         more = np.sqrt(np.clip(n_rows, _SHORT_FIT, _LONG_FIT) / _SHORT_FIT) if grows else 1.0

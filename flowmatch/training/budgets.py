@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import gc
 import itertools
 import math
 import time
@@ -22,7 +23,7 @@ _UNTIMED, _TRIED, _TIMED = 2, 1, 50
 """First steps, which are slow, one that tells how many can be afforded to be timed, and the most of these."""
 
 _TIMED_SHARE = 0.05
-"""Share of the time left that may go into timing the steps of a phase."""
+"""Share of the time left that may go into timing steps."""
 
 _ASSUMED_STEPS = 10_000
 """Of the plan whose steps are timed: its learning rate is still warming up after the last of them."""
@@ -110,8 +111,9 @@ class TimeBudget:
         what = f"batch_size={plan.batch_size}"
         check_memory(what, 8.0 * plan.batch_size)
         with memory_for(f"training with {what}"):
-            run = make_run(replace(plan, max_iter=_ASSUMED_STEPS, is_sound=None))
-            of_step, of_report = _seconds_of_run(run, _TIMED_SHARE * (self.ends - clock()))
+            assumed = replace(plan, max_iter=_ASSUMED_STEPS, is_sound=None)
+            of_step, of_report = _seconds_of_run(make_run(assumed), _TIMED_SHARE * (self.ends - clock()))
+        gc.collect()  # optimizers are in cycles of references, and the run that counts needs the memory
 
         def seconds(n_steps: int) -> float:
             n_reports = math.ceil(n_steps / replace(plan, max_iter=n_steps).report_period)
@@ -121,14 +123,14 @@ class TimeBudget:
 
 
 def _seconds_of_run(run: TrainingRun, affordable: float) -> tuple[float, float]:
-    """Seconds of a step, the mean over the phases, and of a report; each phase is timed for `affordable` seconds."""
+    """Seconds of a step, the mean over the phases, and of a report, by steps that take about `affordable` seconds."""
     run.network.train()
-    of_step = 0.0
-    for first, end in itertools.pairwise([0, *run.plan.phase_ends]):
+    of_step, ends = 0.0, run.plan.phase_ends
+    for first, end in itertools.pairwise([0, *ends]):
         if end > first:
             run.step = first
             _seconds_of_steps(run, _UNTIMED)
-            n_steps = affordable / max(_seconds_of_steps(run, _TRIED), 1e-9)
+            n_steps = affordable / len(ends) / max(_seconds_of_steps(run, _TRIED), 1e-9)
             share = (end - first) / run.plan.max_iter
             of_step += share * _seconds_of_steps(run, int(max(1, min(n_steps, _TIMED))))
     begun = clock()
