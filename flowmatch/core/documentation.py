@@ -54,7 +54,7 @@ default="uniform"
     a few steps that are timed, the number of steps that fit in is set, once, so that the learning rate falls to its
     end; a warning says if that is less than `max_iter`, or less than None would take. With ``max_iter=None`` more
     time also makes more steps where None ends for the sake of time alone. ``max_iter=model.max_iter_`` repeats the fit
-    to the bit, on a faster or busier machine, too.""",
+    to the bit, however busy the machine is.""",
     "n_steps": """n_steps : int or None, default=None
     Steps of the fixed-step solvers. None takes 1 for "flow_map", else 10.""",
     "batch_size": """batch_size : int or None, default=None
