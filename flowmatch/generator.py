@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from sklearn.base import DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -226,6 +225,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         missing: str = "complete",
         oversample: int = 1,
         select: model.Select = "density",
+        apart_from: Any = None,
     ) -> Any:
         """Draw new samples.
 
@@ -250,10 +250,12 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             values, a function that tells which of an array of entries are allowed, or None: the entry is missing.
         missing : {"complete", "as_trained"}, default="complete"
             After training on rows with missing entries: complete rows, or rows that miss entries as in training.
-        oversample : int, default=1
-            Candidates for each sample, of which the best is kept: rare but true rows get lost.
-        select : "density" or callable, default="density"
-            What the best is: the highest `score_samples`, or the highest of ``select(candidates)``, one value a row.
+        oversample, select : int, default=1; "density" or callable, default="density"
+            Candidates for each sample, of which the best is kept (rare but true rows get lost): by `score_samples`, or
+            by ``select(candidates)``, one value a row.
+        apart_from : table as in `fit`, optional
+            Real rows, such as those of training: samples nearer to one than that is to its nearest other one are
+            dropped at random until they are as frequent as among real rows.
 
         Returns
         -------
@@ -269,10 +271,6 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             For more samples than memory could hold.
         """
         check_is_fitted(self)
-        n_samples = None if n_samples is None else check_count("n_samples", n_samples)
-        oversample = check_count("oversample", oversample)
-        check_choice("missing", missing, ("complete", "as_trained"))
-        check_choice("select", "density" if callable(select) else select, ("density",))
         integration = self._integration(n_steps, solver, guidance_scale, batch_size)
         X, y, n_samples = model.sample_rows(
             model.CodeSampler(model.with_keys(self.model_, self.identifiers), integration, seed_from(random_state)),
@@ -280,9 +278,11 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
             y,
             given=given,
             missing=missing,
-            n_candidates=oversample,
-            score=(lambda rows, _: select(rows)) if callable(select) else self.score_samples,
+            oversample=oversample,
+            select=select,
+            density=self.score_samples,
             return_trajectory=return_trajectory,
+            apart_from=fitting.rows_to_keep_from(self, apart_from),
         )
         X = X if return_trajectory else model.without_dropped(self.model_, self.identifiers, X)
         return (X, model.conditions_in_their_container(self.model_, y, n_samples)) if return_y else X
@@ -398,7 +398,7 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
         -------
         float, in nats
         """
-        return float(np.mean(self.score_samples(X, y)))
+        return float(self.score_samples(X, y).mean())
 
     def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None, solver: str | None = None) -> Any:
         """Latent codes of X: where the flow, run backward, takes each row.

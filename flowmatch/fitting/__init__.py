@@ -3,7 +3,7 @@
 from flowmatch.fitting.announcements import announce, chosen, warn_of_few
 from flowmatch.fitting.fit_flow import Watch, carry_out, fit_and_assign, fit_flow
 from flowmatch.fitting.results import FitResult, InterruptedFit
-from flowmatch.fitting.rows import Rows, read_rows, read_rows_like, rows_like_fit, rows_to_fill
+from flowmatch.fitting.rows import Rows, read_rows, read_rows_like, rows_like_fit, rows_to_fill, rows_to_keep_from
 from flowmatch.fitting.schedule import Schedule, as_asked, schedule_of
 from flowmatch.fitting.settings import (
     ALIASES,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.model import FlowModel, require_conditions
+from flowmatch.model import FlowModel, require_conditions, require_table
 from flowmatch.preprocessing import Container, SampleRows, TableContainer
 from flowmatch.preprocessing.validation import (
     check_layout,
@@ -104,6 +104,17 @@ def rows_like_fit(estimator: Any, X: Any, min_samples: int = 1, unknown: str = "
         unknown="error" if unknown == "error" else "flag",
     )
     return without_unseen(model, rows) if unknown == "missing" else rows
+
+
+def rows_to_keep_from(generator: Any, X: Any) -> NDArray[np.float64] | None:
+    """Rows like those of `fit` as numbers (n, d), which samples are to keep apart from; None as it is."""
+    if X is None:
+        return None
+    require_table(generator.model_, "apart_from compares")
+    try:
+        return rows_like_fit(generator, X, min_samples=2).array()
+    except ValueError as error:
+        raise ValueError(f"apart_from has to be a table like X of fit: {error}") from error
 
 
 def rows_to_fill(generator: Any, X: Any, unknown: str) -> tuple[SampleRows, SampleRows]:

@@ -13,7 +13,7 @@ from flowmatch.model.flow_model import (
     VelocityField,
     feature_names,
 )
-from flowmatch.model.given import require_masked_training
+from flowmatch.model.given import require_masked_training, require_table
 from flowmatch.model.integration import (
     Integration,
     carry,

@@ -59,10 +59,13 @@ class Rejection:
         Which of the rows (n, d) of numbers are not to be kept.
     what : str
         What they are to satisfy, which begins errors and warnings: "given['age'] in (30, 40)".
+    drops : callable, optional
+        Which of the rows at some places are dropped at random besides.
     """
 
     violates: Violates
     what: str
+    drops: Callable[[Array, Places], Mask] | None = None
     n_drawn: int = field(default=0, init=False)
     n_kept: int = field(default=0, init=False)
     warned: bool = field(default=False, init=False)
@@ -72,8 +75,8 @@ class Rejection:
         """Share of the candidates so far that were kept."""
         return self.n_kept / max(1, self.n_drawn)
 
-    def __call__(self, candidates: Array) -> Mask:
-        """Which candidates (n, d) are kept; warns where these are few.
+    def __call__(self, candidates: Array, places: Places) -> Mask:
+        """Which candidates (n, d) at some places are kept; warns where these are few.
 
         Raises
         ------
@@ -81,6 +84,8 @@ class Rejection:
             If so many were drawn in vain that none is to be expected.
         """
         kept = ~self.violates(candidates)
+        if self.drops is not None:
+            kept &= ~self.drops(candidates, places)
         self.n_drawn, self.n_kept = self.n_drawn + len(kept), self.n_kept + int(kept.sum())
         if self.n_kept == 0 and self.n_drawn >= MOST_CANDIDATES:
             raise self.in_vain()
@@ -127,17 +132,18 @@ def draw_kept(
     ValueError
         If none of twenty thousand candidates is kept.
     """
-    found = list(draw(Places.first(rows)))
+    found = list(draw(first := Places.first(rows)))
     if rejection is None:
         return found
-    open_rows = np.flatnonzero(~rejection(found[0]))
+    open_rows = np.flatnonzero(~rejection(found[0], first))
     n_tried, n_more = 1, 1
     while len(open_rows):
         if n_tried >= MOST_CANDIDATES:
             raise rejection.in_vain()
         tries = np.arange(n_tried, n_tried + n_more)
-        candidates = draw(Places(np.repeat(rows[open_rows], n_more), np.tile(tries, len(open_rows))))
-        kept = rejection(candidates[0]).reshape(-1, n_more)
+        places = Places(np.repeat(rows[open_rows], n_more), np.tile(tries, len(open_rows)))
+        candidates = draw(places)
+        kept = rejection(candidates[0], places).reshape(-1, n_more)
         done = kept.any(axis=1)
         chosen = np.flatnonzero(done) * n_more + kept[done].argmax(axis=1)
         for whole, part in zip(found, candidates, strict=True):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowmatch.core.batches import noise_blocks, rows_per_tile
+from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.entries import start_from, with_entries
 from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
@@ -27,6 +28,7 @@ from flowmatch.model.flow_model import FlowModel
 from flowmatch.model.given import Given
 from flowmatch.model.integration import Integration, carry
 from flowmatch.model.rejection import MOST_CANDIDATES, Places, Rejection, draw_kept
+from flowmatch.model.thinning import JUDGED_BY, Thinning
 from flowmatch.preprocessing import SampleRows, fill_table, plain_conditions
 from flowmatch.tables.key_columns import with_gaps
 from flowmatch.tables.readable import as_float64
@@ -35,8 +37,8 @@ from flowmatch.tables.table import TableContainer
 Array = NDArray[np.float64]
 Holes = NDArray[np.bool_] | None
 
-WHOLE, GIVEN, REST = range(3)
-"""Streams of random numbers: noise, codes of what is given, and noise of what is filled afterwards."""
+WHOLE, GIVEN, REST, _, THINNED = range(5)
+"""Streams of random numbers: noise, codes of what is given, noise of what is filled afterwards, what is dropped."""
 
 Select = str | Callable[[Any], Any]
 """How candidates are chosen: "density", or a function of a table that gives a score a row."""
@@ -91,6 +93,13 @@ class CodeSampler:
         for generator, chosen, within in self.tiles(places, stream):
             noise[chosen] = source.draw(self.tile_size, generator)[within]
         return noise
+
+    def uniform(self, places: Places) -> Array:
+        """Random numbers (B,) in [0, 1)."""
+        numbers = torch.empty(len(places), device=self.model.device)
+        for generator, chosen, within in self.tiles(places, THINNED):
+            numbers[chosen] = torch.rand(self.tile_size, generator=generator, device=generator.device)[within]
+        return to_numpy(numbers)
 
     def rows(self, places: Places, vector: Tensor | None, *, return_trajectory: bool = False) -> Tensor:
         """Codes (B, *code_shape) under conditions (B, k), or with all states on the way to them."""
@@ -342,9 +351,11 @@ def sample_rows(
     *,
     given: Any = None,
     missing: str = "complete",
-    n_candidates: int = 1,
-    score: Callable[[Any, Any], Any] | None = None,
+    oversample: int = 1,
+    select: Select = "density",
+    density: Callable[[Any, Any], Any] | None = None,
     return_trajectory: bool = False,
+    apart_from: Array | None = None,
 ) -> tuple[Any, Any, int]:
     """Samples in the user's container, their conditions, and how many; see `FlowMatchingGenerator.sample`.
 
@@ -354,17 +365,22 @@ def sample_rows(
     n_samples : int or None
         None: as many as `given` has, or one.
     y : conditions, one for all or one each; None draws them
-    given, missing, return_trajectory
+    given, missing, oversample, select, return_trajectory
         As in `FlowMatchingGenerator.sample`.
-    n_candidates : int
-        Of each sample.
-    score : callable ``(candidates, conditions) -> scores``
-        Says which candidate is the best.
+    density : callable ``(candidates, conditions) -> scores``, optional
+        Says which candidate is the best for ``select="density"``.
+    apart_from : ndarray of shape (m, d), optional
+        The rows as numbers.
 
     Returns
     -------
     X, y, n_samples
     """
+    n_samples = None if n_samples is None else check_count("n_samples", n_samples)
+    n_candidates = check_count("oversample", oversample)
+    check_choice("missing", missing, ("complete", "as_trained"))
+    check_choice("select", "density" if callable(select) else select, ("density",))
+    score = (lambda rows, _: select(rows)) if callable(select) else density
     model, complete = sampler.model, missing == "complete"
     asked = Given.read(model, given, n_samples)
     n_samples = asked.n_samples
@@ -374,6 +390,8 @@ def sample_rows(
     check_memory(what, 8.0 * n_samples * states * math.prod(model.sample_shape))
     if return_trajectory and (not asked.is_empty or n_candidates > 1):
         raise ValueError("return_trajectory=True shows whole rows: leave given and oversample out.")
+    if return_trajectory and apart_from is not None:
+        raise ValueError("return_trajectory=True shows whole rows: leave apart_from out.")
     if return_trajectory and not complete:
         raise ValueError("return_trajectory=True shows whole rows: leave missing='as_trained' out.")
     if complete and model.missing is not None and not model.missing.can_complete:
@@ -390,7 +408,30 @@ def sample_rows(
     rejection, kept_holes = asked.rejection, asked.missing[model.encoder.code_columns] if asked.missing.any() else None
     redraw = None if rejection is None or draws.is_fixed else draws
     known = Known(y, asked.entries, holes, complete, kept_holes, rejection, redraw)
+    if apart_from is not None:
+        known = replace(known, rejection=_apart(sampler, apart_from, rejection, draws, complete=complete))
     if n_candidates == 1 or score is None:
         X, known = draw_rows(sampler, n_samples, known)
         return X, known.y, n_samples
     return *draw_best_rows(sampler, n_samples, known, n_candidates, score), n_samples
+
+
+def _apart(
+    sampler: CodeSampler, rows: Array, rejection: Rejection | None, draws: ConditionDraws, *, complete: bool
+) -> Rejection:
+    """What else drops samples near to rows; how often, a thousand samples tell, under the same y if there is any."""
+    model, asked = sampler.model, Given.read(sampler.model, None, JUDGED_BY)
+    y = draws.y
+    if y is not None and model.conditions is not None:
+        each = model.conditions.expand(plain_conditions(y), draws.asked.n_samples)
+        y = each[np.arange(JUDGED_BY) % len(each)]
+    every = slice(0, JUDGED_BY)
+    y, holes = ConditionDraws(model, asked, y, draws.seed)(every, 0)
+    vectors, places = condition_pieces(model, y, JUDGED_BY)(every), Places.first(np.arange(JUDGED_BY))
+    samples = _draw_candidates(sampler, Known(y, None, holes, complete), every, vectors, places)[0]
+    container = model.encoder.container
+    assert isinstance(container, TableContainer)
+    drops = Thinning(container, rows, sampler.uniform).learn(samples).drops
+    if rejection is None:
+        return Rejection(lambda values: np.zeros(len(values), dtype=bool), "apart_from", drops)
+    return replace(rejection, what=f"{rejection.what}, and apart_from", drops=drops)
