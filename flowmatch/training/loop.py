@@ -140,11 +140,12 @@ class TrainingRun:
 
     def _step(self) -> None:
         options = self.plan.options
-        total = torch.zeros((), device=self.device)
+        losses = []
         for _ in range(options.accumulation):
-            loss = self._mean_loss(self.rows.draw()) / options.accumulation
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
+            loss = self._mean_loss(self.rows.draw())
+            losses.append(loss if options.accumulation == 1 else loss / options.accumulation)
+            self.scaler.scale(losses[-1]).backward()
+            losses[-1] = losses[-1].detach()
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.parameters, options.gradient_clipping)
         self.scaler.step(self.optimizer)
@@ -155,7 +156,7 @@ class TrainingRun:
         self.average.update()
         self.step += 1
         self.steps_since_report += 1
-        self._watch(total, norm)
+        self._watch(sum(losses[1:], losses[0]), norm)
 
     def report(self) -> dict[str, float]:
         """Fetch the sums since the last report, validate, and append to the history.
