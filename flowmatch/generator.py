@@ -357,8 +357,8 @@ class FlowMatchingGenerator(DensityMixin, Estimator):
     ) -> Any:
         """Log-density of each row of X, in X's own units.
 
-        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing, in double
-        precision; a row's result does not depend on the others.
+        The change of variables along the flow (Chen et al., 2018) plus the log-Jacobian of the preprocessing. A row
+        depends on others by rounding alone, to single precision; to double with "rk4", adaptive solvers or > 100 steps.
 
         Parameters
         ----------

@@ -191,6 +191,19 @@ def test_importing_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("call", ["sample(3)", "score_samples(X)", "impute(X)"])
+def test_neither_fits_nor_densities_import_torchs_compiler(call):
+    """It takes longer than the fit of a small table."""
+    code = (
+        "import sys, numpy as np\n"
+        "from flowmatch import FlowMatchingGenerator\n"
+        "X = np.random.default_rng(0).normal(size=(50, 2))\n"
+        f"FlowMatchingGenerator(max_iter=5, device='cpu', random_state=0).fit(X).{call}\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_rooms_that_are_not_imported_at_the_start_are_found_as_attributes():
     code = (
         "import sys, flowmatch\n"

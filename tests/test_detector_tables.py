@@ -179,6 +179,37 @@ def test_expected_values_of_a_normal_law_are_its_conditional_means():
     assert np.sqrt(np.mean((filled - expected) ** 2)) < 1.5 * 0.5 / np.sqrt(10)  # .5 is left, and ten rows are averaged
 
 
+@pytest.mark.parametrize("n_missing", [1, 2, 3, 5, 6])
+def test_expected_values_are_the_regression_on_what_is_known(n_missing):
+    """Whether the system of the known codes is solved or that of the missing ones."""
+    random = np.random.RandomState(0)
+    codes = random.normal(size=(300, 6)) @ random.normal(size=(6, 6))
+    gaps = Gaps.fit(codes[:200])
+    holed = codes[200:].copy()
+    holed[np.arange(100)[:, None], random.rand(100, 6).argsort(axis=1)[:, :n_missing]] = np.nan
+    filled = gaps.fill(holed)
+    reference = gaps.reference.astype(np.float64)
+    for row, found in zip(holed, filled, strict=True):
+        known, missing = ~np.isnan(row), np.isnan(row)
+        distance = np.square(row[known] - reference[:, known]).sum(axis=1)
+        near = reference[np.argsort(distance, kind="stable")[:10]].mean(axis=0)
+        slope = gaps.spread[np.ix_(missing, known)] @ np.linalg.inv(gaps.spread[np.ix_(known, known)])
+        np.testing.assert_allclose(found[missing], near[missing] + slope @ (row - near)[known], atol=1e-9)
+        np.testing.assert_array_equal(found[known], row[known])
+
+
+def test_of_equally_near_rows_the_first_are_taken_wherever_a_row_stands():
+    reference = np.repeat(np.arange(30.0)[:, None] // 10, 2, axis=1) + np.arange(30)[:, None] * [0.0, 1.0]
+    gaps = Gaps.fit(reference)
+    holed = np.column_stack([np.repeat([0.0, 1.0, 0.5, 5.0], 5), np.full(20, np.nan)])
+    filled = gaps.fill(holed)
+    for at, row in enumerate(holed):
+        order = np.argsort(np.square(gaps.reference[:, 0] - row[0]), kind="stable")[:10]
+        near = gaps.reference[order].mean(axis=0)
+        slope = gaps.spread[1, 0] / gaps.spread[0, 0]
+        assert filled[at, 1] == pytest.approx(near[1] + slope * (row[0] - near[0]))
+
+
 def test_codes_with_gaps_can_be_learned_from():
     random = np.random.RandomState(0)
     x = random.normal(size=600)

@@ -18,6 +18,7 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import flowmatch.model.density
 from flowmatch import MLP, FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import LogitNormalTimes, OptimalTransportCoupling
 from flowmatch.metrics import classifier_two_sample_test, copy_check, sliced_wasserstein
@@ -92,6 +93,30 @@ def test_density_without_labels_is_the_mixture_over_classes(gaussian):
     parts = [model.score_samples(X[:20], np.repeat(label, 20)) for label in ("left", "right")]
     expected = logsumexp(parts, axis=0, b=np.array([[0.6], [0.4]]))
     np.testing.assert_allclose(model.score_samples(X[:20]), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n_steps", [10, 30, 100])
+def test_single_precision_adds_little_to_what_the_solver_leaves(gaussian, n_steps, monkeypatch):
+    model, _, X, y = gaussian
+    exact = model.score_samples(X[:100], y[:100], solver="rk4", n_steps=100)
+    single = model.score_samples(X[:100], y[:100], n_steps=n_steps)
+    monkeypatch.setattr(flowmatch.model.density, "COARSE_STEPS", 0)
+    double = model.score_samples(X[:100], y[:100], n_steps=n_steps)
+    assert 0 < np.abs(single - double).max() < 1e-4
+    assert np.median(np.abs(single - double)) < 0.05 * np.median(np.abs(double - exact))
+
+
+@pytest.mark.parametrize(
+    ("solver", "n_steps", "tolerance"),
+    [("midpoint", 10, 1e-4), ("heun", 20, 1e-4), ("midpoint", 101, 1e-11), ("rk4", 10, 1e-11)],
+)
+def test_solvers_that_are_exact_stay_in_double_precision(gaussian, solver, n_steps, tolerance):
+    model, _, X, y = gaussian
+    together = model.score_samples(X[:33], y[:33], solver=solver, n_steps=n_steps)
+    alone = [model.score_samples(X[[i]], y[[i]], solver=solver, n_steps=n_steps)[0] for i in range(33)]
+    difference = np.abs(together - alone).max()
+    assert difference < tolerance
+    assert (difference > 1e-11) == (tolerance > 1e-11)
 
 
 def test_density_integrates_to_one_in_the_datas_own_units():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.spatial
 import scipy.stats
 import torch
 
@@ -14,6 +16,7 @@ from flowmatch.metrics import (
     classifier_two_sample_test,
     copy_check,
     energy_distance,
+    membership_attack,
     precision_recall_density_coverage,
     report,
     sliced_wasserstein,
@@ -111,6 +114,45 @@ def test_blocks_of_distances_do_not_change_the_measures(monkeypatch):
 
 
 # Precision, recall, density, coverage
+
+
+@pytest.mark.parametrize("k", [0, 1, 3])
+@pytest.mark.parametrize("kind", ["normal", "ties", "copies", "far", "overflowing"])
+def test_near_rows_are_those_of_all_distances(kind, k, monkeypatch):
+    monkeypatch.setattr(flowmatch.metrics._distances, "BLOCK_ENTRIES", 150)
+    X, Y = normal(40, 4, seed=1), normal(50, 4)
+    if kind == "ties":
+        X, Y = np.round(X), np.round(Y)
+    elif kind == "copies":
+        X, Y = Y[:40], Y + 1e6  # products lose digits far from the center of both
+        X = X + 1e6
+    elif kind == "far":
+        X[0], Y[0] = 1e9, -1e12
+    elif kind == "overflowing":
+        Y[3] = 1e200
+    with np.errstate(over="ignore", invalid="ignore"):
+        blocks = list(flowmatch.metrics._distances.near_rows(X, Y, k))
+    rows, neighbors, distances = map(np.concatenate, zip(*blocks, strict=True))
+    whole = scipy.spatial.distance.cdist(X, Y)
+    np.testing.assert_allclose(distances, whole[rows, neighbors], rtol=1e-12)
+    farthest = np.partition(whole, k, axis=1)[:, k]
+    found = np.zeros(whole.shape, dtype=bool)
+    found[rows, neighbors] = True
+    assert found[whole <= farthest[:, None] * (1 + 1e-9)].all()  # ties too
+    assert found.sum() < 0.6 * found.size or kind == "overflowing"
+
+
+def test_distances_of_neighbors_keep_no_blocks():
+    rows = normal(3000, 2)
+    tracemalloc.start()
+    try:
+        flowmatch.metrics._distances.neighbor_distance(rows, normal(20_000, 2), 0)
+        assert tracemalloc.get_traced_memory()[1] < 4 * 8 * flowmatch.metrics._distances.BLOCK_ENTRIES
+        copy_check(normal(20_000, 2), rows)
+        membership_attack(normal(3000, 2), normal(20_000, 2), rows)
+        assert tracemalloc.get_traced_memory()[1] < 6 * 8 * flowmatch.metrics._distances.BLOCK_ENTRIES
+    finally:
+        tracemalloc.stop()
 
 
 def test_identical_samples_score_one_and_disjoint_ones_zero():

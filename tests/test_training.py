@@ -14,6 +14,7 @@ from flowmatch import FlowMatchingGenerator, TrainingOptions, load
 from flowmatch.flow import IndependentCoupling
 from flowmatch.training import NonFiniteTrainingError, TrainingPlan, TrainingRun, train
 from flowmatch.training.averaging import AveragedWeights
+from flowmatch.training.optimizer import clip_gradients
 from flowmatch.training.plans import learning_rate_factor
 from flowmatch.training.rows import RowSampler
 
@@ -652,6 +653,21 @@ def test_buffers_go_with_their_weights():
         20, options=options, network=Normalised(), validation_loss=lambda _: torch.tensor(next(values))
     )
     assert train(run).norm.num_batches_tracked == 10
+
+
+@pytest.mark.parametrize("most", [None, 0.5, 100.0])
+@pytest.mark.parametrize("unused", [False, True])
+def test_gradients_are_clipped_as_torch_does(most, unused):
+    ours, theirs = (nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    for network in (ours, theirs):
+        (7 * network(torch.ones(5, 3))).square().sum().backward()
+        if unused:
+            network[0].bias.grad = None
+    norm = clip_gradients(ours.parameters(), most)
+    assert norm == nn.utils.clip_grad_norm_(theirs.parameters(), math.inf if most is None else most)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert (mine.grad is None and other.grad is None) or torch.equal(mine.grad, other.grad)
 
 
 def test_couplings_see_full_precision_under_autocast():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from flowmatch.core.storable import require, storable
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 NEAREST = 10
 MOST_REFERENCE = 1024
@@ -81,6 +82,10 @@ class Gaps:
         own = np.diag(covariance)
         return covariance + np.diag(_RIDGE * (own + max(float(own.mean()), _RIDGE)))
 
+    @cached_property
+    def _precision(self) -> Floats:
+        return np.asarray(np.linalg.inv(self.spread))
+
     def fill(self, codes: Floats) -> Floats:
         """Codes with expected values in place of NaN.
 
@@ -93,20 +98,30 @@ class Gaps:
         ndarray of shape (B, k)
             A row's result does not depend on the others.
         """
-        filled = codes.copy()
-        rows = np.flatnonzero(np.isnan(codes).any(axis=1))
+        filled, missing = codes.copy(), np.isnan(codes)
         size = max(1, _ELEMENTS_AT_ONCE // max(self._rows.size, self.spread.size))
-        for part in np.split(rows, range(size, len(rows), size)):
-            there = ~np.isnan(codes[part])
-            known = there.astype(np.float64)
-            near = self._near(np.where(there, codes[part], 0.0), known)
-            off = np.where(there, codes[part] - near, 0.0)
-            covariance = known[:, :, None] * self.spread * known[:, None, :]
-            places = np.arange(codes.shape[1])
-            covariance[:, places, places] += 1.0 - known  # an equation 1 w = 0 for each code that is missing
-            weights = np.linalg.solve(covariance, off[:, :, None])[:, :, 0]
-            filled[part] = np.where(there, codes[part], near + weights @ self.spread)
+        counts = missing.sum(axis=1)
+        for count in np.unique(counts[counts > 0]):  # systems of one size are solved together
+            rows = np.flatnonzero(counts == count)
+            for part in np.split(rows, range(size, len(rows), size)):
+                filled[part] = np.where(missing[part], self._expected(codes[part], missing[part]), codes[part])
         return filled
+
+    def _expected(self, codes: Floats, missing: Mask) -> Floats:
+        """What is expected of the missing codes of rows that miss equally many; anything for the others.
+
+        The regression on the known codes is ``C_mo C_oo^-1 = -P_mm^-1 P_mo`` with ``P = C^-1``: the smaller system is
+        solved.
+        """
+        near = self._near(np.where(missing, 0.0, codes), (~missing).astype(np.float64))
+        off, few = np.where(missing, 0.0, codes - near), 2 * missing[0].sum() <= missing.shape[1]
+        matrix, right = (self._precision, off @ self._precision) if few else (self.spread, off)
+        chosen = np.nonzero(missing if few else ~missing)[1].reshape(len(codes), -1)
+        systems = matrix[chosen[:, :, None], chosen[:, None, :]]
+        solved = np.linalg.solve(systems, np.take_along_axis(right, chosen, axis=1)[:, :, None])[:, :, 0]
+        weights = np.zeros_like(codes)
+        np.put_along_axis(weights, chosen, solved, axis=1)
+        return near - weights if few else near + weights @ self.spread
 
     def _near(self, codes: Floats, known: Floats, *, itself: bool = False) -> Floats:
         """The mean (B, k) of the nearest reference rows by the codes that are `known` (1, else 0, with codes of 0).
@@ -118,4 +133,14 @@ class Gaps:
         if itself:
             np.fill_diagonal(distances, np.inf)
         k = min(NEAREST, len(reference) - (1 if itself and len(reference) > 1 else 0))
-        return reference[np.argsort(distances, axis=1, kind="stable")[:, :k]].mean(axis=1)
+        return reference[_smallest(distances, k)].mean(axis=1)
+
+
+def _smallest(values: Floats, k: int) -> NDArray[np.intp]:
+    """Positions (B, k) of the smallest of each row's values, in order; of equal ones, the first are taken."""
+    found = np.sort(np.argpartition(values, k - 1, axis=1)[:, :k], axis=1)
+    there = np.take_along_axis(values, found, axis=1)
+    tied = (values <= there.max(axis=1, keepdims=True)).sum(axis=1) > k  # any of those at the border was taken
+    found = np.take_along_axis(found, np.argsort(there, axis=1, kind="stable"), axis=1)
+    found[tied] = np.argsort(values[tied], axis=1, kind="stable")[:, :k]
+    return found

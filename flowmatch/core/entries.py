@@ -25,7 +25,7 @@ def with_entries(
     """
     shown = 1 - given - absent
     mean, log_scale = (torch.zeros_like(given),) * 2 if start is None else (shown * start[0], shown * start[1])
-    entries = [torch.where(given > 0, codes, torch.zeros_like(codes)), given, absent, mean, log_scale]
+    entries = [torch.where(given > 0, codes, 0.0), given, absent, mean, log_scale]
     return torch.cat(entries if vector is None else [vector, *entries], dim=1)
 
 

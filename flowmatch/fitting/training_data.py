@@ -122,31 +122,34 @@ class EntryMasks:
     Attributes
     ----------
     share : float
-    groups : Tensor of int, shape (d,)
-        Numbers of the columns that the codes belong to: a column is given or absent as a whole.
+    groups : Tensor of int, shape (d,), or None
+        Numbers of the columns that the codes belong to: a column is given or absent as a whole. None: one code each.
     factors : FactorModel or None
         Says where the noise of a row starts of which something is given; None: it is standard noise.
     """
 
     share: float
-    groups: Tensor
+    groups: Tensor | None
     factors: FactorModel | None = None
 
     @classmethod
     def of(cls, encoder: SampleEncoder, missing: MissingValueModel, device: torch.device) -> EntryMasks:
         """The masks for rows of a table on a device."""
-        groups = np.unique(encoder.code_columns, return_inverse=True)[1]
+        columns, groups = np.unique(encoder.code_columns, return_inverse=True)
         factors = None if missing.guess is None else missing.guess.to(device)
-        return cls(missing.masked_share, torch.as_tensor(groups, device=device), factors)
+        shared = None if len(columns) == len(groups) else torch.as_tensor(groups, device=device)
+        return cls(missing.masked_share, shared, factors)
 
     def draw(self, codes: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Masks of zeros and ones for given and absent codes, (B, d) each; missing codes are NaN."""
         missing, n_rows = codes.isnan(), len(codes)
         place: dict[str, Any] = {"generator": generator, "device": codes.device}
         chance, p_given, p_absent = torch.rand(3, n_rows, 1, **place)
-        u, v = torch.rand(2, *codes.shape, **place)[:, :, self.groups]  # one draw for all codes of a column
-        given = (chance < self.share) & (u < p_given) & ~missing
-        absent = missing | ((chance < 0.5 * self.share) & (v < p_absent) & ~given)
+        u, v = torch.rand(2, *codes.shape, **place)
+        if self.groups is not None:
+            u, v = u[:, self.groups], v[:, self.groups]  # one draw for all codes of a column
+        given = (u < torch.where(chance < self.share, p_given, 0.0)) & ~missing
+        absent = missing | ((v < torch.where(chance < 0.5 * self.share, p_absent, 0.0)) & ~given)
         return given.to(codes.dtype), absent.to(codes.dtype)
 
 
@@ -176,9 +179,8 @@ class RowData(TrainingData):
         if self.masks is None:
             return codes, condition
         given, absent = self.masks.draw(codes, generator)
-        hidden = (given + absent) > 0
         start = None if self.masks.factors is None else self.masks.factors.guess(codes, given)
-        return codes.masked_fill(hidden, 0.0), with_entries(condition, codes, given, absent, start)
+        return torch.where(given + absent > 0, 0.0, codes), with_entries(condition, codes, given, absent, start)
 
     def take(self, rows: Tensor) -> RowData:
         condition = None if self.condition is None else self.condition.take(rows)

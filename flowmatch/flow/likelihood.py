@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import vjp, vmap
 
 from flowmatch.core.types import Rng
 from flowmatch.flow.solvers import Velocity, integrate
@@ -133,25 +132,26 @@ def _basis(x: Tensor) -> Tensor:
     return torch.eye(size, device=x.device, dtype=x.dtype).view(size, *x.shape[1:])
 
 
-def _products(velocity: Velocity, x: Tensor, t: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The velocity, and a function from a direction e to ``e * J^T e``, (B, *sample_shape).
+def _products(velocity: Velocity, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """The velocity, and ``e * J^T e`` for each direction e, (n_directions, B, *sample_shape).
 
     Reverse mode: one forward pass serves all directions, and every layer supports it (fused attention, for one, has
     no forward mode).
     """
-    value, pull_back, *_ = vjp(lambda y: velocity(y, t), x)
-
-    def product(direction: Tensor) -> Tensor:
-        (gradient,) = pull_back(direction.expand_as(x).contiguous())
-        return gradient * direction
-
-    return value, product
+    is_recorded = torch.is_grad_enabled()
+    with torch.enable_grad():
+        start = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        value = velocity(start, t)
+        along = directions[:, None]
+        pulled = along.expand(len(directions), *value.shape)
+        (gradients,) = torch.autograd.grad(value, start, pulled, create_graph=is_recorded, is_grads_batched=True)
+    return value if is_recorded else value.detach(), gradients * along
 
 
 def _directional_derivatives(velocity: Velocity, x: Tensor, t: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """The velocity, and ``e . J e`` of every row for each direction e, shape (B, n_directions)."""
-    value, product = _products(velocity, x, t)
-    return value, vmap(lambda direction: product(direction).flatten(1).sum(1), out_dims=1)(directions)
+    value, products = _products(velocity, x, t, directions)
+    return value, products.flatten(2).sum(2).T
 
 
 def rademacher_probes(n_probes: int, like: Tensor, generator: Rng = None) -> Tensor:
@@ -306,9 +306,8 @@ def log_likelihood_terms(
     """
 
     def diagonal(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        value, product = _products(velocity, x, t)
-        total = vmap(product)(_basis(x) if probes is None else probes).sum(0)
-        return value, (total if probes is None else total / len(probes)).flatten(1)
+        value, products = _products(velocity, x, t, _basis(x) if probes is None else probes)
+        return value, (products.sum(0) if probes is None else products.mean(0)).flatten(1)
 
     x0, integrals = _solve_back(Divergence(velocity, diagonal), x1, times, method, x1[0].numel())
     return source_log_density_terms(x0) + integrals.reshape(x1.shape)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.metrics._distances import distance_blocks, neighbor_distance
+from flowmatch.metrics._distances import near_rows
 from flowmatch.metrics._samples import FloatArray, Samples, as_pair
 
 TIE = 1e-9
@@ -114,7 +114,7 @@ def nearest_distances(rows: FloatArray, train: FloatArray, *, leave_out: bool = 
     ----------
     Zhao et al. (2021), "CTAB-GAN: Effective table data synthesizing", who report the 5 % quantile.
     """
-    distances = neighbor_distance(rows, train, int(leave_out))  # position 0 is the row itself
+    distances = _distance_at(rows, train, int(leave_out))  # position 0 is the row itself
     low, median = np.quantile(distances, [0.05, 0.5]).tolist()
     return {"nearest_p05": low, "nearest_median": median}
 
@@ -135,11 +135,13 @@ def _nearer_share(rows: FloatArray, distinct: FloatArray, counts: NDArray[np.int
     The training rows are `distinct`, and come `counts` times.
     """
     verdicts = []
-    for _, distances in distance_blocks(rows, distinct):
-        nearest = distances <= distances.min(axis=1, keepdims=True) * (1 + TIE)  # more than one where equally near
-        row, neighbor = np.nonzero(nearest)
+    for row, neighbor, distance in near_rows(rows, distinct):
+        first = np.flatnonzero(np.diff(row, prepend=-1))
+        least = np.repeat(np.minimum.reduceat(distance, first), np.diff(first, append=len(row)))
+        nearest = distance <= least * (1 + TIE)  # more than one where equally near
+        row, neighbor, distance = row[nearest] - row[0], neighbor[nearest], distance[nearest]
         asked, position = np.unique(neighbor, return_inverse=True)
-        distance, spacing = distances[nearest], _spacing(asked, distinct, counts)[position]
+        spacing = _spacing(asked, distinct, counts)[position]
         verdict = np.where(np.isclose(distance, spacing, rtol=TIE, atol=0), 0.5, distance < spacing)
         verdicts.append(np.bincount(row, verdict) / np.bincount(row))
     return float(np.concatenate(verdicts).mean())
@@ -149,4 +151,13 @@ def _spacing(asked: NDArray[np.int64], distinct: FloatArray, counts: NDArray[np.
     """Distance from the training rows `asked` to their nearest other training row: 0 for a repeated one."""
     if len(distinct) == 1:
         return np.zeros(len(asked))
-    return np.where(counts[asked] > 1, 0.0, neighbor_distance(distinct[asked], distinct, 1))
+    return np.where(counts[asked] > 1, 0.0, _distance_at(distinct[asked], distinct, 1))
+
+
+def _distance_at(rows: FloatArray, train: FloatArray, k: int) -> FloatArray:
+    """Distance of each row to the training row at position k, (n,)."""
+    found = []
+    for row, _, distance in near_rows(rows, train, k):
+        order = np.lexsort((distance, row))
+        found.append(distance[order][np.flatnonzero(np.diff(row, prepend=-1)) + k])
+    return np.concatenate(found)

@@ -120,5 +120,6 @@ def attack_rows(train: FloatArray, synthetic: FloatArray, holdout: FloatArray) -
 def _log_distances(asked: FloatArray, rows: FloatArray) -> FloatArray:
     """Mean log distance of each row asked to its nearest rows; the log-density falls with it."""
     tiny = np.finfo(np.float64).tiny
-    found = [np.partition(block, NEIGHBORS - 1, axis=1)[:, :NEIGHBORS] for _, block in distance_blocks(asked, rows)]
+    blocks = (block for _, block in distance_blocks(asked, rows))
+    found = [np.partition(block, NEIGHBORS - 1, axis=1)[:, :NEIGHBORS].copy() for block in blocks]  # no view of all
     return np.asarray(np.log(np.maximum(np.concatenate(found), tiny)).mean(axis=1))

@@ -175,7 +175,7 @@ def report(
     Returns
     -------
     SampleReport
-        Prints as tables; `to_dict` and `to_frame` return its values. 2000 rows a side take about 10 s.
+        Prints as tables; `to_dict` and `to_frame` return its values. 2000 rows a side take about 5 s.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowmatch.core.checks import check_output
 from flowmatch.core.entries import BLOCKS, generated, start_from, without_labels
 from flowmatch.core.types import Rng
-from flowmatch.flow import Coupling, Path, Source, TimeSampler
+from flowmatch.flow import Coupling, IndependentCoupling, Path, Source, TimeSampler
 from flowmatch.objectives.losses import L2Loss, ResidualLoss
 from flowmatch.objectives.weights import LossWeight, UniformWeight
 
@@ -121,6 +121,8 @@ class VelocityObjective:
             x0, x1 = random_windows((x0, x1), self.crop, generator)
         if not self.is_masked or condition is None:
             return self._pair(x0, x1, condition), x1
+        if type(self.coupling) is IndependentCoupling:
+            return start_from(x0, condition), x1
         shown = generated(condition, self.source_scale.numel())
         whole = (shown == 1).all(1)  # noise that knew the given entries would reveal them
         vector = condition[:, : condition.shape[1] - self.n_kept]

@@ -133,19 +133,21 @@ class FactorModel:
             return self._guess(codes, given)
         mean, log_scale = torch.zeros_like(codes), torch.zeros_like(codes)
         some = given.any(dim=1).nonzero()[:, 0]
-        for rows in some.split(max(1, _ELEMENTS_AT_ONCE // self.loadings.numel())):
+        for rows in some.split(max(1, _ELEMENTS_AT_ONCE // (len(self.mean) + self.loadings.shape[1] ** 2))):
             mean[rows], log_scale[rows] = self._guess(codes[rows], given[rows])
         return mean, log_scale
 
     def _guess(self, codes: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        n_rows, n_factors = len(codes), self.loadings.shape[1]
+        squares = (self.loadings[:, :, None] * self.loadings[:, None, :]).flatten(1)  # u u' of each code, (d, r * r)
         known = given / self.noise
-        seen = torch.where(given > 0, codes - self.mean, torch.zeros_like(codes)) / self.noise
-        weighted = self.loadings * known[:, :, None]  # (B, d, r)
-        inner = torch.eye(self.loadings.shape[1], device=codes.device) + self.loadings.T @ weighted
+        seen = known * torch.where(given > 0, codes - self.mean, 0.0)
+        identity = torch.eye(n_factors, device=codes.device)
+        inner = identity + (known @ squares).view(n_rows, n_factors, n_factors)
         root = torch.linalg.cholesky(inner)
-        factors = torch.cholesky_solve((seen @ self.loadings)[:, :, None], root)[:, :, 0]
-        spread = torch.linalg.solve_triangular(root, self.loadings.T.expand(len(codes), -1, -1), upper=False)
-        variance = self.noise + spread.square().sum(dim=1)
+        half = torch.linalg.solve_triangular(root, identity.expand(n_rows, -1, -1), upper=False)
+        factors = (half.mT @ (half @ (seen @ self.loadings)[:, :, None]))[:, :, 0]
+        variance = self.noise + (half.mT @ half).flatten(1) @ squares.T
         some = given.any(dim=1, keepdim=True)
         return some * (self.mean + factors @ self.loadings.T), some * 0.5 * variance.log()
 

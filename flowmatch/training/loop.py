@@ -16,6 +16,7 @@ from flowmatch.core.randomness import GlobalDraws
 from flowmatch.core.types import Rng
 from flowmatch.networks import draw_dropout_from
 from flowmatch.training.averaging import AveragedWeights
+from flowmatch.training.optimizer import AdamW, clip_gradients
 from flowmatch.training.options import TrainingOptions
 from flowmatch.training.plans import TrainingPlan, learning_rate_factor
 from flowmatch.training.rows import RowSampler
@@ -102,7 +103,7 @@ class TrainingRun:
         self.draws_globally = options.activation_checkpointing or options.compile
         self.look_for_global_draws = True
         fused = self.device.type in ("cpu", "cuda", "mps")
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = AdamW(
             self.parameters, plan.learning_rate, options.betas, weight_decay=options.weight_decay, fused=fused
         )
         self.scheduler = LambdaLR(self.optimizer, learning_rate_factor(options, plan.max_iter))
@@ -139,21 +140,23 @@ class TrainingRun:
 
     def _step(self) -> None:
         options = self.plan.options
-        total = torch.zeros((), device=self.device)
+        losses = []
         for _ in range(options.accumulation):
-            loss = self._mean_loss(self.rows.draw()) / options.accumulation
-            self.scaler.scale(loss).backward()
-            total += loss.detach()
+            loss = self._mean_loss(self.rows.draw())
+            losses.append(loss if options.accumulation == 1 else loss / options.accumulation)
+            self.scaler.scale(losses[-1]).backward()
+            losses[-1] = losses[-1].detach()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, options.gradient_clipping or math.inf)
+        norm = clip_gradients(self.parameters, options.gradient_clipping)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.average.update()
         self.step += 1
         self.steps_since_report += 1
-        self._watch(total, norm)
+        self._watch(sum(losses[1:], losses[0]), norm)
 
     def report(self) -> dict[str, float]:
         """Fetch the sums since the last report, validate, and append to the history.
