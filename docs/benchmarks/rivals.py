@@ -1,18 +1,18 @@
-"""Generators of other packages on large tables, each in its own environment, judged by the measures of large_tables.py.
+"""Generators of other packages on large tables, each in its own environment, judged by the measures of
+large_tables.py.
 
-    python rivals.py split diamonds.csv work [--seed 0] [--rows 5000]     # here: training rows for all, test rows for us
+    python rivals.py split diamonds.csv work [--seed 0] [--rows 5000]     # here
+    python rivals.py draw flowmatch work                                  # here
     .gan/bin/python rivals.py draw ctgan work [--budget 120]              # in the environment of the rival
-    python rivals.py draw flowmatch work
     python rivals.py judge work                                           # here: one line for each table drawn
 
 Environments (Python 3.11, CPU): `pip install ctgan sdv` for copula, tvae and ctgan; `pip install mostlyai-engine` for
 mostlyai; `pip install ForestDiffusion` for forest; `pip install utrees "scikit-learn<1.6"` (it needs an older one) for
-utrees. All need pandas; set OMP_NUM_THREADS=1.
+utrees. All need pandas; set OMP_NUM_THREADS=1. `real` draws training rows themselves.
 
-`--budget` is CPU seconds of `fit`. Epochs of ctgan and tvae follow from those of fits of one and three epochs; mostlyai
-takes it as its `max_training_time` (and stops earlier by itself); forest and utrees, which need hours for all rows, take
-as many rows as they can in that time (`--rows`, found by trial). Without it all take their defaults. The copula has no
-such knob.
+`--budget` is CPU seconds of `fit`, turned into epochs (tvae, ctgan; mostlyai, which also stops by itself) or rows
+(forest and utrees, which need hours for all) by the seconds of two short fits, not counted. Without it all take
+their defaults, and `--options` in JSON. The copula has no such knob.
 """
 
 import argparse
@@ -166,27 +166,30 @@ FITS = {
     "forest": (forest, "ForestDiffusion", "ForestDiffusion"),
     "utrees": (utrees, "utrees", "utrees"),
 }
-PILOTS = {"tvae": (1, 3), "ctgan": (1, 3), "forest": (100, 300), "utrees": (500, 1500)}  # epochs or rows
+# What a fit's seconds are linear in, and how much of it two short fits get.
+KNOBS = {
+    "tvae": ("epochs", 1, 3),
+    "ctgan": ("epochs", 1, 3),
+    "mostlyai": ("max_epochs", 1, 3),
+    "forest": ("rows", 100, 300),
+    "utrees": ("rows", 500, 1500),
+}
 
 
 def within(budget, name, train, orders, options, seed):
-    """Rows and options with which a fit takes some CPU seconds, by those of two short fits: cost is linear in both."""
-    fit = FITS[name][0]
-    if name == "mostlyai":
-        return train, options | {"max_training_time": budget / 60}
-    if name not in PILOTS:
+    """Rows and options with which a fit takes some CPU seconds, by those of two short fits."""
+    if name not in KNOBS:
         return train, options
+    knob, few, more = KNOBS[name]
 
     def limited(amount):
-        by_rows = name in ("forest", "utrees")
-        return (train.iloc[:amount], options) if by_rows else (train, options | {"epochs": amount})
+        return (train.iloc[:amount], options) if knob == "rows" else (train, options | {knob: amount})
 
-    few, more = PILOTS[name]
     costs = []
     for amount in (few, more):
-        start = cpu()
         rows, chosen = limited(amount)
-        fit(rows, orders, chosen, seed)
+        start = cpu()
+        FITS[name][0](rows, orders, chosen, seed)
         costs.append(cpu() - start)
     return limited(max(1, round(few + (budget - costs[0]) * (more - few) / (costs[1] - costs[0]))))
 
