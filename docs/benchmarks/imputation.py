@@ -87,8 +87,8 @@ def missforest(trees):
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
         chosen = {
-            "clf": RandomForestClassifier(100, random_state=seed),
-            "rgr": RandomForestRegressor(100, random_state=seed),
+            "clf": RandomForestClassifier(100, max_features="sqrt", random_state=seed),
+            "rgr": RandomForestRegressor(100, max_features="sqrt", random_state=seed),
         }
         table = pd.DataFrame(M).rename(columns=str)
         model = MissForest(categorical=[str(j) for j in cat], verbose=0, **(chosen if trees else {}))
