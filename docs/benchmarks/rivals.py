@@ -11,8 +11,8 @@ mostlyai; `pip install ForestDiffusion` for forest; `pip install utrees "scikit-
 utrees. All need pandas; set OMP_NUM_THREADS=1. `real` draws training rows themselves.
 
 `--budget` is CPU seconds of `fit`, turned into epochs (tvae, ctgan; mostlyai, which also stops by itself) or rows
-(forest and utrees, which need hours for all) by the seconds of two short fits, not counted. Without it all take
-their defaults, and `--options` in JSON. The copula has no such knob.
+(forest and utrees) by the seconds of two short fits, not counted. The copula has no such knob. Without it all take their
+defaults, and `--options` in JSON; forest and utrees want a smaller `duplicate_K` on tables of this size.
 """
 
 import argparse
@@ -49,13 +49,14 @@ def encode(table, orders):
 
 
 def decode(matrix, table, levels):
-    """A matrix of codes as a table, whole numbers rounded."""
+    """A matrix of codes as a table, each column of numbers with its decimals (all other packages do so themselves)."""
     found = pd.DataFrame(matrix, columns=table.columns)
     for column in table:
         if column in levels:
             found[column] = np.asarray(levels[column])[found[column].astype(int).clip(0, len(levels[column]) - 1)]
-        elif (table[column].dropna() % 1 == 0).all():
-            found[column] = found[column].round()
+        else:
+            values = table[column].dropna()
+            found[column] = found[column].round(next(k for k in range(16) if np.allclose(values, values.round(k))))
     return found
 
 
@@ -125,7 +126,7 @@ def forest(train, orders, options, seed):
 def unmask(model, X, rng):
     """Fill what is missing in X by unmasking trees, each row in an order of its own.
 
-    The same draws as the class' own `impute` makes, which goes row by row and takes 20 times as long.
+    The same distribution as that of the class' own `impute` makes, which goes row by row.
     """
     X, order = X.copy(), np.where(np.isnan(X), rng.random(X.shape), np.inf)
     steps = order.argsort(axis=1)
