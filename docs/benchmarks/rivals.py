@@ -11,8 +11,8 @@ mostlyai; `pip install ForestDiffusion` for forest; `pip install utrees "scikit-
 utrees. All need pandas; set OMP_NUM_THREADS=1. `real` draws training rows themselves.
 
 `--budget` is CPU seconds of `fit`, turned into epochs (tvae, ctgan; mostlyai, which also stops by itself) or rows
-(forest and utrees) by the seconds of two short fits, not counted. The copula has no such knob. Without it all take their
-defaults, and `--options` in JSON; forest and utrees want a smaller `duplicate_K` on tables of this size.
+(forest and utrees) by the seconds of two short fits, not counted. The copula has no such knob. Without it all take
+their defaults, and `--options` in JSON; forest and utrees want a smaller `duplicate_K` on tables of this size.
 """
 
 import argparse
