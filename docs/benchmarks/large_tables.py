@@ -36,6 +36,7 @@ ORDERS = {
 }
 
 
+TARGETS = {"diamonds": "price", "flights": "arr_delay"}
 UNUSED = ["year", "flight", "tailnum", "time_hour"]
 
 
@@ -78,21 +79,24 @@ def related(n=5000, seed=0):
     return pd.DataFrame({"city": [f"c{i}" for i in city], "country": [f"k{i % 5}" for i in city]})
 
 
-def judge(name, table, target, settings, seed, n_rows):
-    """One line: how near the synthetic rows are to held-out ones."""
+def load(path):
+    """A table by its file, and its name."""
+    table, name = pd.read_csv(path).drop(columns=UNUSED, errors="ignore"), Path(path).name.split(".")[0]
+    for column, order in ORDERS.items():
+        if column in table:
+            table[column] = pd.Categorical(table[column], order, ordered=True)
+    return table, name
+
+
+def split(table, seed, n_rows=None):
+    """Training rows, and 10,000 held-out ones."""
     train, test = train_test_split(table, test_size=0.2, random_state=seed)
-    train, test = train.iloc[:n_rows].reset_index(drop=True), test.iloc[:10_000].reset_index(drop=True)
-    start = time.process_time()
-    model = FlowMatchingGenerator(random_state=seed, **settings).fit(train)
-    fit = time.process_time() - start
-    drawn = model.sample(len(test), random_state=seed)
-    line = {
-        "table": name,
-        "rows": len(train),
-        "seed": seed,
-        "fit_s": fit,
-        "sample_s": time.process_time() - start - fit,
-    }
+    return train.iloc[:n_rows].reset_index(drop=True), test.iloc[:10_000].reset_index(drop=True)
+
+
+def measure(name, train, test, drawn, seed):
+    """How near the synthetic rows are to held-out ones."""
+    line, target = {}, TARGETS[name]
     if name == "flights":
         line["hour_is_right"] = float((drawn["hour"] == drawn["sched_dep_time"] // 100).mean())
         known = set(zip(train["origin"], train["dest"], strict=True))
@@ -107,6 +111,18 @@ def judge(name, table, target, settings, seed, n_rows):
     real = train.dropna(subset=[target]).iloc[: len(ours)]
     line["utility"] = utility(ours, kept, target, seed) / utility(real, kept, target, seed)
     return line
+
+
+def judge(name, table, settings, seed, n_rows):
+    """One line: what a fit costs, and how near its rows are to held-out ones."""
+    train, test = split(table, seed, n_rows)
+    start = time.process_time()
+    model = FlowMatchingGenerator(random_state=seed, **settings).fit(train)
+    fit = time.process_time() - start
+    drawn = model.sample(len(test), random_state=seed)
+    line = {"table": name, "rows": len(train), "seed": seed, "fit_s": fit}
+    line["sample_s"] = time.process_time() - start - fit
+    return line | measure(name, train, test, drawn, seed)
 
 
 def judge_known(settings, seed):
@@ -159,15 +175,9 @@ def main():
     settings = eval(arguments.settings)
     for seed in map(int, arguments.seeds.split(",")):
         for path in arguments.tables:
-            table, name = pd.read_csv(path), "diamonds" if "diamonds" in path else "flights"
-            table = table.drop(columns=UNUSED, errors="ignore")
-            for column, order in ORDERS.items():
-                if column in table:
-                    table[column] = pd.Categorical(table[column], order, ordered=True)
+            table, name = load(path)
             for rows in arguments.rows.split(","):
-                n_rows = None if rows == "all" else int(rows)
-                target = "price" if name == "diamonds" else "arr_delay"
-                line = judge(name, table, target, settings, seed, n_rows)
+                line = judge(name, table, settings, seed, None if rows == "all" else int(rows))
                 print(json.dumps({**line, "settings": arguments.settings}), flush=True)
         for line in judge_known(settings, seed) if arguments.known else ():
             print(json.dumps({**line, "settings": arguments.settings}), flush=True)
