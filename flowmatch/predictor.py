@@ -36,7 +36,7 @@ class Predictor(RegressorMixin, Estimator):
     boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
     n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
 
-    def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
+    def predict(self, X: Any, *, future: Any = None, output: str = "numpy") -> Any:
         """Estimate the conditional mean, from `n_samples` draws.
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
@@ -49,14 +49,21 @@ class Predictor(RegressorMixin, Estimator):
             DataFrame, or a list of histories (DataFrames or arrays), whose last `n_lags` rows count.
         future : array-like of shape (n, horizon, n_known) or list of DataFrames, optional
             The `known_columns` of the instants to come.
+        output : {"numpy", "pandas"}, default="numpy"
+            "pandas": a DataFrame of tables and series, one column for each that is forecast. Its rows are those of a
+            table X; of a history the times that follow, by the model's spacing, or positions where X has no times; of
+            several histories (series, time).
 
         Returns
         -------
-        ndarray of shape (n, *sample_shape_)
+        ndarray of shape (n, *sample_shape_), or DataFrame
         """
-        return self._summary(X, future, lambda members: members.mean(axis=0))
+        forecasts = self._summary(X, future, output, lambda members: members.mean(axis=0))
+        return forecasting.as_frame(forecasts, self.fitted_, X) if output == "pandas" else forecasts
 
-    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None) -> NDArray[Any]:
+    def predict_quantiles(
+        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None, output: str = "numpy"
+    ) -> Any:
         """Estimate quantiles of every element of forecasts, from one set of `n_samples` draws: they never cross.
 
         Parameters
@@ -68,16 +75,19 @@ class Predictor(RegressorMixin, Estimator):
             coverage is exact. Those beyond the outermost draws are the outermost.
         future : array-like or list of DataFrames, optional
             As in `predict`.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; columns are (column, quantile).
 
         Returns
         -------
-        ndarray of shape (n_quantiles, n, *sample_shape_)
+        ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
         """
         levels = forecasting.check_quantiles(quantiles)
-        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
-        return self._summary(X, future, quantile, axis=1)
+        found = self._quantiles(X, levels, future, output)
+        kinds = "quantile", levels
+        return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
-    def predict_interval(self, X: Any, coverage: float = 0.9, *, future: Any = None) -> NDArray[Any]:
+    def predict_interval(self, X: Any, coverage: float = 0.9, *, future: Any = None, output: str = "numpy") -> Any:
         """Estimate central intervals of every element of forecasts.
 
         Parameters
@@ -88,14 +98,18 @@ class Predictor(RegressorMixin, Estimator):
             How often each interval should hold the truth.
         future : array-like or list of DataFrames, optional
             As in `predict`.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; columns are (column, "lower") and (column, "upper").
 
         Returns
         -------
-        ndarray of shape (2, n, *sample_shape_)
+        ndarray of shape (2, n, *sample_shape_), or DataFrame
             Lower and upper ends.
         """
         forecasting.check_coverage(coverage, self.n_samples)
-        return self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
+        ends = self._quantiles(X, [0.5 - coverage / 2, 0.5 + coverage / 2], future, output)
+        kinds = "bound", ("lower", "upper")
+        return forecasting.as_frame(ends, self.fitted_, X, kinds=kinds) if output == "pandas" else ends
 
     def sample(
         self,
@@ -107,7 +121,8 @@ class Predictor(RegressorMixin, Estimator):
         n_steps: int | None = None,
         solver: str | None = None,
         batch_size: int | None = None,
-    ) -> NDArray[Any]:
+        output: str = "numpy",
+    ) -> Any:
         """Draw forecasts.
 
         Parameters
@@ -122,21 +137,32 @@ class Predictor(RegressorMixin, Estimator):
             As in `predict`.
         n_steps, solver, batch_size : optional
             In place of the estimator's own; draws carried together (fixed-step solvers give the same for any).
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; rows are (sample, [series,] time).
 
         Returns
         -------
-        ndarray of shape (n_samples, n, *sample_shape_)
+        ndarray of shape (n_samples, n, *sample_shape_), or DataFrame
         """
         check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
         n_samples = check_count("n_samples", n_samples)
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
         ensemble = self._ensemble(n_steps=n_steps, solver=solver, batch_size=batch_size)
         generator = generator_on(self.model_.device, seed_from(random_state))
-        return ensemble.sample(windows, n_samples, generator)
+        draws = ensemble.sample(windows, n_samples, generator)
+        return forecasting.as_frame(draws, self.fitted_, X, members=True) if output == "pandas" else draws
 
     def rollout(
-        self, X: Any, n_steps: int, n_samples: int = 1, random_state: Any = None, *, future: Any = None
-    ) -> NDArray[Any]:
+        self,
+        X: Any,
+        n_steps: int,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        future: Any = None,
+        output: str = "numpy",
+    ) -> Any:
         """Carry forecasts on, each member its own trajectory.
 
         Parameters
@@ -151,10 +177,12 @@ class Predictor(RegressorMixin, Estimator):
             Seeds the draws.
         future : array-like of shape (n, n_steps, n_known) or list of DataFrames, optional
             The `known_columns` of the instants to come.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `sample`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n, n_steps, *forecast state)
+        ndarray of shape (n_samples, n, n_steps, *forecast state), or DataFrame
             NaN from where a trajectory has diverged, which is warned of.
 
         Raises
@@ -163,11 +191,15 @@ class Predictor(RegressorMixin, Estimator):
             If states cannot be carried on, because contexts hold columns that are neither forecast nor known ahead.
         """
         check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
         n_steps, n_samples = check_count("n_steps", n_steps), check_count("n_samples", n_samples)
         self.fitted_.check_rollout(n_steps)
         windows, times = forecasting.contexts_like_fit(self, X, future, n_steps)
         generator = generator_on(self.model_.device, seed_from(random_state))
-        return self._ensemble().roll(windows, times, n_steps, n_samples, generator)
+        states = self._ensemble().roll(windows, times, n_steps, n_samples, generator)
+        if output == "pandas":
+            return forecasting.as_frame(states, self.fitted_, X, n_steps=n_steps, members=True)
+        return states
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination R2 of the mean.
@@ -228,9 +260,16 @@ class Predictor(RegressorMixin, Estimator):
         integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call, verbose=self.verbose)
         return forecasting.Ensemble(self.fitted_, integration)
 
-    def _summary(self, X: Any, future: Any, summarize: Callable[..., NDArray[Any]], axis: int = 0) -> NDArray[Any]:
+    def _quantiles(self, X: Any, levels: list[float], future: Any, output: str) -> NDArray[Any]:
+        """Quantiles of the draws for every context, levels first."""
+        return self._summary(X, future, output, functools.partial(np.quantile, q=levels, axis=0, method="weibull"), 1)
+
+    def _summary(
+        self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
+    ) -> NDArray[Any]:
         """What `summarize` makes of the draws for every context, which run along `axis` of it."""
         check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
         return self._ensemble().summary(windows, self.n_samples, summarize, axis)
 

@@ -2,6 +2,7 @@
 
 from flowmatch.forecasting.ensembles import Ensemble
 from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.frames import as_frame, check_output_format
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import check_coverage, check_forecast_parameters, check_quantiles
 from flowmatch.forecasting.reading import Reading, contexts_like_fit, read_windows, windows_like_fit

@@ -36,6 +36,8 @@ class FittedForecaster:
         Names of X's columns, if they came in DataFrames.
     boundary : tuple of {"periodic", "wall"}
         What lies beyond the edge of a field, for each axis.
+    target_columns : tuple of str, default=()
+        Names of the targets of pairs, if they came with names.
     """
 
     flow: FitResult
@@ -43,6 +45,7 @@ class FittedForecaster:
     reader: TableReader | None
     columns: tuple[Any, ...]
     boundary: tuple[str, ...]
+    target_columns: tuple[str, ...] = ()
 
     @property
     def model(self) -> FlowModel:
@@ -69,6 +72,14 @@ class FittedForecaster:
     def feature_names(self) -> NDArray[np.object_]:
         """Names of the columns, as scikit-learn keeps them; an AttributeError if there are none."""
         return feature_names(self.columns)
+
+    @property
+    def target_names(self) -> tuple[Any, ...]:
+        """Names of the columns that are forecast, or their positions."""
+        layout = self.layout
+        if layout.columns:
+            return tuple(layout.columns[j] for j in layout.targets)
+        return self.target_columns or tuple(range(math.prod(layout.forecast_shape[:1])))
 
     def in_own_dtype(self, forecasts: NDArray[np.float64]) -> NDArray[Any]:
         """Forecasts in single precision if the training data came in it."""
@@ -104,4 +115,5 @@ class FittedForecaster:
         require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
         require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
         require(len(self.columns) in (0, self.n_features), "columns")
+        require(len(self.target_columns) in (0, math.prod(layout.forecast_shape[:1])), "target_columns")
         require(len(self.boundary) == len(layout.grid) and set(self.boundary) <= set(BOUNDARIES[1:]), "boundary")

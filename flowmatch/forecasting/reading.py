@@ -31,6 +31,8 @@ class Reading:
     columns : tuple
     boundary : tuple of str
         As in `FittedForecaster`.
+    target_columns : tuple of str
+        As in `FittedForecaster`.
     """
 
     windows: Windows
@@ -38,10 +40,11 @@ class Reading:
     reader: TableReader | None
     columns: tuple[Any, ...]
     boundary: tuple[str, ...]
+    target_columns: tuple[str, ...]
 
     def fitted(self, flow: FitResult) -> FittedForecaster:
         """What a forecaster has learned once its flow is fitted."""
-        return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary)
+        return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary, self.target_columns)
 
 
 def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
@@ -65,7 +68,7 @@ def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
         For data that are no finite real numbers or of unequal shapes, and parameters that do not suit them.
     """
     windows, layout, reader, columns = _read_series(estimator, X) if y is None else _read_pairs(estimator, X, y)
-    return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows))
+    return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows), _names_of(y))
 
 
 def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
@@ -189,6 +192,12 @@ def _read_states(X: Any, y: Any) -> tuple[SampleRows, SampleRows]:
     if len(contexts) != len(targets):
         raise ValueError(f"X has {len(contexts)} contexts, but y has {len(targets)} targets: inconsistent lengths.")
     return contexts, SampleRows(targets.array()[:, 0]) if alone else targets
+
+
+def _names_of(y: Any) -> tuple[str, ...]:
+    """Names of targets that came in a DataFrame or Series with names."""
+    names = tuple(getattr(y, "columns", (getattr(y, "name", None),)))
+    return names if all(isinstance(name, str) for name in names) else ()
 
 
 def _check_targets(y: Any) -> None:
