@@ -355,8 +355,7 @@ class DistilledFlowMap(Estimator):
         Parameters
         ----------
         Z : array-like of shape (n_samples, *code_shape)
-        y : array-like, optional
-        n_steps : int, optional
+        y, n_steps : optional
 
         Returns
         -------
@@ -374,8 +373,7 @@ class DistilledFlowMap(Estimator):
         Parameters
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
-        y : array-like, optional
-        n_steps : int, optional
+        y, n_steps : optional
 
         Returns
         -------
@@ -402,6 +400,14 @@ class DistilledFlowMap(Estimator):
     rollout = _as_the_teacher(ConditionalForecaster.rollout)
     crps = _as_the_teacher(ConditionalForecaster.crps)
     energy_score = _as_the_teacher(ConditionalForecaster.energy_score)
+
+    @available_if(_teacher_has("backtest"))
+    @functools.wraps(ConditionalForecaster.backtest)
+    def backtest(self, X: Any, *arguments: Any, refit: bool = False, **named: Any) -> Any:
+        if refit and isinstance(self.estimator, FrozenEstimator):
+            raise ValueError("refit=True fits the teacher too, but it is frozen, and may know what is to be forecast.")
+        again = (lambda parts: clone(self).fit(parts).as_teacher()) if refit else False
+        return self.as_teacher().backtest(X, *arguments, refit=again, **named)
 
     def save(self, path: Any, *, teacher: bool = True) -> None:
         """Write the student to one ``.safetensors`` file; `flowmatch.load` reads it.

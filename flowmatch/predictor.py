@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import forecasting, metrics, model
+from flowmatch import forecasting, metrics
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_count
 from flowmatch.core.randomness import generator_on, seed_from
@@ -148,7 +148,7 @@ class Predictor(RegressorMixin, Estimator):
         forecasting.check_output_format(output, self.fitted_)
         n_samples = check_count("n_samples", n_samples)
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
-        ensemble = self._ensemble(n_steps=n_steps, solver=solver, batch_size=batch_size)
+        ensemble = forecasting.Ensemble.of(self, n_steps=n_steps, solver=solver, batch_size=batch_size)
         generator = generator_on(self.model_.device, seed_from(random_state))
         draws = ensemble.sample(windows, n_samples, generator)
         return forecasting.as_frame(draws, self.fitted_, X, members=True) if output == "pandas" else draws
@@ -196,7 +196,7 @@ class Predictor(RegressorMixin, Estimator):
         self.fitted_.check_rollout(n_steps)
         windows, times = forecasting.contexts_like_fit(self, X, future, n_steps)
         generator = generator_on(self.model_.device, seed_from(random_state))
-        states = self._ensemble().roll(windows, times, n_steps, n_samples, generator)
+        states = forecasting.Ensemble.of(self).roll(windows, times, n_steps, n_samples, generator)
         if output == "pandas":
             return forecasting.as_frame(states, self.fitted_, X, n_steps=n_steps, members=True)
         return states
@@ -219,7 +219,7 @@ class Predictor(RegressorMixin, Estimator):
         """
         check_is_fitted(self)
         windows = forecasting.windows_like_fit(self, X, y)
-        return self._ensemble().determination(windows, self.n_samples, sample_weight)
+        return forecasting.Ensemble.of(self).determination(windows, self.n_samples, sample_weight)
 
     def crps(self, X: Any, y: Any = None) -> float:
         """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over all elements.
@@ -251,14 +251,57 @@ class Predictor(RegressorMixin, Estimator):
         """
         return self._mean_score(metrics.energy_score, X, y)
 
+    def backtest(
+        self,
+        X: Any,
+        n_windows: int = 10,
+        *,
+        refit: bool | Callable[[list[Any]], Any] = False,
+        step: int | None = None,
+        season: int = 1,
+        coverage: float = 0.9,
+    ) -> forecasting.Backtest:
+        """Forecast the ends of series from origins before them, and score the forecasts at each lead time.
+
+        Rolling-origin evaluation (Tashman, 2000): a forecast reads what precedes its origin, and the `known_columns` of
+        the rows to come. Without `refit` the weights are those of the estimator: fit it to rows before the first origin
+        to have an honest score.
+
+        Parameters
+        ----------
+        X : trajectories
+            As in `fit`, without `y`.
+        n_windows : int, default=10
+            Origins in each series; the last forecast ends where the series ends.
+        refit : bool or callable, default=False
+            For each origin, fit a clone to what precedes it in all series. This forecaster then need not be fitted. A
+            callable takes these beginnings as a list, and returns a fitted forecaster.
+        step : int or None, default=None
+            Rows from one origin to the next. None takes the horizon.
+        season : int, default=1
+            The reference repeats the last `season` states: 1 is persistence, 24 repeats the last day of hours.
+        coverage : float in (0, 1), default=0.9
+            As in `predict_interval`.
+
+        Returns
+        -------
+        Backtest
+            Scores for each lead time and target, and the forecasts; `to_frame()` gives the scores as a DataFrame.
+
+        Raises
+        ------
+        ValueError
+            For series that are too short for so many windows.
+        """
+        again: Callable[[list[Any]], Any] | None = (lambda parts: clone(self).fit(parts)) if refit else None
+        if again is None:
+            check_is_fitted(self)
+        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season, "coverage": coverage}
+        return forecasting.backtest(self, X, refit if callable(refit) else again, **settings)
+
     def check_fitted(self) -> None:
         super().check_fitted()
-        self._ensemble()
-
-    def _ensemble(self, **call: Any) -> forecasting.Ensemble:
-        """What draws the forecasts of a call."""
-        integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call, verbose=self.verbose)
-        return forecasting.Ensemble(self.fitted_, integration)
+        forecasting.Ensemble.of(self)
 
     def _quantiles(self, X: Any, levels: list[float], future: Any, output: str) -> NDArray[Any]:
         """Quantiles of the draws for every context, levels first."""
@@ -271,9 +314,9 @@ class Predictor(RegressorMixin, Estimator):
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
-        return self._ensemble().summary(windows, self.n_samples, summarize, axis)
+        return forecasting.Ensemble.of(self).summary(windows, self.n_samples, summarize, axis)
 
     def _mean_score(self, score: Callable[..., Any], X: Any, y: Any) -> float:
         """The mean of a score over windows."""
         check_is_fitted(self)
-        return self._ensemble().mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
+        return forecasting.Ensemble.of(self).mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
