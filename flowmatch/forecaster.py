@@ -204,8 +204,31 @@ class ConditionalForecaster(Predictor):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
+        return self._fit(X, y, getattr(self, "fitted_", None) if self.warm_start else None)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for `max_iter` more steps, from the fitted weights, scales and base.
+
+        The first call is a `fit`. Later ones may bring other rows, of the same columns; forecasts of tables and series
+        stay where the simple forecast and the range of what it left at first allow.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, getattr(self, "fitted_", None))
+
+    def check_parameters(self) -> fitting.FitSettings:
+        settings = fitting.resolve_settings(self, frozen=_FROZEN)
+        forecasting.check_forecast_parameters(self)
+        return settings
+
+    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None) -> Self:
         settings = self.check_parameters()
-        start: forecasting.FittedForecaster | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             reading = forecasting.read_windows(reader, X, y)
@@ -217,8 +240,3 @@ class ConditionalForecaster(Predictor):
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
             fitting.fit_and_assign(self, task, settings, start.flow, lambda flow: replace(start, flow=flow))
         return self
-
-    def check_parameters(self) -> fitting.FitSettings:
-        settings = fitting.resolve_settings(self, frozen=_FROZEN)
-        forecasting.check_forecast_parameters(self)
-        return settings

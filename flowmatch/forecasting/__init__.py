@@ -1,6 +1,7 @@
 """Forecasts of next states: windows of trajectories, tables as contexts, ensembles."""
 
 from flowmatch.forecasting.backtest import Backtest, backtest
+from flowmatch.forecasting.density import DENSITY_STEPS, score_windows
 from flowmatch.forecasting.ensembles import Ensemble
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.frames import as_frame, check_output_format
