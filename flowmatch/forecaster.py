@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Self
 
 from flowmatch import fitting, forecasting
@@ -238,5 +237,5 @@ class ConditionalForecaster(Predictor):
         else:
             windows = forecasting.windows_like_fit(self, X, y)
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
-            fitting.fit_and_assign(self, task, settings, start.flow, lambda flow: replace(start, flow=flow))
+            fitting.fit_and_assign(self, task, settings, start.flow, start.with_flow)
         return self

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from flowmatch import forecasting, metrics, model
 from flowmatch.base import Estimator, Fitted
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch.preprocessing import Windows
 
 
 class Predictor(RegressorMixin, Estimator):
@@ -87,7 +89,9 @@ class Predictor(RegressorMixin, Estimator):
         kinds = "quantile", levels
         return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
-    def predict_interval(self, X: Any, coverage: float = 0.9, *, future: Any = None, output: str = "numpy") -> Any:
+    def predict_interval(
+        self, X: Any, coverage: float = 0.9, *, method: str = "ensemble", future: Any = None, output: str = "numpy"
+    ) -> Any:
         """Estimate central intervals of every element of forecasts.
 
         Parameters
@@ -96,6 +100,9 @@ class Predictor(RegressorMixin, Estimator):
             As in `predict`.
         coverage : float in (0, 1), default=0.9
             How often each interval should hold the truth.
+        method : {"ensemble", "conformal"}, default="ensemble"
+            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, see
+            `calibrate`, so that they hold the truth so often whatever the forecaster is worth.
         future : array-like or list of DataFrames, optional
             As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
@@ -106,10 +113,48 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (2, n, *sample_shape_), or DataFrame
             Lower and upper ends.
         """
-        forecasting.check_coverage(coverage, self.n_samples)
-        ends = self._quantiles(X, [0.5 - coverage / 2, 0.5 + coverage / 2], future, output)
+        if check_choice("method", method, ("ensemble", "conformal")) == "conformal":
+            ends = forecasting.conformal_interval(*self._asked(X, future, output), coverage)
+        else:
+            forecasting.check_coverage(coverage, self.n_samples)
+            ends = self._quantiles(X, [0.5 - coverage / 2, 0.5 + coverage / 2], future, output)
         kinds = "bound", ("lower", "upper")
         return forecasting.as_frame(ends, self.fitted_, X, kinds=kinds) if output == "pandas" else ends
+
+    def calibrate(self, X: Any, y: Any = None, *, cv: int | None = None) -> Self:
+        """Keep how far outcomes are from the middle of their forecasts, for intervals with a guarantee.
+
+        Where these rows and the later ones are exchangeable, as independent draws from one distribution are, and `fit`
+        has not seen these, ``predict_interval(method="conformal")`` holds the truth with a probability of at least
+        `coverage`, for each lead time and target by itself and on average over rows (split conformal prediction; Vovk
+        et al., 2005; of quantiles, Romano et al., 2019; of ranks, Chernozhukov et al., 2021). There is no guarantee
+        where rows follow each other in time, and less so after a change of the distribution.
+
+        With `cv`, these may be the rows of `fit`, as is best where rows are few: each fold is scored by a model of the
+        others (CV+; Barber et al., 2021). The guarantee is then ``2 coverage - 1``, less a term that vanishes as folds
+        grow; intervals hold about `coverage` in practice, and take the time of `cv` forecasters.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Tables, or trajectories alone. Another call, or fit, replaces what was kept. Set `n_samples`, `solver` and
+            `n_steps` before.
+        cv : int or None, default=None
+            Folds: of rows, or of whole trajectories. None scores by this forecaster, which has not seen X.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For fields, and fewer rows or trajectories than folds.
+        """
+        check_is_fitted(self)
+        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
+        return self
 
     def sample(
         self,
@@ -356,10 +401,15 @@ class Predictor(RegressorMixin, Estimator):
         self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
     ) -> NDArray[Any]:
         """What `summarize` makes of the draws for every context, which run along `axis` of it."""
+        ensemble, windows = self._asked(X, future, output)
+        return ensemble.summary(windows, self.n_samples, summarize, axis)
+
+    def _asked(self, X: Any, future: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
+        """What draws predictions, and the windows to predict."""
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
         windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
-        return forecasting.Ensemble.of(self).summary(windows, self.n_samples, summarize, axis)
+        return forecasting.Ensemble.of(self), windows
 
     def _mean_score(self, score: Callable[..., Any], X: Any, y: Any) -> float:
         """The mean of a score over windows."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
+from flowmatch.forecasting.conformal import Conformal
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import BOUNDARIES
 from flowmatch.forecasting.tables import TableReader
@@ -38,6 +39,8 @@ class FittedForecaster:
         What lies beyond the edge of a field, for each axis.
     target_columns : tuple of str, default=()
         Names of the targets of pairs, if they came with names.
+    conformal : Conformal or None, default=None
+        What intervals are corrected by, once the forecaster is calibrated.
     """
 
     flow: FitResult
@@ -46,6 +49,7 @@ class FittedForecaster:
     columns: tuple[Any, ...]
     boundary: tuple[str, ...]
     target_columns: tuple[str, ...] = ()
+    conformal: Conformal | None = None
 
     @property
     def model(self) -> FlowModel:
@@ -96,9 +100,13 @@ class FittedForecaster:
                 f"Name the others in known_columns and pass them as future, or fit with horizon={n_steps}."
             )
 
+    def with_flow(self, flow: FitResult) -> FittedForecaster:
+        """The same with another flow, which is not calibrated."""
+        return replace(self, flow=flow, conformal=None)
+
     def to(self, device: torch.device) -> FittedForecaster:
         """The same on a device."""
-        return replace(self, flow=self.flow.to(device))
+        return replace(self, flow=self.flow.to(device), conformal=self.conformal and self.conformal.to(device))
 
     def check(self) -> None:
         """Raise a ValueError if the parts of a stored forecaster do not fit each other."""
@@ -116,4 +124,6 @@ class FittedForecaster:
         require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
         require(len(self.columns) in (0, self.n_features), "columns")
         require(len(self.target_columns) in (0, math.prod(layout.forecast_shape[:1])), "target_columns")
+        scores = np.empty((0, encoder.target_shape[0])) if self.conformal is None else self.conformal.scores
+        require(scores.shape[1] == encoder.target_shape[0] and not (len(scores) and layout.grid), "conformal")
         require(len(self.boundary) == len(layout.grid) and set(self.boundary) <= set(BOUNDARIES[1:]), "boundary")
