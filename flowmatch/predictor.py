@@ -415,3 +415,9 @@ class Predictor(RegressorMixin, Estimator):
         """The mean of a score over windows."""
         check_is_fitted(self)
         return forecasting.Ensemble.of(self).mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output, tags.target_tags.required = True, False  # trajectories bring their own
+        tags.input_tags.categorical = False  # it would round scikit-learn's test data
+        return tags
