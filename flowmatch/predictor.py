@@ -85,7 +85,8 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
         """
         levels = forecasting.check_quantiles(quantiles)
-        found = self._quantiles(X, levels, future, output)
+        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
+        found = self._summary(X, future, output, quantile, axis=1)
         kinds = "quantile", levels
         return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
@@ -113,11 +114,13 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (2, n, *sample_shape_), or DataFrame
             Lower and upper ends.
         """
+        check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
         if check_choice("method", method, ("ensemble", "conformal")) == "conformal":
             ends = forecasting.conformal_interval(*self._asked(X, future, output), coverage)
         else:
             forecasting.check_coverage(coverage, self.n_samples)
-            ends = self._quantiles(X, [0.5 - coverage / 2, 0.5 + coverage / 2], future, output)
+            ends = self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
         kinds = "bound", ("lower", "upper")
         return forecasting.as_frame(ends, self.fitted_, X, kinds=kinds) if output == "pandas" else ends
 
@@ -392,10 +395,6 @@ class Predictor(RegressorMixin, Estimator):
     def check_fitted(self) -> None:
         super().check_fitted()
         forecasting.Ensemble.of(self)
-
-    def _quantiles(self, X: Any, levels: list[float], future: Any, output: str) -> NDArray[Any]:
-        """Quantiles of the draws for every context, levels first."""
-        return self._summary(X, future, output, functools.partial(np.quantile, q=levels, axis=0, method="weibull"), 1)
 
     def _summary(
         self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
