@@ -131,11 +131,12 @@ class Predictor(RegressorMixin, Estimator):
         has not seen these, ``predict_interval(method="conformal")`` holds the truth with a probability of at least
         `coverage`, for each lead time and target by itself and on average over rows (split conformal prediction; Vovk
         et al., 2005; of quantiles, Romano et al., 2019; of ranks, Chernozhukov et al., 2021). There is no guarantee
-        where rows follow each other in time, and less so after a change of the distribution.
+        where rows follow each other in time, as windows of one series do, nor after a change of the distribution.
 
         With `cv`, these may be the rows of `fit`, as is best where rows are few: each fold is scored by a model of the
-        others (CV+; Barber et al., 2021). The guarantee is then ``2 coverage - 1``, less a term that vanishes as folds
-        grow; intervals hold about `coverage` in practice, and take the time of `cv` forecasters.
+        others, and intervals come of these models alone (CV+; Barber et al., 2021). The guarantee is then
+        ``2 coverage - 1``, less a term that vanishes as folds grow; intervals hold about `coverage` in practice, and
+        take the time of `cv` forecasters.
 
         Parameters
         ----------
