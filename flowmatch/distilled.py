@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 from sklearn.base import clone, is_regressor
@@ -24,18 +24,6 @@ from flowmatch.preprocessing import check_readable
 from flowmatch.training import NonFiniteTrainingError, TrainingOptions
 
 
-class _Taught:
-    """An attribute that a student has from its teacher."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, student: Any, owner: type) -> Any:
-        if student is None:
-            return self
-        return getattr(student.as_teacher(), self.name)
-
-
 def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, student: DistilledFlowMap) -> Any:
     """An estimator of the teacher's class that takes a student's steps."""
     estimator = type(teacher).from_fitted(fitted.flow, **teacher.get_params(deep=False))
@@ -46,27 +34,6 @@ def _as_estimator(teacher: Any, fitted: distillation.FittedStudent, student: Dis
         kind = fitted.result.model.kind
         estimator.guidance_scale = kind.guidance_scale if isinstance(kind, model.FlowMap) else 1.0
     return estimator
-
-
-def _teacher_has(name: str) -> Any:
-    """Whether the teacher, or the estimator that is to become one, has a method."""
-
-    def check(self: DistilledFlowMap) -> bool:
-        getattr(self.unwrapped_estimator, name)
-        return True
-
-    return check
-
-
-def _as_the_teacher(method: Callable[..., Any]) -> Any:
-    """A method of the teacher's class, in the student's steps, where the teacher has it."""
-
-    @available_if(_teacher_has(method.__name__))
-    @functools.wraps(method)
-    def delegate(self: DistilledFlowMap, *arguments: Any, **named: Any) -> Any:
-        return getattr(self.as_teacher(), method.__name__)(*arguments, **named)
-
-    return delegate
 
 
 class DistilledFlowMap(Estimator):
@@ -202,8 +169,12 @@ class DistilledFlowMap(Estimator):
     n_iter_, max_iter_ = Fitted("result.n_iter"), Fitted("result.max_iter")
     n_parameters_ = Fitted("result.model.n_parameters")
 
-    n_features_in_, feature_names_in_ = _Taught("n_features_in_"), _Taught("feature_names_in_")
-    classes_, sample_shape_, state_shape_ = _Taught("classes_"), _Taught("sample_shape_"), _Taught("state_shape_")
+    n_features_in_, feature_names_in_ = distillation.Taught("n_features_in_"), distillation.Taught("feature_names_in_")
+    classes_, sample_shape_, state_shape_ = (
+        distillation.Taught("classes_"),
+        distillation.Taught("sample_shape_"),
+        distillation.Taught("state_shape_"),
+    )
 
     def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> Self:
         """Distil the teacher, after fitting it if it is not.
@@ -334,7 +305,7 @@ class DistilledFlowMap(Estimator):
             text = f"{error.__cause__ or error} It was the teacher's fit; nothing is kept of it."
             raise NonFiniteTrainingError(text, error.step) from error
 
-    @available_if(_teacher_has("sample"))
+    @available_if(distillation.teacher_has("sample"))
     def sample(self, *arguments: Any, n_steps: int | None = None, **named: Any) -> Any:
         """Draw in `n_steps` evaluations each.
 
@@ -353,15 +324,14 @@ class DistilledFlowMap(Estimator):
         """
         return self.as_teacher().sample(*arguments, n_steps=n_steps, **named)
 
-    @available_if(_teacher_has("decode"))
+    @available_if(distillation.teacher_has("decode"))
     def decode(self, Z: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
         """Samples of latent codes, in `n_steps` evaluations; see `FlowMatchingGenerator.decode`.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, *code_shape)
-        y : array-like, optional
-        n_steps : int, optional
+        y, n_steps : optional
 
         Returns
         -------
@@ -370,7 +340,7 @@ class DistilledFlowMap(Estimator):
         n_steps = self.n_steps if n_steps is None else n_steps
         return self.as_teacher().decode(Z, y, n_steps=n_steps, solver=self.student_.defaults.solver)
 
-    @available_if(_teacher_has("encode"))
+    @available_if(distillation.teacher_has("encode"))
     def encode(self, X: Any, y: Any = None, *, n_steps: int | None = None) -> Any:
         """Latent codes of X in `n_steps` evaluations; needs ``inverse=True`` or ``method="reflow"``.
 
@@ -379,8 +349,7 @@ class DistilledFlowMap(Estimator):
         Parameters
         ----------
         X : as in `fit`, of shape (n_samples, *sample_shape)
-        y : array-like, optional
-        n_steps : int, optional
+        y, n_steps : optional
 
         Returns
         -------
@@ -397,16 +366,40 @@ class DistilledFlowMap(Estimator):
             raise ValueError("this student has not learned the way from data to noise: fit it with inverse=True.")
         return self.as_teacher().encode(X, y, n_steps=n_steps, solver=self.student_.defaults.solver)
 
-    impute = _as_the_teacher(FlowMatchingGenerator.impute)
-    export = _as_the_teacher(FlowMatchingGenerator.export)
-    score_samples = _as_the_teacher(FlowMatchingGenerator.score_samples)
-    score = _as_the_teacher(ConditionalForecaster.score)
-    predict = _as_the_teacher(ConditionalForecaster.predict)
-    predict_quantiles = _as_the_teacher(ConditionalForecaster.predict_quantiles)
-    predict_interval = _as_the_teacher(ConditionalForecaster.predict_interval)
-    rollout = _as_the_teacher(ConditionalForecaster.rollout)
-    crps = _as_the_teacher(ConditionalForecaster.crps)
-    energy_score = _as_the_teacher(ConditionalForecaster.energy_score)
+    impute = distillation.as_the_teacher(FlowMatchingGenerator.impute)
+    export = distillation.as_the_teacher(FlowMatchingGenerator.export)
+    score_samples = distillation.as_the_teacher(FlowMatchingGenerator.score_samples)
+    score = distillation.as_the_teacher(ConditionalForecaster.score)
+    predict = distillation.as_the_teacher(ConditionalForecaster.predict)
+    predict_quantiles = distillation.as_the_teacher(ConditionalForecaster.predict_quantiles)
+    predict_interval = distillation.as_the_teacher(ConditionalForecaster.predict_interval)
+    rollout = distillation.as_the_teacher(ConditionalForecaster.rollout)
+    crps = distillation.as_the_teacher(ConditionalForecaster.crps)
+    energy_score = distillation.as_the_teacher(ConditionalForecaster.energy_score)
+
+    @available_if(distillation.teacher_has("calibrate"))
+    def calibrate(self, X: Any, y: Any = None) -> Self:
+        """Keep how far outcomes are from the student's forecasts; see `ConditionalForecaster.calibrate`.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Rows that neither student nor teacher has seen.
+
+        Returns
+        -------
+        self
+        """
+        self.fitted_ = replace(self.fitted_, flow=self.as_teacher().calibrate(X, y).fitted_)
+        return self
+
+    @available_if(distillation.teacher_has("backtest"))
+    @functools.wraps(ConditionalForecaster.backtest)
+    def backtest(self, X: Any, *arguments: Any, refit: bool = False, **named: Any) -> Any:
+        if refit and isinstance(self.estimator, FrozenEstimator):
+            raise ValueError("refit=True fits the teacher too, but it is frozen, and may know what is to be forecast.")
+        again = (lambda parts: clone(self).fit(parts).as_teacher()) if refit else False
+        return self.as_teacher().backtest(X, *arguments, refit=again, **named)
 
     def save(self, path: Any, *, teacher: bool = True) -> None:
         """Write the student to one ``.safetensors`` file; `flowmatch.load` reads it.

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted
-
-from flowmatch import fitting, forecasting, metrics, model
-from flowmatch.base import Estimator, Fitted
-from flowmatch.core.checks import check_count
-from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch import fitting, forecasting
+from flowmatch.predictor import Predictor
 from flowmatch.training import TrainingOptions
 
 _OF_STATES = ("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar")
@@ -24,7 +14,7 @@ _FROZEN = ("network", "path", "source", *_OF_STATES)
 """Parameters that belong to the weights."""
 
 
-class ConditionalForecaster(RegressorMixin, Estimator):
+class ConditionalForecaster(Predictor):
     """Forecast the next states of fields and series, or regress tables, with the whole conditional distribution.
 
     A flow carries noise to the next state given the present one, or a window of past ones (flow matching: Lipman et
@@ -186,14 +176,6 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    fitted_: forecasting.FittedForecaster
-    model_, network_ = Fitted("flow.model"), Fitted("flow.model.network")
-    n_iter_, max_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.max_iter"), Fitted("flow.history")
-    n_parameters_, preprocessing_ = Fitted("flow.model.n_parameters"), Fitted("flow.model.encoder.transform")
-    state_shape_, sample_shape_ = Fitted("state_shape"), Fitted("layout.sample_shape")
-    boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
-    n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
-
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what follows what.
 
@@ -220,8 +202,31 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
+        return self._fit(X, y, getattr(self, "fitted_", None) if self.warm_start else None)
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Train for `max_iter` more steps, from the fitted weights, scales and base.
+
+        The first call is a `fit`. Later ones may bring other rows, of the same columns; forecasts of tables and series
+        stay where the simple forecast and the range of what it left at first allow.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+
+        Returns
+        -------
+        self
+        """
+        return self._fit(X, y, getattr(self, "fitted_", None))
+
+    def check_parameters(self) -> fitting.FitSettings:
+        settings = fitting.resolve_settings(self, frozen=_FROZEN)
+        forecasting.check_forecast_parameters(self)
+        return settings
+
+    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None) -> Self:
         settings = self.check_parameters()
-        start: forecasting.FittedForecaster | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             reading = forecasting.read_windows(reader, X, y)
@@ -231,219 +236,5 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         else:
             windows = forecasting.windows_like_fit(self, X, y)
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
-            fitting.fit_and_assign(self, task, settings, start.flow, lambda flow: replace(start, flow=flow))
+            fitting.fit_and_assign(self, task, settings, start.flow, start.with_flow)
         return self
-
-    def check_parameters(self) -> fitting.FitSettings:
-        settings = fitting.resolve_settings(self, frozen=_FROZEN)
-        forecasting.check_forecast_parameters(self)
-        return settings
-
-    def predict(self, X: Any, *, future: Any = None) -> NDArray[Any]:
-        """Estimate the conditional mean, from `n_samples` draws.
-
-        The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
-        are even: each element of their noise takes every quantile k / (n_samples + 1) once.
-
-        Parameters
-        ----------
-        X : contexts
-            Of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1. Series may also come as a
-            DataFrame, or a list of histories (DataFrames or arrays), whose last `n_lags` rows count.
-        future : array-like of shape (n, horizon, n_known) or list of DataFrames, optional
-            The `known_columns` of the instants to come.
-
-        Returns
-        -------
-        ndarray of shape (n, *sample_shape_)
-        """
-        return self._summary(X, future, lambda members: members.mean(axis=0))
-
-    def predict_quantiles(self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None) -> NDArray[Any]:
-        """Estimate quantiles of every element of forecasts, from one set of `n_samples` draws: they never cross.
-
-        Parameters
-        ----------
-        X : contexts
-            As in `predict`.
-        quantiles : sequence of float in [0, 1], default=(0.05, 0.5, 0.95)
-            Quantile q is order statistic ``(n_samples + 1) q`` of the draws, interpolated: for exchangeable draws its
-            coverage is exact. Those beyond the outermost draws are the outermost.
-        future : array-like or list of DataFrames, optional
-            As in `predict`.
-
-        Returns
-        -------
-        ndarray of shape (n_quantiles, n, *sample_shape_)
-        """
-        levels = forecasting.check_quantiles(quantiles)
-        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
-        return self._summary(X, future, quantile, axis=1)
-
-    def predict_interval(self, X: Any, coverage: float = 0.9, *, future: Any = None) -> NDArray[Any]:
-        """Estimate central intervals of every element of forecasts.
-
-        Parameters
-        ----------
-        X : contexts
-            As in `predict`.
-        coverage : float in (0, 1), default=0.9
-            How often each interval should hold the truth.
-        future : array-like or list of DataFrames, optional
-            As in `predict`.
-
-        Returns
-        -------
-        ndarray of shape (2, n, *sample_shape_)
-            Lower and upper ends.
-        """
-        forecasting.check_coverage(coverage, self.n_samples)
-        return self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
-
-    def sample(
-        self,
-        X: Any,
-        n_samples: int = 1,
-        random_state: Any = None,
-        *,
-        future: Any = None,
-        n_steps: int | None = None,
-        solver: str | None = None,
-        batch_size: int | None = None,
-    ) -> NDArray[Any]:
-        """Draw forecasts.
-
-        Parameters
-        ----------
-        X : contexts
-            As in `predict`.
-        n_samples : int, default=1
-            Draws for each context.
-        random_state : int, RandomState or None, default=None
-            Seeds the draws; None gives others at every call.
-        future : array-like or list of DataFrames, optional
-            As in `predict`.
-        n_steps, solver, batch_size : optional
-            In place of the estimator's own; draws carried together (fixed-step solvers give the same for any).
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n, *sample_shape_)
-        """
-        check_is_fitted(self)
-        n_samples = check_count("n_samples", n_samples)
-        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
-        ensemble = self._ensemble(n_steps=n_steps, solver=solver, batch_size=batch_size)
-        generator = generator_on(self.model_.device, seed_from(random_state))
-        return ensemble.sample(windows, n_samples, generator)
-
-    def rollout(
-        self, X: Any, n_steps: int, n_samples: int = 1, random_state: Any = None, *, future: Any = None
-    ) -> NDArray[Any]:
-        """Carry forecasts on, each member its own trajectory.
-
-        Parameters
-        ----------
-        X : contexts
-            As in `predict`.
-        n_steps : int
-            States to go; the solver's steps are the estimator's `n_steps`.
-        n_samples : int, default=1
-            Members for each context.
-        random_state : int, RandomState or None, default=None
-            Seeds the draws.
-        future : array-like of shape (n, n_steps, n_known) or list of DataFrames, optional
-            The `known_columns` of the instants to come.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n, n_steps, *forecast state)
-            NaN from where a trajectory has diverged, which is warned of.
-
-        Raises
-        ------
-        ValueError
-            If states cannot be carried on, because contexts hold columns that are neither forecast nor known ahead.
-        """
-        check_is_fitted(self)
-        n_steps, n_samples = check_count("n_steps", n_steps), check_count("n_samples", n_samples)
-        self.fitted_.check_rollout(n_steps)
-        windows, times = forecasting.contexts_like_fit(self, X, future, n_steps)
-        generator = generator_on(self.model_.device, seed_from(random_state))
-        return self._ensemble().roll(windows, times, n_steps, n_samples, generator)
-
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Compute the coefficient of determination R2 of the mean.
-
-        Parameters
-        ----------
-        X, y : as in `fit`
-            Contexts and targets, or trajectories alone.
-        sample_weight : array-like of shape (n,), optional
-            Weights of the windows.
-
-        Returns
-        -------
-        float
-            The mean over the columns of tables as `sklearn.metrics.r2_score` has it; over series and fields weighted by
-            their variances.
-        """
-        check_is_fitted(self)
-        windows = forecasting.windows_like_fit(self, X, y)
-        return self._ensemble().determination(windows, self.n_samples, sample_weight)
-
-    def crps(self, X: Any, y: Any = None) -> float:
-        """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over all elements.
-
-        Parameters
-        ----------
-        X, y : as in `fit`
-            Contexts and targets, or trajectories alone.
-
-        Returns
-        -------
-        float
-            In the data's units, lower is better; see `flowmatch.metrics.crps`.
-        """
-        return self._mean_score(metrics.crps, X, y)
-
-    def energy_score(self, X: Any, y: Any = None) -> float:
-        """Compute the fair energy score of `n_samples` draws, the mean over windows.
-
-        Parameters
-        ----------
-        X, y : as in `fit`
-            Contexts and targets, or trajectories alone.
-
-        Returns
-        -------
-        float
-            In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
-        """
-        return self._mean_score(metrics.energy_score, X, y)
-
-    def check_fitted(self) -> None:
-        super().check_fitted()
-        self._ensemble()
-
-    def _ensemble(self, **call: Any) -> forecasting.Ensemble:
-        """What draws the forecasts of a call."""
-        integration = model.sampling_steps(self.model_, (self.solver, self.n_steps, 1.0), **call, verbose=self.verbose)
-        return forecasting.Ensemble(self.fitted_, integration)
-
-    def _summary(self, X: Any, future: Any, summarize: Callable[..., NDArray[Any]], axis: int = 0) -> NDArray[Any]:
-        """What `summarize` makes of the draws for every context, which run along `axis` of it."""
-        check_is_fitted(self)
-        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
-        return self._ensemble().summary(windows, self.n_samples, summarize, axis)
-
-    def _mean_score(self, score: Callable[..., Any], X: Any, y: Any) -> float:
-        """The mean of a score over windows."""
-        check_is_fitted(self)
-        return self._ensemble().mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output, tags.target_tags.required = True, False  # trajectories bring their own
-        tags.input_tags.categorical = False  # it would round scikit-learn's test data
-        return tags

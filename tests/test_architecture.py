@@ -19,6 +19,7 @@ ROOMS = (
         "detector",
         "forecaster",
         "generator",
+        "predictor",
         "base",
     ),
     *("forecasting", "anomaly", "distillation", "synthetic", "export", "persistence", "fitting", "model"),

@@ -343,6 +343,36 @@ def test_a_warm_start_goes_on():
     assert forecaster.n_iter_ == 4
 
 
+@pytest.mark.parametrize(("make", "data", "more"), [
+    (tiny, (SERIES,), (2 * SERIES[:3],)),
+    (tiny_fields, (FIELDS,), (FIELDS[:2],)),
+    (tiny, (X_TABLE, Y_TABLE), (X_TABLE[:20], 3 * Y_TABLE[:20])),
+], ids=["series", "fields", "table"])  # fmt: skip
+def test_a_partial_fit_is_a_fit_at_first_and_then_goes_on(make, data, more):
+    """As a warm start does: from the weights, scales and base that there are."""
+    on, warm = make().partial_fit(*data), make(warm_start=True).fit(*data)
+    contexts = data[0] if len(data) == 2 else data[0][:, 0]
+    np.testing.assert_array_equal(on.predict(contexts), make().fit(*data).predict(contexts))
+    first, base = on.predict(contexts), on.model_.conditions.weights
+    on.partial_fit(*more)
+    assert on.n_iter_ == 4
+    np.testing.assert_array_equal(on.predict(contexts), warm.fit(*more).predict(contexts))
+    assert not np.array_equal(on.predict(contexts), first)
+    np.testing.assert_array_equal(on.model_.conditions.weights, base)
+
+
+def test_a_partial_fit_to_one_window_is_refused(table, series):
+    for forecaster, data in ((table, (X_TABLE[:1], Y_TABLE[:1])), (series, (SERIES[:1, :2],))):
+        before = forecaster.network_
+        with pytest.raises(ValueError, match=r"1 sample\(s\).* minimum of 2"):
+            forecaster.partial_fit(*data)
+        assert forecaster.network_ is before
+
+
+def test_one_row_of_a_table_has_scores(table):
+    assert np.isfinite(table.crps(X_TABLE[:1], Y_TABLE[:1]))
+
+
 def test_early_stopping_holds_whole_trajectories_out(monkeypatch):
     seen, split = [], WindowRows.split
 

@@ -67,6 +67,8 @@ MODELS = {
     "detector of grids": (lambda: detector(IMAGES, network=UNET), IMAGES),
     "series": (lambda: forecaster(SERIES, n_lags=3), SERIES),
     "windows": (lambda: forecaster(X, Y), X),
+    "calibrated": (lambda: forecaster(X, Y).calibrate(X, Y), X),
+    "calibrated by folds": (lambda: forecaster(X, Y).calibrate(X, Y, cv=2), X),
 }
 
 

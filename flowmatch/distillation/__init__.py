@@ -1,5 +1,6 @@
 """Distillation: what a student that takes few steps is asked to match."""
 
+from flowmatch.distillation.delegation import Taught, as_the_teacher, teacher_has
 from flowmatch.distillation.fitted import FittedStudent
 from flowmatch.distillation.flow_maps import (
     FlowMapObjective,

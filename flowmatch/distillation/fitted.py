@@ -44,7 +44,7 @@ class FittedStudent:
         """The same with another model."""
         if isinstance(self.flow, FitResult):
             return replace(self, flow=result)
-        return replace(self, flow=replace(self.flow, flow=result))
+        return replace(self, flow=self.flow.with_flow(result))
 
     def to(self, device: torch.device) -> FittedStudent:
         """The same on a device."""

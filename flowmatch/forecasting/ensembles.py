@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
 from flowmatch.flow import NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
-from flowmatch.model import Integration, carry, to_numpy
+from flowmatch.model import FlowModel, Integration, carry, sampling_steps, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
 from flowmatch.preprocessing.validation import check_weights
 from flowmatch.tables.readable import as_float64
@@ -55,6 +55,17 @@ class Ensemble:
 
     fitted: FittedForecaster
     integration: Integration
+
+    @classmethod
+    def of(cls, forecaster: Any, **call: Any) -> Ensemble:
+        """What draws the forecasts of a call of a fitted forecaster, whose arguments replace the parameters."""
+        fitted: FittedForecaster = forecaster.fitted_
+        own = forecaster.solver, forecaster.n_steps, 1.0
+        return cls(fitted, sampling_steps(fitted.model, own, **call, verbose=forecaster.verbose))
+
+    def of_model(self, model: FlowModel) -> Ensemble:
+        """The same with another flow."""
+        return replace(self, fitted=self.fitted.with_flow(replace(self.fitted.flow, model=model)))
 
     @property
     def encoder(self) -> WindowEncoder:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
 from flowmatch.fitting import FitResult
+from flowmatch.forecasting.conformal import Conformal
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.parameters import BOUNDARIES
 from flowmatch.forecasting.tables import TableReader
@@ -36,6 +37,10 @@ class FittedForecaster:
         Names of X's columns, if they came in DataFrames.
     boundary : tuple of {"periodic", "wall"}
         What lies beyond the edge of a field, for each axis.
+    target_columns : tuple of str, default=()
+        Names of the targets of pairs, if they came with names.
+    conformal : Conformal or None, default=None
+        What intervals are corrected by, once the forecaster is calibrated.
     """
 
     flow: FitResult
@@ -43,6 +48,8 @@ class FittedForecaster:
     reader: TableReader | None
     columns: tuple[Any, ...]
     boundary: tuple[str, ...]
+    target_columns: tuple[str, ...] = ()
+    conformal: Conformal | None = None
 
     @property
     def model(self) -> FlowModel:
@@ -70,6 +77,14 @@ class FittedForecaster:
         """Names of the columns, as scikit-learn keeps them; an AttributeError if there are none."""
         return feature_names(self.columns)
 
+    @property
+    def target_names(self) -> tuple[Any, ...]:
+        """Names of the columns that are forecast, or their positions."""
+        layout = self.layout
+        if layout.columns:
+            return tuple(layout.columns[j] for j in layout.targets)
+        return self.target_columns or tuple(range(math.prod(layout.forecast_shape[:1])))
+
     def in_own_dtype(self, forecasts: NDArray[np.float64]) -> NDArray[Any]:
         """Forecasts in single precision if the training data came in it."""
         single = self.window_encoder.container.dtypes[0] in ("float32", "float16", "bfloat16")
@@ -85,9 +100,13 @@ class FittedForecaster:
                 f"Name the others in known_columns and pass them as future, or fit with horizon={n_steps}."
             )
 
+    def with_flow(self, flow: FitResult) -> FittedForecaster:
+        """The same with another flow, which is not calibrated."""
+        return replace(self, flow=flow, conformal=None)
+
     def to(self, device: torch.device) -> FittedForecaster:
         """The same on a device."""
-        return replace(self, flow=self.flow.to(device))
+        return replace(self, flow=self.flow.to(device), conformal=self.conformal and self.conformal.to(device))
 
     def check(self) -> None:
         """Raise a ValueError if the parts of a stored forecaster do not fit each other."""
@@ -104,4 +123,7 @@ class FittedForecaster:
         require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
         require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
         require(len(self.columns) in (0, self.n_features), "columns")
+        require(len(self.target_columns) in (0, math.prod(layout.forecast_shape[:1])), "target_columns")
+        scores = np.empty((0, encoder.target_shape[0])) if self.conformal is None else self.conformal.scores
+        require(scores.shape[1] == encoder.target_shape[0] and not (len(scores) and layout.grid), "conformal")
         require(len(self.boundary) == len(layout.grid) and set(self.boundary) <= set(BOUNDARIES[1:]), "boundary")

@@ -186,6 +186,21 @@ class Layout:
         instants = pd.DatetimeIndex([pd.Timestamp(instant) + ahead for instant in times])
         return calendar_features(instants, self.cycles)
 
+    def instants_ahead(self, index: Any, n_steps: int) -> Any:
+        """The instants (pandas.DatetimeIndex) that come after those of a history.
+
+        Raises
+        ------
+        ValueError
+            If neither the model nor the history tells how far apart they are.
+        """
+        import pandas as pd
+
+        if not self.spacing and len(index) < 2:
+            raise ValueError("a history of X has one row, which does not tell the time of the next: pass longer ones.")
+        step = self._step() if self.spacing else spacing_of((index,))
+        return pd.DatetimeIndex([index[-1] + (ahead + 1) * step for ahead in range(n_steps)])
+
     def _step(self) -> Any:
         """The spacing as pandas adds it to an instant."""
         import pandas as pd

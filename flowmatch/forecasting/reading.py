@@ -31,6 +31,8 @@ class Reading:
     columns : tuple
     boundary : tuple of str
         As in `FittedForecaster`.
+    target_columns : tuple of str
+        As in `FittedForecaster`.
     """
 
     windows: Windows
@@ -38,10 +40,11 @@ class Reading:
     reader: TableReader | None
     columns: tuple[Any, ...]
     boundary: tuple[str, ...]
+    target_columns: tuple[str, ...]
 
     def fitted(self, flow: FitResult) -> FittedForecaster:
         """What a forecaster has learned once its flow is fitted."""
-        return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary)
+        return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary, self.target_columns)
 
 
 def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
@@ -65,7 +68,7 @@ def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
         For data that are no finite real numbers or of unequal shapes, and parameters that do not suit them.
     """
     windows, layout, reader, columns = _read_series(estimator, X) if y is None else _read_pairs(estimator, X, y)
-    return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows))
+    return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows), _names_of(y))
 
 
 def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
@@ -91,7 +94,7 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
     fitted: FittedForecaster = estimator.fitted_
     if y is not None:
         flat = _is_flat(X, "X") and _is_flat(y, "y")
-        pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y)
+        pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y, 1)
         return fitted.layout.windows_of_pairs(*pairs)
     return fitted.layout.windows_of(read_trajectories(X if fitted.reader is None else fitted.reader.series(X)))
 
@@ -166,29 +169,35 @@ def _read_table(
     estimator: Any, reader: TableReader | None, X: Any, y: Any, *, reset: bool
 ) -> tuple[SampleRows, SampleRows]:
     """Rows of a table and their targets, as scikit-learn checks them."""
-    X, y = native_frame(X), as_plain(y, "y")
+    X, y, least = native_frame(X), as_plain(y, "y"), 2 if reset else 1
     check_names_differ(X)
     _check_targets(y)
     if reader is None:
-        table = check_rows(estimator, X, reset=reset, min_samples=2).array()
+        table = check_rows(estimator, X, reset=reset, min_samples=least).array()
     else:
         table = reader.rows(estimator, X, reset=reset)
-    checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": 2}
+    checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": least}
     table, target = check_X_y(table, y, estimator=estimator, **checks)
     return SampleRows(table), SampleRows(np.asarray(target, dtype=np.float64))
 
 
-def _read_states(X: Any, y: Any) -> tuple[SampleRows, SampleRows]:
+def _read_states(X: Any, y: Any, least: int = 2) -> tuple[SampleRows, SampleRows]:
     """Contexts and targets that are windows or fields."""
-    contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=2)
+    contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=least)
     alone = _is_flat(y, "y") and len(np.shape(y)) == 1  # one variable, one step ahead
     try:
-        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=2)
+        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=least)
     except ValueError as error:
         raise ValueError(str(error).replace("X", "y", 1)) from error
     if len(contexts) != len(targets):
         raise ValueError(f"X has {len(contexts)} contexts, but y has {len(targets)} targets: inconsistent lengths.")
     return contexts, SampleRows(targets.array()[:, 0]) if alone else targets
+
+
+def _names_of(y: Any) -> tuple[str, ...]:
+    """Names of targets that came in a DataFrame or Series with names."""
+    names = tuple(getattr(y, "columns", (getattr(y, "name", None),)))
+    return names if all(isinstance(name, str) for name in names) else ()
 
 
 def _check_targets(y: Any) -> None:

@@ -132,7 +132,8 @@ def _fit_regression(
         n_targets = len(encoder.target_mean)
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        linear = np.tile((share < WELL_PREDICTED) | (target == "residual"), encoder.horizon)
+        varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
+        linear = np.tile(varies & ((share < WELL_PREDICTED) | (target == "residual")), encoder.horizon)
         kept_weights, kept_intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
         targets = np.where(linear, left, targets)

@@ -3,7 +3,7 @@
 from flowmatch.model.blueprint import Blueprint, Correction, NetworkFactory
 from flowmatch.model.codes import decode_codes, encode_rows, to_numpy
 from flowmatch.model.conditions import condition_pieces, conditions_in_their_container, require_conditions
-from flowmatch.model.density import CodeDensity, score_rows
+from flowmatch.model.density import ATOM, CodeDensity, score_rows
 from flowmatch.model.flow_model import (
     FittedSource,
     FlowMap,

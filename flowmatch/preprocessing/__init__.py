@@ -15,7 +15,7 @@ from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleE
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
-from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, read_trajectories
+from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, parts_of, read_trajectories
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import native_frame
@@ -73,6 +73,7 @@ __all__ = [
     "fit_conditions",
     "missing_in",
     "native_frame",
+    "parts_of",
     "persistence",
     "plain_conditions",
     "read_trajectories",

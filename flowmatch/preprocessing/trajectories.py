@@ -82,7 +82,7 @@ def read_trajectories(X: Any) -> Trajectories:
         For unequal states or columns, values that are not finite real numbers, and instants that do not increase; the
         message names the trajectory and the frame.
     """
-    parts = _parts_of(X)
+    parts = parts_of(X)
     if not parts:
         raise ValueError("X holds no trajectories.")
     arrays = [_states_of(part, number) for number, part in enumerate(parts)]
@@ -138,7 +138,24 @@ def _is_periodic(fields: Array) -> bool:
     return bool(varies.any() and (like[0] & like[1])[varies].all())
 
 
-def _parts_of(X: Any) -> Sequence[Any]:
+def parts_of(X: Any) -> Sequence[Any]:
+    """Tell trajectories apart, without looking into them.
+
+    Parameters
+    ----------
+    X : list of array or DataFrame, ndarray of shape (n, T, *state), or one series (T, d)
+        As users have them.
+
+    Returns
+    -------
+    sequence
+        Of one array or DataFrame a trajectory.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
     X = as_plain(X, "X")
     if hasattr(X, "iloc"):
         return [X]

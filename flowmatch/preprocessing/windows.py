@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,28 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def take(self, rows: Index) -> Windows:
+        """Take some of the windows.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (B,)
+            Their numbers.
+
+        Returns
+        -------
+        Windows
+            Of the same frames.
+        """
+        return replace(
+            self,
+            index=self.index[rows],
+            target_index=None if self.target_index is None else self.target_index[rows],
+            calendar=self.calendar[rows],
+            groups=self.groups[rows],
+            ahead=None if self.ahead is None else self.ahead[rows],
+        )
 
     def contexts(self, rows: Index) -> Array:
         """Read the states of contexts.

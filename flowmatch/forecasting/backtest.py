@@ -1,0 +1,205 @@
+"""Backtests: forecasts from several times in the past, scored against what came, at each lead time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowmatch import metrics
+from flowmatch.core.checks import check_count
+from flowmatch.core.randomness import generator_on
+from flowmatch.forecasting.ensembles import PREDICTION_SEED, Ensemble
+from flowmatch.forecasting.parameters import check_coverage
+from flowmatch.forecasting.reading import windows_like_fit
+from flowmatch.preprocessing import Windows, parts_of
+
+Array = NDArray[np.float64]
+
+Origins = Sequence[tuple[int, int]]
+"""Numbers of series, and the first row of each that is forecast."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Backtest:
+    """Result of `ConditionalForecaster.backtest`; prints as a table.
+
+    Attributes
+    ----------
+    scores : dict of str to ndarray of shape (horizon, n_targets)
+        "mae" and "rmse" of the mean, "crps" of the draws, "coverage" and "width" of the intervals, "reference_mae" of
+        the reference, and "mae_skill" and "crps_skill", the shares by which "mae" and "crps" are lower than that (an
+        ensemble without spread has its MAE as its CRPS); NaN where the reference makes no errors.
+    columns : tuple
+        Names or positions of the targets.
+    origins : ndarray of int, shape (n, 2)
+        The series of each forecast, and the first of its rows that is forecast.
+    truth, mean, lower, upper, reference : ndarray of shape (n, horizon, n_targets, *grid)
+        What came; the mean and the ends of the intervals that were forecast; what the reference expected.
+    coverage : float
+        How often intervals should hold the truth.
+    """
+
+    scores: dict[str, Array]
+    columns: tuple[Any, ...]
+    origins: NDArray[np.intp]
+    truth: Array
+    mean: Array
+    lower: Array
+    upper: Array
+    reference: Array
+    coverage: float
+
+    def __repr__(self) -> str:
+        """The means over lead times."""
+        names = ["column", *self.scores]
+        rows = [
+            [str(column), *(f"{score[:, j].mean():.4g}" for score in self.scores.values())]
+            for j, column in enumerate(self.columns)
+        ]
+        widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+        lines = [
+            "  ".join(f"{entry:>{width}}" for entry, width in zip(row, widths, strict=True)) for row in [names, *rows]
+        ]
+        head = f"{len(self.truth)} forecasts of {self.truth.shape[1]} steps; means over lead times"
+        return "\n".join([head, *lines])
+
+    def to_frame(self) -> Any:
+        """Convert to a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column a score; a row for each column that is forecast and each lead time, from 1 on.
+        """
+        import pandas as pd
+
+        leads = range(1, self.truth.shape[1] + 1)
+        index = pd.MultiIndex.from_product([self.columns, leads], names=["column", "lead_time"])
+        return pd.DataFrame({name: score.T.ravel() for name, score in self.scores.items()}, index)
+
+
+def backtest(
+    forecaster: Any,
+    X: Any,
+    refit: Callable[[list[Any]], Any] | None,
+    *,
+    n_windows: int,
+    step: int | None,
+    season: int,
+    coverage: float,
+) -> Backtest:
+    """Forecast the ends of series from origins before them, and score the forecasts.
+
+    Parameters
+    ----------
+    forecaster : ConditionalForecaster
+        Fitted, unless there is a `refit`.
+    X : trajectories
+        As in `ConditionalForecaster.fit`.
+    refit : callable or None
+        From series to a forecaster that is fitted to them.
+    n_windows, step, season, coverage
+        As in `ConditionalForecaster.backtest`.
+
+    Returns
+    -------
+    Backtest
+        Forecasts of the first origin of all series come first.
+
+    Raises
+    ------
+    ValueError
+        For series that are too short.
+    """
+    check_coverage(coverage, forecaster.n_samples)
+    parts, season = parts_of(X), check_count("season", season)
+    known = forecaster if refit else forecaster.fitted_.layout
+    ends = _origins([len(part) for part in parts], known, n_windows, step, season)
+    forecasts = []
+    for origins in ends if refit else [[origin for window in ends for origin in window]]:
+        if refit:
+            forecaster = refit([_rows(parts[number], 0, origin) for number, origin in origins])
+        forecasts.append(_forecasts(forecaster, parts, origins, season, coverage))
+    values, members = (np.concatenate(found, axis=1) for found in zip(*forecasts, strict=True))
+    truth, mean, lower, upper, reference = values
+    return Backtest(
+        scores=_scores(truth, mean, lower, upper, reference, members),
+        columns=forecaster.fitted_.target_names,
+        origins=np.concatenate(ends),
+        truth=truth,
+        mean=mean,
+        lower=lower,
+        upper=upper,
+        reference=reference,
+        coverage=coverage,
+    )
+
+
+def _origins(lengths: list[int], known: Any, n_windows: int, step: int | None, season: int) -> list[Origins]:
+    """For each window the origins in all series, from the first window to the last, which ends where the series end."""
+    n_lags, horizon = check_count("n_lags", known.n_lags), check_count("horizon", known.horizon)
+    n_windows, step = check_count("n_windows", n_windows), horizon if step is None else check_count("step", step)
+    last = (n_windows - 1) * step + horizon
+    short = next((number for number, length in enumerate(lengths) if length < last + n_lags + season), None)
+    if short is not None:
+        raise ValueError(
+            f"series {short} of X has {lengths[short]} rows, but {n_windows} windows of {horizon} rows, {step} apart, "
+            f"after n_lags={n_lags} rows and season={season}, take {last + n_lags + season}: take a smaller n_windows."
+        )
+    return [[(number, length - last + k * step) for number, length in enumerate(lengths)] for k in range(n_windows)]
+
+
+def _forecasts(
+    forecaster: Any, parts: Sequence[Any], origins: Origins, season: int, coverage: float
+) -> tuple[Array, NDArray[Any]]:
+    """Truth, mean, both ends and reference (5, n, horizon, n_targets, *grid), and members (n_samples, n, ...)."""
+    ensemble, layout, n_samples = Ensemble.of(forecaster), forecaster.fitted_.layout, forecaster.n_samples
+    levels = [0.5 - coverage / 2, 0.5 + coverage / 2]
+
+    def windows_at(shift: int) -> Windows:
+        starts = [(number, origin - shift - layout.n_lags) for number, origin in origins]
+        span = layout.n_lags + layout.horizon
+        return windows_like_fit(
+            forecaster, [_rows(parts[number], start, start + span) for number, start in starts], None
+        )
+
+    def summarize(members: NDArray[Any]) -> NDArray[Any]:
+        return np.concatenate([members.mean(axis=0)[None], np.quantile(members, levels, axis=0, method="weibull")])
+
+    windows, generator = windows_at(0), generator_on(forecaster.model_.device, PREDICTION_SEED)
+    truth = ensemble.encoder.truth(windows)
+    # the last season again and again: the state one season before the origin, and those that follow before the origin
+    reference = ensemble.encoder.truth(windows_at(season))[:, np.arange(layout.horizon) % season]
+    predicted = ensemble.summary(windows, n_samples, summarize, axis=1).reshape(3, *truth.shape)
+    members = ensemble.sample(windows, n_samples, generator).reshape(n_samples, *truth.shape)
+    return np.concatenate([truth[None], predicted, reference[None]]).astype(np.float64), members
+
+
+def _scores(
+    truth: Array, mean: Array, lower: Array, upper: Array, reference: Array, members: NDArray[Any]
+) -> dict[str, Array]:
+    """Scores (horizon, n_targets); see `Backtest`."""
+
+    def averaged(values: NDArray[Any]) -> Array:
+        return np.asarray(values.mean(axis=(0, *range(3, values.ndim)), dtype=np.float64))
+
+    crps = [metrics.crps(truth[:, :, [j]], members[:, :, :, [j]], per_lead=True) for j in range(truth.shape[2])]
+    scores = {
+        "mae": averaged(np.abs(mean - truth)),
+        "rmse": np.sqrt(averaged((mean - truth) ** 2)),
+        "crps": np.stack([np.asarray(score) for score in crps], axis=1),
+        "coverage": averaged((lower <= truth) & (truth <= upper)),
+        "width": averaged(upper - lower),
+        "reference_mae": averaged(np.abs(reference - truth)),
+    }
+    against = np.where(scores["reference_mae"] > 0, scores["reference_mae"], np.nan)
+    return {**scores, **{f"{name}_skill": 1 - scores[name] / against for name in ("mae", "crps")}}
+
+
+def _rows(part: Any, start: int, stop: int) -> Any:
+    """Some rows of a series."""
+    return part.iloc[start:stop] if hasattr(part, "iloc") else part[start:stop]

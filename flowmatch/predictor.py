@@ -1,0 +1,423 @@
+"""Predictor: what a fitted forecaster can be asked, in its own file."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin, clone
+from sklearn.utils.validation import check_is_fitted
+
+from flowmatch import forecasting, metrics, model
+from flowmatch.base import Estimator, Fitted
+from flowmatch.core.checks import check_choice, check_count
+from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch.preprocessing import Windows
+
+
+class Predictor(RegressorMixin, Estimator):
+    """Base of forecasters: predictions, draws, densities and scores of what a fit has left in `fitted_`.
+
+    A subclass declares the parameters `solver`, `n_steps`, `n_samples` and `verbose`, and has a `fit`.
+    """
+
+    solver: str
+    n_steps: int | None
+    n_samples: int
+    verbose: bool | int
+
+    fitted_: forecasting.FittedForecaster
+    model_, network_ = Fitted("flow.model"), Fitted("flow.model.network")
+    n_iter_, max_iter_, history_ = Fitted("flow.n_iter"), Fitted("flow.max_iter"), Fitted("flow.history")
+    n_parameters_, preprocessing_ = Fitted("flow.model.n_parameters"), Fitted("flow.model.encoder.transform")
+    state_shape_, sample_shape_ = Fitted("state_shape"), Fitted("layout.sample_shape")
+    boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
+    n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
+
+    def predict(self, X: Any, *, future: Any = None, output: str = "numpy") -> Any:
+        """Estimate the conditional mean, from `n_samples` draws.
+
+        The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
+        are even: each element of their noise takes every quantile k / (n_samples + 1) once.
+
+        Parameters
+        ----------
+        X : contexts
+            Of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1. Series may also come as a
+            DataFrame, or a list of histories (DataFrames or arrays), whose last `n_lags` rows count.
+        future : array-like of shape (n, horizon, n_known) or list of DataFrames, optional
+            The `known_columns` of the instants to come.
+        output : {"numpy", "pandas"}, default="numpy"
+            "pandas": a DataFrame of tables and series, one column for each that is forecast. Its rows are those of a
+            table X; of a history the times that follow, by the model's spacing, or positions where X has no times; of
+            several histories (series, time).
+
+        Returns
+        -------
+        ndarray of shape (n, *sample_shape_), or DataFrame
+        """
+        forecasts = self._summary(X, future, output, lambda members: members.mean(axis=0))
+        return forecasting.as_frame(forecasts, self.fitted_, X) if output == "pandas" else forecasts
+
+    def predict_quantiles(
+        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None, output: str = "numpy"
+    ) -> Any:
+        """Estimate quantiles of every element of forecasts, from one set of `n_samples` draws: they never cross.
+
+        Parameters
+        ----------
+        X : contexts
+            As in `predict`.
+        quantiles : sequence of float in [0, 1], default=(0.05, 0.5, 0.95)
+            Quantile q is order statistic ``(n_samples + 1) q`` of the draws, interpolated: for exchangeable draws its
+            coverage is exact. Those beyond the outermost draws are the outermost.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; columns are (column, quantile).
+
+        Returns
+        -------
+        ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
+        """
+        levels = forecasting.check_quantiles(quantiles)
+        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
+        found = self._summary(X, future, output, quantile, axis=1)
+        kinds = "quantile", levels
+        return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
+
+    def predict_interval(
+        self, X: Any, coverage: float = 0.9, *, method: str = "ensemble", future: Any = None, output: str = "numpy"
+    ) -> Any:
+        """Estimate central intervals of every element of forecasts.
+
+        Parameters
+        ----------
+        X : contexts
+            As in `predict`.
+        coverage : float in (0, 1), default=0.9
+            How often each interval should hold the truth.
+        method : {"ensemble", "conformal"}, default="ensemble"
+            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, see
+            `calibrate`, so that they hold the truth so often whatever the forecaster is worth.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; columns are (column, "lower") and (column, "upper").
+
+        Returns
+        -------
+        ndarray of shape (2, n, *sample_shape_), or DataFrame
+            Lower and upper ends.
+        """
+        check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
+        if check_choice("method", method, ("ensemble", "conformal")) == "conformal":
+            ends = forecasting.conformal_interval(*self._asked(X, future, output), coverage)
+        else:
+            forecasting.check_coverage(coverage, self.n_samples)
+            ends = self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
+        kinds = "bound", ("lower", "upper")
+        return forecasting.as_frame(ends, self.fitted_, X, kinds=kinds) if output == "pandas" else ends
+
+    def calibrate(self, X: Any, y: Any = None, *, cv: int | None = None) -> Self:
+        """Keep how far outcomes are from the middle of their forecasts, for intervals with a guarantee.
+
+        Where these rows and the later ones are exchangeable, as independent draws from one distribution are, and `fit`
+        has not seen these, ``predict_interval(method="conformal")`` holds the truth with a probability of at least
+        `coverage`, for each lead time and target by itself and on average over rows (split conformal prediction; Vovk
+        et al., 2005; of quantiles, Romano et al., 2019; of ranks, Chernozhukov et al., 2021). There is no guarantee
+        where rows follow each other in time, as windows of one series do, nor after a change of the distribution.
+
+        With `cv`, these may be the rows of `fit`, as is best where rows are few: each fold is scored by a model of the
+        others, and intervals come of these models alone (CV+; Barber et al., 2021). The guarantee is then
+        ``2 coverage - 1``, less a term that vanishes as folds grow; intervals hold about `coverage` in practice, and
+        take the time of `cv` forecasters.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Tables, or trajectories alone. Another call, or fit, replaces what was kept. Set `n_samples`, `solver` and
+            `n_steps` before.
+        cv : int or None, default=None
+            Folds: of rows, or of whole trajectories. None scores by this forecaster, which has not seen X.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For fields, and fewer rows or trajectories than folds.
+        """
+        check_is_fitted(self)
+        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
+        return self
+
+    def sample(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        future: Any = None,
+        n_steps: int | None = None,
+        solver: str | None = None,
+        batch_size: int | None = None,
+        output: str = "numpy",
+    ) -> Any:
+        """Draw forecasts.
+
+        Parameters
+        ----------
+        X : contexts
+            As in `predict`.
+        n_samples : int, default=1
+            Draws for each context.
+        random_state : int, RandomState or None, default=None
+            Seeds the draws; None gives others at every call.
+        future : array-like or list of DataFrames, optional
+            As in `predict`.
+        n_steps, solver, batch_size : optional
+            In place of the estimator's own; draws carried together (fixed-step solvers give the same for any).
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `predict`; rows are (sample, [series,] time).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n, *sample_shape_), or DataFrame
+        """
+        check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
+        n_samples = check_count("n_samples", n_samples)
+        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
+        ensemble = forecasting.Ensemble.of(self, n_steps=n_steps, solver=solver, batch_size=batch_size)
+        generator = generator_on(self.model_.device, seed_from(random_state))
+        draws = ensemble.sample(windows, n_samples, generator)
+        return forecasting.as_frame(draws, self.fitted_, X, members=True) if output == "pandas" else draws
+
+    def rollout(
+        self,
+        X: Any,
+        n_steps: int,
+        n_samples: int = 1,
+        random_state: Any = None,
+        *,
+        future: Any = None,
+        output: str = "numpy",
+    ) -> Any:
+        """Carry forecasts on, each member its own trajectory.
+
+        Parameters
+        ----------
+        X : contexts
+            As in `predict`.
+        n_steps : int
+            States to go; the solver's steps are the estimator's `n_steps`.
+        n_samples : int, default=1
+            Members for each context.
+        random_state : int, RandomState or None, default=None
+            Seeds the draws.
+        future : array-like of shape (n, n_steps, n_known) or list of DataFrames, optional
+            The `known_columns` of the instants to come.
+        output : {"numpy", "pandas"}, default="numpy"
+            As in `sample`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n, n_steps, *forecast state), or DataFrame
+            NaN from where a trajectory has diverged, which is warned of.
+
+        Raises
+        ------
+        ValueError
+            If states cannot be carried on, because contexts hold columns that are neither forecast nor known ahead.
+        """
+        check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
+        n_steps, n_samples = check_count("n_steps", n_steps), check_count("n_samples", n_samples)
+        self.fitted_.check_rollout(n_steps)
+        windows, times = forecasting.contexts_like_fit(self, X, future, n_steps)
+        generator = generator_on(self.model_.device, seed_from(random_state))
+        states = forecasting.Ensemble.of(self).roll(windows, times, n_steps, n_samples, generator)
+        if output == "pandas":
+            return forecasting.as_frame(states, self.fitted_, X, n_steps=n_steps, members=True)
+        return states
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Compute the coefficient of determination R2 of the mean.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Contexts and targets, or trajectories alone.
+        sample_weight : array-like of shape (n,), optional
+            Weights of the windows.
+
+        Returns
+        -------
+        float
+            The mean over the columns of tables as `sklearn.metrics.r2_score` has it; over series and fields weighted by
+            their variances.
+        """
+        check_is_fitted(self)
+        windows = forecasting.windows_like_fit(self, X, y)
+        return forecasting.Ensemble.of(self).determination(windows, self.n_samples, sample_weight)
+
+    def crps(self, X: Any, y: Any = None) -> float:
+        """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over all elements.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Contexts and targets, or trajectories alone.
+
+        Returns
+        -------
+        float
+            In the data's units, lower is better; see `flowmatch.metrics.crps`.
+        """
+        return self._mean_score(metrics.crps, X, y)
+
+    def energy_score(self, X: Any, y: Any = None) -> float:
+        """Compute the fair energy score of `n_samples` draws, the mean over windows.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Contexts and targets, or trajectories alone.
+
+        Returns
+        -------
+        float
+            In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
+        """
+        return self._mean_score(metrics.energy_score, X, y)
+
+    def score_samples(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        n_steps: int | None = None,
+        solver: str | None = None,
+        n_probes: int | None = None,
+        return_error: bool = False,
+    ) -> Any:
+        """Log-density of what follows each context, in the data's units.
+
+        The change of variables along the flow (Chen et al., 2018), plus the log-Jacobians of the targets' scale and
+        transform, in double precision; a row's result does not depend on the others.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            Contexts and targets, or trajectories alone.
+        n_steps : int, optional
+            None takes 20, whatever the estimator's own: densities need more than draws.
+        solver : str, optional
+            In place of the estimator's own.
+        n_probes : int, optional
+            As in `FlowMatchingGenerator.score_samples`: exact by default up to 64 elements of a forecast.
+        return_error : bool, default=False
+            Return the standard error of the estimate too: 0 where exact, NaN with one probe.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n,)
+            In nats, of the `horizon` states of a window jointly. Targets on a grid, such as counts, have that of a
+            continuous stand-in: the log-probability of a value on a grid of width h is about the log-density plus log h
+            as long as no value is frequent; of one that a fifth of the rows have is warned. Minus infinity where a
+            target that was constant in training has another value.
+        standard_error : ndarray of shape (n,), only with `return_error`
+        """
+        check_is_fitted(self)
+        method, asked = model.choose_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, velocity=True)
+        taken = forecasting.DENSITY_STEPS if n_steps is None else asked
+        density = model.CodeDensity(self.model_, method, taken, n_probes, self.verbose)
+        windows = forecasting.windows_like_fit(self, X, y)
+        log_density, error = forecasting.score_windows(density, self.fitted_, windows)
+        return (log_density, error) if return_error else log_density
+
+    def backtest(
+        self,
+        X: Any,
+        n_windows: int = 10,
+        *,
+        refit: bool | Callable[[list[Any]], Any] = False,
+        step: int | None = None,
+        season: int = 1,
+        coverage: float = 0.9,
+    ) -> forecasting.Backtest:
+        """Forecast the ends of series from origins before them, and score the forecasts at each lead time.
+
+        Rolling-origin evaluation (Tashman, 2000): a forecast reads what precedes its origin, and the `known_columns` of
+        the rows to come. Without `refit` the weights are those of the estimator: fit it to rows before the first origin
+        to have an honest score.
+
+        Parameters
+        ----------
+        X : trajectories
+            As in `fit`, without `y`.
+        n_windows : int, default=10
+            Origins in each series; the last forecast ends where the series ends.
+        refit : bool or callable, default=False
+            For each origin, fit a clone to what precedes it in all series. This forecaster then need not be fitted. A
+            callable takes these beginnings as a list, and returns a fitted forecaster.
+        step : int or None, default=None
+            Rows from one origin to the next. None takes the horizon.
+        season : int, default=1
+            The reference repeats the last `season` states: 1 is persistence, 24 repeats the last day of hours.
+        coverage : float in (0, 1), default=0.9
+            As in `predict_interval`.
+
+        Returns
+        -------
+        Backtest
+            Scores for each lead time and target, and the forecasts; `to_frame()` gives the scores as a DataFrame.
+
+        Raises
+        ------
+        ValueError
+            For series that are too short for so many windows.
+        """
+        again: Callable[[list[Any]], Any] | None = (lambda parts: clone(self).fit(parts)) if refit else None
+        if again is None:
+            check_is_fitted(self)
+        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season, "coverage": coverage}
+        return forecasting.backtest(self, X, refit if callable(refit) else again, **settings)
+
+    def check_fitted(self) -> None:
+        super().check_fitted()
+        forecasting.Ensemble.of(self)
+
+    def _summary(
+        self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
+    ) -> NDArray[Any]:
+        """What `summarize` makes of the draws for every context, which run along `axis` of it."""
+        ensemble, windows = self._asked(X, future, output)
+        return ensemble.summary(windows, self.n_samples, summarize, axis)
+
+    def _asked(self, X: Any, future: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
+        """What draws predictions, and the windows to predict."""
+        check_is_fitted(self)
+        forecasting.check_output_format(output, self.fitted_)
+        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
+        return forecasting.Ensemble.of(self), windows
+
+    def _mean_score(self, score: Callable[..., Any], X: Any, y: Any) -> float:
+        """The mean of a score over windows."""
+        check_is_fitted(self)
+        return forecasting.Ensemble.of(self).mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output, tags.target_tags.required = True, False  # trajectories bring their own
+        tags.input_tags.categorical = False  # it would round scikit-learn's test data
+        return tags
