@@ -195,7 +195,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
     boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
     n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, time: Any = None, groups: Any = None, value: Any = None) -> Self:
         """Learn what follows what.
 
         Parameters
@@ -225,7 +225,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         start: forecasting.FittedForecaster | None = getattr(self, "fitted_", None) if self.warm_start else None
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
-            reading = forecasting.read_windows(reader, X, y)
+            reading = forecasting.read_windows(reader, X, y, time, groups, value)
             task, settings = forecasting.forecast_task(self, settings, reading)
             forecasting.announce_forecaster(task, settings, reading)
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)

@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.forecasting.gaps import pieces_of, read_histories, rows_that_follow, spacing_of
+from flowmatch.forecasting.series import LongForm, Panel
 from flowmatch.preprocessing import (
     CYCLES,
     SampleRows,
+    Spacing,
     Trajectories,
     Windows,
     as_plain,
     calendar_features,
     find_cycles,
     read_trajectories,
-    spacing_of,
 )
 from flowmatch.tables.readable import as_float64, unfit_entry
 
@@ -45,10 +47,13 @@ class Layout:
         Columns that are forecast, and columns that are known ahead. Targets are empty where contexts hold other things.
     cycles : tuple of {"year", "week", "day"}
         The features of the calendar.
-    spacing : str or float
-        From one instant to the next: a pandas offset by name, or seconds.
+    spacing : Spacing, str or float
+        From one instant to the next; 0.0 where there are no times. In files of earlier versions a pandas offset by
+        name, or seconds, which times are not checked against.
     is_table : bool
         Whether pairs of one step are rows of a table and their targets.
+    long : LongForm or None
+        The columns of times and labels, where series come as one table.
     """
 
     state_shape: tuple[int, ...]
@@ -59,8 +64,9 @@ class Layout:
     targets: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
     cycles: tuple[str, ...] = ()
-    spacing: str | float = 0.0
+    spacing: Spacing | str | float = 0.0
     is_table: bool = False
+    long: LongForm | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored layout do not fit each other."""
@@ -68,8 +74,7 @@ class Layout:
         require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
         if self.cycles:
-            require(self.columns, "columns")  # only DataFrames have instants
-            self._step()  # raises for what pandas does not know
+            self.rhythm.check()
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -91,27 +96,27 @@ class Layout:
         """Shape of one forecast as users get it."""
         return (self.horizon, *self.forecast_shape) if self.horizon > 1 else self.forecast_shape
 
+    @property
+    def rhythm(self) -> Spacing:
+        """The spacing, also of files of earlier versions."""
+        return self.spacing if isinstance(self.spacing, Spacing) else Spacing(self.spacing)
+
     # -- windows ------------------------------------------------------------------------------------------------------
 
     def windows_of(self, trajectories: Trajectories) -> Windows:
-        """All windows of the trajectories, none across two of them.
+        """All windows of the trajectories, none across two of them, or across a gap.
 
         Raises
         ------
         ValueError
-            That names the first trajectory that is too short, or of other states.
+            That names the first trajectory of other states or times, and where none is as long as a window.
         """
         self._check_states(trajectories, "trajectory")
         if not self.targets:
             raise ValueError("the model was fitted to pairs whose y are not states like those of X: pass y as well.")
         span = self.n_lags + self.horizon
-        short = np.flatnonzero(trajectories.lengths < span)
-        if len(short):
-            raise ValueError(
-                f"trajectory {short[0]} of X has {trajectories.lengths[short[0]]} states, but a window of n_lags="
-                f"{self.n_lags} and horizon={self.horizon} needs {span}."
-            )
-        counts = trajectories.lengths - span + 1
+        trajectories = pieces_of(trajectories, self.rhythm, span)
+        counts = np.maximum(trajectories.lengths - span + 1, 0)
         groups = np.repeat(np.arange(len(counts)), counts)
         first = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         start = (first + trajectories.starts[groups])[:, None]
@@ -119,7 +124,7 @@ class Layout:
         if self.cycles:
             self._require_times(trajectories)
             features = [calendar_features(index, self.cycles) for index in trajectories.times]
-            calendar = np.concatenate([part[self.n_lags : len(part) - self.horizon + 1] for part in features])
+            calendar = np.concatenate([part[self.n_lags : max(0, len(part) - self.horizon + 1)] for part in features])
         return Windows(
             trajectories.frames,
             start + np.arange(self.n_lags),
@@ -156,7 +161,7 @@ class Layout:
             every,
         )
 
-    def windows_of_contexts(self, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+    def windows_of_contexts(self, panel: Panel, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
         """Contexts alone, columns known for `n_steps` ahead, and the last instant of each context.
 
         Raises
@@ -164,7 +169,7 @@ class Layout:
         ValueError
             For contexts of another shape than in training, or columns that are missing.
         """
-        contexts, times = self._contexts(X)
+        contexts, times = self._contexts(panel.parts, panel.names("history"))
         n = len(contexts)
         calendar = np.empty((n, 0)) if times is None else self.calendar_ahead(times, 0)
         windows = Windows(
@@ -182,21 +187,39 @@ class Layout:
         """Calendar features (n, k) of the instant that comes `steps` after the next one."""
         import pandas as pd
 
-        ahead = (steps + 1) * self._step()
-        instants = pd.DatetimeIndex([pd.Timestamp(instant) + ahead for instant in times])
-        return calendar_features(instants, self.cycles)
+        return calendar_features(self.rhythm.after(pd.DatetimeIndex(times), steps + 1), self.cycles)
 
-    def _step(self) -> Any:
-        """The spacing as pandas adds it to an instant."""
+    def instants_ahead(self, last: Any, n_steps: int) -> Any:
+        """The `n_steps` instants that come after `last`, as an index."""
         import pandas as pd
 
-        if isinstance(self.spacing, str):
-            return pd.tseries.frequencies.to_offset(self.spacing)
-        return pd.Timedelta(seconds=float(self.spacing))
+        start = pd.Index([last])
+        return start[:0].append([self.rhythm.after(start, step) for step in range(1, n_steps + 1)])
+
+    # -- what comes with times ----------------------------------------------------------------------------------------
+
+    def ends_of(self, panel: Panel) -> Panel:
+        """The ends of histories that are contexts, with their times checked; contexts in arrays stay as they are."""
+        parts = panel.parts if isinstance(panel.parts, (list, tuple)) else [panel.parts]
+        if not len(parts) or not all(hasattr(part, "iloc") for part in parts):
+            return panel
+        return Panel(read_histories(parts, panel.names("history"), self.rhythm, self.n_lags), panel.labels)
+
+    def rows_ahead(self, future: Any, ends: Panel, n_steps: int) -> Any:
+        """Of what is known ahead, the rows that follow each history, where both have times."""
+        is_frame = hasattr(future, "iloc")
+        parts = [future] if is_frame else future
+        histories = ends.parts if isinstance(ends.parts, (list, tuple)) else [ends.parts]
+        if not isinstance(parts, (list, tuple)) or len(parts) != len(histories):
+            return future
+        known = zip(parts, histories, ends.names("future"), strict=True)
+        return [
+            rows_that_follow(part, _last_instant(history), self.rhythm, n_steps, name) for part, history, name in known
+        ]
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
+    def _contexts(self, X: Any, names: Sequence[str]) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
         wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
         X = as_plain(X, "X")
@@ -205,15 +228,16 @@ class Layout:
         histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
         alone = hasattr(X, "iloc") or (self.n_lags > 1 and not histories and len(_shape(X, wanted)) == n_axes)
         if histories or alone:
-            known = read_trajectories(X if histories else [X])
+            parts = X if histories else [X]
+            names = names if len(names) == len(parts) else [f"history {number}" for number in range(len(parts))]
+            known = read_trajectories([part[-self.n_lags :] for part in parts], names)  # what is before may be missing
             self._check_states(known, "history")
             short = np.flatnonzero(known.lengths < self.n_lags)
             if len(short):
                 raise ValueError(
-                    f"history {short[0]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
+                    f"{names[short[0]]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
                 )
-            last = (known.starts + known.lengths)[:, None] - self.n_lags + np.arange(self.n_lags)
-            contexts = known.frames.read(last.ravel()).reshape(len(known), self.n_lags, *self.state_shape)
+            contexts = known.frames.array().reshape(len(known), self.n_lags, *self.state_shape)
             if not self.cycles:
                 return contexts, None
             self._require_times(known)
@@ -279,12 +303,12 @@ class Layout:
             )
 
     def _require_times(self, trajectories: Trajectories) -> None:
-        lacking = next((i for i, index in enumerate(trajectories.times) if index is None), None)
-        if lacking is not None:
-            raise ValueError(
-                f"the model uses the calendar ({', '.join(self.cycles)}), but history {lacking} of X has no "
-                "DatetimeIndex. Pass DataFrames that have one, or fit with calendar=None."
-            )
+        for index, name in zip(trajectories.times, trajectories.names, strict=True):
+            if index is None or index.dtype.kind != "M":
+                raise ValueError(
+                    f"the model uses the calendar ({', '.join(self.cycles)}), but {name} of X has no DatetimeIndex. "
+                    "Pass DataFrames that have one, or fit with calendar=None."
+                )
 
 
 def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layout:
@@ -302,10 +326,6 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
     if len(shape) > 1 and parameters.calendar not in (None, "auto"):
         raise ValueError(f"calendar={parameters.calendar!r} is for series, but states of X have the shape {shape}.")
     cycles = _cycles(parameters.calendar, trajectories) if len(shape) == 1 else ()
-    spacing: str | float = 0.0
-    if cycles:
-        offset = spacing_of(trajectories.times)
-        spacing = offset.freqstr if hasattr(offset, "freqstr") else offset.total_seconds()
     return Layout(
         shape,
         (len(targets), *shape[1:]),
@@ -315,7 +335,7 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
         targets,
         known,
         cycles,
-        spacing,
+        spacing_of(trajectories) if len(shape) == 1 else 0.0,
     )
 
 
@@ -372,6 +392,12 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
 
 
+def _last_instant(history: Any) -> Any:
+    """The last instant of a history whose index `read_histories` has read; None if it counts rows."""
+    index = getattr(history, "index", None)
+    return index[-1] if getattr(getattr(index, "dtype", None), "kind", "") in ("M", "i", "f") and len(index) else None
+
+
 def check_columns(found: Sequence[Any], fitted: tuple[Any, ...]) -> None:
     """Raise a ValueError unless the columns of X are those that the model was fitted to, in their order."""
     if tuple(found) != fitted:
@@ -418,6 +444,6 @@ def _cycles(calendar: Any, trajectories: Trajectories) -> tuple[str, ...]:
         return found
     if calendar is None:
         return ()
-    if any(index is None for index in trajectories.times):
+    if any(index is None or index.dtype.kind != "M" for index in trajectories.times):
         raise ValueError(f"calendar={calendar!r} needs DataFrames with a DatetimeIndex.")
     return (calendar,) if isinstance(calendar, str) else tuple(calendar)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,7 +95,9 @@ class TableReader:
                     )
         whole = pd.concat(frames, ignore_index=True)
         container = TableContainer.fit(whole, identifier_columns="text")
-        reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
+        numbers = TableNumbers.fit(container, container.read(whole))
+        is_read = np.isin(np.arange(d), [*exogenous, *known])  # windows do without rows that lack a target
+        reader = cls(replace(numbers, holed=numbers.holed & is_read), exogenous, known)
         return reader if reader.numbers.is_mixed else None
 
     def parameters(self, own: Any) -> SimpleNamespace:

@@ -95,8 +95,8 @@ class Spacing:
 
         if self.clock == NUMBERS:
             return instants + steps * float(self.step)
-        if self._is_fixed:
-            return instants + pd.Timedelta(seconds=steps * float(self.step))
+        if self._seconds is not None:
+            return instants + pd.Timedelta(seconds=steps * self._seconds)
         wall = _wall(instants)
         if not self.slots:
             with warnings.catch_warnings():
@@ -125,9 +125,10 @@ class Spacing:
         closed : ndarray of bool, shape (n - 1,)
             Where only closed days lie between.
         """
-        if self.clock == NUMBERS or self._is_fixed:
+        fixed = float(self.step) if self.clock == NUMBERS else self._seconds
+        if fixed is not None:
             steps = np.diff(index.to_numpy(np.float64)) if self.clock == NUMBERS else seconds_between(index)
-            return np.abs(steps - float(self.step)) <= _SLACK * float(self.step), np.zeros(len(steps), dtype=bool)
+            return np.abs(steps - fixed) <= _SLACK * fixed, np.zeros(len(steps), dtype=bool)
         wall = _wall(index)
         follows = np.asarray(self.after(wall[:-1], 1) == wall[1:])
         if self.slots:
@@ -165,8 +166,15 @@ class Spacing:
         return np.where(known, between.astype(np.float64), -1.0)
 
     @property
-    def _is_fixed(self) -> bool:
-        return not self.slots and not isinstance(self.step, str)
+    def _seconds(self) -> float | None:
+        """Those of a step that is as long whatever the clocks do; None of days and longer, and of slots."""
+        if self.slots or not isinstance(self.step, str):
+            return None if self.slots else self.step
+        import pandas as pd
+
+        units, offset = pd.tseries.offsets, self._offset()
+        short = (units.Hour, units.Minute, units.Second, units.Milli, units.Micro, units.Nano)
+        return float(pd.Timedelta(offset).total_seconds()) if isinstance(offset, short) else None
 
     def _offset(self) -> Any:
         import pandas as pd
@@ -203,17 +211,17 @@ class Spacing:
             return index
         if NUMBERS in (self.clock, clock):
             raise ValueError(
-                f"the times of {name} are {_KINDS.get(clock, 'dates')}, but the model was fitted to "
+                f"the times of {name} are {_KINDS.get(clock, 'dates')}, but those of the model are "
                 f"{_KINDS.get(self.clock, 'dates')}. Pass the same kind, or rows without times: reset_index(drop=True)."
             )
         if clock == NAIVE:
             raise ValueError(
-                f"the times of {name} have no time zone, but the model was fitted to times of {self.clock}: say which "
+                f"the times of {name} have no time zone, but those of the model are of {self.clock}: say which "
                 f"they are of, as in tz_localize({self.clock!r})."
             )
         if self.clock == NAIVE:
             raise ValueError(
-                f"the times of {name} are of the zone {clock}, but the model was fitted to times without a zone: bring "
+                f"the times of {name} are of the zone {clock}, but those of the model have none: bring "
                 "them to the clock of the training data by tz_convert, and take the zone off by tz_localize(None)."
             )
         return index.tz_convert(self.clock)
@@ -281,11 +289,6 @@ def _step_of(index: Any) -> str | float:
         if len(days) == 1 and len(months) and months.min() > 0:
             return f"{_MONTHS}{int(_usual(months))}"
         return _usual(seconds_between(index))
-    import pandas as pd
-
-    steps = pd.tseries.offsets
-    if isinstance(offset, (steps.Hour, steps.Minute, steps.Second, steps.Milli, steps.Micro, steps.Nano)):
-        return float(pd.Timedelta(offset).total_seconds())
     return str(offset.freqstr)
 
 
