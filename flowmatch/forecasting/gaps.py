@@ -230,10 +230,14 @@ def _check_lengths(trajectories: Trajectories, pieces: Trajectories, span: int, 
     short = trajectories.lengths < span
     if not _n_windows(pieces, span):
         first = int(np.argmax(trajectories.lengths))
+        if not short.all():
+            raise ValueError(
+                f"{gaps}: no piece between them is as long as a window of n_lags and horizon, {span} states; the longest "
+                f"has {max([0, *pieces.lengths])}. Fill the gaps, or choose shorter windows."
+            )
         raise ValueError(
-            f"a window of n_lags and horizon needs {span} states, but "
-            + (f"{gaps}, and the longest piece between has {max([0, *pieces.lengths])}." if gaps else "")
-            + ("" if gaps else f"{trajectories.names[first]} of X, the longest, has {trajectories.lengths[first]}.")
+            f"{trajectories.names[first]} of X has {trajectories.lengths[first]} states, but a window of n_lags and "
+            f"horizon needs {span}."
         )
     if short.any():
         named = [f"{trajectories.names[i]} ({trajectories.lengths[i]})" for i in np.flatnonzero(short)[:_NAMED]]

@@ -230,7 +230,9 @@ class Layout:
         if histories or alone:
             parts = X if histories else [X]
             names = names if len(names) == len(parts) else [f"history {number}" for number in range(len(parts))]
-            known = read_trajectories([part[-self.n_lags :] for part in parts], names)  # what is before may be missing
+            before = [max(0, len(part) - self.n_lags) for part in parts]  # what is there may be missing
+            ends = [part[start:] for part, start in zip(parts, before, strict=True)]
+            known = read_trajectories(ends, names, skipped=before)
             self._check_states(known, "history")
             short = np.flatnonzero(known.lengths < self.n_lags)
             if len(short):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
 from flowmatch.forecasting.fitted import FittedForecaster
-from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.layout import Layout, check_known_ahead, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.series import LongForm, Panel, in_order_of, read_panel
 from flowmatch.forecasting.tables import TableReader
@@ -153,6 +153,8 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
 def _future_of(panel: Panel, future: Any, layout: Layout, names: list[Any]) -> Any:
     """What is known ahead as a frame for each series; of a panel or long table in the order of the series."""
     ahead = read_panel(future, layout.long, names)
+    frames = ahead.parts if isinstance(ahead.parts, (list, tuple)) else [ahead.parts]
+    check_known_ahead([frame for frame in frames if hasattr(frame, "columns")], names)
     if ahead.labels is None or panel.labels is None or isinstance(future, (list, tuple)):
         return ahead.parts
     return in_order_of(ahead, panel.labels)

@@ -95,7 +95,9 @@ class Trajectories:
         return replace(self, frames=frames, starts=starts, lengths=ends - starts, times=tuple(times), names=names)
 
 
-def read_trajectories(X: Any, names: Sequence[str] = (), *, missing: bool = False) -> Trajectories:
+def read_trajectories(
+    X: Any, names: Sequence[str] = (), *, missing: bool = False, skipped: Sequence[int] = ()
+) -> Trajectories:
     """Read trajectories and check them.
 
     Parameters
@@ -106,6 +108,8 @@ def read_trajectories(X: Any, names: Sequence[str] = (), *, missing: bool = Fals
         What errors call each trajectory; by default its number.
     missing : bool, default=False
         Whether series may lack values. Those of fields never may.
+    skipped : sequence of int, default=()
+        Frames before those of each trajectory that were left out, for errors to count them.
 
     Returns
     -------
@@ -137,7 +141,7 @@ def read_trajectories(X: Any, names: Sequence[str] = (), *, missing: bool = Fals
     frames = np.concatenate(arrays) if whole is None else whole.reshape(-1, *whole.shape[2:])
     times = tuple(instants_of(part, name) for part, name in zip(parts, names, strict=True))
     found = Trajectories(SampleRows(frames), np.cumsum(lengths) - lengths, lengths, columns, times, tuple(names))
-    _check_values(found, missing and len(found.state_shape) == 1)
+    _check_values(found, missing and len(found.state_shape) == 1, skipped)
     return found
 
 
@@ -308,13 +312,14 @@ def _as_times(index: Any, name: str) -> Any:
     return dates
 
 
-def _check_values(trajectories: Trajectories, missing: bool) -> None:
+def _check_values(trajectories: Trajectories, missing: bool, skipped: Sequence[int]) -> None:
     """Name the first value that is not finite or too large for float32; NaN may be allowed."""
     unfit = trajectories.frames.first_unfit(missing=missing)
     if unfit is None:
         return
     (row, *place), value = unfit
     trajectory, frame = trajectories.at(row)
+    frame += skipped[trajectory] if len(skipped) else 0
     columns = trajectories.columns
     where = f"column {columns[place[0]]!r}" if columns else f"position {tuple(place)} of the state"
     what = "NaN" if np.isnan(value) else f"{value:g}"
