@@ -105,10 +105,8 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         For each axis of a field.
     calendar_ : tuple of str
         The cycles that forecasts are conditioned on.
-    n_features_in_ : int
-        Columns (channels) of a state.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
-        Column names, if X had any that are strings.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Columns (channels) of a state; their names, if X had any that are strings.
     n_iter_ : int
         Optimizer steps made.
     history_ : dict of lists
@@ -201,14 +199,16 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         Parameters
         ----------
         X : trajectories, or contexts if there is a `y`
-            Without `y`: a list of arrays (T, *state) or of DataFrames (rows are instants), an array
-            (n_trajectories, T, *state), or a single series (T, d) or DataFrame. Windows of ``n_lags + horizon`` states
-            are cut inside, never across. A state is (d,) for series, (C, *grid) for fields.
-            With `y`: contexts of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a
-            table as any regressor takes it. Tables, and columns of DataFrames that are not forecast, may hold text,
-            categories, dates and missing entries.
+            Without `y`: a list of arrays (T, *state) or DataFrames, an array (n_trajectories, T, *state), a single
+            series, a panel with a MultiIndex of labels and times, or a long table of which `time` tells. Windows of
+            ``n_lags + horizon`` states are cut inside, never across series or gaps. A state is (d,) or (C, *grid).
+            With `y`: contexts (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a table as any
+            regressor takes it. Tables, and columns that are not forecast, may hold text, dates and missing entries.
         y : array-like of shape (n, *state) or (n, horizon, *state), optional
             The states that follow; (n,) and (n, q) for tables.
+        time, groups, value : column names, optional
+            Of a table of series one below the other: times, what tells the series apart, and what is forecast. Of its
+            other columns those stay that are exogenous or known ahead. Every method then takes such tables.
 
         Returns
         -------

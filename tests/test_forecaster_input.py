@@ -253,7 +253,10 @@ def test_what_is_known_ahead_must_be_told(models, refuses):
     for future, message in {
         "missing": (None, r"future is missing: the columns \['c'\] are known ahead; pass them for 3 step"),
         "column": (frame()[["a"]][50:], r"future 0 lacks the columns \['c'\]"),
-        "short": (ahead[:2], r"2 row\(s\) from 2021-04-20 .* but .* come 2021-04-20 .* to 2021-04-22 .*: 2021-04-22|3 step"),
+        "short": (
+            ahead[:2],
+            r"2 row\(s\) from 2021-04-20 .* but .* come 2021-04-20 .* to 2021-04-22 .*: 2021-04-22|3 step",
+        ),
         "short_array": (ahead[:2].to_numpy()[None], r"future has shape \(1, 2, 1\); expected .* \(1, 3, 1\): 3 step"),
         "unequal": ([[[0.0]], [[0.0], [1.0]]], r"future cannot be read .*expected .* \(1, 3, 1\)"),
         "columns": (np.zeros((1, 3, 2)), r"future has shape \(1, 3, 2\); expected"),

@@ -17,7 +17,7 @@ _LOOKED_AT = 10
 _NAMED = 5
 
 
-def spacing_of(trajectories: Trajectories) -> Spacing | float:
+def learned_spacing(trajectories: Trajectories) -> Spacing | float:
     """The spacing of trajectories; 0.0 where none have times, or no two of them.
 
     Whole numbers that keep to no spacing are names of rows.
@@ -122,15 +122,15 @@ def read_histories(parts: Sequence[Any], names: Sequence[str], spacing: Spacing,
     ]
 
 
-def rows_that_follow(frame: Any, last: Any, spacing: Spacing, n_steps: int, name: str) -> Any:
+def rows_that_follow(frame: Any, history: Any, spacing: Spacing, n_steps: int, name: str) -> Any:
     """The rows of a frame that come after a history, found by their times.
 
     Parameters
     ----------
     frame : DataFrame
         What is known ahead; it may begin before the end of the history.
-    last : Timestamp, number or None
-        The last instant of the history.
+    history : DataFrame, Series or array
+        As `read_histories` gives it.
     spacing : Spacing
         From one instant to the next.
     n_steps : int
@@ -148,12 +148,12 @@ def rows_that_follow(frame: Any, last: Any, spacing: Spacing, n_steps: int, name
     ValueError
         If instants that follow are missing.
     """
-    times = instants_of(frame, name) if hasattr(frame, "iloc") else None
-    if times is None or last is None or not spacing.clock:
+    times, before = (instants_of(part, name) if hasattr(part, "iloc") else None for part in (frame, history))
+    if times is None or before is None or not spacing.clock:
         return frame
-    times = spacing.in_own_clock(times, name)
+    times, start = spacing.in_own_clock(times, name), before[-1:]
+    last = start[0]
     rows = np.flatnonzero(times > last)[:n_steps]
-    start = times[:1].delete(0).insert(0, last)
     if len(rows) == n_steps and not spacing.gaps(start.append(times[rows])).any():
         return frame.iloc[rows]
     expected = [spacing.after(start, step)[0] for step in range(1, n_steps + 1)]
@@ -232,8 +232,8 @@ def _check_lengths(trajectories: Trajectories, pieces: Trajectories, span: int, 
         first = int(np.argmax(trajectories.lengths))
         if not short.all():
             raise ValueError(
-                f"{gaps}: no piece between them is as long as a window of n_lags and horizon, {span} states; the longest "
-                f"has {max([0, *pieces.lengths])}. Fill the gaps, or choose shorter windows."
+                f"{gaps}: no piece between them is as long as a window of n_lags and horizon, {span} states; the "
+                f"longest has {max([0, *pieces.lengths])}. Fill the gaps, or choose shorter windows."
             )
         raise ValueError(
             f"{trajectories.names[first]} of X has {trajectories.lengths[first]} states, but a window of n_lags and "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.forecasting.gaps import pieces_of, read_histories, rows_that_follow, spacing_of
+from flowmatch.forecasting.gaps import learned_spacing, pieces_of
 from flowmatch.forecasting.series import LongForm, Panel
 from flowmatch.preprocessing import (
     CYCLES,
@@ -20,7 +20,9 @@ from flowmatch.preprocessing import (
     Windows,
     as_plain,
     calendar_features,
+    clock_of,
     find_cycles,
+    learn_spacing,
     read_trajectories,
 )
 from flowmatch.tables.readable import as_float64, unfit_entry
@@ -100,6 +102,11 @@ class Layout:
     def rhythm(self) -> Spacing:
         """The spacing, also of files of earlier versions."""
         return self.spacing if isinstance(self.spacing, Spacing) else Spacing(self.spacing)
+
+    @property
+    def known_names(self) -> list[Any]:
+        """Names or positions of the columns that are known ahead."""
+        return [self.columns[j] for j in self.known] if self.columns else list(self.known)
 
     # -- windows ------------------------------------------------------------------------------------------------------
 
@@ -189,33 +196,20 @@ class Layout:
 
         return calendar_features(self.rhythm.after(pd.DatetimeIndex(times), steps + 1), self.cycles)
 
-    def instants_ahead(self, last: Any, n_steps: int) -> Any:
-        """The `n_steps` instants that come after `last`, as an index."""
-        import pandas as pd
+    def instants_ahead(self, index: Any, n_steps: int) -> Any:
+        """The instants that come after those of a history, as an index of the same kind.
 
-        start = pd.Index([last])
-        return start[:0].append([self.rhythm.after(start, step) for step in range(1, n_steps + 1)])
-
-    # -- what comes with times ----------------------------------------------------------------------------------------
-
-    def ends_of(self, panel: Panel) -> Panel:
-        """The ends of histories that are contexts, with their times checked; contexts in arrays stay as they are."""
-        parts = panel.parts if isinstance(panel.parts, (list, tuple)) else [panel.parts]
-        if not len(parts) or not all(hasattr(part, "iloc") for part in parts):
-            return panel
-        return Panel(read_histories(parts, panel.names("history"), self.rhythm, self.n_lags), panel.labels)
-
-    def rows_ahead(self, future: Any, ends: Panel, n_steps: int) -> Any:
-        """Of what is known ahead, the rows that follow each history, where both have times."""
-        is_frame = hasattr(future, "iloc")
-        parts = [future] if is_frame else future
-        histories = ends.parts if isinstance(ends.parts, (list, tuple)) else [ends.parts]
-        if not isinstance(parts, (list, tuple)) or len(parts) != len(histories):
-            return future
-        known = zip(parts, histories, ends.names("future"), strict=True)
-        return [
-            rows_that_follow(part, _last_instant(history), self.rhythm, n_steps, name) for part, history, name in known
-        ]
+        Raises
+        ------
+        ValueError
+            If neither the model nor the history tells how far apart they are.
+        """
+        spacing, last = self.rhythm, index[-1:]
+        if not spacing.step and len(index) < 2:
+            raise ValueError("a history of X has one row, which does not tell the time of the next: pass longer ones.")
+        if not spacing.step:
+            spacing = learn_spacing([index], clock_of(index, "X"))
+        return last[:0].append([spacing.after(last, step) for step in range(1, n_steps + 1)])
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -271,7 +265,7 @@ class Layout:
             if future is not None:
                 raise ValueError("future was given, but the model was fitted without known_columns.")
             return None
-        names = [self.columns[j] for j in self.known] if self.columns else list(self.known)
+        names = self.known_names
         if future is None:
             raise ValueError(
                 f"future is missing: the columns {names} are known ahead; pass them for {n_steps} step(s)."
@@ -337,7 +331,7 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
         targets,
         known,
         cycles,
-        spacing_of(trajectories) if len(shape) == 1 else 0.0,
+        learned_spacing(trajectories) if len(shape) == 1 else 0.0,
     )
 
 
@@ -392,12 +386,6 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     data = rows.array()
     flat = data.reshape(len(data) * n_states, *data.shape[2:])
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
-
-
-def _last_instant(history: Any) -> Any:
-    """The last instant of a history whose index `read_histories` has read; None if it counts rows."""
-    index = getattr(history, "index", None)
-    return index[-1] if getattr(getattr(index, "dtype", None), "kind", "") in ("M", "i", "f") and len(index) else None
 
 
 def check_columns(found: Sequence[Any], fitted: tuple[Any, ...]) -> None:

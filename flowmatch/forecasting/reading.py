@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
 from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.gaps import read_histories, rows_that_follow
 from flowmatch.forecasting.layout import Layout, check_known_ahead, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.series import LongForm, Panel, in_order_of, read_panel
@@ -141,13 +142,31 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
     if layout.reads_rows:
         X = check_rows(estimator, native_frame(X), reset=False).array()
         return layout.windows_of_contexts(Panel(X), future, n_steps)
-    panel = layout.ends_of(read_panel(X, layout.long))
+    panel = _ends_of(read_panel(X, layout.long), layout)
     if future is not None and layout.known:
-        names = [layout.columns[j] for j in layout.known] if reader is None else [reader.columns[j] for j in reader.known]
-        future = layout.rows_ahead(_future_of(panel, future, layout, names), panel, n_steps)
+        names = layout.known_names if reader is None else [reader.columns[j] for j in reader.known]
+        future = _rows_ahead(_future_of(panel, future, layout, names), panel, layout, n_steps)
     if reader is not None:
         panel, future = Panel(reader.series(panel.parts), panel.labels), reader.future(future)
     return layout.windows_of_contexts(panel, future, n_steps)
+
+
+def _ends_of(panel: Panel, layout: Layout) -> Panel:
+    """The ends of histories that are contexts, with their times checked; contexts in arrays stay as they are."""
+    parts = panel.parts if isinstance(panel.parts, (list, tuple)) else [panel.parts]
+    if not len(parts) or not all(hasattr(part, "iloc") for part in parts):
+        return panel
+    return Panel(read_histories(parts, panel.names("history"), layout.rhythm, layout.n_lags), panel.labels)
+
+
+def _rows_ahead(future: Any, ends: Panel, layout: Layout, n_steps: int) -> Any:
+    """Of what is known ahead, the rows that follow each history, where both have times."""
+    parts = [future] if hasattr(future, "iloc") else future
+    histories = ends.parts if isinstance(ends.parts, (list, tuple)) else [ends.parts]
+    if not isinstance(parts, (list, tuple)) or len(parts) != len(histories):
+        return future
+    known = zip(parts, histories, ends.names("future"), strict=True)
+    return [rows_that_follow(part, history, layout.rhythm, n_steps, name) for part, history, name in known]
 
 
 def _future_of(panel: Panel, future: Any, layout: Layout, names: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Series as users keep them: panels, and long tables with columns of times and of names, as one frame for each series."""
+"""Series as users keep them: panels, and long tables with columns of times and labels, as one frame a series."""
 
 from __future__ import annotations
 
@@ -117,10 +117,10 @@ def read_panel(X: Any, form: LongForm | None = None, columns: Sequence[Any] | No
         if form.is_form_of(X):
             return _from_long(X, form, form.columns if columns is None else columns)
         if form.time is not None and not _has_times(X):
+            missing = [name for name in (form.time, *form.groups) if name not in X.columns]
             raise ValueError(
-                f"X lacks the columns {[name for name in (form.time, *form.groups) if name not in X.columns]}: the model "
-                f"was fitted to a table with time={form.time!r} and groups={list(form.groups)}; pass such a one, or "
-                "series with a DatetimeIndex."
+                f"X lacks the columns {missing}: the model was fitted to a table with time={form.time!r} and "
+                f"groups={list(form.groups)}; pass such a one, or series with a DatetimeIndex."
             )
     parts = X if isinstance(X, (list, tuple)) else [X]
     if not any(_is_panel(part) for part in parts):
@@ -141,7 +141,9 @@ def in_order_of(panel: Panel, labels: Sequence[Any]) -> list[Any]:
     places = {label: place for place, label in enumerate(panel.labels or ())}
     missing = [label for label in labels if label not in places]
     if missing:
-        raise ValueError(f"future has no rows of series {missing[0]!r} ({len(missing)} of {len(labels)} series lack them).")
+        raise ValueError(
+            f"future has no rows of series {missing[0]!r} ({len(missing)} of {len(labels)} series lack them)."
+        )
     return [panel.parts[places[label]] for label in labels]
 
 
@@ -157,7 +159,7 @@ def _from_long(frame: Any, form: LongForm, columns: Sequence[Any]) -> Panel:
         unread = np.flatnonzero(times.isna())
         if len(unread):
             raise ValueError(f"column {form.time!r}, the times, has no value in row {unread[0]}.")
-        frame = frame.set_axis(times, axis=0)
+        frame = frame.set_axis(_read_numbers(times) if getattr(times.dtype, "kind", "O") in "iu" else times, axis=0)
     values = frame[list(columns)]
     if not form.groups:
         return Panel([values])
@@ -194,6 +196,14 @@ def _is_panel(part: Any) -> bool:
 def _has_times(X: Any) -> bool:
     """Whether a frame has times, or levels of labels and times, as its index."""
     return not hasattr(X, "columns") or _is_panel(X) or getattr(getattr(X, "index", None), "dtype", None) != np.int64
+
+
+def _read_numbers(times: Any) -> Any:
+    """Whole numbers as dates, if they are such as 20260131, else as times of another kind."""
+    import pandas as pd
+
+    dates = pd.to_datetime(times.astype(str), format="%Y%m%d", errors="coerce")
+    return times.astype(np.float64) if (times < 19000101).any() or dates.isna().any() else dates
 
 
 def _polars_column(column: Any) -> Any:

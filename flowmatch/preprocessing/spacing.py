@@ -168,8 +168,10 @@ class Spacing:
     @property
     def _seconds(self) -> float | None:
         """Those of a step that is as long whatever the clocks do; None of days and longer, and of slots."""
-        if self.slots or not isinstance(self.step, str):
-            return None if self.slots else self.step
+        if self.slots:
+            return None
+        if not isinstance(self.step, str):
+            return self.step
         import pandas as pd
 
         units, offset = pd.tseries.offsets, self._offset()

@@ -185,6 +185,8 @@ def _parts_of(X: Any) -> Sequence[Any]:
         return [X]
     if isinstance(X, (list, tuple)):
         return [np.asarray(X)] if X and all(np.ndim(part) == 0 for part in X) else X
+    if is_polars(X):
+        return [X]
     if not isinstance(X, np.ndarray) or X.ndim == 0:
         raise ValueError(
             f"X is a {type(X).__name__}; expected trajectories: a list of arrays (T, *state) or DataFrames of pandas, "
@@ -205,8 +207,7 @@ def _states_of(part: Any, name: str) -> AnyArray:
         for column, dtype in zip(part.columns, part.dtypes, strict=True):
             if getattr(dtype, "kind", "O") not in "biuf":
                 raise ValueError(
-                    f"column {column!r} of {name} has dtype {dtype}; numbers are expected. Encode it, or "
-                    "leave it out."
+                    f"column {column!r} of {name} has dtype {dtype}; numbers are expected. Encode it, or leave it out."
                 )
         array = part.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
@@ -268,10 +269,13 @@ def instants_of(part: Any, name: str) -> Any:
         raise ValueError(f"the times of {name} have a gap: row {row} has {part.index[row]}.")
     if not (index.is_monotonic_increasing and index.is_unique):
         row = int(np.argmax(np.asarray(index[1:] <= index[:-1]))) + 1
-        repeated = index[row] == index[row - 1]
         raise ValueError(
             f"the times of {name} must increase: row {row} has {index[row]} after {index[row - 1]}. "
-            + ("Drop or average duplicates, or tell series apart, as by groups=." if repeated else "Sort the rows first.")
+            + (
+                "Sort the rows first."
+                if index.is_unique
+                else "Drop duplicates, or tell series apart: fit(X, groups=...)."
+            )
         )
     return index
 
@@ -298,15 +302,16 @@ def _as_times(index: Any, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of formats that pandas does not recognize
         try:
-            dates = pd.DatetimeIndex(pd.to_datetime(given, errors="coerce"))
+            read = [pd.DatetimeIndex(pd.to_datetime(given, errors="coerce", format=f)) for f in ("ISO8601", None)]
         except (ValueError, TypeError) as error:  # such as offsets from UTC that differ
             raise ValueError(f"the times of {name} cannot be read as dates: {error}") from error
+    dates = min(read, key=lambda index: int(index.isna().sum()))
     if dates.isna().all():
         return None
     if dates.hasnans:
-        row, read = int(np.argmax(dates.isna())), int(np.argmin(dates.isna()))
+        row, other = int(np.argmax(dates.isna())), int(np.argmin(dates.isna()))
         raise ValueError(
-            f"the times of {name} cannot all be read as dates: row {read} has {given[read]!r}, but row {row} has "
+            f"the times of {name} cannot all be read as dates: row {other} has {given[other]!r}, but row {row} has "
             f"{given[row]!r}. Convert them by pandas.to_datetime."
         )
     return dates
@@ -324,6 +329,6 @@ def _check_values(trajectories: Trajectories, missing: bool, skipped: Sequence[i
     where = f"column {columns[place[0]]!r}" if columns else f"position {tuple(place)} of the state"
     what = "NaN" if np.isnan(value) else f"{value:g}"
     raise ValueError(
-        f"X contains {what}: {trajectories.names[trajectory]}, frame {frame}, {where}. Only finite values are expected; "
-        "cut the trajectory there, or fill the gap."
+        f"X contains {what}: {trajectories.names[trajectory]}, frame {frame}, {where}. Only finite values are "
+        "expected; cut the trajectory there, or fill the gap."
     )
