@@ -176,7 +176,7 @@ class Layout:
         ValueError
             For contexts of another shape than in training, or columns that are missing.
         """
-        contexts, times = self._contexts(panel.parts, panel.names("history"))
+        contexts, times = self._contexts(panel)
         n = len(contexts)
         calendar = np.empty((n, 0)) if times is None else self.calendar_ahead(times, 0)
         windows = Windows(
@@ -213,20 +213,20 @@ class Layout:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _contexts(self, X: Any, names: Sequence[str]) -> tuple[NDArray[Any], list[Any] | None]:
+    def _contexts(self, panel: Panel) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
         wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
-        X = as_plain(X, "X")
+        X = as_plain(panel.parts, "X")
         X = _with_variable(X, self.n_lags, wanted) if self.state_shape == (1,) else X
         is_list, n_axes = isinstance(X, (list, tuple)) and len(X) > 0, 1 + len(self.state_shape)
         histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
         alone = hasattr(X, "iloc") or (self.n_lags > 1 and not histories and len(_shape(X, wanted)) == n_axes)
         if histories or alone:
             parts = X if histories else [X]
-            names = names if len(names) == len(parts) else [f"history {number}" for number in range(len(parts))]
+            names = Panel(parts, panel.labels).names("history")
             before = [max(0, len(part) - self.n_lags) for part in parts]  # what is there may be missing
             ends = [part[start:] for part, start in zip(parts, before, strict=True)]
-            known = read_trajectories(ends, names, skipped=before)
+            known = read_trajectories(ends, names, skipped=panel.skipped or before)
             self._check_states(known, "history")
             short = np.flatnonzero(known.lengths < self.n_lags)
             if len(short):

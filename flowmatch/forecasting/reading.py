@@ -147,7 +147,7 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
         names = layout.known_names if reader is None else [reader.columns[j] for j in reader.known]
         future = _rows_ahead(_future_of(panel, future, layout, names), panel, layout, n_steps)
     if reader is not None:
-        panel, future = Panel(reader.series(panel.parts), panel.labels), reader.future(future)
+        panel, future = replace(panel, parts=reader.series(panel.parts)), reader.future(future)
     return layout.windows_of_contexts(panel, future, n_steps)
 
 
@@ -156,7 +156,10 @@ def _ends_of(panel: Panel, layout: Layout) -> Panel:
     parts = panel.parts if isinstance(panel.parts, (list, tuple)) else [panel.parts]
     if not len(parts) or not all(hasattr(part, "iloc") for part in parts):
         return panel
-    return Panel(read_histories(parts, panel.names("history"), layout.rhythm, layout.n_lags), panel.labels)
+    ends = read_histories(parts, panel.names("history"), layout.rhythm, layout.n_lags)
+    return replace(
+        panel, parts=ends, skipped=tuple(len(part) - len(end) for part, end in zip(parts, ends, strict=True))
+    )
 
 
 def _rows_ahead(future: Any, ends: Panel, layout: Layout, n_steps: int) -> Any:

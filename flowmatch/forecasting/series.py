@@ -77,10 +77,13 @@ class Panel:
         What `read_trajectories` takes.
     labels : tuple or None
         The label of each in its panel or long table.
+    skipped : tuple of int
+        Rows that were left out before each.
     """
 
     parts: Any
     labels: tuple[Any, ...] | None = None
+    skipped: tuple[int, ...] = ()
 
     def names(self, kind: str) -> list[str]:
         """What errors call the series: by label, or as a trajectory or history by number."""
