@@ -252,7 +252,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
             Of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1. Series may also come as a
             DataFrame, or a list of histories (DataFrames or arrays), whose last `n_lags` rows count.
         future : array-like of shape (n, horizon, n_known) or list of DataFrames, optional
-            The `known_columns` of the instants to come.
+            The `known_columns` of the instants to come; of DataFrames with times, the rows that follow each history.
 
         Returns
         -------
