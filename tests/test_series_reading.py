@@ -124,6 +124,8 @@ def test_forms_that_do_not_fit_are_refused_by_name(shops):
         (list(SHOPS.values()), {"value": "y"}, "name columns of one DataFrame .* but X is a list"),
         (LONG.assign(shop=LONG["shop"].where(LONG["y"] < 6)), {"time": "date", "groups": "shop"}, "which series is it of"),
         (LONG.assign(date=LONG["date"].where(LONG["y"] < 6)), {"time": "date", "groups": "shop"}, "'date', the times, has no value in row"),
+        (LONG, {"time": "shop"}, "column 'shop' should hold times, but its first entry is 'Linz'"),
+        (LONG.assign(date=LONG["date"].astype(str).where(LONG["y"] < 6, "soon")), {"time": "date", "groups": "shop"}, "the times of column 'date' cannot all be read as dates: .* 'soon'"),
         (LONG[["date", "shop"]], {"time": "date", "groups": "shop"}, "no column of X is left"),
         (LONG.assign(date=RNG.permutation(len(LONG))), {"time": "date", "groups": "shop"}, "times of series 'Linz' must increase"),
     ):  # fmt: skip

@@ -129,7 +129,6 @@ def test_days_in_a_zone_keep_the_hour_and_hours_go_on():
 
 def test_indexes_are_read_as_instants():
     days = pd.date_range("2021-03-01", periods=40)
-    frame = pd.DataFrame({"a": np.arange(40.0)})
     for index in (
         days,
         days.to_period("D"),
@@ -140,15 +139,13 @@ def test_indexes_are_read_as_instants():
         pd.Index([day.to_pydatetime() for day in days], dtype=object),
         pd.CategoricalIndex(days.astype(str)),
     ):
-        pd.testing.assert_index_equal(
-            instants_of(frame.set_axis(index), "a"), days, exact=False, check_names=False, check_freq=False
-        )
-    for index in (range(40), [f"row {i}" for i in range(40)], list("ab") * 20, [str(i) for i in range(40)]):
-        assert instants_of(frame.set_axis(pd.Index(index)), "a") is None
-    seconds = instants_of(frame.set_axis(pd.to_timedelta(np.arange(40), unit="min")), "a")
+        pd.testing.assert_index_equal(instants_of(index, "a"), days, exact=False, check_names=False, check_freq=False)
+    for index in (pd.RangeIndex(40), [f"row {i}" for i in range(40)], list("ab") * 20, [str(i) for i in range(40)]):
+        assert instants_of(pd.Index(index), "a") is None
+    seconds = instants_of(pd.to_timedelta(np.arange(40), unit="min"), "a")
     assert learn_spacing([seconds], "numbers") == Spacing(60.0, "numbers")
-    assert instants_of(frame[::4], "a").tolist() == list(range(0, 40, 4))
-    assert instants_of(np.zeros(3), "a") is None
+    assert instants_of(pd.RangeIndex(40)[::4], "a").tolist() == list(range(0, 40, 4))
+    assert instants_of([].index, "a") is None
 
 
 BAD_INDEXES = {
@@ -165,7 +162,7 @@ BAD_INDEXES = {
 def test_times_that_cannot_be_read_are_named(case):
     index, message = BAD_INDEXES[case]
     with pytest.raises(ValueError, match=f"the times of shop {message}"):
-        instants_of(pd.Series(np.arange(3.0), pd.Index(index)), "shop")
+        instants_of(pd.Index(index), "shop")
 
 
 def test_clocks_are_converted_or_refused():

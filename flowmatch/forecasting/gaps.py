@@ -31,7 +31,7 @@ def learned_spacing(trajectories: Trajectories) -> Spacing | float:
         return 0.0
     clock = clock_of(*timed[0])
     spacing = learn_spacing([index for index, _ in timed if clock_of(index, "") == clock], clock)
-    if clock == NUMBERS and any(index.dtype.kind in "iu" and _is_off(spacing, index) for index, _ in timed):
+    if clock == NUMBERS and any(index.dtype.kind in "iu" and _are_many(spacing.gaps(index)) for index, _ in timed):
         return 0.0
     return spacing
 
@@ -59,18 +59,17 @@ def pieces_of(trajectories: Trajectories, spacing: Spacing, span: int) -> Trajec
     ValueError
         For a trajectory whose times do not keep to the spacing, and where no piece is as long as a window.
     """
-    times = tuple(
+    times: tuple[Any, ...] = tuple(
         index if index is None else spacing.in_own_clock(index, name)
         for index, name in zip(trajectories.times, trajectories.names, strict=True)
     )
     before, gaps = np.zeros(len(trajectories.frames), dtype=bool), []
-    for index, name, start in zip(times, trajectories.names, trajectories.starts, strict=True):
-        if index is None or not spacing.clock or len(index) < 2:
-            continue
-        if _is_off(spacing, index):
-            raise ValueError(_off(spacing, index, name))
-        after = np.flatnonzero(spacing.gaps(index))
-        before[start + after + 1] = True
+    for number, (follows, closed) in _steps_of(times, spacing).items():
+        index, name, gap = times[number], trajectories.names[number], ~(follows | closed)
+        if _are_many(gap):
+            raise ValueError(_off(spacing, index, follows, name))
+        after = np.flatnonzero(gap)
+        before[trajectories.starts[number] + after + 1] = True
         gaps += [f"{name} between {index[row]} and {index[row + 1]}" for row in after]
     lacking = _lacking(trajectories)
     whole = Trajectories(
@@ -116,9 +115,22 @@ def read_histories(parts: Sequence[Any], names: Sequence[str], spacing: Spacing,
     ValueError
         For times that do not follow each other, or are of another clock.
     """
-    return [
-        _end_of(part, name, spacing, n_lags) if hasattr(part, "iloc") else part[-n_lags:]
+    ends = [part[-n_lags:] for part in parts]
+    times: list[Any] = [
+        instants_of(part.index[-max(n_lags, _LOOKED_AT) :], name) if hasattr(part, "iloc") else None
         for part, name in zip(parts, names, strict=True)
+    ]
+    times = [
+        index if index is None else spacing.in_own_clock(index, name) for index, name in zip(times, names, strict=True)
+    ]
+    for number, (follows, closed) in _steps_of(times, spacing).items():
+        gap = ~(follows | closed)
+        within = gap[max(0, len(gap) - n_lags + 1) :]
+        if within.any() or _are_many(gap) or closed.sum() > max(1, len(closed) // 4):
+            raise ValueError(_off(spacing, times[number], follows, names[number]))
+    return [
+        end if index is None or index is end.index else end.set_axis(index[-n_lags:], axis=0)
+        for end, index in zip(ends, times, strict=True)
     ]
 
 
@@ -148,7 +160,7 @@ def rows_that_follow(frame: Any, history: Any, spacing: Spacing, n_steps: int, n
     ValueError
         If instants that follow are missing.
     """
-    times, before = (instants_of(part, name) if hasattr(part, "iloc") else None for part in (frame, history))
+    times, before = (instants_of(part.index, name) if hasattr(part, "iloc") else None for part in (frame, history))
     if times is None or before is None or not spacing.clock:
         return frame
     times, start = spacing.in_own_clock(times, name), before[-1:]
@@ -166,31 +178,27 @@ def rows_that_follow(frame: Any, history: Any, spacing: Spacing, n_steps: int, n
     )
 
 
-def _end_of(part: Any, name: str, spacing: Spacing, n_lags: int) -> Any:
-    """The last `n_lags` rows of a history, once its times are checked."""
-    end = part.iloc[-n_lags:]
-    times = instants_of(part.iloc[-max(n_lags, _LOOKED_AT) :], name)
-    if times is None:
-        return end
-    times = spacing.in_own_clock(times, name)
-    if spacing.clock and len(times) > 1:
-        follows, closed = spacing.steps_of(times)
-        gap = ~(follows | closed)
-        seldom = max(1, len(closed) // 4)
-        if gap[len(gap) - n_lags + 1 :].any() or 2 * gap.sum() > len(gap) or closed.sum() > seldom:
-            raise ValueError(_off(spacing, times, name))
-    return end.set_axis(times[-n_lags:], axis=0)
+def _steps_of(times: Sequence[Any], spacing: Spacing) -> dict[int, tuple[Mask, Mask]]:
+    """How the instants of each series go on, as `Spacing.steps_of` tells; of those that have several, by number."""
+    timed = [number for number, index in enumerate(times) if index is not None and len(index) > 1]
+    if not timed or not spacing.clock:
+        return {}
+    whole = times[timed[0]].append(
+        [times[number] for number in timed[1:]]
+    )  # at once, since calls take most of the time
+    follows, closed = spacing.steps_of(whole)
+    ends = np.cumsum([len(times[number]) for number in timed])
+    parts = [slice(end - len(times[number]), end - 1) for number, end in zip(timed, ends, strict=True)]
+    return {number: (follows[part], closed[part]) for number, part in zip(timed, parts, strict=True)}
 
 
-def _is_off(spacing: Spacing, index: Any) -> bool:
+def _are_many(gaps: Mask) -> bool:
     """Whether less than half of the steps of a series are the usual one."""
-    gaps = spacing.gaps(index)
     return bool(2 * gaps.sum() > len(gaps))
 
 
-def _off(spacing: Spacing, index: Any, name: str) -> str:
+def _off(spacing: Spacing, index: Any, follows: Mask, name: str) -> str:
     """What is wrong with times that do not keep to the spacing."""
-    follows, _ = spacing.steps_of(index)
     row = len(follows) - 1 - int(np.argmin(follows[::-1]))
     return (
         f"the times of {name} do not keep to the spacing of the series, {spacing}: {spacing.after(index[[row]], 1)[0]} "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch.core.storable import storable
-from flowmatch.preprocessing import native_frame
+from flowmatch.preprocessing import as_times, native_frame
 from flowmatch.tables.frames import is_polars
 
 
@@ -162,7 +162,7 @@ def _from_long(frame: Any, form: LongForm, columns: Sequence[Any]) -> Panel:
         unread = np.flatnonzero(times.isna())
         if len(unread):
             raise ValueError(f"column {form.time!r}, the times, has no value in row {unread[0]}.")
-        frame = frame.set_axis(_read_numbers(times) if getattr(times.dtype, "kind", "O") in "iu" else times, axis=0)
+        frame = frame.set_axis(_read_column(times, f"column {form.time!r}"), axis=0)
     values = frame[list(columns)]
     if not form.groups:
         return Panel([values])
@@ -176,7 +176,9 @@ def _from_levels(part: Any) -> Panel:
     time = dated[0] if len(dated) == 1 else index.nlevels - 1
     others = [k for k in range(index.nlevels) if k != time]
     keys = [np.asarray(index.get_level_values(k), dtype=object) for k in others]
-    return _by_labels(part.set_axis(index.get_level_values(time), axis=0), keys, [index.names[k] for k in others])
+    times = index.get_level_values(time)
+    read = as_times(times, f"level {index.names[time]!r}")
+    return _by_labels(part.set_axis(times if read is None else read, axis=0), keys, [index.names[k] for k in others])
 
 
 def _by_labels(values: Any, keys: list[Any], names: Sequence[Any]) -> Panel:
@@ -201,12 +203,25 @@ def _has_times(X: Any) -> bool:
     return not hasattr(X, "columns") or _is_panel(X) or getattr(getattr(X, "index", None), "dtype", None) != np.int64
 
 
-def _read_numbers(times: Any) -> Any:
-    """Whole numbers as dates, if they are such as 20260131, else as times of another kind."""
+def _read_column(times: Any, name: str) -> Any:
+    """A column of times, whole numbers such as 20260131 as dates.
+
+    Raises
+    ------
+    ValueError
+        For what is neither dates nor numbers.
+    """
     import pandas as pd
 
-    dates = pd.to_datetime(times.astype(str), format="%Y%m%d", errors="coerce")
-    return times.astype(np.float64) if (times < 19000101).any() or dates.isna().any() else dates
+    if getattr(times.dtype, "kind", "O") in "iu":
+        dates = pd.to_datetime(times.astype(str), format="%Y%m%d", errors="coerce")
+        return times.astype(np.float64) if (times < 19000101).any() or dates.isna().any() else dates
+    read = as_times(times, name)
+    if read is None:
+        raise ValueError(
+            f"{name} should hold times, but its first entry is {times[0]!r}: convert it by pandas.to_datetime."
+        )
+    return read
 
 
 def _polars_column(column: Any) -> Any:

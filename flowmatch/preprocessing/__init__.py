@@ -16,7 +16,7 @@ from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStan
 from flowmatch.preprocessing.spacing import NUMBERS, Spacing, clock_of, learn_spacing
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
-from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, instants_of, read_trajectories
+from flowmatch.preprocessing.trajectories import Trajectories, as_times, find_boundaries, instants_of, read_trajectories
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import native_frame
@@ -66,6 +66,7 @@ __all__ = [
     "Windows",
     "as_numpy",
     "as_plain",
+    "as_times",
     "calendar_features",
     "check_readable",
     "choose_transform",

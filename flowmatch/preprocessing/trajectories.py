@@ -139,7 +139,7 @@ def read_trajectories(
     lengths = np.array([len(array) for array in arrays])
     whole = X if isinstance(X, np.ndarray) and X.ndim > 2 else None
     frames = np.concatenate(arrays) if whole is None else whole.reshape(-1, *whole.shape[2:])
-    times = tuple(instants_of(part, name) for part, name in zip(parts, names, strict=True))
+    times = tuple(instants_of(getattr(part, "index", None), name) for part, name in zip(parts, names, strict=True))
     found = Trajectories(SampleRows(frames), np.cumsum(lengths) - lengths, lengths, columns, times, tuple(names))
     _check_values(found, missing and len(found.state_shape) == 1, skipped)
     return found
@@ -237,20 +237,20 @@ def _common_columns(parts: Sequence[Any], names: Sequence[str]) -> tuple[Any, ..
     return found[0]
 
 
-def instants_of(part: Any, name: str) -> Any:
+def instants_of(index: Any, name: str) -> Any:
     """Read the index of a DataFrame or Series as instants.
 
     Parameters
     ----------
-    part : Any
-        A series.
+    index : Any
+        What has no order, such as None, has no instants.
     name : str
-        What errors call it.
+        What errors call the series.
 
     Returns
     -------
     DatetimeIndex, Index of numbers, or None
-        Dates, also those that came as text, `datetime.date` or periods; numbers; None for whatever has no index, or one
+        Dates, also those that came as text, `datetime.date` or periods; numbers; None for whatever is no index, or one
         that counts rows or names them.
 
     Raises
@@ -258,15 +258,15 @@ def instants_of(part: Any, name: str) -> Any:
     ValueError
         For instants that are missing, cannot be read, or do not increase.
     """
-    index: Any = getattr(part, "index", None)
     if not hasattr(index, "is_monotonic_increasing"):
         return None
-    index = _as_times(index, name)
+    given = index
+    index = as_times(index, name)
     if index is None:
         return None
     if index.hasnans:
         row = int(np.argmax(index.isna()))
-        raise ValueError(f"the times of {name} have a gap: row {row} has {part.index[row]}.")
+        raise ValueError(f"the times of {name} have a gap: row {row} has {given[row]}.")
     if not (index.is_monotonic_increasing and index.is_unique):
         row = int(np.argmax(np.asarray(index[1:] <= index[:-1]))) + 1
         raise ValueError(
@@ -280,10 +280,30 @@ def instants_of(part: Any, name: str) -> Any:
     return index
 
 
-def _as_times(index: Any, name: str) -> Any:
-    """Dates or numbers; None for names of rows, and for what counts them by one."""
+def as_times(index: Any, name: str) -> Any:
+    """Read an index of pandas as `instants_of` does, in any order.
+
+    Parameters
+    ----------
+    index : Index
+        Dates, numbers, or text.
+    name : str
+        What errors call the series.
+
+    Returns
+    -------
+    DatetimeIndex, Index of numbers, or None
+        None for names of rows, and for what counts them by one.
+
+    Raises
+    ------
+    ValueError
+        For instants that cannot be read.
+    """
     import pandas as pd
 
+    if isinstance(index, pd.DatetimeIndex):
+        return index
     if isinstance(index, pd.RangeIndex):
         return None if index.step == 1 else index.astype(np.int64)
     if isinstance(index, pd.PeriodIndex):
