@@ -5,7 +5,6 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
-from dateutil.tz import gettz
 
 from flowmatch.core.storable import fields_to_store, rebuild
 from flowmatch.preprocessing import Spacing, clock_of, instants_of, learn_spacing
@@ -51,12 +50,8 @@ def test_series_go_on_as_they_did(case):
     spacing = learn_spacing([index[:n]], clock_of(index, "X"))
     assert not spacing.gaps(index).any()
     for step in (1, 2, 7, 20):
-        pd.testing.assert_index_equal(
-            spacing.after(index[n - 1 : n], step), index[n - 1 + step : n + step], exact=False
-        )
-        pd.testing.assert_index_equal(
-            spacing.after(index[n : n + 5], step), index[n + step : n + step + 5], exact=False
-        )
+        assert list(spacing.after(index[n - 1 : n], step)) == list(index[n - 1 + step : n + step])
+        assert list(spacing.after(index[n : n + 5], step)) == list(index[n + step : n + step + 5])
     assert rebuild(Spacing, fields_to_store(spacing)) == spacing
 
 
@@ -139,7 +134,7 @@ def test_indexes_are_read_as_instants():
         pd.Index([day.to_pydatetime() for day in days], dtype=object),
         pd.CategoricalIndex(days.astype(str)),
     ):
-        pd.testing.assert_index_equal(instants_of(index, "a"), days, exact=False, check_names=False, check_freq=False)
+        assert list(instants_of(index, "a")) == list(days)
     for index in (pd.RangeIndex(40), [f"row {i}" for i in range(40)], list("ab") * 20, [str(i) for i in range(40)]):
         assert instants_of(pd.Index(index), "a") is None
     seconds = instants_of(pd.to_timedelta(np.arange(40), unit="min"), "a")
@@ -180,7 +175,7 @@ def test_clocks_are_converted_or_refused():
         with pytest.raises(ValueError, match=f"the times of X {message}"):
             Spacing("h" if own != "numbers" else 1.0, own).in_own_clock(other, "X")
     with pytest.raises(ValueError, match="the times of X are of a zone without a name"):
-        clock_of(index.tz_localize(gettz("Europe/Berlin")), "X")
+        clock_of(index.tz_localize(datetime.timezone(datetime.timedelta(hours=1), "here")), "X")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,14 +73,7 @@ def pieces_of(trajectories: Trajectories, spacing: Spacing, span: int) -> Trajec
         before[trajectories.starts[number] + after + 1] = True
         gaps += [f"{name} between {index[row]} and {index[row + 1]}" for row in after]
     lacking = _lacking(trajectories)
-    whole = Trajectories(
-        trajectories.frames,
-        trajectories.starts,
-        trajectories.lengths,
-        trajectories.columns,
-        times,
-        trajectories.names,
-    )
+    whole = replace(trajectories, times=times)
     if not gaps and not lacking.any():
         _check_lengths(whole, whole, span, "")
         return whole

@@ -193,7 +193,7 @@ def _read_series(
 ) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:
     """Trajectories of a first fit, from which windows are cut."""
     panel = read_panel(X, form)
-    reader = TableReader.of_series(panel.parts, estimator)
+    reader = TableReader.of_series(panel.parts, estimator, panel.names("trajectory"))
     trajectories = _trajectories(panel, reader)
     layout = layout_of_trajectories(trajectories, estimator if reader is None else reader.parameters(estimator))
     columns = trajectories.columns if reader is None else reader.columns

@@ -137,12 +137,34 @@ class Spacing:
         return follows, ~follows & (n_days >= 0) & (n_days <= self.closed_days) & (self.closed_days > 0)
 
     def gaps(self, index: Any) -> Mask:
-        """Tell where a series has gaps; parameters as of `steps_of`, bool of shape (n - 1,)."""
+        """Tell where a series has gaps.
+
+        Parameters
+        ----------
+        index : DatetimeIndex, or Index of numbers, of length n
+            In order, in the zone of the spacing.
+
+        Returns
+        -------
+        ndarray of bool, shape (n - 1,)
+            Where neither the next instant comes nor closed days lie between.
+        """
         follows, closed = self.steps_of(index)
         return ~(follows | closed)
 
     def with_closed_days_of(self, index: Any) -> Spacing:
-        """Allow for as many closed days as a series has, where they are few among its steps."""
+        """Allow for as many closed days as a series has, where they are few among its steps.
+
+        Parameters
+        ----------
+        index : DatetimeIndex
+            Instants of the series.
+
+        Returns
+        -------
+        Spacing
+            The spacing itself, if there are none.
+        """
         wide = replace(self, closed_days=_MOST_CLOSED_DAYS)
         _, closed = wide.steps_of(index)
         if not closed.any() or closed.mean() > _SELDOM:
@@ -233,7 +255,19 @@ _KINDS = {NUMBERS: "numbers", NAIVE: "dates"}
 
 
 def clock_of(index: Any, name: str) -> str:
-    """What instants are, as `Spacing` has it.
+    """Tell what instants are, as `Spacing` has it.
+
+    Parameters
+    ----------
+    index : DatetimeIndex or Index of numbers
+        The instants.
+    name : str
+        What errors call the series.
+
+    Returns
+    -------
+    str
+        "numbers", "naive", or the name of a time zone.
 
     Raises
     ------
@@ -247,7 +281,7 @@ def clock_of(index: Any, name: str) -> str:
     zone = str(index.tz)
     try:
         index[:0].tz_convert(zone)
-    except (KeyError, ValueError, LookupError) as error:
+    except (LookupError, ValueError, AttributeError) as error:
         raise ValueError(
             f"the times of {name} are of a zone without a name, {zone}: bring them to a named one, as in "
             "tz_convert('Europe/Berlin')."

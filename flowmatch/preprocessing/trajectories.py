@@ -315,12 +315,12 @@ def as_times(index: Any, name: str) -> Any:
         return None if kind == "b" else index
     if kind == "M":
         return pd.DatetimeIndex(index)
-    given = pd.Index(index.astype(object))
+    given = index.astype(object)
     first = str(given[0]) if len(given) else ""
     if not any(letter.isdigit() for letter in first) or (first.isdigit() and len(first) != 8):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of formats that pandas does not recognize
+        warnings.simplefilter("ignore")  # of formats that pandas does not recognize, and of offsets that differ
         try:
             read = [pd.DatetimeIndex(pd.to_datetime(given, errors="coerce", format=f)) for f in ("ISO8601", None)]
         except (ValueError, TypeError) as error:  # such as offsets from UTC that differ
