@@ -197,8 +197,8 @@ def _off(spacing: Spacing, index: Any, follows: Mask, name: str) -> str:
     return (
         f"the times of {name} do not keep to the spacing of the series, {spacing}: {spacing.after(index[[row]], 1)[0]} "
         f"is expected after {index[row]}, but {index[row + 1]} comes ({(~follows).sum()} of {len(follows)} steps). "
-        "Bring them to that grid, as by resample or asfreq of pandas, or drop the times by reset_index(drop=True) if "
-        "every row is one step."
+        "Bring them to that grid, as by resample, asfreq or to_period of pandas, or drop the times by "
+        "reset_index(drop=True) if every row is one step."
     )
 
 
