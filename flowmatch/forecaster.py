@@ -176,20 +176,22 @@ class ConditionalForecaster(Predictor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, time: Any = None, groups: Any = None, value: Any = None) -> Self:
         """Learn what follows what.
 
         Parameters
         ----------
         X : trajectories, or contexts if there is a `y`
-            Without `y`: a list of arrays (T, *state) or of DataFrames (rows are instants), an array
-            (n_trajectories, T, *state), or a single series (T, d) or DataFrame. Windows of ``n_lags + horizon`` states
-            are cut inside, never across. A state is (d,) for series, (C, *grid) for fields.
-            With `y`: contexts of shape (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a
-            table as any regressor takes it. Tables, and columns of DataFrames that are not forecast, may hold text,
-            categories, dates and missing entries.
+            Without `y`: a list of arrays (T, *state) or DataFrames, an array (n_trajectories, T, *state), a single
+            series, a panel with a MultiIndex of labels and times, or a long table of which `time` tells. Windows of
+            ``n_lags + horizon`` states are cut inside, never across series or gaps. A state is (d,) or (C, *grid).
+            With `y`: contexts (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a table as any
+            regressor takes it. Tables, and columns that are not forecast, may hold text, dates and missing entries.
         y : array-like of shape (n, *state) or (n, horizon, *state), optional
             The states that follow; (n,) and (n, q) for tables.
+        time, groups, value : column names, optional
+            Of a table of series one below the other: times, what tells the series apart, and what is forecast. Of its
+            other columns those stay that are exogenous or known ahead. Every method then takes such tables.
 
         Returns
         -------
@@ -202,9 +204,9 @@ class ConditionalForecaster(Predictor):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
-        return self._fit(X, y, getattr(self, "fitted_", None) if self.warm_start else None)
+        return self._fit(X, y, getattr(self, "fitted_", None) if self.warm_start else None, (time, groups, value))
 
-    def partial_fit(self, X: Any, y: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, *, time: Any = None, groups: Any = None, value: Any = None) -> Self:
         """Train for `max_iter` more steps, from the fitted weights, scales and base.
 
         The first call is a `fit`. Later ones may bring other rows, of the same columns; forecasts of tables and series
@@ -212,24 +214,24 @@ class ConditionalForecaster(Predictor):
 
         Parameters
         ----------
-        X, y : as in `fit`
+        X, y, time, groups, value : as in `fit`
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, getattr(self, "fitted_", None))
+        return self._fit(X, y, getattr(self, "fitted_", None), (time, groups, value))
 
     def check_parameters(self) -> fitting.FitSettings:
         settings = fitting.resolve_settings(self, frozen=_FROZEN)
         forecasting.check_forecast_parameters(self)
         return settings
 
-    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None) -> Self:
+    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None, columns: tuple[Any, Any, Any]) -> Self:
         settings = self.check_parameters()
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
-            reading = forecasting.read_windows(reader, X, y)
+            reading = forecasting.read_windows(reader, X, y, *columns)
             task, settings = forecasting.forecast_task(self, settings, reading)
             forecasting.announce_forecaster(task, settings, reading)
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)

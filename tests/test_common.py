@@ -376,7 +376,7 @@ class Meddling(ConditionalForecaster):
 
 class Patching(ConditionalForecaster):
     def fit(self, X, y=None):
-        return super().fit(np.nan_to_num(X), y)
+        return super().fit(np.nan_to_num(X, posinf=0.0), y)
 
 
 class Oblivious(ConditionalForecaster):

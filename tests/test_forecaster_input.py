@@ -77,16 +77,16 @@ def refuses(monkeypatch):
 
 
 TRAJECTORIES = {
-    "too_short": ([SERIES[0], SERIES[1, :1]], r"trajectory 1 of X has 1 states, but a window of n_lags=1 and horizon=1 needs 2"),
+    "too_short": ([SERIES[0, :1], SERIES[1, :1]], r"trajectory 0 of X has 1 states, but a window of n_lags and horizon needs 2"),
     "other_columns": ([SERIES[0], SERIES[1, :, :1]], r"trajectory 0 has \(2,\) and trajectory 1 has \(1,\)"),
     "other_grids": ([FIELDS[0], FIELDS[1, ..., :4]], r"trajectory 0 has \(1, 8\) and trajectory 1 has \(1, 4\)"),
     "other_channels": ([FIELDS[0], FIELDS[1].repeat(2, axis=1)], r"trajectory 0 has \(1, 8\) and trajectory 1 has \(2, 8\)"),
-    "nan": (replaced(SERIES, np.nan, 2, 3, 1), r"X contains NaN: trajectory 2, frame 3, position \(1,\)"),
-    "nan_in_a_list": ([SERIES[0, :5], replaced(SERIES[1], np.nan, 0, 0)], r"X contains NaN: trajectory 1, frame 0"),
+    "nan": (replaced(FIELDS, np.nan, 2, 3, 0, 1), r"X contains NaN: trajectory 2, frame 3, position \(0, 1\)"),
+    "nothing_but_nan": (SERIES * np.nan, r"X has 48 row\(s\) that lack values \(the first: trajectory 0, frame 0\)"),
     "infinity": (replaced(FIELDS, -np.inf, 1, 7, 0, 5), r"X contains -inf: trajectory 1, frame 7, position \(0, 5\)"),
     "beyond_float32": (replaced(SERIES, 1e39, 0, 0, 0), r"X contains 1e\+39: trajectory 0, frame 0"),
-    "nan_in_a_frame": ([frame(), frame(b=np.nan)], r"X contains NaN: trajectory 1, frame 0, column 'b'"),
-    "missing_in_a_frame": (frame(b=pd.array([1, None] * 30, dtype="Int64")), r"NaN: trajectory 0, frame 1, column 'b'"),
+    "infinity_in_a_frame": ([frame(), frame(b=np.inf)], r"X contains inf: trajectory 1, frame 0, column 'b'"),
+    "missing_in_a_frame": (frame(b=pd.array([1, None] * 30, dtype="Int64")), r"30 row\(s\) that lack .*: trajectory 0, 2021-03-02 .*longest has 1"),
     "text_column": (frame(b="red"), r"column 'b' of trajectory 0 has dtype (object|str)"),
     "category_column": ([frame(), frame(b=pd.Categorical(["u"] * 60))], r"column 'b' of trajectory 1 has dtype category"),
     "other_names": ([frame(), frame().rename(columns={"a": "z"})], r"same columns in one order: trajectory 0 has \['a', 'b', 'c'\]"),
@@ -225,7 +225,7 @@ CONTEXTS = {
     "columns": ("windows", SERIES[:, :3, :1], r"X has shape \(4, 3, 1\); expected"),
     "features": ("table", X_TABLE[:, :2], r"X has 2 features, but ConditionalForecaster is expecting 3"),
     "nan": ("windows", replaced(SERIES[:, :3], np.nan, 1, 2, 0), r"X contains NaN: context 1, position \(2, 0\)"),
-    "nan_in_a_history": ("windows", [SERIES[0], replaced(SERIES[1], np.nan, 3, 0)], r"X contains NaN: trajectory 1, frame 3"),
+    "nan_in_a_history": ("windows", [SERIES[0], replaced(SERIES[1], np.nan, 10, 0)], r"X contains NaN: history 1, frame 10"),
     "text": ("windows", np.full((2, 3, 2), "x"), r"X has dtype <U1; expected real numbers"),
     "ragged": ("windows", [[1.0, 2.0], [3.0]], r"X is a list of unequal parts; expected contexts of shape \(n, 3, 2\)"),
     "empty": ("windows", np.empty((0, 3, 2)), r"X has shape \(0, 3, 2\); expected"),
@@ -248,16 +248,21 @@ def test_bad_contexts_are_refused(models, refuses, case):
 
 
 def test_what_is_known_ahead_must_be_told(models, refuses):
-    X, known, n = frame(), models["known"], {"n_steps": 3}
+    X, known, n = frame()[:50], models["known"], {"n_steps": 3}
+    ahead = frame()[["c"]][50:]
     for future, message in {
         "missing": (None, r"future is missing: the columns \['c'\] are known ahead; pass them for 3 step"),
-        "column": (frame()[["a"]], r"future 0 lacks the columns \['c'\]"),
-        "short": (frame()[["c"]][:2], r"future has shape \(1, 2, 1\); expected .* \(1, 3, 1\): 3 step"),
-        "unequal": ([frame()[["c"]][:2], frame()[["c"]]], r"future cannot be read .*expected .* \(1, 3, 1\)"),
+        "column": (frame()[["a"]][50:], r"future 0 lacks the columns \['c'\]"),
+        "short": (
+            ahead[:2],
+            r"2 row\(s\) from 2021-04-20 .* but .* come 2021-04-20 .* to 2021-04-22 .*: 2021-04-22|3 step",
+        ),
+        "short_array": (ahead[:2].to_numpy()[None], r"future has shape \(1, 2, 1\); expected .* \(1, 3, 1\): 3 step"),
+        "unequal": ([[[0.0]], [[0.0], [1.0]]], r"future cannot be read .*expected .* \(1, 3, 1\)"),
         "columns": (np.zeros((1, 3, 2)), r"future has shape \(1, 3, 2\); expected"),
         "flat": (np.zeros((3, 1)), r"future has shape \(3, 1\); expected"),
         "nan": (np.full((1, 3, 1), np.nan), r"future contains NaN; expected"),
-        "text": (frame(c="red")[["c"]], r"future cannot be read .*expected finite numbers"),
+        "text": (frame(c="red")[["c"]][50:], r"future cannot be read .*expected finite numbers"),
     }.values():
         refuses(known, lambda forecaster, future=future: forecaster.rollout(X, future=future, **n), message)
     refuses(models["frames"], lambda f: f.predict(X, future=np.zeros((1, 1, 1))), "fitted without known_columns")

@@ -169,15 +169,15 @@ def test_series_that_cannot_be_read_are_refused_by_name(seller):
 
     new = shop(20, 2)
     refuses("'weather'.*name it in exogenous_columns", lambda: ConditionalForecaster(known_columns="offer").fit(SHOP))
-    holed = SHOP.assign(sales=SHOP["sales"].where(np.arange(400) != 7))
-    refuses("trajectory 0, frame 7, column 'sales'", lambda: ConditionalForecaster(**SERIES).fit(holed))
-    huge = new.replace({"offer": {"large": "huge"}})
-    refuses("'offer'.*'huge'", lambda: seller.predict([huge], future=[huge.iloc[:1]]))
-    refuses("'offer'.*'huge'", lambda: seller.predict([new], future=[huge[huge["offer"] == "huge"].iloc[:1]]))
+    huge_sales = SHOP.assign(sales=SHOP["sales"].where(np.arange(400) != 7, np.inf))
+    refuses("'sales'", lambda: ConditionalForecaster(**SERIES).fit(huge_sales))
+    huge, offers = new.assign(offer="huge"), pd.DataFrame({"offer": ["none"]})
+    refuses("'offer'.*'huge'", lambda: seller.predict([huge], future=[offers]))
+    refuses("'offer'.*'huge'", lambda: seller.predict([new], future=[pd.DataFrame({"offer": ["huge"]})]))
     refuses("lacks the columns \\['offer'\\]", lambda: seller.predict([new], future=[new[["sales"]]]))
     refuses("future is missing", lambda: seller.predict([new]))
     refuses("pass DataFrames here too", lambda: seller.predict(np.zeros((1, 3)), future=[new]))
-    refuses("\\['weather'\\] are missing", lambda: seller.predict([new[["sales", "offer"]]], future=[new]))
+    refuses("\\['weather'\\] are missing", lambda: seller.predict([new[["sales", "offer"]]], future=[offers]))
 
 
 # -- columns of numbers -----------------------------------------------------------------------------------------------

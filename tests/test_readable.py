@@ -325,7 +325,9 @@ def test_frames_are_no_values_of_one_column():
 
 def test_frames_of_polars_are_told_from_trajectories_and_grids():
     frame = pl.DataFrame({"a": Y, "b": Y})
-    with pytest.raises(ValueError, match=r"X is a DataFrame; expected trajectories: .* DataFrames of pandas"):
+    with pytest.raises(
+        ValueError, match=r"trajectory 0 of X is a frame of polars, .* fit\(X, time='date', groups='id'\)"
+    ):
         forecaster().fit(frame)
     with pytest.raises(ValueError, match="trajectory 1 of X is a frame of polars, which has no index"):
         forecaster().fit([pd.DataFrame({"a": Y, "b": Y}), frame])

@@ -16,7 +16,6 @@ from flowmatch.preprocessing import (
     find_boundaries,
     find_cycles,
     read_trajectories,
-    spacing_of,
 )
 
 RNG = np.random.default_rng(0)
@@ -283,16 +282,6 @@ def test_instants_to_come_follow_the_spacing(freq):
         np.testing.assert_allclose(forecaster.fitted_.layout.calendar_ahead([index[last]], step), expected, atol=1e-9)
     windows = windows_like_fit(forecaster, frame[:5], None)
     np.testing.assert_allclose(windows.calendar, calendar_features(index[2:5], ("year",)))
-
-
-def test_irregular_instants_are_taken_to_go_on_at_their_median_spacing():
-    index = pd.DatetimeIndex(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-07"])
-    assert spacing_of((index,)) == pd.Timedelta(days=1)
-    for freq in ("B", "MS"):
-        whole = pd.date_range("2020-01-01", periods=200, freq=freq)
-        assert spacing_of((whole.delete([20, 90, 150]),)) == whole.freq  # holidays, a month that was not reported
-    sessions = pd.date_range("2021-01-01", periods=400, freq="h")
-    assert spacing_of((sessions[sessions.hour < 8],)) == pd.Timedelta(hours=1)
 
 
 # -- boundaries -------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from flowmatch.core.randomness import generator_on
 from flowmatch.forecasting.ensembles import PREDICTION_SEED, Ensemble
 from flowmatch.forecasting.parameters import check_coverage
 from flowmatch.forecasting.reading import windows_like_fit
+from flowmatch.forecasting.series import read_panel
 from flowmatch.preprocessing import Windows, parts_of
 
 Array = NDArray[np.float64]
@@ -116,7 +117,8 @@ def backtest(
         For series that are too short.
     """
     check_coverage(coverage, forecaster.n_samples)
-    parts, season = parts_of(X), check_count("season", season)
+    form = forecaster.fitted_.layout.long if hasattr(forecaster, "fitted_") else None
+    parts, season = parts_of(read_panel(X, form).parts), check_count("season", season)
     known = forecaster if refit else forecaster.fitted_.layout
     ends = _origins([len(part) for part in parts], known, n_windows, step, season)
     forecasts = []
@@ -163,9 +165,11 @@ def _forecasts(
     def windows_at(shift: int) -> Windows:
         starts = [(number, origin - shift - layout.n_lags) for number, origin in origins]
         span = layout.n_lags + layout.horizon
-        return windows_like_fit(
-            forecaster, [_rows(parts[number], start, start + span) for number, start in starts], None
-        )
+        rows = [_rows(parts[number], start, start + span) for number, start in starts]
+        windows = windows_like_fit(forecaster, rows, None)
+        if len(windows) != len(rows):
+            raise ValueError("a window of X has a gap or lacks values: pass series without, or a smaller n_windows.")
+        return windows
 
     def summarize(members: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([members.mean(axis=0)[None], np.quantile(members, levels, axis=0, method="weibull")])

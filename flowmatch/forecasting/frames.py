@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from flowmatch.core.checks import check_choice
 from flowmatch.forecasting.fitted import FittedForecaster
-from flowmatch.preprocessing import as_plain
+from flowmatch.forecasting.series import read_panel
+from flowmatch.preprocessing import as_plain, instants_of
 
 OUTPUTS = ("numpy", "pandas")
 
@@ -81,10 +82,14 @@ def _rows_of(X: Any, fitted: FittedForecaster, forecasts: NDArray[Any], n_steps:
         rows = X.index if hasattr(X, "iloc") else pd.RangeIndex(n)
         steps = pd.RangeIndex(1, n_steps + 1)
         return rows if n_steps == 1 else pd.MultiIndex.from_product([rows, steps], names=["row", "step"])
-    if hasattr(X, "iloc") or len(X) != n:  # one history, without an axis for several
-        return _index_ahead(X, fitted, n_steps)
-    ahead = [pd.DataFrame(index=_index_ahead(part, fitted, n_steps)) for part in X]
-    return pd.concat(ahead, keys=range(n), names=["series", "time"]).index
+    panel = read_panel(X, layout.long)
+    if panel.labels is None and (
+        hasattr(X, "iloc") or len(panel.parts) != n
+    ):  # one history, without an axis for several
+        return _index_ahead(panel.parts[0] if isinstance(panel.parts, list) else panel.parts, fitted, n_steps)
+    ahead = [pd.DataFrame(index=_index_ahead(part, fitted, n_steps)) for part in panel.parts]
+    keys = pd.Index(range(n) if panel.labels is None else panel.labels, tupleize_cols=False)
+    return pd.concat(ahead, keys=keys, names=["series", "time"]).index
 
 
 def _index_ahead(history: Any, fitted: FittedForecaster, n_steps: int) -> Any:
@@ -94,6 +99,8 @@ def _index_ahead(history: Any, fitted: FittedForecaster, n_steps: int) -> Any:
     index: Any = getattr(history, "index", None)
     if hasattr(index, "to_timestamp"):
         return pd.period_range(index[-1] + 1, periods=n_steps, name="time")
+    if hasattr(index, "dtype") and index.dtype.kind not in "iuf":
+        index = instants_of(index, "X")
     if getattr(getattr(index, "dtype", None), "kind", "") == "M":
         return fitted.layout.instants_ahead(index, n_steps).rename("time")
     if isinstance(index, pd.Index) and index.dtype.kind in "iu":

@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.forecasting.gaps import learned_spacing, pieces_of
+from flowmatch.forecasting.series import LongForm, Panel
 from flowmatch.preprocessing import (
     CYCLES,
     SampleRows,
+    Spacing,
     Trajectories,
     Windows,
     as_plain,
     calendar_features,
+    clock_of,
     find_cycles,
+    learn_spacing,
     read_trajectories,
-    spacing_of,
 )
 from flowmatch.tables.readable import as_float64, unfit_entry
 
@@ -45,10 +49,13 @@ class Layout:
         Columns that are forecast, and columns that are known ahead. Targets are empty where contexts hold other things.
     cycles : tuple of {"year", "week", "day"}
         The features of the calendar.
-    spacing : str or float
-        From one instant to the next: a pandas offset by name, or seconds.
+    spacing : Spacing, str or float
+        From one instant to the next; 0.0 where there are no times. In files of earlier versions a pandas offset by
+        name, or seconds, which times are not checked against.
     is_table : bool
         Whether pairs of one step are rows of a table and their targets.
+    long : LongForm or None
+        The columns of times and labels, where series come as one table.
     """
 
     state_shape: tuple[int, ...]
@@ -59,8 +66,9 @@ class Layout:
     targets: tuple[int, ...] = ()
     known: tuple[int, ...] = ()
     cycles: tuple[str, ...] = ()
-    spacing: str | float = 0.0
+    spacing: Spacing | str | float = 0.0
     is_table: bool = False
+    long: LongForm | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored layout do not fit each other."""
@@ -68,8 +76,7 @@ class Layout:
         require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
         if self.cycles:
-            require(self.columns, "columns")  # only DataFrames have instants
-            self._step()  # raises for what pandas does not know
+            self.rhythm.check()
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -91,27 +98,32 @@ class Layout:
         """Shape of one forecast as users get it."""
         return (self.horizon, *self.forecast_shape) if self.horizon > 1 else self.forecast_shape
 
+    @property
+    def rhythm(self) -> Spacing:
+        """The spacing, also of files of earlier versions."""
+        return self.spacing if isinstance(self.spacing, Spacing) else Spacing(self.spacing)
+
+    @property
+    def known_names(self) -> list[Any]:
+        """Names or positions of the columns that are known ahead."""
+        return [self.columns[j] for j in self.known] if self.columns else list(self.known)
+
     # -- windows ------------------------------------------------------------------------------------------------------
 
     def windows_of(self, trajectories: Trajectories) -> Windows:
-        """All windows of the trajectories, none across two of them.
+        """All windows of the trajectories, none across two of them, or across a gap.
 
         Raises
         ------
         ValueError
-            That names the first trajectory that is too short, or of other states.
+            That names the first trajectory of other states or times, and where none is as long as a window.
         """
         self._check_states(trajectories, "trajectory")
         if not self.targets:
             raise ValueError("the model was fitted to pairs whose y are not states like those of X: pass y as well.")
         span = self.n_lags + self.horizon
-        short = np.flatnonzero(trajectories.lengths < span)
-        if len(short):
-            raise ValueError(
-                f"trajectory {short[0]} of X has {trajectories.lengths[short[0]]} states, but a window of n_lags="
-                f"{self.n_lags} and horizon={self.horizon} needs {span}."
-            )
-        counts = trajectories.lengths - span + 1
+        trajectories = pieces_of(trajectories, self.rhythm, span)
+        counts = np.maximum(trajectories.lengths - span + 1, 0)
         groups = np.repeat(np.arange(len(counts)), counts)
         first = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         start = (first + trajectories.starts[groups])[:, None]
@@ -119,7 +131,7 @@ class Layout:
         if self.cycles:
             self._require_times(trajectories)
             features = [calendar_features(index, self.cycles) for index in trajectories.times]
-            calendar = np.concatenate([part[self.n_lags : len(part) - self.horizon + 1] for part in features])
+            calendar = np.concatenate([part[self.n_lags : max(0, len(part) - self.horizon + 1)] for part in features])
         return Windows(
             trajectories.frames,
             start + np.arange(self.n_lags),
@@ -156,7 +168,7 @@ class Layout:
             every,
         )
 
-    def windows_of_contexts(self, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+    def windows_of_contexts(self, panel: Panel, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
         """Contexts alone, columns known for `n_steps` ahead, and the last instant of each context.
 
         Raises
@@ -164,7 +176,7 @@ class Layout:
         ValueError
             For contexts of another shape than in training, or columns that are missing.
         """
-        contexts, times = self._contexts(X)
+        contexts, times = self._contexts(panel)
         n = len(contexts)
         calendar = np.empty((n, 0)) if times is None else self.calendar_ahead(times, 0)
         windows = Windows(
@@ -182,53 +194,46 @@ class Layout:
         """Calendar features (n, k) of the instant that comes `steps` after the next one."""
         import pandas as pd
 
-        ahead = (steps + 1) * self._step()
-        instants = pd.DatetimeIndex([pd.Timestamp(instant) + ahead for instant in times])
-        return calendar_features(instants, self.cycles)
+        return calendar_features(self.rhythm.after(pd.DatetimeIndex(times), steps + 1), self.cycles)
 
     def instants_ahead(self, index: Any, n_steps: int) -> Any:
-        """The instants (pandas.DatetimeIndex) that come after those of a history.
+        """The instants that come after those of a history, as an index of the same kind.
 
         Raises
         ------
         ValueError
             If neither the model nor the history tells how far apart they are.
         """
-        import pandas as pd
-
-        if not self.spacing and len(index) < 2:
+        spacing, last = self.rhythm, index[-1:]
+        if not spacing.step and len(index) < 2:
             raise ValueError("a history of X has one row, which does not tell the time of the next: pass longer ones.")
-        step = self._step() if self.spacing else spacing_of((index,))
-        return pd.DatetimeIndex([index[-1] + (ahead + 1) * step for ahead in range(n_steps)])
-
-    def _step(self) -> Any:
-        """The spacing as pandas adds it to an instant."""
-        import pandas as pd
-
-        if isinstance(self.spacing, str):
-            return pd.tseries.frequencies.to_offset(self.spacing)
-        return pd.Timedelta(seconds=float(self.spacing))
+        if not spacing.step:
+            spacing = learn_spacing([index], clock_of(index, "X"))
+        return last[:0].append([spacing.after(last, step) for step in range(1, n_steps + 1)])
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _contexts(self, X: Any) -> tuple[NDArray[Any], list[Any] | None]:
+    def _contexts(self, panel: Panel) -> tuple[NDArray[Any], list[Any] | None]:
         """Contexts (n, n_lags, *state) of an array, a DataFrame, or a list of histories; and their last instants."""
         wanted = f"contexts of shape ({', '.join(['n', *map(str, self.context_shape)])})"
-        X = as_plain(X, "X")
+        X = as_plain(panel.parts, "X")
         X = _with_variable(X, self.n_lags, wanted) if self.state_shape == (1,) else X
         is_list, n_axes = isinstance(X, (list, tuple)) and len(X) > 0, 1 + len(self.state_shape)
         histories = is_list and (hasattr(X[0], "iloc") or len(_shape(X[0], wanted)) == n_axes)
         alone = hasattr(X, "iloc") or (self.n_lags > 1 and not histories and len(_shape(X, wanted)) == n_axes)
         if histories or alone:
-            known = read_trajectories(X if histories else [X])
+            parts = X if histories else [X]
+            names = Panel(parts, panel.labels).names("history")
+            before = [max(0, len(part) - self.n_lags) for part in parts]  # what is there may be missing
+            ends = [part[start:] for part, start in zip(parts, before, strict=True)]
+            known = read_trajectories(ends, names, skipped=panel.skipped or before)
             self._check_states(known, "history")
             short = np.flatnonzero(known.lengths < self.n_lags)
             if len(short):
                 raise ValueError(
-                    f"history {short[0]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
+                    f"{names[short[0]]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
                 )
-            last = (known.starts + known.lengths)[:, None] - self.n_lags + np.arange(self.n_lags)
-            contexts = known.frames.read(last.ravel()).reshape(len(known), self.n_lags, *self.state_shape)
+            contexts = known.frames.array().reshape(len(known), self.n_lags, *self.state_shape)
             if not self.cycles:
                 return contexts, None
             self._require_times(known)
@@ -260,7 +265,7 @@ class Layout:
             if future is not None:
                 raise ValueError("future was given, but the model was fitted without known_columns.")
             return None
-        names = [self.columns[j] for j in self.known] if self.columns else list(self.known)
+        names = self.known_names
         if future is None:
             raise ValueError(
                 f"future is missing: the columns {names} are known ahead; pass them for {n_steps} step(s)."
@@ -294,12 +299,12 @@ class Layout:
             )
 
     def _require_times(self, trajectories: Trajectories) -> None:
-        lacking = next((i for i, index in enumerate(trajectories.times) if index is None), None)
-        if lacking is not None:
-            raise ValueError(
-                f"the model uses the calendar ({', '.join(self.cycles)}), but history {lacking} of X has no "
-                "DatetimeIndex. Pass DataFrames that have one, or fit with calendar=None."
-            )
+        for index, name in zip(trajectories.times, trajectories.names, strict=True):
+            if index is None or index.dtype.kind != "M":
+                raise ValueError(
+                    f"the model uses the calendar ({', '.join(self.cycles)}), but {name} of X has no DatetimeIndex. "
+                    "Pass DataFrames that have one, or fit with calendar=None."
+                )
 
 
 def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layout:
@@ -317,10 +322,6 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
     if len(shape) > 1 and parameters.calendar not in (None, "auto"):
         raise ValueError(f"calendar={parameters.calendar!r} is for series, but states of X have the shape {shape}.")
     cycles = _cycles(parameters.calendar, trajectories) if len(shape) == 1 else ()
-    spacing: str | float = 0.0
-    if cycles:
-        offset = spacing_of(trajectories.times)
-        spacing = offset.freqstr if hasattr(offset, "freqstr") else offset.total_seconds()
     return Layout(
         shape,
         (len(targets), *shape[1:]),
@@ -330,7 +331,7 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
         targets,
         known,
         cycles,
-        spacing,
+        learned_spacing(trajectories) if len(shape) == 1 else 0.0,
     )
 
 
@@ -433,6 +434,6 @@ def _cycles(calendar: Any, trajectories: Trajectories) -> tuple[str, ...]:
         return found
     if calendar is None:
         return ()
-    if any(index is None for index in trajectories.times):
+    if any(index is None or index.dtype.kind != "M" for index in trajectories.times):
         raise ValueError(f"calendar={calendar!r} needs DataFrames with a DatetimeIndex.")
     return (calendar,) if isinstance(calendar, str) else tuple(calendar)

@@ -11,10 +11,20 @@ from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
 from flowmatch.forecasting.fitted import FittedForecaster
-from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.gaps import read_histories, rows_that_follow
+from flowmatch.forecasting.layout import Layout, check_known_ahead, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
+from flowmatch.forecasting.series import LongForm, Panel, in_order_of, read_panel
 from flowmatch.forecasting.tables import TableReader
-from flowmatch.preprocessing import SampleRows, Windows, as_plain, check_readable, native_frame, read_trajectories
+from flowmatch.preprocessing import (
+    SampleRows,
+    Trajectories,
+    Windows,
+    as_plain,
+    check_readable,
+    native_frame,
+    read_trajectories,
+)
 from flowmatch.preprocessing.validation import check_names_differ, check_rows, check_samples
 from flowmatch.tables.readable import as_float64, unfit_entry
 
@@ -47,14 +57,14 @@ class Reading:
         return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary, self.target_columns)
 
 
-def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
+def read_windows(estimator: Any, X: Any, y: Any, time: Any = None, groups: Any = None, value: Any = None) -> Reading:
     """Read trajectories, or pairs of contexts and targets, and learn how.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Unfitted; scikit-learn leaves the names of a table's columns there.
-    X, y : data
+    X, y, time, groups, value : data
         As in `ConditionalForecaster.fit`.
 
     Returns
@@ -67,7 +77,12 @@ def read_windows(estimator: Any, X: Any, y: Any) -> Reading:
     ValueError
         For data that are no finite real numbers or of unequal shapes, and parameters that do not suit them.
     """
-    windows, layout, reader, columns = _read_series(estimator, X) if y is None else _read_pairs(estimator, X, y)
+    if y is None:
+        windows, layout, reader, columns = _read_series(estimator, X, LongForm.of(X, time, groups, value, estimator))
+    elif time is groups is value is None:
+        windows, layout, reader, columns = _read_pairs(estimator, X, y)
+    else:
+        raise ValueError("time, groups and value name columns of series: call fit(X, ...) without y.")
     return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows), _names_of(y))
 
 
@@ -96,7 +111,7 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
         flat = _is_flat(X, "X") and _is_flat(y, "y")
         pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y, 1)
         return fitted.layout.windows_of_pairs(*pairs)
-    return fitted.layout.windows_of(read_trajectories(X if fitted.reader is None else fitted.reader.series(X)))
+    return fitted.layout.windows_of(_trajectories(read_panel(X, fitted.layout.long), fitted.reader))
 
 
 def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
@@ -126,21 +141,66 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
     fitted: FittedForecaster = estimator.fitted_
     layout, reader = fitted.layout, fitted.reader
     if layout.reads_rows and reader is not None:
-        X = reader.rows(estimator, X, reset=False)
-    elif layout.reads_rows:
+        return layout.windows_of_contexts(Panel(reader.rows(estimator, X, reset=False)), future, n_steps)
+    if layout.reads_rows:
         X = check_rows(estimator, native_frame(X), reset=False).array()
-    elif reader is not None:
-        X, future = reader.series(X), reader.future(future)
-    return layout.windows_of_contexts(X, future, n_steps)
+        return layout.windows_of_contexts(Panel(X), future, n_steps)
+    panel = _ends_of(read_panel(X, layout.long), layout)
+    if future is not None and layout.known:
+        names = layout.known_names if reader is None else [reader.columns[j] for j in reader.known]
+        future = _rows_ahead(_future_of(panel, future, layout, names), panel, layout, n_steps)
+    if reader is not None:
+        panel, future = replace(panel, parts=reader.series(panel.parts)), reader.future(future)
+    return layout.windows_of_contexts(panel, future, n_steps)
 
 
-def _read_series(estimator: Any, X: Any) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:
+def _ends_of(panel: Panel, layout: Layout) -> Panel:
+    """The ends of histories that are contexts, with their times checked; contexts in arrays stay as they are."""
+    parts = panel.parts if isinstance(panel.parts, (list, tuple)) else [panel.parts]
+    if not len(parts) or not all(hasattr(part, "iloc") for part in parts):
+        return panel
+    ends = read_histories(parts, panel.names("history"), layout.rhythm, layout.n_lags)
+    return replace(
+        panel, parts=ends, skipped=tuple(len(part) - len(end) for part, end in zip(parts, ends, strict=True))
+    )
+
+
+def _rows_ahead(future: Any, ends: Panel, layout: Layout, n_steps: int) -> Any:
+    """Of what is known ahead, the rows that follow each history, where both have times."""
+    parts = [future] if hasattr(future, "iloc") else future
+    histories = ends.parts if isinstance(ends.parts, (list, tuple)) else [ends.parts]
+    if not isinstance(parts, (list, tuple)) or len(parts) != len(histories):
+        return future
+    known = zip(parts, histories, ends.names("future"), strict=True)
+    return [rows_that_follow(part, history, layout.rhythm, n_steps, name) for part, history, name in known]
+
+
+def _future_of(panel: Panel, future: Any, layout: Layout, names: list[Any]) -> Any:
+    """What is known ahead as a frame for each series; of a panel or long table in the order of the series."""
+    ahead = read_panel(future, layout.long, names)
+    frames = ahead.parts if isinstance(ahead.parts, (list, tuple)) else [ahead.parts]
+    check_known_ahead([frame for frame in frames if hasattr(frame, "columns")], names)
+    if ahead.labels is None or panel.labels is None or isinstance(future, (list, tuple)):
+        return ahead.parts
+    return in_order_of(ahead, panel.labels)
+
+
+def _trajectories(panel: Panel, reader: TableReader | None) -> Trajectories:
+    """The series of a panel laid end to end, values that lack among them."""
+    parts = panel.parts if reader is None else reader.series(panel.parts)
+    return read_trajectories(parts, () if panel.labels is None else panel.names("trajectory"), missing=True)
+
+
+def _read_series(
+    estimator: Any, X: Any, form: LongForm | None
+) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:
     """Trajectories of a first fit, from which windows are cut."""
-    reader = TableReader.of_series(X, estimator)
-    trajectories = read_trajectories(X if reader is None else reader.series(X))
+    panel = read_panel(X, form)
+    reader = TableReader.of_series(panel.parts, estimator, panel.names("trajectory"))
+    trajectories = _trajectories(panel, reader)
     layout = layout_of_trajectories(trajectories, estimator if reader is None else reader.parameters(estimator))
     columns = trajectories.columns if reader is None else reader.columns
-    return layout.windows_of(trajectories), layout, reader, columns
+    return layout.windows_of(trajectories), replace(layout, long=form), reader, columns
 
 
 def _read_pairs(estimator: Any, X: Any, y: Any) -> tuple[Windows, Layout, TableReader | None, tuple[Any, ...]]:

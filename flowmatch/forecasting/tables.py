@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,8 +68,8 @@ class TableReader:
     # -- series -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def of_series(cls, X: Any, parameters: Any) -> TableReader | None:
-        """The reader of series in DataFrames, if they are more than whole numbers.
+    def of_series(cls, X: Any, parameters: Any, names: Sequence[str]) -> TableReader | None:
+        """The reader of series in DataFrames, which errors call by `names`, if they are more than whole numbers.
 
         Raises
         ------
@@ -87,15 +87,17 @@ class TableReader:
         exogenous = columns_named(parameters.exogenous_columns, "exogenous_columns", columns, d)
         known = columns_named(parameters.known_columns, "known_columns", columns, d)
         for j in sorted(set(range(d)) - {*exogenous, *known}):
-            for number, frame in enumerate(frames):
+            for name, frame in zip(names, frames, strict=True):
                 if getattr(dtype := frame.dtypes.iloc[j], "kind", "O") not in "biuf":
                     raise ValueError(
-                        f"column {columns[j]!r} of trajectory {number} has dtype {dtype} and is to be forecast, which "
+                        f"column {columns[j]!r} of {name} has dtype {dtype} and is to be forecast, which "
                         "takes numbers: name it in exogenous_columns or known_columns, or leave it out."
                     )
         whole = pd.concat(frames, ignore_index=True)
         container = TableContainer.fit(whole, identifier_columns="text")
-        reader = cls(TableNumbers.fit(container, container.read(whole)), exogenous, known)
+        numbers = TableNumbers.fit(container, container.read(whole))
+        is_read = np.isin(np.arange(d), [*exogenous, *known])  # windows do without rows that lack a target
+        reader = cls(replace(numbers, holed=numbers.holed & is_read), exogenous, known)
         return reader if reader.numbers.is_mixed else None
 
     def parameters(self, own: Any) -> SimpleNamespace:

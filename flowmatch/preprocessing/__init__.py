@@ -2,7 +2,7 @@
 
 from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality, Unique
-from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles, spacing_of
+from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
 from flowmatch.preprocessing.condition_choice import fit_conditions, plain_conditions
@@ -13,9 +13,17 @@ from flowmatch.preprocessing.missing import MissingPatterns, fill_table, missing
 from flowmatch.preprocessing.quantile import QuantileNormal
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.spacing import NUMBERS, Spacing, clock_of, learn_spacing
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
-from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, parts_of, read_trajectories
+from flowmatch.preprocessing.trajectories import (
+    Trajectories,
+    as_times,
+    find_boundaries,
+    instants_of,
+    parts_of,
+    read_trajectories,
+)
 from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import native_frame
@@ -28,6 +36,7 @@ __all__ = [
     "CYCLES",
     "FITTED_ELEMENTS",
     "HARMONICS",
+    "NUMBERS",
     "TRANSFORMS",
     "CategoryCodes",
     "ColumnTransform",
@@ -52,6 +61,7 @@ __all__ = [
     "QuantileNormal",
     "SampleEncoder",
     "SampleRows",
+    "Spacing",
     "Standardize",
     "StoredCodes",
     "TableContainer",
@@ -63,20 +73,23 @@ __all__ = [
     "Windows",
     "as_numpy",
     "as_plain",
+    "as_times",
     "calendar_features",
     "check_readable",
     "choose_transform",
+    "clock_of",
     "column_scale",
     "fill_table",
     "find_boundaries",
     "find_cycles",
     "fit_conditions",
+    "instants_of",
+    "learn_spacing",
     "missing_in",
     "native_frame",
     "parts_of",
     "persistence",
     "plain_conditions",
     "read_trajectories",
-    "spacing_of",
     "spread_sample",
 ]

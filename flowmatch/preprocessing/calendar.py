@@ -19,18 +19,18 @@ def find_cycles(times: tuple[Any, ...]) -> tuple[str, ...]:
 
     Parameters
     ----------
-    times : tuple of DatetimeIndex or None
-        None among them means no calendar.
+    times : tuple of DatetimeIndex, Index of numbers, or None
+        Anything but dates among them means no calendar.
 
     Returns
     -------
     tuple of {"year", "week", "day"}
         Cycles that are sampled at least three times each, for at least two of them.
     """
-    if not times or any(index is None for index in times):
+    if not times or any(index is None or index.dtype.kind != "M" for index in times):
         return ()
     longest = max((index[-1] - index[0]).total_seconds() for index in times)
-    spacing = float(np.median(np.concatenate([_seconds_between(index) for index in times])))
+    spacing = float(np.median(np.concatenate([seconds_between(index) for index in times])))
     return tuple(name for name in CYCLES if 3 * spacing <= _SECONDS[name] <= longest / 2)
 
 
@@ -88,8 +88,11 @@ def spacing_of(times: tuple[Any, ...]) -> Any:
         # pandas takes any eight hours of a day for those from nine to five
         if offsets and not any(isinstance(offset, pd.offsets.BusinessHour) for offset in offsets):
             return max(offsets, key=offsets.count)
-    return pd.Timedelta(seconds=float(np.median(_seconds_between(index))))
+    if len(index) < 2:
+        return pd.Timedelta(seconds=0)
+    return pd.Timedelta(seconds=float(np.median(seconds_between(index))))
 
 
-def _seconds_between(index: Any) -> Array:
+def seconds_between(index: Any) -> Array:
+    """Compute the n - 1 times between the instants of a DatetimeIndex."""
     return np.diff(index.asi8) / {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[index.unit]

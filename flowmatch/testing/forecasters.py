@@ -55,7 +55,7 @@ def check_failed_forecaster_fit_changes_nothing(estimator: Any) -> None:
     fitted = fit_to_walks(estimator)
     before = fitted.predict(X)
     bad = walks.copy()
-    bad[2, 5, 1] = np.nan
+    bad[2, 5, 1] = np.inf
     for trajectories in (bad, [walks[0], walks[1, :, :1]], [walks[0], walks[1, :0]], walks[:, :, 0] * 1j):
         with assert_raises(ValueError, msg="bad trajectories were accepted"):
             fitted.fit(trajectories)
