@@ -40,10 +40,15 @@ def test_zones_periods_and_positions_go_on():
     model = tiny(n_lags=3, calendar=None).fit(known)
     assert model.predict(known, output="pandas").index[0] == known.index[-1] + pd.Timedelta("1h")
     months = series("MS").to_period("M")
-    assert model.predict(months, output="pandas").index.tolist() == [months.index[-1] + 1]
+    assert tiny(n_lags=3, calendar=None).fit(months).predict(months, output="pandas").index.tolist() == [
+        months.index[-1] + 1
+    ]
     assert model.predict(known.reset_index(drop=True), output="pandas").index.tolist() == [40]
     every_second = known.set_axis(np.arange(10, 90, 2))
-    assert model.rollout(every_second, 2, output="pandas").index.tolist() == [(0, 90), (0, 92)]
+    assert tiny(n_lags=3, calendar=None).fit(every_second).rollout(every_second, 2, output="pandas").index.tolist() == [
+        (0, 90),
+        (0, 92),
+    ]
     for contexts, times in (
         (known.to_numpy(), [40]),
         (known.to_numpy()[None], [(0, 40)]),
@@ -97,8 +102,20 @@ def test_draws_are_rows(forecaster):
 def test_only_forecast_columns_are_there():
     known = series(columns=("price", "load", "wind"))
     model = tiny(known_columns="price", exogenous_columns="wind", calendar=None).fit(known)
-    frame = model.predict([known], future=[known[-1:]], output="pandas")
+    frame = model.predict([known[:-1]], future=[known[-1:]], output="pandas")
     assert list(frame.columns) == ["load"]
+
+
+def test_series_of_panels_and_long_tables_keep_their_labels():
+    panel = pd.concat({"a": series(), "b": series()}, names=["site", "day"])
+    model = tiny(calendar=None).fit(panel)
+    frame = model.predict(panel, output="pandas")
+    following = panel.index[-1][1] + pd.Timedelta("1D")
+    assert frame.index.tolist() == [("a", following), ("b", following)]
+    long = panel.reset_index()
+    again = tiny(calendar=None).fit(long, time="day", groups="site")
+    assert again.rollout(long, 2, output="pandas").index.get_level_values("series").unique().tolist() == ["a", "b"]
+    assert len(again.backtest(long, n_windows=2).origins) == 4
 
 
 def test_mixed_series_have_their_own_names():
