@@ -10,13 +10,15 @@ from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, Lab
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns, fill_table, missing_in
-from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.quantile import SPIKE_SHARE, QuantileNormal
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.table_numbers import TableNumbers
+from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules, certain_from, spikes_of
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 from flowmatch.preprocessing.trajectories import Trajectories, find_boundaries, read_trajectories
-from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
+from flowmatch.preprocessing.window_scale import WindowScale, column_scale, sizes_of
+from flowmatch.preprocessing.windows import WindowEncoder, Windows
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import native_frame
 from flowmatch.tables.keys import KeyForm
@@ -28,8 +30,10 @@ __all__ = [
     "CYCLES",
     "FITTED_ELEMENTS",
     "HARMONICS",
+    "SPIKE_SHARE",
     "TRANSFORMS",
     "CategoryCodes",
+    "CertainSpikes",
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",
@@ -56,14 +60,17 @@ __all__ = [
     "StoredCodes",
     "TableContainer",
     "TableNumbers",
+    "TargetRules",
     "TrainingCodes",
     "Trajectories",
     "Unique",
     "WindowEncoder",
+    "WindowScale",
     "Windows",
     "as_numpy",
     "as_plain",
     "calendar_features",
+    "certain_from",
     "check_readable",
     "choose_transform",
     "column_scale",
@@ -73,9 +80,10 @@ __all__ = [
     "fit_conditions",
     "missing_in",
     "native_frame",
-    "persistence",
     "plain_conditions",
     "read_trajectories",
+    "sizes_of",
     "spacing_of",
+    "spikes_of",
     "spread_sample",
 ]

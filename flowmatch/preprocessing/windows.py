@@ -20,6 +20,8 @@ from torch import Tensor
 from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
+from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
+from flowmatch.preprocessing.window_scale import WindowScale
 from flowmatch.tables.containers import Container
 from flowmatch.tables.rows import SampleRows
 
@@ -116,6 +118,14 @@ class WindowEncoder(ConditionEncoder):
         Features of the calendar.
     n_windows : int, default=1
         Windows that were trained on, as far as they share no states.
+    local : WindowScale or None, default=None
+        Columns of series that each window scales by its own lags, in contexts and in targets.
+    rules : TargetRules or None, default=None
+        What forecasts of tables and series keep to.
+    spikes : CertainSpikes or None, default=None
+        Frequent values of tables and series, where they are certain.
+    limits : ndarray of shape (2, n_columns) or None, default=None
+        Smallest and largest values in training, of series.
     """
 
     container: Container
@@ -132,6 +142,10 @@ class WindowEncoder(ConditionEncoder):
     horizon: int
     n_calendar: int = 0
     n_windows: int = 1
+    local: WindowScale | None = None
+    rules: TargetRules | None = None
+    spikes: CertainSpikes | None = None
+    limits: Array | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -144,6 +158,12 @@ class WindowEncoder(ConditionEncoder):
         shape = (self.n_columns, self.horizon * len(self.target_mean))
         require(self.weights.shape == shape and self.intercept.shape == shape[1:], "windows")
         require(np.isfinite(self.weights).all() and np.isfinite(self.intercept).all(), "windows")
+        require(self.local is None or self.local.columns.shape == self.mean.shape, "window scale")
+        require(self.local is None or (len(self.targets) > 0 and not len(self.grid)), "window scale")
+        require(self.rules is None or len(self.rules.grids) == len(self.target_mean), "target rules")
+        require(self.spikes is None or self.spikes.weights.shape == self.weights.shape, "spikes")
+        require(self.spikes is None or len(self.spikes.values) == len(self.target_mean), "spikes")
+        require(self.limits is None or self.limits.shape == (2, len(self.mean)), "limits")
 
     @cached_property
     def _on_device(self) -> dict[Any, tuple[Tensor, ...]]:
@@ -157,8 +177,9 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def n_columns(self) -> int:
-        """Columns (channels) of a context: those of all lags, those known ahead, the calendar."""
-        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar
+        """Columns (channels) of a context: those of all lags, those known ahead, the calendar, the window's sizes."""
+        n_sizes = 0 if self.local is None else self.local.n_features
+        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes
 
     @property
     def context_channels(self) -> int:
@@ -210,23 +231,6 @@ class WindowEncoder(ConditionEncoder):
         """
         return _as_codes(self._forecast_columns(states), self.target_mean, self.target_scale, len(self.grid))
 
-    def known_ahead(self, states: Array) -> Tensor | None:
-        """Standardize the columns that are known ahead.
-
-        Parameters
-        ----------
-        states : ndarray of shape (B, horizon, n_known, *grid)
-            These columns of the states to come.
-
-        Returns
-        -------
-        Tensor of shape (B, horizon, n_known, *grid) or None
-            In float32 on the CPU; None if there are no such columns.
-        """
-        if not len(self.known):
-            return None
-        return _as_codes(states, self.mean[self.known], self.scale[self.known], len(self.grid))
-
     def read_contexts(self, windows: Windows, rows: Index) -> Tensor:
         """Read and standardize the contexts of windows.
 
@@ -244,10 +248,35 @@ class WindowEncoder(ConditionEncoder):
         """
         known, ahead = None, windows.ahead
         if len(self.known):
-            states = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
-            known = self.known_ahead(states)
-        calendar = torch.from_numpy(windows.calendar[rows].astype(np.float32))
-        return self.join(self.states(windows.contexts(rows)), known, calendar)
+            known = windows.states_ahead(rows)[:, :, self.known] if ahead is None else ahead[rows][:, : self.horizon]
+        return self.contexts_of(windows.contexts(rows), known, windows.calendar[rows])
+
+    def contexts_of(self, states: Array, known: Array | None, calendar: Array) -> Tensor:
+        """Standardize contexts.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, n_lags, C, *grid)
+            Lags, in the data's units.
+        known : ndarray of shape (B, horizon, n_known, *grid) or None
+            Columns that are known ahead, in the data's units.
+        calendar : ndarray of shape (B, n_calendar)
+            The calendar.
+
+        Returns
+        -------
+        Tensor of shape (B, n_columns, *grid)
+            In float32 on the CPU.
+        """
+        n_axes, mean, scale = len(self.grid), self.mean, self.scale
+        features = torch.from_numpy(calendar.astype(np.float32))
+        if self.local is not None:
+            level, spread = self.local.of(states, mean, scale)
+            sizes = torch.from_numpy(self.local.described(level, spread).astype(np.float32))
+            features, mean, scale = torch.cat([features, sizes], dim=1), level[:, None], spread[:, None]
+        lags = _as_codes(states, mean, scale, n_axes)
+        ahead = None if known is None else _as_codes(known, mean[..., self.known], scale[..., self.known], n_axes)
+        return self.join(lags, ahead, features)
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
         """Put contexts together.
@@ -258,8 +287,8 @@ class WindowEncoder(ConditionEncoder):
             States.
         known : Tensor of shape (B, horizon, n_known, *grid) or None
             Columns that are known ahead.
-        calendar : Tensor of shape (B, n_calendar) or None
-            The calendar.
+        calendar : Tensor of shape (B, n_calendar + n_sizes) or None
+            The calendar, and the window's sizes.
 
         Returns
         -------
@@ -267,7 +296,7 @@ class WindowEncoder(ConditionEncoder):
             Contexts.
         """
         parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
-        return torch.cat([*parts, calendar] if self.n_calendar and calendar is not None else parts, dim=1)
+        return torch.cat([*parts, calendar] if calendar is not None and calendar.shape[1] else parts, dim=1)
 
     # -- the base -----------------------------------------------------------------------------------------------------
 
@@ -293,21 +322,68 @@ class WindowEncoder(ConditionEncoder):
         moved = torch.tensordot(context, weights, dims=([1], [0])).movedim(-1, 1)
         return moved + intercept.reshape(-1, *[1] * len(self.grid))
 
-    def restore(self, targets: Array) -> Array:
-        """Bring forecasts back to the data's units.
+    def target_scales(self, states: Array) -> tuple[Array, Array]:
+        """Find what targets are scaled by.
 
         Parameters
         ----------
-        targets : ndarray of shape (..., n_targets, *grid)
-            On the scale of targets.
+        states : ndarray of shape (B, n_lags, C, *grid)
+            Lags of their windows, in the data's units.
 
         Returns
         -------
-        ndarray of shape (..., n_targets, *grid)
+        level, spread : ndarray of shape (B, 1, n_targets), or (n_targets, 1, ...) if that is the same for all windows
+            What is to be subtracted, and divided by.
+        """
+        if self.local is None:
+            shape = (-1, *[1] * len(self.grid))
+            return self.target_mean.reshape(shape), self.target_scale.reshape(shape)
+        mean, scale = np.zeros(len(self.mean)), np.ones(len(self.mean))
+        mean[self.targets], scale[self.targets] = self.target_mean, self.target_scale
+        level, spread = self.local.of(states, mean, scale)
+        return level[:, None, self.targets], spread[:, None, self.targets]
+
+    def restore(self, targets: Array, scales: tuple[Array, Array], contexts: Array) -> Array:
+        """Bring forecasts back to the data's units, and to what its columns keep to.
+
+        Parameters
+        ----------
+        targets : ndarray of shape (B, horizon, n_targets, *grid)
+            On the scale of targets.
+        scales : tuple of two ndarray
+            Such as `target_scales` gives them.
+        contexts : ndarray of shape (B, m, *grid)
+            What they are for.
+
+        Returns
+        -------
+        ndarray of shape (B, horizon, n_targets, *grid)
             In the data's units.
         """
-        shape = (-1, *[1] * len(self.grid))
-        return targets * self.target_scale.reshape(shape) + self.target_mean.reshape(shape)
+        forecasts = targets * scales[1] + scales[0]
+        forecasts = forecasts if self.rules is None else self.rules.snap(forecasts)
+        return forecasts if self.spikes is None else self.spikes.put(forecasts, contexts)
+
+    def relative(self, windows: Windows, rows: Index) -> Array:
+        """Read targets of tables and series on the scale that the base works on.
+
+        Parameters
+        ----------
+        windows : Windows
+            All windows.
+        rows : ndarray of int, shape (B,)
+            Numbers of those that are read.
+
+        Returns
+        -------
+        ndarray of shape (B, horizon * n_targets)
+            What `restore` brings back.
+        """
+        truth = self.truth(windows, rows)
+        if self.local is not None:
+            level, spread = self.target_scales(windows.contexts(rows))
+            truth = (truth - level) / spread
+        return truth.reshape(len(rows), -1)
 
     def carried_on(self, forecasts: Array) -> Tensor:
         """Standardize forecasts as the states of contexts.
@@ -363,54 +439,9 @@ class WindowEncoder(ConditionEncoder):
         raise ValueError("a forecaster keeps no contexts to draw from: pass them as X.")
 
 
-def persistence(encoder: WindowEncoder) -> Array:
-    """Make the base that takes the last state for all states to come.
-
-    Parameters
-    ----------
-    encoder : WindowEncoder
-        Whose base it is to be.
-
-    Returns
-    -------
-    ndarray of shape (m, q)
-        Its weights; the intercept is 0.
-    """
-    n_columns, n_targets = len(encoder.mean), len(encoder.target_mean)
-    weights = np.zeros((encoder.n_columns, encoder.horizon * n_targets))
-    last = (encoder.n_lags - 1) * n_columns + encoder.targets
-    for lead in range(encoder.horizon):
-        weights[last, lead * n_targets + np.arange(n_targets)] = 1.0
-    return weights
-
-
 def _as_codes(states: Array, mean: Array, scale: Array, n_axes: int) -> Tensor:
-    shape = (-1, *[1] * n_axes)
+    shape = (*mean.shape, *[1] * n_axes)
     return torch.from_numpy(((states - mean.reshape(shape)) / scale.reshape(shape)).astype(np.float32))
-
-
-def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:
-    """Estimate mean and standard deviation of every column (channel).
-
-    Parameters
-    ----------
-    frames : SampleRows
-        States.
-    numbers : int
-        Elements of the random part that is looked at.
-
-    Returns
-    -------
-    mean : ndarray of shape (n_columns,)
-        Means.
-    scale : ndarray of shape (n_columns,)
-        Standard deviations; 1 for constant columns.
-    """
-    values = frames.read(frames.subset(numbers))
-    axes = (0, *range(2, values.ndim))
-    mean, scale = values.mean(axis=axes), values.std(axis=axes)
-    varies = (frames.summary.high > frames.summary.low) & (scale > 0)
-    return mean, np.where(varies, scale, 1.0)
 
 
 def _read(frames: SampleRows, index: Index) -> Array:
