@@ -14,7 +14,6 @@ from flowmatch.forecasting.scales import errors_by_series, fit_scale, unlike_col
 from flowmatch.forecasting.window_data import FieldWindows, GroupedData, WindowRows, n_sharing
 from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
-    SPIKE_SHARE,
     CertainSpikes,
     Container,
     QuantileNormal,
