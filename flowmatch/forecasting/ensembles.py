@@ -43,6 +43,10 @@ DIVERGED = 1e3
 """A state so many standard deviations from the mean of the training data has diverged."""
 
 
+STRANGE = 1.0
+"""Contexts further beyond the training range, in standard deviations of the training data, are warned of."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Draws forecasts of windows by the settings of one call.
@@ -89,6 +93,7 @@ class Ensemble:
     def sample(self, windows: Windows, n_samples: int, generator: torch.Generator) -> NDArray[Any]:
         """Forecasts (n_samples, n, *sample_shape) of all windows."""
         self._check_memory(n_samples, len(windows))
+        self._warn_of_strangers(windows)
         return np.concatenate([part for _, part in self.draw(windows, n_samples, generator)], axis=1)
 
     def summary(self, windows: Windows, n_samples: int, summarize: Summarize, axis: int = 0) -> NDArray[Any]:
@@ -96,6 +101,7 @@ class Ensemble:
 
         Windows run along `axis` of what it returns.
         """
+        self._warn_of_strangers(windows)
         draws = self._draws_of_predictions(windows, n_samples, shared=True)
         summaries = np.concatenate([summarize(members) for _, members in draws], axis=axis)
         return self.fitted.in_own_dtype(summaries)
@@ -121,6 +127,23 @@ class Ensemble:
         states = layout.horizon if n_steps is None else n_steps
         what = f"n_samples={n_samples}" + ("" if n_steps is None else f" and n_steps={n_steps}")
         check_memory(what, 8.0 * n_samples * n_windows * states * math.prod(layout.forecast_shape))
+
+    def _warn_of_strangers(self, windows: Windows) -> None:
+        """Warn of the column whose contexts lie the furthest beyond the training range, if that is far."""
+        encoder, layout = self.encoder, self.fitted.layout
+        if encoder.limits is None:
+            return
+        states, (low, high) = windows.contexts(np.arange(len(windows))), encoder.limits
+        beyond = np.maximum(low - states, states - high).max(axis=(0, 1)) / encoder.scale
+        if encoder.local is not None:  # they are seen by what they differ from their own level
+            beyond[encoder.local.columns] = 0.0
+        j = int(beyond.argmax())
+        if beyond[j] > STRANGE:
+            name = layout.columns[j] if layout.columns else j
+            warn(
+                f"contexts reach {beyond[j]:.3g} standard deviations beyond the training range of column {name!r}, "
+                f"[{low[j]:.6g}, {high[j]:.6g}]: forecasts from there are guesses. Fit to data that hold such values."
+            )
 
     def _scales_of(self, windows: Windows, rows: NDArray[np.intp], n_samples: int) -> tuple[Array, Array]:
         """What the targets of windows are scaled by, members first; of most data the same for all."""
@@ -155,6 +178,7 @@ class Ensemble:
         """
         encoder, n, device = self.encoder, len(windows), self.fitted.model.device
         self._check_memory(n_samples, n, n_steps)
+        self._warn_of_strangers(windows)
         lags = _repeat_states(windows.contexts(np.arange(n)), n_samples)
         first = encoder.target_scales(lags)
         ahead = windows.ahead

@@ -15,7 +15,7 @@ Mask = NDArray[np.bool_]
 UNLIKE = 10.0
 """Series are unlike if the standard deviation of all is so many times that of one of them."""
 
-DRIFTED = 1.0
+DRIFTED = 0.8
 """A column drifts if its last fifth lies so many standard deviations of the earlier values away from their mean."""
 
 _FEW = 20

@@ -37,8 +37,10 @@ FOLDS = 5
 WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
+HARDLY_WORSE = 1.05
+"""Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
+
 _FEW_ROWS = 20
-_NO_WORSE = 1.02
 _TINY = 1e-12
 _EXPECTED_EXCEPTIONS = 10.0
 _ROWS_FOR_PENALTY = 5000
@@ -87,7 +89,7 @@ def fit_base(
     The base of fields is the last state or nothing.
     """
     if not len(encoder.grid):
-        return _fit_regression(_with_scale(encoder, windows), windows, target)
+        return _fit_regression(*_with_scale(encoder, windows), windows, target)
     if target != "state" and len(encoder.targets):
         encoder = replace(encoder, weights=_persistence(encoder))
     numbers = int(np.prod(encoder.target_shape))
@@ -118,7 +120,7 @@ def training_rows(
 
 
 def _fit_regression(
-    encoder: WindowEncoder, windows: Windows, target: str
+    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str
 ) -> tuple[WindowEncoder, SampleEncoder, Array]:
     """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
@@ -134,6 +136,8 @@ def _fit_regression(
     contexts = encoder.read_contexts(windows, every).double().numpy()
     targets, truth = encoder.relative(windows, every), encoder.truth(windows, every)
     encoder, is_spiked = _with_spikes(encoder, contexts, truth, windows.groups)
+    if encoder.local is not None:  # what a level is subtracted from has no frequent values
+        is_spiked &= ~(encoder.local.columns & encoder.local.centered)[encoder.targets]
     linear = np.zeros(n_targets, dtype=bool)
     if target != "state":
         penalty = _penalty_of(contexts, targets)
@@ -142,7 +146,7 @@ def _fit_regression(
         left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        linear = ((share < WELL_PREDICTED) & ~is_spiked) | (target == "residual")
+        linear = (((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual")
         chosen = np.tile(linear, encoder.horizon)
         kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
@@ -182,21 +186,24 @@ def _with_spikes(
     return encoder, is_spiked
 
 
-def _with_scale(encoder: WindowEncoder, windows: Windows) -> WindowEncoder:
-    """The encoder with columns that each window scales by its own lags, where a regression is then no worse.
+def _with_scale(encoder: WindowEncoder, windows: Windows) -> tuple[WindowEncoder, Mask]:
+    """The encoder with columns that each window scales by its own lags, and which targets of those drift.
 
-    Looked at are columns of series that differ much, by the geometric mean of the errors over series, and columns that
-    drift, by the errors in the last part of the series. Other data stay as they are.
+    Looked at are columns of series that differ much and columns that drift. They are scaled so where a regression is
+    then hardly worse: by the errors in the last part of one series, and the geometric mean of those of several. Other
+    data stay as they are.
     """
+    nowhere = np.zeros(len(encoder.target_mean), dtype=bool)
     if not len(encoder.targets):
-        return encoder
+        return encoder, nowhere
     unlike, drifting = unlike_columns(windows)
     if not (unlike | drifting)[encoder.targets].any():
-        return encoder
-    local = replace(encoder, local=fit_scale(windows, unlike | drifting, drifting & ~unlike))
-    errors = np.array([_unseen_errors(each, windows) for each in (encoder, local)])
-    worse = np.log(np.maximum(errors[1], _TINY)) - np.log(np.maximum(errors[0], _TINY))
-    return local if worse.mean() <= np.log(_NO_WORSE) else encoder
+        return encoder, nowhere
+    drifting &= ~unlike
+    local = replace(encoder, local=fit_scale(windows, unlike | drifting, drifting))
+    errors = np.maximum([_unseen_errors(each, windows) for each in (encoder, local)], _TINY)
+    hardly_worse = np.log(errors[1] / errors[0]).mean() <= np.log(HARDLY_WORSE)
+    return (local, drifting[encoder.targets]) if hardly_worse else (encoder, nowhere)
 
 
 def _unseen_errors(encoder: WindowEncoder, windows: Windows) -> Array:
