@@ -42,6 +42,9 @@ _WIDEST_OPENING = 4.0
 SPIKE_SHARE = 0.05
 """A value is a spike if this share of the rows has it."""
 
+_SPIKE_RATIO = 5.0
+"""It is one amid other values, and not of a grid that all of them are on, if its neighbors have so much less."""
+
 _SPIKE_OPENING = 2.0
 
 _BESIDE = 1e-6
@@ -81,8 +84,8 @@ class QuantileNormal(ColumnTransform):
     open_gaps : bool, default=True
         Whether codes are moved apart at gaps.
     open_spikes : bool, default=False
-        Whether they are moved apart also on either side of a value that a twentieth of the rows or more share, in
-        columns whose values do not repeat otherwise.
+        Whether they are moved apart also on either side of a value that a twentieth of the rows or more have, and five
+        times the rows of its neighbors: what a flow smears over its edges then becomes that value or one beside it.
 
     Attributes
     ----------
@@ -356,7 +359,9 @@ def _rank_intervals(
 
 def _beside_spikes(low: Array, high: Array) -> Array:
     """How far codes are moved apart behind each of a column's values, on either side of those that many rows share."""
-    spikes = high - low >= SPIKE_SHARE
+    shares = high - low
+    beside = np.maximum(np.append(shares[1:], 0.0), np.insert(shares[:-1], 0, 0.0))
+    spikes = (shares >= SPIKE_SHARE) & (shares >= _SPIKE_RATIO * beside)
     return np.where(np.append(spikes[:-1] | spikes[1:], False), _SPIKE_OPENING, 0.0)
 
 
