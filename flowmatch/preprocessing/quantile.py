@@ -43,7 +43,7 @@ SPIKE_SHARE = 0.05
 """A value is a spike if this share of the rows has it."""
 
 _SPIKE_RATIO = 5.0
-"""It is one amid other values, and not of a grid that all of them are on, if its neighbors have so much less."""
+"""It stands out from its neighbor by so many times the rows."""
 
 _SPIKE_OPENING = 2.0
 
@@ -84,8 +84,8 @@ class QuantileNormal(ColumnTransform):
     open_gaps : bool, default=True
         Whether codes are moved apart at gaps.
     open_spikes : bool, default=False
-        Whether they are moved apart also on either side of a value that a twentieth of the rows or more have, and five
-        times the rows of its neighbors: what a flow smears over its edges then becomes that value or one beside it.
+        Whether they are moved apart also beside an extreme that a twentieth of the rows or more have, and five times
+        the rows of its neighbor, such as the capacity of a plant: a flow that smears its edge then draws it no less.
 
     Attributes
     ----------
@@ -358,11 +358,12 @@ def _rank_intervals(
 
 
 def _beside_spikes(low: Array, high: Array) -> Array:
-    """How far codes are moved apart behind each of a column's values, on either side of those that many rows share."""
-    shares = high - low
-    beside = np.maximum(np.append(shares[1:], 0.0), np.insert(shares[:-1], 0, 0.0))
-    spikes = (shares >= SPIKE_SHARE) & (shares >= _SPIKE_RATIO * beside)
-    return np.where(np.append(spikes[:-1] | spikes[1:], False), _SPIKE_OPENING, 0.0)
+    """How far codes are moved apart behind each of a column's values: beside an extreme that many rows have."""
+    shares, opened = high - low, np.zeros(len(low))
+    for end, neighbor, side in ((0, 1, 0), (-1, -2, -2)) if len(low) > 2 else ():
+        if shares[end] >= max(SPIKE_SHARE, _SPIKE_RATIO * shares[neighbor]):
+            opened[side] = _SPIKE_OPENING
+    return opened
 
 
 def _gaps(values: Array, low: Array, high: Array) -> Array:
