@@ -47,8 +47,7 @@ class ConditionalForecaster(RegressorMixin, Estimator):
         States that are forecast at once, jointly. Rollouts go on from there.
     target : {"auto", "residual", "state"}, default="auto"
         What the flow learns: what a simple forecast leaves, or the state itself. "auto" takes the residual of fields,
-        and of columns of tables and series that drift, or that the regression predicts to half their standard deviation
-        and whose values are not often the same. Draws keep to the columns' grids and bounds in any case.
+        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation.
     boundary : {"auto", "periodic", "wall"} or sequence of the last two, default="auto"
         What lies beyond the edge of a field, for all axes or for each: the opposite side, or nothing. "auto" looks at
         the training states: across a periodic border they differ no more than between neighbors. Reaches the networks

@@ -131,7 +131,7 @@ class Ensemble:
     def _warn_of_strangers(self, windows: Windows) -> None:
         """Warn of the column whose contexts lie the furthest beyond the training range, if that is far."""
         encoder, layout = self.encoder, self.fitted.layout
-        if encoder.limits is None:
+        if encoder.limits is None or windows.targets is not None:  # scored, not forecast
             return
         states, (low, high) = windows.contexts(np.arange(len(windows))), encoder.limits
         beyond = np.maximum(low - states, states - high).max(axis=(0, 1)) / encoder.scale

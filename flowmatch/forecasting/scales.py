@@ -20,6 +20,7 @@ DRIFTED = 0.8
 
 _FEW = 20
 _SMALL = 0.05
+_ALIKE = 0.9
 
 
 def unlike_columns(windows: Windows) -> tuple[Mask, Mask]:
@@ -89,11 +90,11 @@ def _expected(level: Array, deviation: Array, floor: float) -> tuple[float, floa
 
 
 def _more_alike(deviation: Array, spread: Array) -> Mask:
-    """Where deviations are more alike, by the variance of their logarithms, once they are divided by a spread."""
+    """Where deviations are clearly more alike, by the variance of their logarithms, once divided by a spread."""
     found = []
     for size, divisor in zip(deviation.T, spread.T, strict=True):
         seen = size > 0
-        found.append(seen.any() and np.log(size[seen] / divisor[seen]).var() < np.log(size[seen]).var())
+        found.append(seen.any() and np.log(size[seen] / divisor[seen]).var() < _ALIKE * np.log(size[seen]).var())
     return np.array(found, dtype=bool)
 
 

@@ -18,6 +18,9 @@ _PILED, _PILED_SHARE = 5, 0.01
 _EXPECTED_BEYOND = 5.0
 """Zero is a bound if of so many values that a normal distribution would put below it there is none."""
 
+_ROUNDING = 1e-3
+"""Values of a grid are as near to it, in standard deviations."""
+
 _EXCEPTIONS = 0.001
 """Share of rows without the spike among those where it is called certain."""
 
@@ -54,7 +57,7 @@ class TargetRules:
         TargetRules
             Of all columns.
         """
-        found = [find_number_rule(column, tolerance) for column in values.T]
+        found = [_find_grid(column, tolerance) for column in values.T]
         # forecasts may leave the training range, but for bounds
         free = (rule and replace(rule, limits=np.array([-np.inf, np.inf])) for rule in found)
         return cls(tuple(free), np.array([find_bounds(column) for column in values.T]).T.reshape(2, -1))
@@ -97,6 +100,14 @@ class TargetRules:
             if grid is not None:
                 moved[..., j] = np.clip(grid.snap(moved[..., j].ravel()).reshape(moved.shape[:-1]), *self.bounds[:, j])
         return moved
+
+
+def _find_grid(column: Array, tolerance: float) -> NumberRule | None:
+    """The rule of a column, unless it is one only by the rounding of values much larger than their differences."""
+    rule = find_number_rule(column, tolerance)
+    if rule is None or np.quantile(np.abs(rule.nearest(column) - column), 0.9) > _ROUNDING * column.std():
+        return None
+    return rule
 
 
 def find_bounds(column: Array) -> tuple[float, float]:
