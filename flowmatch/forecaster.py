@@ -37,7 +37,7 @@ class ConditionalForecaster(Predictor):
         States that are forecast at once, jointly. Rollouts go on from there.
     target : {"auto", "residual", "state"}, default="auto"
         What the flow learns: what a simple forecast leaves, or the state itself. "auto" takes the residual of fields,
-        and of those columns of tables and series that the regression predicts to half their standard deviation.
+        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation.
     boundary : {"auto", "periodic", "wall"} or sequence of the last two, default="auto"
         What lies beyond the edge of a field, for all axes or for each: the opposite side, or nothing. "auto" looks at
         the training states: across a periodic border they differ no more than between neighbors. Reaches the networks

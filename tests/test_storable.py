@@ -1,6 +1,6 @@
 """Fitted things as values: what is stored comes back, and what does not fit is refused by the class itself."""
 
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from flowmatch.flow import VariancePreservingPath
 from flowmatch.networks import MLP
 from flowmatch.preprocessing import (
     CategoryCodes,
+    CertainSpikes,
     ConstraintSet,
     Container,
     FactorModel,
@@ -34,8 +35,10 @@ from flowmatch.preprocessing import (
     Standardize,
     TableContainer,
     TableNumbers,
+    TargetRules,
     Unique,
     WindowEncoder,
+    WindowScale,
     fit_conditions,
 )
 from flowmatch.rules.calendar import find_calendar_rule
@@ -63,6 +66,12 @@ WINDOWS = WindowEncoder(
     *(np.zeros(3), np.ones(3), np.zeros(2), np.ones(2), np.array([0, 1]), np.array([2])),
     *(np.zeros((8, 4)), np.zeros(4), np.empty(0, dtype=np.intp), 2, 2),
 )
+
+LOCAL = WindowScale(
+    *(np.array([True, False, True]), np.array([True, True, False]), np.ones(3, dtype=bool)),
+    *(np.ones(3), np.ones(3), np.zeros((2, 3)), np.ones((4, 2, 3))),
+)
+TARGETS = TargetRules.find(np.column_stack([np.arange(40.0), np.linspace(0, 1, 40) ** 3]), 0.0)
 
 ORDERS = FRAME[["kind", "flag"]].assign(start=np.arange(N), end=np.arange(N) + 1, double=2 * np.arange(N))
 STATED = [
@@ -93,7 +102,10 @@ FITTED = {
     "GridEncoder": fit_conditions(GRIDS, None, GRIDS.shape[1:]),
     "MissingPatterns": MissingPatterns.fit(np.isnan(HOLES), None, None),
     "FactorModel": FactorModel.fit(X),
-    "WindowEncoder": WINDOWS,
+    "WindowEncoder": replace(WINDOWS, weights=np.zeros((12, 4)), local=LOCAL, rules=TARGETS, limits=np.stack([np.zeros(3), np.ones(3)])),
+    "WindowScale": LOCAL,
+    "TargetRules": TARGETS,
+    "CertainSpikes": CertainSpikes(np.array([0.0, np.nan]), np.zeros((8, 4)), np.zeros(4), np.array([0.9, np.inf])),
 }  # fmt: skip
 
 
@@ -148,7 +160,7 @@ def test_a_stored_encoder_does_the_same():
 
 
 def test_a_transform_that_is_not_fitted_has_parameters_only():
-    assert fields_to_store(QuantileNormal(50)) == {"max_knots": 50, "open_gaps": True}
+    assert fields_to_store(QuantileNormal(50)) == {"max_knots": 50, "open_gaps": True, "open_spikes": False}
     assert rebuild(QuantileNormal, {"max_knots": 50}) == QuantileNormal(50)
 
 

@@ -41,14 +41,15 @@ def score_windows(density: CodeDensity, fitted: FittedForecaster, windows: Windo
     """
     _warn_of_atoms(fitted)
     model, encoder = fitted.model, fitted.window_encoder
-    size, columns = max(int(np.prod(encoder.target_shape)), encoder.size), (-1, *[1] * len(encoder.grid))
-    scale = -np.log(encoder.target_scale).sum() * encoder.horizon * np.prod(encoder.grid)
+    size = max(int(np.prod(encoder.target_shape)), encoder.size)
     blocks, parts = list(gen_batches(len(windows), max(1, BLOCK_ELEMENTS // max(1, size)))), []
     for block in progress(blocks, "log-densities of all rows", density.verbose):
         rows = np.arange(block.start, block.stop)
         context = encoder.read_contexts(windows, rows)
-        targets = encoder.truth(windows, rows) - encoder.target_mean.reshape(columns)
-        targets = (targets / encoder.target_scale.reshape(columns)).reshape(len(rows), *encoder.target_shape)
+        targets = encoder.truth(windows, rows)
+        level, spread = encoder.target_scales(windows.contexts(rows))
+        scale = -np.log(np.broadcast_to(spread, targets.shape).reshape(len(rows), -1)).sum(axis=1)
+        targets = ((targets - level) / spread).reshape(len(rows), *encoder.target_shape)
         left = targets - encoder.base(context.double()).numpy()
         value, error = density(model.encoder.encode(left), context.flatten(1).to(model.device))
         parts.append((value + model.encoder.log_jacobian(left) + scale, error))

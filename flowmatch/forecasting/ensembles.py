@@ -43,6 +43,10 @@ DIVERGED = 1e3
 """A state so many standard deviations from the mean of the training data has diverged."""
 
 
+STRANGE = 1.0
+"""Contexts further beyond the training range, in standard deviations of the training data, are warned of."""
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """Draws forecasts of windows by the settings of one call.
@@ -85,18 +89,22 @@ class Ensemble:
         noise = self.paired_noise(n_samples, generator) if shared else None
         for rows in progress(blocks, "forecasts", self.integration.verbose):
             every = np.arange(rows.start, rows.stop)
-            context = encoder.read_contexts(windows, every).to(device)
+            context, scales = (
+                encoder.read_contexts(windows, every).to(device),
+                self._scales_of(windows, every, n_samples),
+            )
             if noise is None:
                 drawn = self.fitted.model.source.draw(n_samples * len(every), generator)
             else:
                 drawn = noise.repeat_interleave(len(every), dim=0)
-            forecasts = self._advance(_repeat(context, n_samples), drawn)
+            forecasts = self._advance(_repeat(context, n_samples), drawn, scales)
             shape = (n_samples, len(every), *self.fitted.layout.sample_shape)
             yield rows, self.fitted.in_own_dtype(forecasts.reshape(shape))
 
     def sample(self, windows: Windows, n_samples: int, generator: torch.Generator) -> NDArray[Any]:
         """Forecasts (n_samples, n, *sample_shape) of all windows."""
         self._check_memory(n_samples, len(windows))
+        self._warn_of_strangers(windows)
         return np.concatenate([part for _, part in self.draw(windows, n_samples, generator)], axis=1)
 
     def summary(self, windows: Windows, n_samples: int, summarize: Summarize, axis: int = 0) -> NDArray[Any]:
@@ -104,6 +112,7 @@ class Ensemble:
 
         Windows run along `axis` of what it returns.
         """
+        self._warn_of_strangers(windows)
         draws = self._draws_of_predictions(windows, n_samples, shared=True)
         summaries = np.concatenate([summarize(members) for _, members in draws], axis=axis)
         return self.fitted.in_own_dtype(summaries)
@@ -130,6 +139,31 @@ class Ensemble:
         what = f"n_samples={n_samples}" + ("" if n_steps is None else f" and n_steps={n_steps}")
         check_memory(what, 8.0 * n_samples * n_windows * states * math.prod(layout.forecast_shape))
 
+    def _warn_of_strangers(self, windows: Windows) -> None:
+        """Warn of the column whose contexts lie the furthest beyond the training range, if that is far."""
+        encoder, layout = self.encoder, self.fitted.layout
+        if encoder.limits is None or windows.targets is not None:  # scored, not forecast
+            return
+        states, (low, high) = windows.contexts(np.arange(len(windows))), encoder.limits
+        beyond = np.maximum(low - states, states - high).max(axis=(0, 1)) / encoder.scale
+        if encoder.local is not None:  # they are seen by what they differ from their own level
+            beyond[encoder.local.columns] = 0.0
+        j = int(beyond.argmax())
+        if beyond[j] > STRANGE:
+            name = layout.columns[j] if layout.columns else j
+            warn(
+                f"contexts reach {beyond[j]:.3g} standard deviations beyond the training range of column {name!r}, "
+                f"[{low[j]:.6g}, {high[j]:.6g}]: forecasts from there are guesses. Fit to data that hold such values."
+            )
+
+    def _scales_of(self, windows: Windows, rows: NDArray[np.intp], n_samples: int) -> tuple[Array, Array]:
+        """What the targets of windows are scaled by, members first; of most data the same for all."""
+        encoder = self.encoder
+        if encoder.local is None:
+            return encoder.target_scales(windows.contexts(rows[:1]))
+        level, spread = encoder.target_scales(windows.contexts(rows))
+        return _repeat_states(level, n_samples), _repeat_states(spread, n_samples)
+
     def paired_noise(self, n_samples: int, generator: torch.Generator) -> Tensor:
         """Noise whose second half is the first with opposite sign; of an odd number the last is the center.
 
@@ -155,28 +189,30 @@ class Ensemble:
         """
         encoder, n, device = self.encoder, len(windows), self.fitted.model.device
         self._check_memory(n_samples, n, n_steps)
-        lags = _repeat(encoder.states(windows.contexts(np.arange(n))).to(device), n_samples)
-        ahead = None if windows.ahead is None else encoder.known_ahead(windows.ahead)
+        self._warn_of_strangers(windows)
+        lags = _repeat_states(windows.contexts(np.arange(n)), n_samples)
+        first = encoder.target_scales(lags)
+        ahead = windows.ahead
         if ahead is not None:  # the last block may reach beyond what is known; its end is never looked at
             steps = np.minimum(np.arange(n_steps + encoder.horizon), n_steps - 1)
-            ahead = _repeat(ahead[:, steps], n_samples)
+            ahead = _repeat_states(ahead[:, steps], n_samples)
         states = np.full((n_samples, n, n_steps, len(encoder.target_mean), *encoder.grid.tolist()), np.nan)
-        alive = torch.ones(len(lags), dtype=torch.bool)
+        alive = np.ones(len(lags), dtype=bool)
         for start in progress(range(0, n_steps, encoder.horizon), "rollout", self.integration.verbose):
             known = None if ahead is None else ahead[:, start : start + encoder.horizon]
             calendar = windows.calendar if times is None else self.fitted.layout.calendar_ahead(times, start)
-            features = torch.from_numpy(calendar.astype(np.float32)).to(device)
-            context = encoder.join(lags, None if known is None else known.to(device), _repeat(features, n_samples))
-            block = self._advance(context, self.fitted.model.source.draw(len(lags), generator))[:, : n_steps - start]
-            following, good = self._carried_on(block, alive)
-            block[~good.numpy()] = np.nan
+            context = encoder.contexts_of(lags, known, _repeat_states(calendar, n_samples)).to(device)
+            noise = self.fitted.model.source.draw(len(lags), generator)
+            block = self._advance(context, noise, encoder.target_scales(lags))[:, : n_steps - start]
+            good = self._alive(block, alive, first)
+            block[~good] = np.nan
             alive = good[:, -1]
             states[:, :, start : start + block.shape[1]] = block.reshape(n_samples, n, *block.shape[1:])
-            if not bool(alive.any()):
+            if not alive.any():
                 break
             if start + encoder.horizon < n_steps:
-                lags = self._moved_on(lags, following, known)
-        if not bool(alive.all()):
+                lags = self._moved_on(lags, block, known)
+        if not alive.all():
             first_lost = int(np.isnan(states.reshape(n_samples * n, n_steps, -1)).any(axis=(0, 2)).argmax())
             warn(
                 f"the rollout diverged: {int((~alive).sum())} of {len(alive)} trajectories became non-finite, or went "
@@ -189,32 +225,39 @@ class Ensemble:
         generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
         return self.draw(windows, check_count("n_samples", n_samples, 2), generator, shared=shared)
 
-    def _advance(self, context: Tensor, noise: Tensor) -> Array:
+    def _advance(self, context: Tensor, noise: Tensor, scales: tuple[Array, Array]) -> Array:
         """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
         model, encoder = self.fitted.model, self.encoder
         codes = to_numpy(carry(model, noise, context.flatten(1), self.integration))
         residual = model.encoder.restore(codes) if model.encoder.is_table else model.encoder.decode(codes)
-        base = encoder.base(context.cpu().double())  # of large values float32 would lose the small changes
-        targets = base.numpy() + residual
-        return encoder.restore(targets.reshape(len(targets), encoder.horizon, -1, *targets.shape[2:]))
+        exact = context.cpu().double()  # of large values float32 would lose the small changes
+        targets = encoder.base(exact).numpy() + residual
+        targets = targets.reshape(len(targets), encoder.horizon, -1, *targets.shape[2:])
+        return encoder.restore(targets, scales, exact.numpy())
 
-    def _carried_on(self, block: Array, alive: Tensor) -> tuple[Tensor, Tensor]:
-        """A block's states as those of contexts, 0 where they are lost, and which (B, horizon) are not."""
+    def _alive(self, block: Array, alive: NDArray[np.bool_], first: tuple[Array, Array]) -> NDArray[np.bool_]:
+        """Which states (B, horizon) of a block are not lost, nor come after one that is."""
         encoder = self.encoder
         # what has no scale among the contexts' columns is not carried on, and need only be finite
-        following = encoder.carried_on(block) if len(encoder.targets) else torch.from_numpy(0.0 * block)
-        good = (torch.nan_to_num(following, nan=torch.inf).abs() <= DIVERGED).flatten(2).all(dim=2)
-        good = (good.cumprod(dim=1) * alive[:, None]).bool()
-        return torch.where(good.reshape(*good.shape, *[1] * (following.ndim - 2)), following, 0.0), good
+        size = np.abs(encoder.carried_on(block).numpy() if len(encoder.targets) else 0.0 * block)
+        if encoder.local is not None:  # series that training has not seen may lie anywhere
+            size = np.minimum(size, np.abs((block - first[0]) / first[1]))
+        good = (np.nan_to_num(size, nan=np.inf) <= DIVERGED).reshape(*block.shape[:2], -1).all(axis=2)
+        return np.logical_and.accumulate(good, axis=1) & alive[:, None]
 
-    def _moved_on(self, lags: Tensor, block: Tensor, known: Tensor | None) -> Tensor:
-        """The last states (B, n_lags, n_columns, *grid), once those of a block have come to pass."""
+    def _moved_on(self, lags: Array, block: Array, known: Array | None) -> Array:
+        """The last states (B, n_lags, n_columns, *grid), after those of a block; lost ones are means."""
         encoder = self.encoder
-        following = torch.zeros(len(lags), block.shape[1], *lags.shape[2:])
-        following[:, :, encoder.targets] = block
+        mean = encoder.mean.reshape(-1, *[1] * len(encoder.grid))
+        following = np.broadcast_to(mean, (*block.shape[:2], *lags.shape[2:])).copy()
+        following[:, :, encoder.targets] = np.where(np.isnan(block), following[:, :, encoder.targets], block)
         if known is not None:
             following[:, :, encoder.known] = known[:, : block.shape[1]]
-        return torch.cat([lags, following.to(lags.device)], dim=1)[:, -encoder.n_lags :]
+        return np.concatenate([lags, following], axis=1)[:, -encoder.n_lags :]
+
+
+def _repeat_states(states: Array, n_samples: int) -> Array:
+    return np.tile(states, (n_samples, *[1] * (states.ndim - 1)))
 
 
 def _repeat(values: Tensor, n_samples: int) -> Tensor:

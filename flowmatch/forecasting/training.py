@@ -10,21 +10,26 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge, RidgeCV
 
 from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.scales import errors_by_series, fit_scale, unlike_columns
 from flowmatch.forecasting.window_data import FieldWindows, GroupedData, WindowRows, n_sharing
 from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
+    CertainSpikes,
     Container,
     QuantileNormal,
     SampleEncoder,
     Standardize,
+    TargetRules,
     TrainingCodes,
     WindowEncoder,
     Windows,
+    certain_from,
     column_scale,
-    persistence,
+    spikes_of,
 )
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 FOLDS = 5
 """Folds of the ridge regression whose residuals a flow learns: those of its own rows would be too small."""
@@ -32,7 +37,12 @@ FOLDS = 5
 WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
+HARDLY_WORSE = 1.05
+"""Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
+
 _FEW_ROWS = 20
+_TINY = 1e-12
+_EXPECTED_EXCEPTIONS = 10.0
 _ROWS_FOR_PENALTY = 5000
 _DOUBLE = Container("numpy", ("float64",))
 _ALPHAS = np.logspace(-2, 5, 15)
@@ -41,7 +51,7 @@ _ALPHAS = np.logspace(-2, 5, 15)
 def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     """An encoder with the scales of the training states and a base of nothing."""
     mean, scale = column_scale(windows.frames, FITTED_ELEMENTS)
-    targets = np.array(layout.targets, dtype=np.intp)
+    targets, summary = np.array(layout.targets, dtype=np.intp), windows.frames.summary
     assert windows.targets is not None
     if not layout.grid:  # values as they are, so that zeros and steps come back to the last bit
         n_targets = len(targets) or windows.targets.sample_shape[0]
@@ -65,6 +75,7 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
         layout.horizon,
         windows.calendar.shape[1],
         max(1, len(windows) // (layout.n_lags + layout.horizon - 1)),
+        limits=np.stack([summary.low, summary.high]) if len(targets) and not layout.grid else None,
     )
     n_targets = encoder.target_shape[0]
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
@@ -78,9 +89,9 @@ def fit_base(
     The base of fields is the last state or nothing.
     """
     if not len(encoder.grid):
-        return _fit_regression(encoder, windows, target)
+        return _fit_regression(*_with_scale(encoder, windows), windows, target)
     if target != "state" and len(encoder.targets):
-        encoder = replace(encoder, weights=persistence(encoder))
+        encoder = replace(encoder, weights=_persistence(encoder))
     numbers = int(np.prod(encoder.target_shape))
     n_rows = min(len(windows), max(2, FITTED_ELEMENTS // numbers))
     some = np.sort(np.random.RandomState(0).choice(len(windows), n_rows, replace=False))
@@ -109,7 +120,7 @@ def training_rows(
 
 
 def _fit_regression(
-    encoder: WindowEncoder, windows: Windows, target: str
+    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str
 ) -> tuple[WindowEncoder, SampleEncoder, Array]:
     """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
@@ -121,23 +132,91 @@ def _fit_regression(
     The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
     are enough, of blocks in time for few series.
     """
-    every = np.arange(len(windows))
+    every, n_targets = np.arange(len(windows)), len(encoder.target_mean)
     contexts = encoder.read_contexts(windows, every).double().numpy()
-    targets = encoder.truth(windows, every).reshape(len(every), -1)
+    targets, truth = encoder.relative(windows, every), encoder.truth(windows, every)
+    encoder, is_spiked = _with_spikes(encoder, contexts, truth, windows.groups)
+    if encoder.local is not None:  # what a level is subtracted from has no frequent values
+        is_spiked &= ~(encoder.local.columns & encoder.local.centered)[encoder.targets]
+    linear = np.zeros(n_targets, dtype=bool)
     if target != "state":
         penalty = _penalty_of(contexts, targets)
         whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
         weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
         left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
-        n_targets = len(encoder.target_mean)
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
-        linear = np.tile(varies & ((share < WELL_PREDICTED) | (target == "residual")), encoder.horizon)
-        kept_weights, kept_intercept = np.where(linear, weights, 0.0), np.where(linear, intercept, 0.0)
+        linear = varies & ((((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual"))
+        chosen = np.tile(linear, encoder.horizon)
+        kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
-        targets = np.where(linear, left, targets)
-    return encoder, SampleEncoder.fit(targets, _DOUBLE, QuantileNormal(open_gaps=False), None), targets
+        targets = np.where(chosen, left, targets)
+    moved = linear if encoder.local is None else linear | encoder.local.columns[encoder.targets]
+    if moved.any():  # values of the other columns are those of training anyway
+        rules = TargetRules.find(truth[:, 0], float(encoder.container.tolerance(1)[0]))
+        encoder = replace(encoder, rules=rules.of(moved))
+    transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
+    return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), targets
+
+
+def _with_spikes(
+    encoder: WindowEncoder, contexts: Array, truth: Array, groups: NDArray[np.intp]
+) -> tuple[WindowEncoder, Mask]:
+    """The encoder with spikes where they are certain, and which columns have many where they are not."""
+    values = spikes_of(truth[:, 0])
+    is_spike = truth == values
+    if np.isnan(values).all():
+        return encoder, is_spike.any(axis=(0, 1))
+    shares = is_spike.reshape(len(truth), -1).astype(np.float64)
+    penalty = _penalty_of(contexts, shares)
+    unseen = unseen_predictions(contexts, shares, penalty, groups, n_sharing(encoder)).reshape(truth.shape)
+    least = _EXPECTED_EXCEPTIONS * encoder.horizon
+    threshold = np.array(
+        [
+            certain_from(unseen[..., j].ravel(), is_spike[..., j].ravel(), least) if np.isfinite(value) else np.inf
+            for j, value in enumerate(values)
+        ]
+    )
+    open_to = [truth[..., j][unseen[..., j] < threshold[j]] for j in range(len(values))]
+    is_spiked = np.array([np.isfinite(spikes_of(column[:, None])).any() for column in open_to])
+    if np.isfinite(threshold).any():
+        whole = Ridge(penalty * len(contexts)).fit(contexts, shares)
+        weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
+        encoder = replace(encoder, spikes=CertainSpikes(values, weights, intercept, threshold))
+    return encoder, is_spiked
+
+
+def _with_scale(encoder: WindowEncoder, windows: Windows) -> tuple[WindowEncoder, Mask]:
+    """The encoder with columns that each window scales by its own lags, and which targets of those drift.
+
+    Looked at are columns of series that differ much and columns that drift. They are scaled so where a regression is
+    then hardly worse: by the errors in the last part of one series, and the geometric mean of those of several. Other
+    data stay as they are.
+    """
+    nowhere = np.zeros(len(encoder.target_mean), dtype=bool)
+    if not len(encoder.targets):
+        return encoder, nowhere
+    unlike, drifting = unlike_columns(windows)
+    if not (unlike | drifting)[encoder.targets].any():
+        return encoder, nowhere
+    drifting &= ~unlike
+    local = replace(encoder, local=fit_scale(windows, unlike | drifting, drifting))
+    errors = np.maximum([_unseen_errors(each, windows) for each in (encoder, local)], _TINY)
+    hardly_worse = np.log(errors[1] / errors[0]).mean() <= np.log(HARDLY_WORSE)
+    return (local, drifting[encoder.targets]) if hardly_worse else (encoder, nowhere)
+
+
+def _unseen_errors(encoder: WindowEncoder, windows: Windows) -> Array:
+    """Errors, in the data's units, of ridge regressions that have not seen the row."""
+    every, n_targets = np.arange(len(windows)), len(encoder.target_mean)
+    contexts, targets = encoder.read_contexts(windows, every).double().numpy(), encoder.relative(windows, every)
+    penalty, overlap = _penalty_of(contexts, targets), n_sharing(encoder)
+    left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, overlap)
+    spread = encoder.target_scales(windows.contexts(every))[1]
+    left = (left.reshape(len(left), -1, n_targets) * spread).reshape(len(left), -1)
+    last = slice(-(len(left) // FOLDS), None) if windows.groups[0] == windows.groups[-1] else slice(None)
+    return errors_by_series(left[last], windows.groups[last], n_targets)
 
 
 def _penalty_of(contexts: Array, targets: Array) -> float:
@@ -169,11 +248,21 @@ def unseen_predictions(
     return expected
 
 
+def _persistence(encoder: WindowEncoder) -> Array:
+    """The weights (m, q) of the base that takes the last state for all states to come; its intercept is 0."""
+    n_columns, n_targets = len(encoder.mean), len(encoder.target_mean)
+    weights = np.zeros((encoder.n_columns, encoder.horizon * n_targets))
+    last = (encoder.n_lags - 1) * n_columns + encoder.targets
+    for lead in range(encoder.horizon):
+        weights[last, lead * n_targets + np.arange(n_targets)] = 1.0
+    return weights
+
+
 def _residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.intp]) -> Array:
     """What the base leaves of targets, (B, q, *grid)."""
     base = encoder.base(encoder.read_contexts(windows, rows).double())
     if not len(encoder.grid):
-        return encoder.truth(windows, rows).reshape(len(rows), -1) - base.numpy()
+        return encoder.relative(windows, rows) - base.numpy()
     return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
 
 

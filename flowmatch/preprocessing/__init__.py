@@ -10,11 +10,12 @@ from flowmatch.preprocessing.conditions import ConditionEncoder, Conditions, Lab
 from flowmatch.preprocessing.factors import FactorModel
 from flowmatch.preprocessing.grid_conditions import GridEncoder
 from flowmatch.preprocessing.missing import MissingPatterns, fill_table, missing_in
-from flowmatch.preprocessing.quantile import QuantileNormal
+from flowmatch.preprocessing.quantile import SPIKE_SHARE, QuantileNormal
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
 from flowmatch.preprocessing.spacing import NUMBERS, Spacing, clock_of, learn_spacing
 from flowmatch.preprocessing.table_numbers import TableNumbers
+from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules, certain_from, spikes_of
 from flowmatch.preprocessing.training_codes import StoredCodes, TrainingCodes
 from flowmatch.preprocessing.trajectories import (
     Trajectories,
@@ -24,7 +25,9 @@ from flowmatch.preprocessing.trajectories import (
     parts_of,
     read_trajectories,
 )
-from flowmatch.preprocessing.windows import WindowEncoder, Windows, column_scale, persistence
+from flowmatch.preprocessing.window_encoder import WindowEncoder
+from flowmatch.preprocessing.window_scale import WindowScale, column_scale, sizes_of
+from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
 from flowmatch.tables.frames import native_frame
 from flowmatch.tables.keys import KeyForm
@@ -37,8 +40,10 @@ __all__ = [
     "FITTED_ELEMENTS",
     "HARMONICS",
     "NUMBERS",
+    "SPIKE_SHARE",
     "TRANSFORMS",
     "CategoryCodes",
+    "CertainSpikes",
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",
@@ -66,15 +71,18 @@ __all__ = [
     "StoredCodes",
     "TableContainer",
     "TableNumbers",
+    "TargetRules",
     "TrainingCodes",
     "Trajectories",
     "Unique",
     "WindowEncoder",
+    "WindowScale",
     "Windows",
     "as_numpy",
     "as_plain",
     "as_times",
     "calendar_features",
+    "certain_from",
     "check_readable",
     "choose_transform",
     "clock_of",
@@ -88,8 +96,9 @@ __all__ = [
     "missing_in",
     "native_frame",
     "parts_of",
-    "persistence",
     "plain_conditions",
     "read_trajectories",
+    "sizes_of",
+    "spikes_of",
     "spread_sample",
 ]

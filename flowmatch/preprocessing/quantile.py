@@ -39,6 +39,14 @@ _OPENING = 3.0
 
 _WIDEST_OPENING = 4.0
 
+SPIKE_SHARE = 0.05
+"""A value is a spike if this share of the rows has it."""
+
+_SPIKE_RATIO = 5.0
+"""It stands out from its neighbor by so many times the rows."""
+
+_SPIKE_OPENING = 2.0
+
 _BESIDE = 1e-6
 """How far from a gap's border scores are kept, so that rounding does not put them across it."""
 
@@ -75,6 +83,9 @@ class QuantileNormal(ColumnTransform):
         Most distinct values kept per column; longer columns are kept at evenly spaced ranks.
     open_gaps : bool, default=True
         Whether codes are moved apart at gaps.
+    open_spikes : bool, default=False
+        Whether they are moved apart also beside an extreme that a twentieth of the rows or more have, and five times
+        the rows of its neighbor, such as the capacity of a plant: a flow that smears its edge then draws it no less.
 
     Attributes
     ----------
@@ -98,6 +109,7 @@ class QuantileNormal(ColumnTransform):
 
     max_knots: int = 2000
     open_gaps: bool = True
+    open_spikes: bool = False
     values_: Array = field(init=False, repr=False, compare=False)
     low_: Array = field(init=False, repr=False, compare=False)
     high_: Array = field(init=False, repr=False, compare=False)
@@ -111,7 +123,7 @@ class QuantileNormal(ColumnTransform):
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored transform do not fit each other."""
-        if set(fields_to_store(self)) == {"max_knots", "open_gaps"}:
+        if set(fields_to_store(self)) == {"max_knots", "open_gaps", "open_spikes"}:
             return
         k, n_values = len(self.scale_), len(self.values_)
         require(self.bounds_.shape == (k + 1,) and self.bounds_[0] == 0 and self.bounds_[-1] == n_values, "bounds_")
@@ -137,9 +149,11 @@ class QuantileNormal(ColumnTransform):
     def fit(self, X: Array, weight: Array | None = None, tolerance: Array | float = 0.0) -> Self:
         check_count("max_knots", self.max_knots, low=2)
         check_flag("open_gaps", self.open_gaps)
+        check_flag("open_spikes", self.open_spikes)
         tolerances = np.broadcast_to(tolerance, X.shape[1:])
         columns = list(observed_columns(X, row_shares(len(X), weight)))
-        ranks = [_rank_intervals(*column, self.max_knots, open_gaps=self.open_gaps) for column in columns]
+        opening = (self.open_gaps, self.open_spikes)
+        ranks = [_rank_intervals(*column, self.max_knots, opening) for column in columns]
         values, lows, highs, opened, few_values = zip(*ranks, strict=True)
         scale = np.array([deviation(*column) for column in columns])
         vars(self).pop("_openings", None)
@@ -320,7 +334,7 @@ def _columnwise(function: Callable[[int, Array], Array], X: Array) -> Array:
 
 
 def _rank_intervals(
-    column: Array, weight: Array, max_knots: int, *, open_gaps: bool
+    column: Array, weight: Array, max_knots: int, opening: tuple[bool, bool]
 ) -> tuple[Array, Array, Array, Array, bool]:
     """Distinct values of a column, the ranks F(x-), F(x) of each, and how far codes are moved apart behind it.
 
@@ -331,13 +345,25 @@ def _rank_intervals(
     low = np.concatenate([[0.0], high[:-1]])
     high[-1] = 1.0
     few = len(values) <= min(max_knots, len(column) // _FEW_VALUES)
-    opened = _gaps(values, low, high) if open_gaps and not few else np.zeros(len(values))
+    opened = np.zeros(len(values))
+    if not few:
+        opened += _gaps(values, low, high) if opening[0] else 0.0
+        opened = np.maximum(opened, _beside_spikes(low, high)) if opening[1] else opened
     if len(values) > max_knots:
         kept = np.searchsorted(high, np.linspace(0.0, 1.0, max_knots))  # by rank: a frequent value is among them
         sides = np.flatnonzero(opened)
         kept = np.unique([0, *kept.clip(max=len(values) - 1), len(values) - 1, *sides, *(sides + 1)])
         values, low, high, opened = values[kept], low[kept], high[kept], opened[kept]
     return values, low, high, opened, few
+
+
+def _beside_spikes(low: Array, high: Array) -> Array:
+    """How far codes are moved apart behind each of a column's values: beside an extreme that many rows have."""
+    shares, opened = high - low, np.zeros(len(low))
+    for end, neighbor, side in ((0, 1, 0), (-1, -2, -2)) if len(low) > 2 else ():
+        if shares[end] >= max(SPIKE_SHARE, _SPIKE_RATIO * shares[neighbor]):
+            opened[side] = _SPIKE_OPENING
+    return opened
 
 
 def _gaps(values: Array, low: Array, high: Array) -> Array:
