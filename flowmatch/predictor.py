@@ -313,7 +313,7 @@ class Predictor(RegressorMixin, Estimator):
         """Log-density of what follows each context, in the data's units.
 
         The change of variables along the flow (Chen et al., 2018), plus the log-Jacobians of the targets' scale and
-        transform, in double precision; a row's result does not depend on the others.
+        transform. A row depends on others by rounding alone, as in `FlowMatchingGenerator.score_samples`.
 
         Parameters
         ----------

@@ -112,6 +112,7 @@ def test_cross_conformal_intervals_are_those_of_the_definition():
     )
 
 
+@pytest.mark.filterwarnings("ignore:contexts reach")  # beyond the training range
 def test_cross_conformal_intervals_cover_what_is_new():
     rng, inside = np.random.default_rng(4), []
     for _ in range(3):

@@ -99,6 +99,17 @@ def test_density_integrates_to_one_and_is_that_of_the_draws(target):
         assert np.sum(density[grid <= level]) * (grid[1] - grid[0]) == pytest.approx(np.mean(drawn <= level), abs=0.05)
 
 
+def test_density_of_windows_scaled_by_their_own_lags_is_in_the_units_of_each():
+    levels = (1.0, 1e3)
+    panel = [level * (5 + RNG.normal(size=(60, 1))) for level in levels]
+    model = tiny(n_lags=6, max_iter=60).fit(panel)
+    assert model.fitted_.window_encoder.local is not None
+    for level, series in zip(levels, panel, strict=True):
+        outcomes = level * np.linspace(-8, 18, 800)[:, None]
+        density = np.exp(model.score_samples(np.repeat(series[None, -6:], 800, axis=0), outcomes))
+        assert np.trapezoid(density, outcomes[:, 0]) == pytest.approx(1.0, abs=0.05)
+
+
 def test_windows_and_pairs_of_them_are_one_thing():
     walks = RNG.normal(size=(4, 20, 2)).cumsum(axis=1)
     model = tiny(n_lags=3).fit(walks)

@@ -58,12 +58,14 @@ def test_zones_periods_and_positions_go_on():
     assert model.predict(known.to_numpy()[None, -3:], output="pandas").index.tolist() == [(0, 3)]
 
 
+@pytest.mark.filterwarnings("ignore:contexts reach")  # beyond the training range
 def test_single_rows_of_arrays_are_positions_too():
     model = tiny().fit(RNG.normal(size=(4, 10, 2)))
     assert model.predict(np.zeros((2, 2)), output="pandas").index.tolist() == [(0, 1), (1, 1)]
     assert model.predict(DAYS[-1:].set_axis([7]).set_axis([0, 1], axis=1), output="pandas").index.tolist() == [8]
 
 
+@pytest.mark.filterwarnings("ignore:contexts reach")  # beyond the training range
 def test_a_history_that_does_not_tell_the_next_time_is_refused():
     model = tiny(calendar=None).fit(RNG.normal(size=(4, 10, 2)))
     with pytest.raises(ValueError, match="one row, which does not tell the time of the next"):
