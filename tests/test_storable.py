@@ -32,6 +32,7 @@ from flowmatch.preprocessing import (
     QuantileNormal,
     SampleEncoder,
     SampleRows,
+    Spacing,
     Standardize,
     TableContainer,
     TableNumbers,
@@ -104,6 +105,7 @@ FITTED = {
     "FactorModel": FactorModel.fit(X),
     "WindowEncoder": replace(WINDOWS, weights=np.zeros((12, 4)), local=LOCAL, rules=TARGETS, limits=np.stack([np.zeros(3), np.ones(3)])),
     "WindowScale": LOCAL,
+    "Spacing": Spacing("D", clock="Europe/Berlin", slots=(32_400, 36_000), closed_days=2),
     "TargetRules": TARGETS,
     "CertainSpikes": CertainSpikes(np.array([0.0, np.nan]), np.zeros((8, 4)), np.zeros(4), np.array([0.9, np.inf])),
 }  # fmt: skip

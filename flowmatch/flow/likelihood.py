@@ -138,11 +138,17 @@ def _products(velocity: Velocity, x: Tensor, t: Tensor, directions: Tensor) -> t
     Reverse mode: one forward pass serves all directions, and every layer supports it (fused attention, for one, has
     no forward mode).
     """
+    along = directions[:, None]
+    if x.ndim > 2:  # convolutions, of which autograd alone runs no batches of directions
+        from torch.func import vjp, vmap
+
+        value, pull_back, *_ = vjp(lambda y: velocity(y, t), x)
+        (gradients,) = vmap(pull_back)(along.expand(len(directions), *value.shape))
+        return value, gradients * along
     is_recorded = torch.is_grad_enabled()
     with torch.enable_grad():
         start = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         value = velocity(start, t)
-        along = directions[:, None]
         pulled = along.expand(len(directions), *value.shape)
         (gradients,) = torch.autograd.grad(value, start, pulled, create_graph=is_recorded, is_grads_batched=True)
     return value if is_recorded else value.detach(), gradients * along

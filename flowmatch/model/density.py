@@ -50,8 +50,8 @@ _GRID_ELEMENTS_AT_ONCE = 2**15
 class CodeDensity:
     """The density that a fitted flow gives to codes (n, *code_shape).
 
-    Computed in double precision where the solver is that exact: with "rk4", adaptive solvers, and more than
-    `COARSE_STEPS` steps of the others.
+    Computed in double precision for grids, and where the solver is that exact: with "rk4", adaptive solvers, and more
+    than `COARSE_STEPS` steps of the others.
 
     Parameters
     ----------
@@ -77,6 +77,7 @@ class CodeDensity:
             check_count("n_probes", self.n_probes)
             check_memory(f"n_probes={self.n_probes}", 8.0 * self.n_probes * self.model.source.scale.numel())
         coarse = self.solver in FIXED_STEP and self.solver != "rk4" and self.n_steps <= COARSE_STEPS
+        coarse &= self.model.encoder.is_table  # densities of grids add thousands of terms
         network = self.model.network if coarse else self.model.precise_network()
         object.__setattr__(self, "network", self.model.as_velocity(network))
 

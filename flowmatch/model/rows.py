@@ -200,7 +200,7 @@ def draw_rows(sampler: CodeSampler, n_samples: int, known: Known) -> tuple[Any, 
     again = partial(_drawn_again, sampler, known, slice(0, n_samples))
     values = keep_constraints(sampler.model, values, np.broadcast_to(free, values.shape), again)
     keys = container.keys if isinstance(container, TableContainer) and not known.complete else ()
-    return container.wrap(with_gaps(keys, values) if keys else values), known
+    return container.wrap(with_gaps(keys, values, sampler.seed) if keys else values), known
 
 
 def _drawn_again(sampler: CodeSampler, known: Known, block: slice, rows: NDArray[np.intp], attempt: int) -> Array:
