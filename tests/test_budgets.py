@@ -162,6 +162,7 @@ def test_what_goes_before_training_counts(clock, monkeypatch):
     assert at_once > 3.5 * generator(max_time=1.0).fit(X).n_iter_
 
 
+@pytest.mark.slow
 def test_timing_takes_a_twentieth_of_the_time_and_four_steps_at_least(clock):
     made, step = [], clock.step
     clock.step = lambda run: made.append(run) or step(run)
@@ -260,7 +261,12 @@ FITS = {
 N_RUNS = {"folds": 2, "trimmed": 4, "stages": 2}
 
 
-@pytest.mark.parametrize("case", FITS)
+QUICK = {"table", "held_out", "forecaster", "folds"}
+
+
+@pytest.mark.parametrize(
+    "case", [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in FITS]
+)
 def test_a_fit_is_to_the_bit_that_of_the_same_number_of_steps(clock, case):
     make, data, parameters = FITS[case]
     timed = make(**parameters, max_iter=50, max_time=0.4 * N_RUNS.get(case, 1)).fit(*data)
@@ -268,6 +274,7 @@ def test_a_fit_is_to_the_bit_that_of_the_same_number_of_steps(clock, case):
     assert_same(timed, make(**parameters, max_iter=timed.max_iter_).fit(*data))
 
 
+@pytest.mark.slow
 def test_so_many_paths_of_a_teacher_are_made_as_the_steps_draw(clock):
     own = {"n_pairs": None, "batch_size": 400, "teacher_steps": 1}
     for max_iter in (50, 9):
@@ -285,8 +292,12 @@ def test_all_runs_share_the_time_and_make_the_same_steps(clock, make):
     assert 1001.3 < clock.now < 1001.6
 
 
+SLOW_STAGES = [("progressive", 3), ("reflow", 2), ("semigroup", 1)]
+
+
 @pytest.mark.parametrize(
-    ("method", "stages"), [("progressive", 1), ("progressive", 3), ("reflow", 2), ("semigroup", 1)]
+    ("method", "stages"),
+    [("progressive", 1), *(pytest.param(*slow, marks=pytest.mark.slow) for slow in SLOW_STAGES)],
 )
 def test_the_stages_of_a_student_share_the_time(clock, method, stages):
     own = {"n_stages": stages} if stages > 1 else {}
@@ -296,6 +307,7 @@ def test_the_stages_of_a_student_share_the_time(clock, method, stages):
     assert 1001.3 < clock.now <= 1001.51
 
 
+@pytest.mark.slow
 def test_each_call_that_goes_on_has_its_own_time(clock):
     slow = generator(max_time=0.3).fit(X)
     first = slow.n_iter_
@@ -308,6 +320,7 @@ def test_each_call_that_goes_on_has_its_own_time(clock):
     assert slow.set_params(warm_start=True).fit(X).n_iter_ == first + 2 * second
 
 
+@pytest.mark.slow
 def test_an_unfitted_teacher_has_its_own_time(clock):
     both = DistilledFlowMap(generator(max_time=0.6), max_time=0.4, n_pairs=32, random_state=0).fit(X)
     assert 20 < both.n_iter_ < both.teacher_.n_iter_ < 60
@@ -340,10 +353,17 @@ def test_a_fit_that_diverges_while_it_is_timed_is_the_same_error(clock):
 # -- interrupted ------------------------------------------------------------------------------------------------------
 
 
+SLOW_RUNS = [("held_out", 1), ("forecaster", 1), ("trimmed", 2), ("stages", 2), ("semigroup", 1)]
+
+
 @pytest.mark.parametrize(
     ("case", "run"),
-    [("table", 1), ("held_out", 1), ("forecaster", 1), ("folds", 2), ("trimmed", 2), ("stages", 2), ("semigroup", 1),
-     ("semigroup", 2)],
+    [
+        ("table", 1),
+        ("folds", 2),
+        ("semigroup", 2),
+        *(pytest.param(*slow, marks=pytest.mark.slow) for slow in SLOW_RUNS),
+    ],
 )  # fmt: skip
 def test_a_fit_that_goes_on_makes_the_recorded_number_of_steps(clock, tmp_path, case, run):
     make, data, parameters = FITS[case]

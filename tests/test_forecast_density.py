@@ -45,7 +45,7 @@ def rule(lags):
 
 
 @pytest.mark.parametrize("target", ["residual", "state"])
-@pytest.mark.parametrize("std", [0.5, 2.0])
+@pytest.mark.parametrize("std", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_density_of_next_fields_is_the_normal_one_in_their_own_units(target, std):
     model = follow_rule(tiny_fields(target=target).fit(FIELDS), rule, std)
     now, following = FIELDS[0, :-1], FIELDS[0, 1:]
