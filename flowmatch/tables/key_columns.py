@@ -113,7 +113,7 @@ def fresh_keys(
 def with_gaps(forms: Sequence[KeyForm | None], values: Array, seed: int) -> Array:
     """Rows of numbers that miss keys as often as training rows do: NaN there."""
     shares = np.array([form.missing if form else 0.0 for form in forms])
-    draws = [np.random.default_rng([seed, j]).random(len(values)) for j in np.flatnonzero(shares)]
+    draws = [np.random.default_rng([seed, int(j)]).random(len(values)) for j in np.flatnonzero(shares)]
     gaps = np.zeros(values.shape, dtype=bool)
     gaps[:, shares > 0] = shares[shares > 0] > np.array(draws).reshape(-1, len(values)).T
     return np.where(gaps, np.nan, values)
