@@ -86,7 +86,7 @@ def test_categories_count_as_distance_one_and_missing_entries_as_one_of_their_ow
     spread = np.nanstd(table["x"])
     assert distances[0, 1] == pytest.approx(1.0)
     assert distances[1, 3] == pytest.approx(8.0 / spread)
-    assert distances[0, 2] == pytest.approx(np.hypot(np.nanmean(table["x"]) / spread, 0.5**0.5))
+    assert distances[0, 2] == pytest.approx(np.hypot(np.nanmean(table["x"]) / spread, 1.0))
 
 
 @pytest.fixture(scope="module")

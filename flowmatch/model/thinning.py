@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from flowmatch.metrics.table_reader import Encoding, SampleTables
 from flowmatch.model.rejection import Array, Mask, Places
 from flowmatch.tables.table import TableContainer
 
@@ -18,55 +18,47 @@ Index = NDArray[np.intp]
 JUDGED_BY = 1000
 """Samples, and rows, whose shares say how many near samples are kept."""
 
-_MOST_LEVELS = 50
-"""Levels of a column of categories that are told apart; the others count as one."""
-
 _ROUNDING = 1e-7
 """Of distances."""
 
 
-@dataclass(frozen=True)
 class Space:
-    """Where rows are compared: numbers in standard deviations, categories that differ at distance 1.
+    """Where a report compares rows (`flowmatch.metrics.table_reader.Encoding`), of a table's numbers; without its keys.
 
-    A missing number is at the mean, and at distance 1 from one that is there (k-prototypes; Huang, 1998, weight 1).
-
-    Attributes
+    Parameters
     ----------
+    rows : ndarray of shape (n, d)
+        Real rows, whose deviations numbers are measured in.
     container : TableContainer
-    center, scale : ndarray of shape (d,)
-        Of numbers; the scale of a constant column is infinite.
-    levels : tuple of (ndarray or None)
-        Of each column of categories; None for numbers.
+        Says what their numbers stand for.
     """
 
-    container: TableContainer
-    center: Array
-    scale: Array
-    levels: tuple[Array | None, ...]
-
-    @classmethod
-    def of(cls, rows: Array, container: TableContainer) -> Self:
-        """The space of rows (n, d) of a table; keys count as constant columns."""
-        rows = np.where(container.is_key, 0.0, rows)
-        there = ~np.isnan(rows)
-        count = np.maximum(there.sum(axis=0), 1)
-        center = np.where(there, rows, 0.0).sum(axis=0) / count
-        scale = np.sqrt((np.where(there, rows - center, 0.0) ** 2).sum(axis=0) / count)
-        levels = [
-            np.unique(column[~np.isnan(column)])[:_MOST_LEVELS] if is_category else None
-            for column, is_category in zip(rows.T, container.categorical, strict=True)
-        ]
-        return cls(container, center, np.where(scale > 0, scale, np.inf), tuple(levels))
+    def __init__(self, rows: Array, container: TableContainer) -> None:
+        self._columns = np.flatnonzero(~container.is_key)
+        kinds = ["category" if container.categorical[column] else "number" for column in self._columns]
+        self._places: dict[int, Array] = {}  # of categories: the most frequent first
+        levels: list[list[str]] = [[] for _ in kinds]
+        for j, column in enumerate(self._columns):
+            if kinds[j] == "category":
+                seen = rows[~np.isnan(rows[:, column]), column].astype(np.intp)
+                counts = np.bincount(seen, minlength=container.n_levels(int(column)))
+                self._places[j] = np.argsort(np.argsort(-counts, kind="stable")).astype(np.float64)
+                levels[j] = [str(level) for level in range(len(counts))]
+        names = [str(column) for column in self._columns]
+        unknown = np.full((1, len(names)), np.nan)  # any entry may be missing among samples
+        tables = SampleTables(names, kinds, levels, {"real": self._placed(rows), "samples": unknown})
+        self._encoding = Encoding.of(tables)
 
     def __call__(self, rows: Array) -> Array:
         """Rows (n, d) as points (n, k)."""
-        columns, rows = [], np.where(self.container.is_key, 0.0, rows)
-        for column, center, scale, levels in zip(rows.T, self.center, self.scale, self.levels, strict=True):
-            missing = np.isnan(column)[:, None] * 0.5**0.5
-            value = np.nan_to_num((column - center) / scale)[:, None]
-            columns += [value if levels is None else (column[:, None] == levels) * 0.5**0.5, missing]
-        return np.concatenate(columns, axis=1)
+        return self._encoding(self._placed(rows))
+
+    def _placed(self, rows: Array) -> Array:
+        rows = rows[:, self._columns]
+        for j, places in self._places.items():
+            there = ~np.isnan(rows[:, j])
+            rows[there, j] = places[rows[there, j].astype(np.intp)]
+        return rows
 
 
 class Thinning:
@@ -85,8 +77,8 @@ class Thinning:
     """
 
     def __init__(self, container: TableContainer, rows: Array, uniform: Callable[[Places], Array]) -> None:
-        self._uniform = uniform
-        self._space = Space.of(rows, container)
+        self._container, self._uniform = container, uniform
+        self._space = Space(rows, container)
         self._points = self._space(rows)
         self._neighbors = NearestNeighbors().fit(self._points)
         self._spacing = np.full(len(rows), np.nan)
@@ -105,8 +97,7 @@ class Thinning:
 
     def nearness(self, samples: Array) -> Array:
         """Say of each of the samples (n, d) whether it is near to a row: 1, 0, or one half for a tie."""
-        container = self._space.container
-        held = container.read(container.wrap(samples))  # as they are given out
+        held = self._container.read(self._container.wrap(samples))  # as they are given out
         distance, nearest = (found[:, 0] for found in self._neighbors.kneighbors(self._space(held), 1))
         asked = np.unique(nearest[np.isnan(self._spacing[nearest])])
         if len(asked):
