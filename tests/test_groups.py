@@ -111,12 +111,12 @@ def test_the_promise_holds_on_later_windows_though_training_windows_overlap(monk
     """Held out at random, windows are near copies of those of training: later ones, which are not, alarm too often."""
 
     def alarms(seed):
-        fitted = quietly(detector(method="neighbors", max_iter=1).fit, windows(record(1500, seed), 2))
+        fitted = quietly(detector(method="neighbors", max_iter=1).fit, windows(record(1500, seed), 1))
         return np.mean(fitted.predict(windows(record(8000, seed + 50), LENGTH)) == -1)
 
     apart = np.mean([alarms(seed) for seed in range(3)])
     monkeypatch.setattr("flowmatch.anomaly.groups.overlaps", lambda rows: None)
-    assert apart < 0.12 < 0.25 < np.mean([alarms(seed) for seed in range(3)])
+    assert apart < 0.08 < 0.12 < np.mean([alarms(seed) for seed in range(3)])
 
 
 def test_the_warning_says_what_was_done_and_points_at_the_users_line():
@@ -132,7 +132,7 @@ def test_the_warning_says_what_was_done_and_points_at_the_users_line():
 
 def test_groups_travel_with_their_rows_through_weights_and_sorting():
     rng = np.random.default_rng(0)
-    X, groups, weight = rng.normal(size=(120, 3)), np.arange(120) % 6, np.arange(120) % 3
+    X, groups, weight = rng.normal(size=(120, 3)), np.arange(120) // 3 % 8, np.arange(120) % 3
     fitted = detector().fit(X, sample_weight=weight, groups=groups)
     kept = weight > 0
     alone = detector().fit(X[kept], sample_weight=weight[kept], groups=groups[kept])
