@@ -12,6 +12,8 @@ from flowmatch.preprocessing.signal_arrays import as_signals
 
 BLOCK_VALUES = 2**21
 """Correlations held at a time."""
+SMOOTHED, FLOOR = 9, 0.01
+"""Bins over which the spectrum that whitens is averaged, and the share of its mean up to which lines are lifted."""
 PIECES = 5
 """Halves looked for: they begin an eighth of the window apart, so that most of a pasted half is in one of them."""
 
@@ -61,11 +63,13 @@ def window_copies(train: Samples, windows: Samples) -> WindowCopies:
 
     Notes
     -----
-    The halves of a window that are looked for begin at multiples of an eighth of it; they are compared with the pieces
-    of training windows at every shift. All channels count together, at the training windows' standard deviations.
+    All windows are whitened by the training windows' mean spectrum first, so that correlations do not stem from a tone
+    or a resonance that any two windows of a machine share (the generalized correlation of Knapp and Carter, 1976). What
+    is left of these differs by machine: compare with the values of held-out real windows, cut from another stretch of
+    the record than the training windows.
 
-    A tone or a narrow band correlates with itself at some shift: compare with the values of held-out real windows,
-    cut from another stretch of the record than the training windows.
+    The halves of a window that are looked for begin at multiples of an eighth of it; they are compared with the pieces
+    of training windows at every shift. All channels count together.
 
     Examples
     --------
@@ -77,7 +81,7 @@ def window_copies(train: Samples, windows: Samples) -> WindowCopies:
     >>> pasted[:, :, 100:356] = -train[:, :, 200:456]
     >>> honest, copied = window_copies(train, fresh), window_copies(train, pasted)
     >>> print(honest.half.max().round(1), copied.half.min().round(1), copied.nearest[:4])
-    0.3 0.9 [0 1 2 3]
+    0.3 0.8 [0 1 2 3]
     """
     return correlations(as_signals(train, "train"), as_signals(windows, "windows"))
 
@@ -86,10 +90,9 @@ def correlations(train: Array, windows: Array, own: Index | None = None) -> Wind
     """As `window_copies`; window i is not compared with the training window ``own[i]``, which it is."""
     if train.shape[1:] != windows.shape[1:]:
         raise ValueError(f"train is {train.shape} and windows {windows.shape}: other channels or lengths.")
-    scale = train.std(axis=(0, 2))[:, None]
-    train, windows = (signals / np.where(scale > 0, scale, 1.0) for signals in (train, windows))
-    reference = _Reference(train)
-    n_times = train.shape[2]
+    n_times, whiten = train.shape[2], _whitening(train)
+    windows = np.fft.irfft(np.fft.rfft(windows) * whiten, n_times)
+    reference = _Reference(np.fft.irfft(np.fft.rfft(train) * whiten, n_times))
     starts = np.linspace(0, n_times - n_times // 2, PIECES).astype(int)
     shift, half, nearest = np.empty(len(windows)), np.empty(len(windows)), np.empty(len(windows), dtype=np.intp)
     for i, window in enumerate(windows):
@@ -98,6 +101,16 @@ def correlations(train: Array, windows: Array, own: Index | None = None) -> Wind
         found = [reference.largest(window[:, s : s + n_times // 2], skipped) for s in starts]
         half[i], nearest[i] = max(found)
     return WindowCopies(shift, half, nearest)
+
+
+def _whitening(train: Array) -> Array:
+    """Gain by channel and frequency that makes the mean spectrum of training windows flat, 0 for silent channels."""
+    from scipy.ndimage import uniform_filter1d
+
+    power = np.square(np.abs(np.fft.rfft(train))).mean(axis=0)
+    level = FLOOR * power.mean(axis=-1, keepdims=True)
+    smooth = uniform_filter1d(power, SMOOTHED, axis=-1, mode="nearest") + level
+    return np.where(level > 0, 1 / np.sqrt(np.where(level > 0, smooth, 1.0)), 0.0)
 
 
 class _Reference:

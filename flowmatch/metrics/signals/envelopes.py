@@ -75,7 +75,8 @@ def envelope_spectrum(X: Samples, fs: float, *, band: Limits | None = None) -> S
     envelope = (power - power.mean(axis=-1, keepdims=True)) * np.hanning(n_times)
     n_fft = max(n_times, MIN_FFT)
     amplitudes: Array = np.abs(np.fft.rfft(envelope, n_fft))
-    return Spectrum(np.fft.rfftfreq(n_fft, 1 / fs), amplitudes)
+    frequencies = np.arange(amplitudes.shape[-1]) * (fs / n_fft)
+    return Spectrum(frequencies, amplitudes)
 
 
 def envelope_distance(
@@ -197,7 +198,7 @@ def energy_at(
     harmonics = np.arange(1, check_count("n_harmonics", n_harmonics) + 1)
     multiples = (np.broadcast_to(lines, len(amplitudes))[:, None] * harmonics)[..., None]
     distances: Array = np.abs(frequencies - multiples)
-    near = (distances <= np.maximum(slip * multiples, resolution)).any(axis=1)
+    near = np.any(distances <= np.maximum(slip * multiples, resolution), axis=1)
     energy = amplitudes**2
     total = energy.sum(axis=-1)
     at_lines = np.where(near[:, None], energy, 0.0).sum(axis=-1)

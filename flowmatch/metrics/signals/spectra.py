@@ -297,8 +297,8 @@ def autocorrelation(X: Samples, *, n_lags: int = 64) -> Array:
     >>> import numpy as np
     >>> from flowmatch.metrics.signals import autocorrelation
     >>> tone = np.sin(2 * np.pi * np.arange(4000) / 12)
-    >>> autocorrelation(tone[None, None], n_lags=4)[0, 0].round(1)
-    array([ 0.9,  0.5, -0. , -0.5])
+    >>> print(autocorrelation(tone[None, None], n_lags=12)[0, 0, [1, 5, 11]].round(1))
+    [ 0.5 -1.   1. ]
     """
     signals = as_signals(X)
     n_times = signals.shape[2]
