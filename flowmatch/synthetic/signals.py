@@ -12,6 +12,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.core.types import AnyArray, Array, Index
 from flowmatch.preprocessing.conditions import find_classes, positions_of
@@ -97,10 +98,13 @@ class _SignalGenerator(BaseEstimator, ABC):
         ------
         ValueError
             For labels that were not in `fit`.
+        MemoryError
+            For more windows than memory could hold.
         """
         check_is_fitted(self)
         check_count("n_samples", n_samples, 0)
         check_lengths(n_samples, y=y)
+        check_memory(f"n_samples={n_samples}", 16.0 * n_samples * np.prod(self.sample_shape_))
         labels, draws = map(np.random.default_rng, np.random.SeedSequence(seed_from(random_state)).spawn(2))
         if y is None:
             codes = labels.choice(len(self.classes_), n_samples, p=self.shares_)

@@ -14,8 +14,8 @@ BLOCK_VALUES = 2**21
 """Correlations held at a time."""
 SMOOTHED, FLOOR = 9, 0.01
 """Bins over which the spectrum that whitens is averaged, and the share of its mean up to which lines are lifted."""
-PIECES = 5
-"""Halves looked for: they begin an eighth of the window apart, so that most of a pasted half is in one of them."""
+PIECES = 9
+"""Halves looked for: they begin a sixteenth of the window apart, so that most of a pasted half is in one of them."""
 
 
 class WindowCopies(NamedTuple):
@@ -68,7 +68,7 @@ def window_copies(train: Samples, windows: Samples) -> WindowCopies:
     is left of these differs by machine: compare with the values of held-out real windows, cut from another stretch of
     the record than the training windows.
 
-    The halves of a window that are looked for begin at multiples of an eighth of it; they are compared with the pieces
+    The halves of a window that are looked for begin at multiples of a sixteenth of it; they are compared with the pieces
     of training windows at every shift. All channels count together.
 
     Examples
@@ -81,7 +81,7 @@ def window_copies(train: Samples, windows: Samples) -> WindowCopies:
     >>> pasted[:, :, 100:356] = -train[:, :, 200:456]
     >>> honest, copied = window_copies(train, fresh), window_copies(train, pasted)
     >>> print(honest.half.max().round(1), copied.half.min().round(1), copied.nearest[:4])
-    0.3 0.8 [0 1 2 3]
+    0.3 1.0 [0 1 2 3]
     """
     return correlations(as_signals(train, "train"), as_signals(windows, "windows"))
 
