@@ -14,7 +14,14 @@ from sklearn.base import BaseEstimator, clone
 
 from flowmatch.core.storable import fields_to_store, rebuild
 from flowmatch.datasets import Bearing, make_bearing_signals
-from flowmatch.metrics.signals import coherence, log_spectral_distance, power_spectrum, shape_statistics, window_copies
+from flowmatch.metrics.signals import (
+    coherence,
+    fault_energy,
+    log_spectral_distance,
+    power_spectrum,
+    shape_statistics,
+    window_copies,
+)
 from flowmatch.plotting import SignalReportDisplay
 from flowmatch.preprocessing import ClassCalibrations, SignalCalibration
 from flowmatch.synthetic import ARBlocks, Perturb
@@ -59,17 +66,18 @@ def test_what_the_filter_leaves_of_drawn_signals_are_blocks_of_innovations():
     drawn = generator.sample(5, random_state=0) - process.mean
     left = scipy.signal.lfilter(process.filters[0], [1.0], drawn[:, 0])[:, 8:]
     for row in left:
-        known = np.isclose(row[:, None, None], process.innovations[:, 0], atol=1e-9).any(axis=1)  # (times, windows)
-        follows = known[1:] & known[:-1]
+        known = np.isclose(row[:, None, None], process.innovations[:, 0], atol=1e-9).any(axis=1)  # (times, positions)
+        follows = known[1:, 1:] & known[:-1, :-1]
         assert known.any(axis=1).all()
         assert (~follows.any(axis=1)).sum() <= 5  # where one block ends and another begins
 
 
-def test_long_blocks_keep_impacts_and_are_half_copies():
+def test_long_blocks_keep_the_times_of_impacts_and_are_half_copies():
     signals = make_bearing_signals(40, faults="outer", n_times=512, snr_db=10, random_state=0)
-    kurtosis = shape_statistics(signals.data)["kurtosis"].mean()
+    at = Bearing().bpfo * 1797 / 60
     long, short = (ARBlocks(32, block).fit(signals.data).sample(20, random_state=0) for block in (400, 1))
-    assert shape_statistics(long)["kurtosis"].mean() > 0.8 * kurtosis > 1.2 * shape_statistics(short)["kurtosis"].mean()
+    real, kept, lost = (fault_energy(X, FS, at).mean() for X in (signals.data, long, short))
+    assert kept > 0.8 * real > 1.5 * lost
     assert window_copies(signals.data, long).half.mean() > window_copies(signals.data, short).half.mean() + 0.2
 
 
@@ -174,9 +182,9 @@ def test_the_tilt_is_smooth_and_bounded(decibels):
 
 def test_the_gain_is_lognormal():
     X = noise(1, 1, 64)
-    drawn = Perturb(**STILL | {"gain": 0.2}).fit(X).sample(2000, random_state=0)
+    drawn = Perturb(**STILL | {"gain": 0.2}).fit(X).sample(500, random_state=0)
     logarithms = np.log(drawn.std(axis=(1, 2)) / X.std())
-    assert [logarithms.mean(), logarithms.std()] == pytest.approx([0, 0.2], abs=0.01)
+    assert [logarithms.mean(), logarithms.std()] == pytest.approx([0, 0.2], abs=0.02)
 
 
 def test_the_speed_moves_all_frequencies_by_one_factor_within_its_limits():

@@ -276,7 +276,7 @@ def test_a_copy_of_one_channel_is_half_a_copy_and_silence_none():
 @pytest.fixture
 def _without_classifiers(monkeypatch):
     """They take most of the time of a report."""
-    monkeypatch.setattr(signals.signal_report.__module__ + ".classifier_two_sample_test", lambda *_, **__: 0.5)
+    monkeypatch.setattr("flowmatch.metrics.signals.reports.classifier_two_sample_test", lambda *_, **__: 0.5)
 
 
 def test_a_report_of_the_same_distribution_is_at_its_floors_and_one_of_loud_copies_is_not():

@@ -203,7 +203,7 @@ class ClassCalibrations:
         drawn = positions_of(_labels(y_generated, generated, "y_generated"), classes, "y_generated")
         missing = np.setdiff1d(codes, drawn)
         if len(missing):
-            raise ValueError(f"generated holds no window of the class {classes[missing[0]]!r}.")
+            raise ValueError(f"generated holds no window of the class {classes.tolist()[missing[0]]!r}.")
         return cls(
             classes,
             tuple(

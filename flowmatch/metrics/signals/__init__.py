@@ -7,7 +7,7 @@ little alone: compare it with the same measure between two sets of real windows,
 from flowmatch.metrics.signals.copies import WindowCopies, window_copies
 from flowmatch.metrics.signals.envelopes import envelope_distance, envelope_spectrum, fault_energy
 from flowmatch.metrics.signals.features import RandomConvolutions, shape_statistics, statistic_distances
-from flowmatch.metrics.signals.signal_report import SignalReport, signal_report
+from flowmatch.metrics.signals.reports import SignalReport, signal_report
 from flowmatch.metrics.signals.spectra import (
     Spectrum,
     autocorrelation,

@@ -68,8 +68,8 @@ def window_copies(train: Samples, windows: Samples) -> WindowCopies:
     is left of these differs by machine: compare with the values of held-out real windows, cut from another stretch of
     the record than the training windows.
 
-    The halves of a window that are looked for begin at multiples of a sixteenth of it; they are compared with the pieces
-    of training windows at every shift. All channels count together.
+    The halves of a window that are looked for begin at multiples of a sixteenth of it; they are compared with the
+    pieces of training windows at every shift. All channels count together.
 
     Examples
     --------
