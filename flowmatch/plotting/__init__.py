@@ -12,6 +12,7 @@ from flowmatch.plotting.forecasts import ForecastDisplay
 from flowmatch.plotting.marginals import MarginalsDisplay
 from flowmatch.plotting.pair_differences import PairDifferenceDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
+from flowmatch.plotting.signal_reports import SignalReportDisplay
 from flowmatch.plotting.signals import SignalGridDisplay
 from flowmatch.plotting.trajectories import TrajectoryDisplay
 
@@ -25,6 +26,7 @@ __all__ = [
     "QualityDisplay",
     "SampleGridDisplay",
     "SignalGridDisplay",
+    "SignalReportDisplay",
     "TrainingCurveDisplay",
     "TrajectoryDisplay",
 ]
