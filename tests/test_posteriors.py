@@ -28,15 +28,17 @@ def bases(model):
     return (model.model_.conditions.weights != 0).any(axis=0).tolist()
 
 
-def test_many_pairs_are_learned_without_dropout_and_fewer_as_before():
+def test_many_pairs_are_learned_without_dropout_and_fewer_with_it():
     many, fewer = (ConditionalForecaster(max_iter=1, random_state=0).fit(X[:n], THETA[:n]) for n in (len(X), 4000))
     assert many.model_.blueprint.factory == SHARP
     assert fewer.model_.blueprint.factory == MLP(width=128, depth=3, dropout=0.1)
     assert [bases(many), bases(fewer)] == [[True, True], [False, False]]
 
 
-def test_windows_of_series_are_no_pairs_however_many():
-    fitted = tiny().fit(RNG.normal(size=(MANY_PAIRS + 10, 1)).cumsum(axis=0)).fitted_
+def test_windows_of_series_and_rows_of_one_target_are_no_such_pairs_however_many():
+    fitted = tiny().fit(RNG.normal(size=(MANY_PAIRS + 10, 2)).cumsum(axis=0)).fitted_
+    assert not has_many_pairs(fitted.layout, fitted.window_encoder)
+    fitted = tiny().fit(X, THETA[:, 0]).fitted_
     assert not has_many_pairs(fitted.layout, fitted.window_encoder)
 
 

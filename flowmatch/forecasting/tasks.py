@@ -140,6 +140,7 @@ def _task(
         return replace(kept, context_noise=float(parameters.context_noise))
 
     some = torch.arange(min(len(rows), _FOR_SOURCE), device=rows.device)
+    n_steps = 10 if many_pairs else 5
     task = FlowTask(
         data=rows,
         encoder=residuals,
@@ -148,7 +149,7 @@ def _task(
         network=network,
         schedule=schedule_of_forecasts(settings, encoder, len(rows), many_pairs=many_pairs),
         some_codes=lambda: rows.draw(some)[0].cpu().numpy(),
-        defaults=SamplingDefaults("midpoint", n_steps=5, velocity_steps=5),
+        defaults=SamplingDefaults("midpoint", n_steps, velocity_steps=n_steps),
         disturb=disturbed,
     )
     if many_pairs:  # sharp distributions take shape close to the data, where few of a logit-normal's times are

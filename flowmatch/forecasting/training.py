@@ -38,10 +38,10 @@ WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
 PREDICTED = 0.95
-"""The same for tables of many rows, and columns whose values thin out to both sides as those of a normal one do."""
+"""The same for several targets of many rows, where values thin out to both sides as those of a normal one do."""
 
 MANY_PAIRS = 5000
-"""With more rows of a table a flow can be as sharp as the distribution is, and rows held out tell when to stop."""
+"""With more rows the distribution of several targets is learned without dropout; rows held out tell when to stop."""
 
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
@@ -91,12 +91,13 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
 
 
 def has_many_pairs(layout: Layout, encoder: WindowEncoder) -> bool:
-    """Whether there are enough rows of a table, which share no states, for a network without dropout.
+    """Whether a table has rows enough for the joint distribution of several targets to be learned without dropout.
 
     Posteriors from simulations are such tables: where parameters are nearly settled by what is observed, dropout and
-    weight decay blur them, and so does an embedding that squeezes contexts into some tens of units.
+    weight decay blur them, and so does an embedding that squeezes contexts into some tens of units. Of one target with
+    much noise, as in regressions, dropout is worth more than sharpness.
     """
-    return layout.is_table and encoder.n_windows >= MANY_PAIRS
+    return layout.is_table and encoder.target_shape[0] > 1 and encoder.n_windows >= MANY_PAIRS
 
 
 def fit_base(
