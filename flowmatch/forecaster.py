@@ -72,7 +72,8 @@ class ConditionalForecaster(Predictor):
     training : TrainingOptions or None, default=None
         What else there is to tune about training. What is held out for validation are whole trajectories, or the ends
         of them where there are few. None stands for ``TrainingOptions()``; tables and series get ``weight_decay=0.1``,
-        and from 200 windows on ``early_stopping=True`` with 15 % held out.
+        and from 200 windows on ``early_stopping=True`` with 15 % held out. Many rows of several targets get
+        ``TrainingOptions(ema_decay=0.999, early_stopping=True, patience=20)``.
     solver : str, default="auto"
         As in `FlowMatchingGenerator`; "auto" takes "midpoint". "flow_map" is for students. Euler's method loses
         spread: see `docs/forecasting.md`.
