@@ -86,7 +86,7 @@ def _plot(forecaster, observed, draws, truth, ranks) -> None:
     weeks.fill_between(range(1, WEEKS + 1), low, high, alpha=0.3, label="simulated from the posterior, 90 %")
     weeks.plot(range(1, WEEKS + 1), observed[0], "o", color="tab:red", label="observed")
     weeks.set(xlabel="week", title="new infections")
-    weeks.legend()
+    weeks.legend(loc="upper left")
     for name, shares in zip(NAMES, ranks, strict=True):
         calibration.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=name)
     calibration.axhline(1 / ranks.shape[1], color="0.6", linestyle=":")
