@@ -37,8 +37,17 @@ FOLDS = 5
 WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
+PREDICTED = 0.95
+"""The same for several targets of many rows, where values thin out to both sides as those of a normal one do."""
+
+MANY_PAIRS = 5000
+"""With more rows the distribution of several targets is learned without dropout; rows held out tell when to stop."""
+
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
+
+_EDGE, _EDGE_SHARE = 0.02, 0.005
+"""So much of a column's range at an end holds less than this share of the rows where values thin out."""
 
 _FEW_ROWS = 20
 _TINY = 1e-12
@@ -81,15 +90,25 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
 
 
+def has_many_pairs(layout: Layout, encoder: WindowEncoder) -> bool:
+    """Whether a table has rows enough for the joint distribution of several targets to be learned without dropout.
+
+    Posteriors from simulations are such tables: where parameters are nearly settled by what is observed, dropout and
+    weight decay blur them, and so does an embedding that squeezes contexts into some tens of units. Of one target with
+    much noise, as in regressions, dropout is worth more than sharpness.
+    """
+    return layout.is_table and encoder.target_shape[0] > 1 and encoder.n_windows >= MANY_PAIRS
+
+
 def fit_base(
-    encoder: WindowEncoder, windows: Windows, target: str
+    encoder: WindowEncoder, windows: Windows, target: str, *, many_pairs: bool = False
 ) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
     """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals.
 
-    The base of fields is the last state or nothing.
+    The base of fields is the last state or nothing. With `many_pairs` those of `has_many_pairs` are meant.
     """
     if not len(encoder.grid):
-        return _fit_regression(*_with_scale(encoder, windows), windows, target)
+        return _fit_regression(*_with_scale(encoder, windows), windows, target, many_pairs)
     if target != "state" and len(encoder.targets):
         encoder = replace(encoder, weights=_persistence(encoder))
     numbers = int(np.prod(encoder.target_shape))
@@ -120,14 +139,15 @@ def training_rows(
 
 
 def _fit_regression(
-    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str
+    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str, many_pairs: bool
 ) -> tuple[WindowEncoder, SampleEncoder, Array]:
     """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
     The base is a ridge regression, its penalty by leave-one-out, or nothing. With
     ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
     deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
-    start: zeros stay zeros, and bounds stay bounds.
+    start: zeros stay zeros, and bounds stay bounds. Of many rows a regression is known so well that it takes
+    little to be worth it, if there are no bounds to keep.
 
     The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
     are enough, of blocks in time for few series.
@@ -147,7 +167,8 @@ def _fit_regression(
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
-        linear = varies & ((((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual"))
+        most = np.where(many_pairs & _thin_out(truth[:, 0]), PREDICTED, WELL_PREDICTED)
+        linear = varies & ((((share < most) | drifting) & ~is_spiked) | (target == "residual"))
         chosen = np.tile(linear, encoder.horizon)
         kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
@@ -158,6 +179,13 @@ def _fit_regression(
         encoder = replace(encoder, rules=rules.of(moved))
     transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
     return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), targets
+
+
+def _thin_out(values: Array) -> Mask:
+    """Which columns (n, q) have few values near both ends of their range."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    edge = _EDGE * (high - low)
+    return np.maximum((values <= low + edge).mean(axis=0), (values >= high - edge).mean(axis=0)) < _EDGE_SHARE
 
 
 def _with_spikes(
