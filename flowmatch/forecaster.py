@@ -233,8 +233,10 @@ class ConditionalForecaster(Predictor):
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             reading = forecasting.read_windows(reader, X, y, *columns)
             task, settings = forecasting.forecast_task(self, settings, reading)
+            settings = fitting.with_seed(settings)
             forecasting.announce_forecaster(task, settings, reading)
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)
+            self.fitted_ = reading.fitted(forecasting.with_unseen_spread(self.fitted_.flow, task, settings))
         else:
             windows = forecasting.windows_like_fit(self, X, y)
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
