@@ -10,7 +10,7 @@ members first; rollouts have their lead times in axis 1 of ``y_true``, and ``per
 `forecast_report` puts these measures together.
 """
 
-from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, spread_skill
+from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, pit_values, spread_skill
 from flowmatch.metrics.copies import CopyCheck, copy_check
 from flowmatch.metrics.energy import energy_distance, energy_score, ensemble_energy_distance
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
@@ -51,6 +51,7 @@ __all__ = [
     "pattern_correlation",
     "pinball_loss",
     "pit_histogram",
+    "pit_values",
     "precision_recall_density_coverage",
     "report",
     "skill_score",
