@@ -1,7 +1,7 @@
 """Intervals of few rows: how many outcomes they hold, with the source as wide as unseen rows say, and without.
 
     PYTHONPATH=tables python docs/benchmarks/intervals.py run laws,tables,series 0,1,2,3 intervals.jsonl
-    python docs/benchmarks/intervals.py table intervals.jsonl
+    python docs/benchmarks/intervals.py table intervals.jsonl       # of what is in the file, which a run goes on from
     python docs/benchmarks/intervals.py plot intervals.jsonl docs/benchmarks/intervals.png
 
 Laws are known: each seed draws a training set and `N_FRESH` fresh rows. Of real tables a seed leaves out a third of the
@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -191,6 +192,8 @@ def run(names, seeds, path):
     named = {"laws": LAWS, "tables": TABLES, "series": SERIES}
     for name in [case for entry in names for case in named.get(entry, [entry])]:
         for seed in seeds:
+            if any(one["seed"] == seed for one in read(path).get(name, [])):
+                continue
             found = measure(name, seed)
             with open(path, "a") as file:
                 file.write(json.dumps(found) + "\n")
@@ -199,8 +202,7 @@ def run(names, seeds, path):
 
 def read(path):
     """The results of each case, in the order of the cases."""
-    with open(path) as file:
-        found = [json.loads(line) for line in file]
+    found = [json.loads(line) for line in Path(path).read_text().splitlines()] if Path(path).exists() else []
     cases = {name: [one for one in found if one["case"] == name] for name in (*LAWS, *TABLES, *SERIES)}
     return {name: results for name, results in cases.items() if results}
 

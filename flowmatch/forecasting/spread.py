@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.randomness import generator_on
-from flowmatch.fitting import FitResult, FitSettings, FlowTask, TrainingData, fit_flow, held_out_rows
+from flowmatch.fitting import FitResult, FitSettings, FlowTask, InterruptedFit, TrainingData, fit_flow, held_out_rows
 from flowmatch.flow import MatchedSource, NormalSource
 from flowmatch.forecasting.training import folds_of, in_blocks, near
 from flowmatch.forecasting.window_data import GroupedData, n_sharing
 from flowmatch.model import FittedSource, FlowModel, Integration, carry, to_numpy
 from flowmatch.preprocessing import WindowEncoder
+from flowmatch.training import NonFiniteTrainingError
 
 Array = NDArray[np.float64]
 
@@ -24,11 +25,10 @@ ENOUGH_ROWS = 100
 _MOST_ROWS = 2000
 """Models of parts are trained for fewer rows only: of more, those that validate tell enough, or little is missing."""
 
+_FEWEST_ROWS = 10
 _MOST_FITS = 2
 _RATE = 2
 """What a flow does not know falls with this power of the rows that it has seen: measured from 75 to 100 rows."""
-
-_DESCRIPTION = "model of a part"
 _BACKWARD = Integration("midpoint", n_steps=10)
 _NARROWEST = 0.5
 _MEAN_SIZE = float(np.sqrt(2 / np.pi))  # of standard normal values
@@ -40,10 +40,11 @@ def with_unseen_spread(result: FitResult, task: FlowTask, settings: FitSettings)
     A flow whose draws have the distribution of outcomes carries these back to noise of its source. Rows that it was
     trained on do come from there, and of few rows new ones come from further out: the network follows its own rows. The
     source is scaled to the mean size of the noise of rows that were held out, one factor for each target, so that
-    draws, quantiles and densities know what the network does not. By likelihood it is the source that held-out rows ask
-    for (of a Laplace distribution: the mean size, since squares follow the few outermost).
+    draws, quantiles and densities know what the network does not. (The mean square would follow the few outermost.)
 
-    The rows are those that validated, and where they are few those of models that are trained on other parts.
+    The rows are those that validated, and where they are few those of models that are trained on other parts. Where no
+    rows validate, the parts are smaller than what the flow is trained on, and the excess is lowered by as much as it
+    falls with rows.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def with_unseen_spread(result: FitResult, task: FlowTask, settings: FitSettings)
     if len(encoder.grid) or not isinstance(model.source.source, (NormalSource, MatchedSource)):
         return result
     sizes, share = _unseen_sizes(model, task, settings)
-    if not len(sizes):
+    if len(sizes) < _FEWEST_ROWS:
         return result
     size, target = sizes.mean(axis=0), np.flatnonzero(model.encoder.varying) % len(encoder.target_mean)
     factor = np.array([size[target == mine].mean() for mine in target])
@@ -87,7 +88,7 @@ def _unseen_sizes(model: FlowModel, task: FlowTask, settings: FitSettings) -> tu
     for number in range(_MOST_FITS):
         if validates:  # on other rows
             other = replace(quiet, random_state=(settings.random_state + 1 + number) % 2**31)
-            own.append(_sizes(fit_flow(task, other, description=_DESCRIPTION).model, held_out_rows(task, other)))
+            own.append(_sizes(_part(task, other), held_out_rows(task, other)))
             continue
         is_out = folds == folds.max() - number
         kept = ~near(is_out, n_sharing(data.encoder)) if in_blocks(groups) else ~is_out
@@ -95,8 +96,18 @@ def _unseen_sizes(model: FlowModel, task: FlowTask, settings: FitSettings) -> tu
             break
         shares.append(is_out.mean())
         part = replace(task, data=_rows(data, kept))
-        own.append(_sizes(fit_flow(part, quiet, description=_DESCRIPTION).model, _rows(data, is_out)))
+        own.append(_sizes(_part(part, quiet), _rows(data, is_out)))
     return np.concatenate(own) if own else np.empty((0, 0)), float(np.mean(shares)) if shares else 0.0
+
+
+def _part(task: FlowTask, settings: FitSettings) -> FlowModel:
+    """A model of some of the rows; one that diverges has its last good weights."""
+    try:
+        return fit_flow(task, settings, description="model of a part").model
+    except InterruptedFit as interruption:
+        if isinstance(interruption.error, NonFiniteTrainingError):
+            return interruption.result.model
+        raise interruption.error from None
 
 
 def _rows(data: GroupedData, mask: NDArray[np.bool_]) -> TrainingData:
