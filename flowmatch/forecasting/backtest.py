@@ -128,7 +128,7 @@ def backtest(
     adapts = check_choice("method", method, ("ensemble", "adaptive")) == "adaptive"
     n_open = math.ceil(known.horizon / (known.horizon if step is None else step)) - 1
     forecasts, scores = [], [] if refit or not adapts else _scores_so_far(forecaster)
-    for origins in ends if refit or adapts else [[origin for window in ends for origin in window]]:
+    for origins in ends if refit else [[origin for window in ends for origin in window]]:
         if refit:
             forecaster = refit([_rows(parts[number], 0, origin) for number, origin in origins])
         windows = _windows_at(forecaster, parts, origins)
@@ -137,7 +137,9 @@ def backtest(
         reference = forecaster.fitted_.window_encoder.truth(repeated)[:, np.arange(known.horizon) % season]
         values, members = _forecasts(forecaster, windows, reference, coverage)
         if adapts:
-            values[2:4] = _adaptive_ends(forecaster, windows, scores, n_open, coverage).reshape(values[2:4].shape)
+            at_once = [windows.take(np.arange(i, i + len(parts))) for i in range(0, len(windows), len(parts))]
+            found = [_adaptive_ends(forecaster, part, scores, n_open, coverage) for part in at_once]
+            values[2:4] = np.concatenate(found, axis=1).reshape(values[2:4].shape)
         forecasts.append((values, members))
     values, members = (np.concatenate(found, axis=1) for found in zip(*forecasts, strict=True))
     truth, mean, lower, upper, reference = values
