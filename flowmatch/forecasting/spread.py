@@ -83,7 +83,7 @@ def _unseen_sizes(model: FlowModel, task: FlowTask, settings: FitSettings) -> tu
     n_own = sum(map(len, own))
     if len(data) >= _MOST_ROWS or settings.budget is not None or n_own >= ENOUGH_ROWS or (n_own and in_blocks(groups)):
         return np.concatenate(own) if own else np.empty((0, 0)), 0.0
-    quiet = replace(settings, verbose=0, options=replace(settings.options, callbacks=(), checkpoint_folder=None))
+    quiet = replace(settings, verbose=False, options=replace(settings.options, callbacks=(), checkpoint_folder=None))
     folds, shares = folds_of(groups), []
     for number in range(_MOST_FITS):
         if validates:  # on other rows
@@ -94,7 +94,7 @@ def _unseen_sizes(model: FlowModel, task: FlowTask, settings: FitSettings) -> tu
         kept = ~near(is_out, n_sharing(data.encoder)) if in_blocks(groups) else ~is_out
         if kept.sum() < 2 or not is_out.any():
             break
-        shares.append(is_out.mean())
+        shares.append(1 - kept.mean())
         part = replace(task, data=_rows(data, kept))
         own.append(_sizes(_part(part, quiet), _rows(data, is_out)))
     return np.concatenate(own) if own else np.empty((0, 0)), float(np.mean(shares)) if shares else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Self
@@ -18,7 +19,7 @@ _KINDS = ("interval", "quantile")
 
 
 @dataclass(eq=False, repr=False)
-class _RankDisplay:
+class _RankDisplay(ABC):
     """What both displays are made of: ranks of outcomes on a scale from 0 to 1, and lead times."""
 
     pit: Floats
@@ -113,6 +114,10 @@ class _RankDisplay:
         check_count("n_samples", n_samples)
         samples = forecaster.sample(X, n_samples=n_samples, random_state=random_state)
         return cls.from_predictions(np.asarray(y), samples, random_state=random_state, **display_params)
+
+    @abstractmethod
+    def plot(self, *, ax: Any = None, **params: Any) -> Self:
+        """Draw the display."""
 
     def _by_lead(self) -> dict[str, Floats]:
         """Ranks of each lead time, or of all together, by label."""
