@@ -25,6 +25,9 @@ class ConditionalForecaster(Predictor):
     state, the error of a ridge regression for columns of series and tables that one predicts well. Columns of series
     and tables go through their own distribution, so that zeros, steps and bounds come back as such.
 
+    What the network does not know of few rows is in the draws too: the source of tables and series is made as wide as
+    the noise that held-out rows come from, by two more models where less than a hundred rows validate.
+
     Parameters
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
