@@ -1,30 +1,18 @@
 """The source of a fitted forecaster is as wide as the noise that outcomes come from which it was not trained on."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
-from exact_forecasts import tiny, tiny_fields
+from exact_forecasts import tiny, tiny_fields, with_source
 from scipy import stats
 
 from flowmatch import ConditionalForecaster, TrainingOptions, fitting
-from flowmatch.flow import MatchedSource, NormalSource, SparseSource
+from flowmatch.flow import NormalSource, SparseSource
 from flowmatch.forecasting import Ensemble
-from flowmatch.model import FittedSource
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 6))
 Y = X[:, 0] - X[:, 1] + RNG.normal(size=90)
-
-
-def with_scale(forecaster, scale):
-    """The same forecaster, its source scaled to that."""
-    other = ConditionalForecaster(**forecaster.get_params(deep=False))
-    source = FittedSource(NormalSource() if scale is None else MatchedSource(), torch.full((1,), scale or 1.0))
-    fitted = forecaster.fitted_
-    other.fitted_ = replace(fitted, flow=replace(fitted.flow, model=replace(fitted.model, source=source)))
-    return other
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +24,7 @@ def overfitted():
 def test_intervals_hold_what_they_should_in_spite_of_overfitting(overfitted):
     fresh = np.random.default_rng(1).normal(size=(300, 6))
     truth = fresh[:, 0] - fresh[:, 1] + np.random.default_rng(2).normal(size=300)
-    narrow = with_scale(overfitted, None)
+    narrow = with_source(overfitted, None)
     covered = {}
     for name, forecaster in (("narrow", narrow), ("wide", overfitted)):
         low, high = forecaster.predict_interval(fresh, 0.8)
@@ -55,7 +43,7 @@ def test_densities_of_the_wider_source_are_densities(overfitted):
 
 def test_noise_of_predictions_is_scaled_and_even(overfitted):
     wide, plain = (
-        Ensemble.of(with_scale(overfitted, scale)).paired_noise(9, torch.Generator().manual_seed(0))[:, 0].numpy()
+        Ensemble.of(with_source(overfitted, scale)).paired_noise(9, torch.Generator().manual_seed(0))[:, 0].numpy()
         for scale in (2.0, None)
     )
     np.testing.assert_allclose(wide, 2 * plain, rtol=1e-6)

@@ -144,7 +144,7 @@ def calibrate(forecaster: Any, ensemble: Ensemble, windows: Windows, cv: int | N
 
 
 def _fitted_to(forecaster: Any, ensemble: Ensemble, windows: Windows) -> FlowModel:
-    """A model that is trained as the forecaster was, on these windows."""
+    """A model that is trained as the forecaster was, on these windows; scores make up for what its source lacks."""
     known = ensemble.fitted
     reading = Reading(windows, known.layout, known.reader, known.columns, known.boundary, known.target_columns)
     task, settings = forecast_task(forecaster, forecaster.check_parameters(), reading)
