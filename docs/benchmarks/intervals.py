@@ -229,7 +229,7 @@ def plot(path, target):
         ax.plot([0, 1], [0, 1], "k:", lw=1)
         for results in read(path).values():
             shares = np.sum([one[way]["ranks"] for one in results], axis=0)
-            inside = np.cumsum((shares + shares[::-1])[10:]) / (2 * shares.sum())
+            inside = np.cumsum((shares + shares[::-1])[10:]) / shares.sum()
             ax.plot(np.linspace(0, 1, 11), np.append(0, inside), lw=1, alpha=0.7)
         ax.set(title=f"{way}: {len(read(path))} cases", xlabel="coverage that was asked for")
     axes[0].set_ylabel("outcomes inside")
