@@ -117,7 +117,20 @@ class _RankDisplay(ABC):
 
     @abstractmethod
     def plot(self, *, ax: Any = None, **params: Any) -> Self:
-        """Draw the display."""
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default a figure of its own.
+        **params
+            Those of the kind of display.
+
+        Returns
+        -------
+        display
+            The display itself.
+        """
 
     def _by_lead(self) -> dict[str, Floats]:
         """Ranks of each lead time, or of all together, by label."""
