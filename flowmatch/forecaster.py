@@ -25,6 +25,9 @@ class ConditionalForecaster(Predictor):
     state, the error of a ridge regression for columns of series and tables that one predicts well. Columns of series
     and tables go through their own distribution, so that zeros, steps and bounds come back as such.
 
+    What the network does not know of few rows is in the draws too: the source of tables and series is made as wide as
+    the noise that held-out rows come from, by two more models where less than a hundred rows validate.
+
     Parameters
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
@@ -237,8 +240,10 @@ class ConditionalForecaster(Predictor):
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             reading = forecasting.read_windows(reader, X, y, *columns)
             task, settings = forecasting.forecast_task(self, settings, reading)
+            settings = fitting.with_seed(settings)
             forecasting.announce_forecaster(task, settings, reading)
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)
+            self.fitted_ = reading.fitted(forecasting.with_unseen_spread(self.fitted_.flow, task, settings))
         else:
             windows = forecasting.windows_like_fit(self, X, y)
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)

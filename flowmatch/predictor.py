@@ -101,9 +101,10 @@ class Predictor(RegressorMixin, Estimator):
             As in `predict`.
         coverage : float in (0, 1), default=0.9
             How often each interval should hold the truth.
-        method : {"ensemble", "conformal"}, default="ensemble"
-            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, see
-            `calibrate`, so that they hold the truth so often whatever the forecaster is worth.
+        method : {"ensemble", "conformal", "adaptive"}, default="ensemble"
+            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, so that they
+            hold the truth so often whatever the forecaster is worth: of rows alike, see `calibrate`, or of what comes
+            in time, see `update`.
         future : array-like or list of DataFrames, optional
             As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
@@ -116,8 +117,9 @@ class Predictor(RegressorMixin, Estimator):
         """
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
-        if check_choice("method", method, ("ensemble", "conformal")) == "conformal":
-            ends = forecasting.conformal_interval(*self._asked(X, future, output), coverage)
+        correct = {"conformal": forecasting.conformal_interval, "adaptive": forecasting.adaptive_interval}
+        if check_choice("method", method, ("ensemble", *correct)) in correct:
+            ends = correct[method](*self._asked(X, future, output), coverage)
         else:
             forecasting.check_coverage(coverage, self.n_samples)
             ends = self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
@@ -158,6 +160,27 @@ class Predictor(RegressorMixin, Estimator):
         check_is_fitted(self)
         windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
         self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
+        return self
+
+    def update(self, X: Any, y: Any = None) -> Self:
+        """Add outcomes as they come to those of `calibrate`; the flow stays as it is.
+
+        Each that an interval of ``predict_interval(method="adaptive")`` misses makes the following ones wider, and each
+        that is held makes them narrower: adaptive conformal inference (Gibbs and Candes, 2021). The share of outcomes
+        that are held comes to `coverage` whatever happens in time, for each lead time and target by itself.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            In order of time, what `calibrate` and `update` have not seen. Of series the lags before it come first.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        self.fitted_ = replace(self.fitted_, conformal=forecasting.updated(ensemble, windows))
         return self
 
     def sample(
@@ -354,6 +377,7 @@ class Predictor(RegressorMixin, Estimator):
         step: int | None = None,
         season: int = 1,
         coverage: float = 0.9,
+        method: str = "ensemble",
     ) -> forecasting.Backtest:
         """Forecast the ends of series from origins before them, and score the forecasts at each lead time.
 
@@ -374,8 +398,8 @@ class Predictor(RegressorMixin, Estimator):
             Rows from one origin to the next. None takes the horizon.
         season : int, default=1
             The reference repeats the last `season` states: 1 is persistence, 24 repeats the last day of hours.
-        coverage : float in (0, 1), default=0.9
-            As in `predict_interval`.
+        coverage, method : as in `predict_interval`
+            "adaptive" goes on from the scores of `calibrate`, if any, with those of the origins before.
 
         Returns
         -------
@@ -390,8 +414,10 @@ class Predictor(RegressorMixin, Estimator):
         again: Callable[[list[Any]], Any] | None = (lambda parts: clone(self).fit(parts)) if refit else None
         if again is None:
             check_is_fitted(self)
-        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season, "coverage": coverage}
-        return forecasting.backtest(self, X, refit if callable(refit) else again, **settings)
+        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season}
+        return forecasting.backtest(
+            self, X, refit if callable(refit) else again, coverage=coverage, method=method, **settings
+        )
 
     def check_fitted(self) -> None:
         super().check_fitted()

@@ -21,7 +21,7 @@ from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
-from flowmatch.flow import NormalSource
+from flowmatch.flow import MatchedSource, NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.model import FlowModel, Integration, carry, sampling_steps, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
@@ -172,11 +172,12 @@ class Ensemble:
         That of fields is not: an element of a smooth field mixes the noise of many points, and since the quantiles have
         less variance than the normal distribution, .87 of it for 50, its intervals would be too narrow.
         """
-        half = self.fitted.model.source.draw(n_samples // 2, generator)
-        if isinstance(self.fitted.model.source.source, NormalSource) and not self.fitted.layout.grid:
+        source = self.fitted.model.source
+        half = source.draw(n_samples // 2, generator)
+        if isinstance(source.source, (NormalSource, MatchedSource)) and not self.fitted.layout.grid:
             levels = torch.arange(n_samples // 2, device=half.device, dtype=half.dtype) + 1 + (n_samples + 1) // 2
             sizes = normal_quantile(levels / (n_samples + 1))
-            half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)]
+            half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)] * source.scale
         center = half.new_zeros(n_samples % 2, *half.shape[1:])
         return torch.cat([half, -half, center])
 

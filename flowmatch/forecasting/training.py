@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 from sklearn.linear_model import Ridge, RidgeCV
 
 from flowmatch.forecasting.layout import Layout
@@ -262,16 +263,15 @@ def unseen_predictions(
         fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
         return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
 
-    n_rows, folds = len(contexts), _folds(groups)
+    n_rows, folds = len(contexts), folds_of(groups)
     if n_rows < 3:  # none to spare
         return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
     expected = np.empty_like(targets)
     for fold in np.unique(folds):
         (held_out,) = np.nonzero(folds == fold)
         kept = folds != fold
-        if _in_blocks(groups):  # windows beside a block share states with it
-            near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, n_rows - 1))
-            kept[near] = False
+        if in_blocks(groups):  # windows beside a block share states with it
+            kept = ~near(~kept, overlap)
         expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
     return expected
 
@@ -294,13 +294,18 @@ def _residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.int
     return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
 
 
-def _in_blocks(groups: NDArray[np.intp]) -> bool:
+def near(rows: Mask, overlap: int) -> Mask:
+    """Rows, and those that are no further from one."""
+    return maximum_filter1d(rows, 2 * overlap + 1, mode="constant", cval=0)
+
+
+def in_blocks(groups: NDArray[np.intp]) -> bool:
     """Whether folds are blocks in time, since trajectories are few, or one of them holds more rows than two folds."""
     counts = np.unique(groups, return_counts=True)[1]
     return bool(len(counts) < FOLDS or counts.max() > 2 * len(groups) / FOLDS)
 
 
-def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def folds_of(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     """The fold of each row: random for pairs and for trajectories, blocks in time where those are few.
 
     Of few rows each is a fold of its own.
@@ -308,6 +313,6 @@ def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     names, place = np.unique(groups, return_inverse=True)
     if len(groups) < _FEW_ROWS:
         return np.arange(len(groups)) if len(names) < FOLDS else place
-    if _in_blocks(groups):
+    if in_blocks(groups):
         return np.arange(len(groups)) * FOLDS // len(groups)
     return np.random.RandomState(0).permutation(np.arange(len(names)) % FOLDS)[place]

@@ -13,7 +13,7 @@ Measures of signals are in `flowmatch.metrics.signals`; `signal_report` puts the
 """
 
 from flowmatch.metrics import signals
-from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, spread_skill
+from flowmatch.metrics.calibration import SpreadSkill, interval_coverage, pit_histogram, pit_values, spread_skill
 from flowmatch.metrics.copies import CopyCheck, copy_check
 from flowmatch.metrics.energy import energy_distance, energy_score, ensemble_energy_distance
 from flowmatch.metrics.fidelity import PRDC, precision_recall_density_coverage
@@ -58,6 +58,7 @@ __all__ = [
     "pattern_correlation",
     "pinball_loss",
     "pit_histogram",
+    "pit_values",
     "precision_recall_density_coverage",
     "report",
     "signal_report",

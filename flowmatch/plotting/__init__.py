@@ -5,6 +5,7 @@ They need ``pip install 'flowmatch[plot]'``.
 
 from flowmatch.plotting.anomalies import AnomalyDisplay
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
+from flowmatch.plotting.calibration import PITDisplay, ReliabilityDisplay
 from flowmatch.plotting.curves import TrainingCurveDisplay
 from flowmatch.plotting.embeddings import EmbeddingDisplay
 from flowmatch.plotting.few_steps import QualityDisplay
@@ -22,8 +23,10 @@ __all__ = [
     "EmbeddingDisplay",
     "ForecastDisplay",
     "MarginalsDisplay",
+    "PITDisplay",
     "PairDifferenceDisplay",
     "QualityDisplay",
+    "ReliabilityDisplay",
     "SampleGridDisplay",
     "SignalGridDisplay",
     "SignalReportDisplay",
