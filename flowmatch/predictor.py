@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -42,7 +39,8 @@ class Predictor(RegressorMixin, Estimator):
         """Estimate the conditional mean, from `n_samples` draws.
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
-        are even: each element of their noise takes every quantile k / (n_samples + 1) once.
+        are even: each element of their noise takes every quantile k / (n_samples + 1) once. The mean of a single target
+        one step ahead is integrated over its quantiles instead, with a fifth as many draws.
 
         Parameters
         ----------
@@ -60,7 +58,8 @@ class Predictor(RegressorMixin, Estimator):
         -------
         ndarray of shape (n, *sample_shape_), or DataFrame
         """
-        forecasts = self._summary(X, future, output, lambda members: members.mean(axis=0))
+        ensemble, windows = self._asked(X, future, output)
+        forecasts = ensemble.mean(windows, check_count("n_samples", self.n_samples, 2))
         return forecasting.as_frame(forecasts, self.fitted_, X) if output == "pandas" else forecasts
 
     def predict_quantiles(
@@ -85,8 +84,8 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
         """
         levels = forecasting.check_quantiles(quantiles)
-        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
-        found = self._summary(X, future, output, quantile, axis=1)
+        ensemble, windows = self._asked(X, future, output)
+        found = ensemble.quantiles(windows, check_count("n_samples", self.n_samples, 2), levels)
         kinds = "quantile", levels
         return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
@@ -396,13 +395,6 @@ class Predictor(RegressorMixin, Estimator):
     def check_fitted(self) -> None:
         super().check_fitted()
         forecasting.Ensemble.of(self)
-
-    def _summary(
-        self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
-    ) -> NDArray[Any]:
-        """What `summarize` makes of the draws for every context, which run along `axis` of it."""
-        ensemble, windows = self._asked(X, future, output)
-        return ensemble.summary(windows, self.n_samples, summarize, axis)
 
     def _asked(self, X: Any, future: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
         """What draws predictions, and the windows to predict."""
