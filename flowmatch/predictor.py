@@ -13,6 +13,7 @@ from flowmatch import forecasting, metrics, model
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch.export import export_forecaster
 from flowmatch.preprocessing import Windows
 
 
@@ -248,6 +249,19 @@ class Predictor(RegressorMixin, Estimator):
         if output == "pandas":
             return forecasting.as_frame(states, self.fitted_, X, n_steps=n_steps, members=True)
         return states
+
+    def export(
+        self, path: Any, *, format: str | None = None, n_steps: int | None = None, quantize: str | None = None
+    ) -> None:
+        """Write what `sample` does to a file that runs without flowmatch; see `flowmatch.export.export_forecaster`.
+
+        Parameters
+        ----------
+        path, format, n_steps, quantize : as there, but `n_steps` as in `sample`
+        """
+        check_is_fitted(self)
+        integration = forecasting.Ensemble.of(self, n_steps=n_steps).integration
+        export_forecaster(self.model_, path, integration, self.fitted_.form, format=format, quantize=quantize)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination R2 of the mean.
