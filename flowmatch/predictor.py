@@ -41,7 +41,7 @@ class Predictor(RegressorMixin, Estimator):
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
         are even: each element of their noise takes every quantile k / (n_samples + 1) once. The mean of a single target
-        one step ahead is integrated over its quantiles instead, with a fifth as many draws.
+        one step ahead is integrated over its quantiles instead, with a sixth as many draws.
 
         Parameters
         ----------

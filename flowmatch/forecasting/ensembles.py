@@ -40,7 +40,7 @@ Draws = Iterator[tuple[slice, NDArray[Any]]]
 PREDICTION_SEED = 0
 """Of the draws behind predictions, whatever `random_state` is: a prediction is no game of chance."""
 
-SAMPLES_PER_NODE = 5
+SAMPLES_PER_NODE = 6
 """Draws that a node of Gauss and Legendre's rule stands for in the mean of a single element."""
 
 DIVERGED = 1e3
@@ -124,8 +124,8 @@ class Ensemble:
     def mean(self, windows: Windows, n_samples: int) -> NDArray[Any]:
         """Means (n, *sample_shape) of the draws of predictions.
 
-        A single element's mean is the integral of its quantile function, here by Gauss and Legendre's rule of a fifth
-        as many nodes: nearer to the mean of many draws than that of `n_samples` even ones where the flow is smooth.
+        A single element's mean is the integral of its quantile function, here by Gauss and Legendre's rule of a sixth
+        of `n_samples` nodes: nearer to the mean of many draws than that of `n_samples` even ones where the flow is smooth.
         """
         if not self._is_monotone:
             return self.summary(windows, n_samples, lambda members: members.mean(axis=0))
