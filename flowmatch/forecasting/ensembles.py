@@ -125,7 +125,7 @@ class Ensemble:
         """Means (n, *sample_shape) of the draws of predictions.
 
         A single element's mean is the integral of its quantile function, here by Gauss and Legendre's rule of a sixth
-        of `n_samples` nodes: nearer to the mean of many draws than that of `n_samples` even ones where the flow is smooth.
+        of `n_samples` nodes, which is nearer to the mean of many draws where the flow is smooth.
         """
         if not self._is_monotone:
             return self.summary(windows, n_samples, lambda members: members.mean(axis=0))
