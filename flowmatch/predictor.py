@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import forecasting, metrics, model
+from flowmatch import forecasting, model
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on, seed_from
@@ -156,7 +156,7 @@ class Predictor(RegressorMixin, Estimator):
             For fields, and fewer rows or trajectories than folds.
         """
         check_is_fitted(self)
-        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        windows, ensemble = forecasting.whole_windows(self, X, y), forecasting.Ensemble.of(self)
         self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
         return self
 
@@ -283,7 +283,7 @@ class Predictor(RegressorMixin, Estimator):
         float
             In the data's units, lower is better; see `flowmatch.metrics.crps`.
         """
-        return self._mean_score(metrics.crps, X, y)
+        return self._mean_score(forecasting.crps_of_seen, X, y)
 
     def energy_score(self, X: Any, y: Any = None) -> float:
         """Compute the fair energy score of `n_samples` draws, the mean over windows.
@@ -298,7 +298,7 @@ class Predictor(RegressorMixin, Estimator):
         float
             In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
         """
-        return self._mean_score(metrics.energy_score, X, y)
+        return self._mean_score(forecasting.energy_score_of_seen, X, y)
 
     def score_samples(
         self,

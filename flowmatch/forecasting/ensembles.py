@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 from sklearn.utils import gen_batches
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
 from flowmatch.flow import NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.holes import determination_of_seen
 from flowmatch.model import FlowModel, Integration, carry, sampling_steps, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
 from flowmatch.preprocessing.validation import check_weights
@@ -118,19 +118,23 @@ class Ensemble:
         return self.fitted.in_own_dtype(summaries)
 
     def determination(self, windows: Windows, n_samples: int, sample_weight: Any = None) -> float:
-        """R2 of the mean: of tables the mean over columns, of series and fields weighted by variances."""
+        """R2 of the mean, for what is there of the truth: of tables the mean over columns, else by their variances."""
         check_weights(sample_weight, len(windows))
         weight = None if sample_weight is None else as_float64(sample_weight, "sample_weight")
         truth = self.encoder.truth(windows).reshape(len(windows), -1)
         mean = self.summary(windows, n_samples, lambda members: members.mean(axis=0)).reshape(truth.shape)
         multioutput = "uniform_average" if self.fitted.layout.is_table else "variance_weighted"
-        return float(r2_score(truth, mean, sample_weight=weight, multioutput=multioutput))
+        return determination_of_seen(truth, mean, weight, multioutput)
 
     def mean_score(self, windows: Windows, n_samples: int, score: Callable[..., Any]) -> float:
-        """The mean over windows of ``score(truth, members)``, with draws of each window's own."""
+        """The mean over windows of ``score(truth, members)``, with draws of each window's own.
+
+        The score returns a mean, and the number of windows that it stands for.
+        """
         truth = self.encoder.truth(windows).reshape(len(windows), *self.fitted.layout.sample_shape)
         draws = self._draws_of_predictions(windows, n_samples, shared=False)
-        return float(sum(score(truth[rows], members) * len(truth[rows]) for rows, members in draws) / len(windows))
+        values, counts = np.array([score(truth[rows], members) for rows, members in draws]).T
+        return float(sum(values * counts) / sum(counts)) if counts.any() else math.nan
 
     def _check_memory(self, n_samples: int, n_windows: int = 1, n_steps: int | None = None) -> None:
         """Raise a MemoryError for more draws, of blocks or of rollouts of so many steps, than memory could hold."""
@@ -145,7 +149,7 @@ class Ensemble:
         if encoder.limits is None or windows.targets is not None:  # scored, not forecast
             return
         states, (low, high) = windows.contexts(np.arange(len(windows))), encoder.limits
-        beyond = np.maximum(low - states, states - high).max(axis=(0, 1)) / encoder.scale
+        beyond = np.nan_to_num(np.fmax.reduce(np.maximum(low - states, states - high), axis=(0, 1)) / encoder.scale)
         if encoder.local is not None:  # they are seen by what they differ from their own level
             beyond[encoder.local.columns] = 0.0
         j = int(beyond.argmax())

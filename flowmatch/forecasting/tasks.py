@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.reading import Reading
 from flowmatch.forecasting.training import fit_base, new_encoder, training_rows
 from flowmatch.forecasting.window_data import GroupedData
-from flowmatch.model import NetworkFactory, SamplingDefaults
+from flowmatch.model import MissingValueModel, NetworkFactory, SamplingDefaults
 from flowmatch.networks import MLP, AutoNetwork, UNet
 from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
 from flowmatch.training import TrainingOptions
@@ -23,6 +23,23 @@ FEW_WINDOWS = 200
 
 _FOR_SOURCE = 4096
 """Rows that the source is fitted to at most."""
+
+
+class FlowParts(NamedTuple):
+    """What a flow of forecasts is made of beside its network.
+
+    Attributes
+    ----------
+    residuals : SampleEncoder
+        From what the base leaves to codes.
+    contexts : WindowEncoder
+    missing : MissingValueModel or None
+        Of targets of tables and series that may be missing.
+    """
+
+    residuals: SampleEncoder
+    contexts: WindowEncoder
+    missing: MissingValueModel | None
 
 
 def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> tuple[FlowTask, FitSettings]:
@@ -52,9 +69,10 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
     windows = reading.windows
     _check_enough(windows)
     encoder, residuals, left = fit_base(new_encoder(reading.layout, windows), windows, parameters.target)
-    rows = training_rows(encoder, residuals, windows, settings.device, left)
+    missing = MissingValueModel(0.0) if reading.layout.gaps_ahead and not reading.layout.grid else None
+    rows = training_rows(encoder, residuals, windows, settings.device, left, missing)
     network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary)
-    return _task(parameters, settings, rows, residuals, encoder, network)
+    return _task(parameters, settings, rows, FlowParts(residuals, encoder, missing), network)
 
 
 def forecast_task_from(
@@ -82,9 +100,10 @@ def forecast_task_from(
         If a parameter that belongs to the weights has changed, and for fewer than two windows.
     """
     settings.check_goes_on(start.flow.parameters)
-    _check_enough(windows)
     rows, model = training_windows_of(start, windows, settings.device), start.model
-    return _task(parameters, settings, rows, model.encoder, start.window_encoder, model.blueprint.factory)
+    _check_enough(rows)
+    parts = FlowParts(model.encoder, start.window_encoder, model.missing)
+    return _task(parameters, settings, rows, parts, model.blueprint.factory)
 
 
 def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> GroupedData:
@@ -104,8 +123,9 @@ def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torc
     GroupedData
         Rows of codes and contexts.
     """
-    model = fitted.model
-    return training_rows(fitted.window_encoder, model.encoder, windows, model.device if device is None else device)
+    model, device = fitted.model, fitted.model.device if device is None else device
+    windows = fitted.layout.trainable(windows)
+    return training_rows(fitted.window_encoder, model.encoder, windows, device, missing=model.missing)
 
 
 def announce_forecaster(task: FlowTask, settings: FitSettings, reading: Reading) -> None:
@@ -126,8 +146,7 @@ def _task(
     parameters: Any,
     settings: FitSettings,
     rows: GroupedData,
-    residuals: SampleEncoder,
-    encoder: WindowEncoder,
+    parts: FlowParts,
     network: NetworkFactory,
 ) -> tuple[FlowTask, FitSettings]:
     def disturbed(kept: TrainingData) -> TrainingData:
@@ -137,19 +156,19 @@ def _task(
     some = torch.arange(min(len(rows), _FOR_SOURCE), device=rows.device)
     task = FlowTask(
         data=rows,
-        encoder=residuals,
-        conditions=encoder,
-        missing=None,
+        encoder=parts.residuals,
+        conditions=parts.contexts,
+        missing=parts.missing,
         network=network,
-        schedule=schedule_of_forecasts(settings, encoder, len(rows)),
-        some_codes=lambda: rows.draw(some)[0].cpu().numpy(),
+        schedule=schedule_of_forecasts(settings, parts.contexts, len(rows)),
+        some_codes=lambda: rows.draw_clean(some, None)[0].cpu().numpy(),
         defaults=SamplingDefaults("midpoint", n_steps=5, velocity_steps=5),
         disturb=disturbed,
     )
-    return task, settings if parameters.training is not None else _with_measured_options(settings, encoder)
+    return task, settings if parameters.training is not None else _with_measured_options(settings, parts.contexts)
 
 
-def _check_enough(windows: Windows) -> None:
+def _check_enough(windows: Windows | GroupedData) -> None:
     if len(windows) < 2:
         raise ValueError(f"Found {len(windows)} sample(s), that is window(s), while a minimum of 2 is required.")
 

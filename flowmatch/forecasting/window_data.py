@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowmatch.fitting import TrainingData
+from flowmatch.core.entries import with_entries
+from flowmatch.fitting import EntryMasks, TrainingData
 from flowmatch.preprocessing import SampleEncoder, Standardize, TrainingCodes, WindowEncoder, Windows
 
 KEPT_ELEMENTS = 2**26
@@ -101,10 +102,21 @@ class GroupedData(TrainingData):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRows(GroupedData):
-    """Codes and contexts that were computed once, both on the device: tables and series."""
+    """Codes and contexts that were computed once, both on the device: tables and series.
+
+    With `masks`, contexts end in which codes are absent (`flowmatch.core.entries`), which is where these are missing.
+    """
 
     codes: TrainingCodes
     contexts: Tensor
+    masks: EntryMasks | None = None
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        codes, context = super().draw(rows, generator)
+        if self.masks is None:
+            return codes, context
+        given, absent = self.masks.draw(codes, generator)
+        return codes.nan_to_num(0.0), with_entries(context, codes, given, absent)
 
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         return self.codes.draw(rows, generator), self.contexts[rows]
@@ -119,6 +131,8 @@ class WindowRows(GroupedData):
 @dataclass(frozen=True, kw_only=True)
 class FieldWindows(GroupedData):
     """Windows of fields, gathered from the states of the trajectories when they are drawn.
+
+    Codes are NaN where targets are missing.
 
     Attributes
     ----------
@@ -180,6 +194,8 @@ class FieldWindows(GroupedData):
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         context, targets = self._gather(self.rows[rows]) if self.kept is not None else self._read(self.rows[rows])
         codes = (targets.flatten(1, 2) - self.encoder.base(context) - self.mean) / self.scale
+        if self.encoder.gaps_ahead:
+            context[:, -codes.shape[1] :] = codes.isnan()
         return codes, context.flatten(1)
 
     def noise_in_codes(self, noise: Tensor) -> Tensor:

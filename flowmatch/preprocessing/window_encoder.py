@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
+from flowmatch.preprocessing.window_gaps import fill_gaps
 from flowmatch.preprocessing.window_scale import WindowScale
 from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
@@ -60,6 +61,10 @@ class WindowEncoder(ConditionEncoder):
         Frequent values of tables and series, where they are certain.
     limits : ndarray of shape (2, n_columns) or None, default=None
         Smallest and largest values in training, of series.
+    holed : ndarray of int
+        Columns that lacked values in training. Contexts mark where they do: a 1 for each lag.
+    gaps_ahead : bool, default=False
+        Whether targets of fields lacked values. Contexts end in marks of these, which are zeros in forecasts.
     """
 
     container: Container
@@ -80,6 +85,8 @@ class WindowEncoder(ConditionEncoder):
     rules: TargetRules | None = None
     spikes: CertainSpikes | None = None
     limits: Array | None = None
+    holed: Index = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    gaps_ahead: bool = False
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -87,7 +94,7 @@ class WindowEncoder(ConditionEncoder):
         check_scales(self.mean, self.scale, "windows")
         check_scales(self.target_mean, self.target_scale, "windows")
         require(self.grid.ndim == 1 and len(self.grid) <= 3 and (self.grid > 0).all() and len(self.mean), "windows")
-        for columns in (self.targets, self.known):
+        for columns in (self.targets, self.known, self.holed):
             require(columns.ndim == 1 and ((columns >= 0) & (columns < len(self.mean))).all(), "windows")
         shape = (self.n_columns, self.horizon * len(self.target_mean))
         require(self.weights.shape == shape and self.intercept.shape == shape[1:], "windows")
@@ -111,9 +118,10 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def n_columns(self) -> int:
-        """Columns (channels) of a context: those of all lags, those known ahead, the calendar, the window's sizes."""
+        """Columns (channels) of a context: all lags, what is known ahead, the calendar, the window's sizes, marks."""
         n_sizes = 0 if self.local is None else self.local.n_features
-        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes
+        n_marks = self.n_lags * len(self.holed) + self.gaps_ahead * self.horizon * len(self.target_mean)
+        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes + n_marks
 
     @property
     def context_channels(self) -> int:
@@ -205,7 +213,7 @@ class WindowEncoder(ConditionEncoder):
         n_axes, mean, scale = len(self.grid), self.mean, self.scale
         features = torch.from_numpy(calendar.astype(np.float32))
         if self.local is not None:
-            level, spread = self.local.of(states, mean, scale)
+            level, spread = self.local.of(self.filled(states), mean, scale)
             sizes = torch.from_numpy(self.local.described(level, spread).astype(np.float32))
             features, mean, scale = torch.cat([features, sizes], dim=1), level[:, None], spread[:, None]
         lags = _as_codes(states, mean, scale, n_axes)
@@ -213,12 +221,12 @@ class WindowEncoder(ConditionEncoder):
         return self.join(lags, ahead, features)
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
-        """Put contexts together.
+        """Put contexts together, and mark and fill what lags lack.
 
         Parameters
         ----------
         lags : Tensor of shape (B, n_lags, C, *grid)
-            States.
+            States, NaN where they are missing.
         known : Tensor of shape (B, horizon, n_known, *grid) or None
             Columns that are known ahead.
         calendar : Tensor of shape (B, n_calendar + n_sizes) or None
@@ -229,8 +237,32 @@ class WindowEncoder(ConditionEncoder):
         Tensor of shape (B, n_columns, *grid)
             Contexts.
         """
+        marks = lags[:, :, self.holed].isnan().to(lags.dtype).flatten(1, 2) if len(self.holed) else None
+        lags = fill_gaps(lags) if len(self.holed) else lags
         parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
-        return torch.cat([*parts, calendar] if calendar is not None and calendar.shape[1] else parts, dim=1)
+        parts += [calendar] if calendar is not None and calendar.shape[1] else []
+        parts += [] if marks is None else [marks]
+        if self.gaps_ahead:
+            parts.append(lags.new_zeros(len(lags), *self.target_shape))
+        return torch.cat(parts, dim=1)
+
+    def filled(self, states: Array) -> Array:
+        """Put plausible values where lags are missing; see `flowmatch.preprocessing.window_gaps.fill_gaps`.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, n_lags, C, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        ndarray of shape (B, n_lags, C, *grid)
+            Without NaN.
+        """
+        if not len(self.holed):
+            return states
+        mean = torch.from_numpy(self.mean.reshape(-1, *[1] * len(self.grid)))
+        return fill_gaps(torch.from_numpy(states), mean).numpy()
 
     # -- the base -----------------------------------------------------------------------------------------------------
 
@@ -274,7 +306,7 @@ class WindowEncoder(ConditionEncoder):
             return self.target_mean.reshape(shape), self.target_scale.reshape(shape)
         mean, scale = np.zeros(len(self.mean)), np.ones(len(self.mean))
         mean[self.targets], scale[self.targets] = self.target_mean, self.target_scale
-        level, spread = self.local.of(states, mean, scale)
+        level, spread = self.local.of(self.filled(states), mean, scale)
         return level[:, None, self.targets], spread[:, None, self.targets]
 
     def restore(self, targets: Array, scales: tuple[Array, Array], contexts: Array) -> Array:
@@ -311,12 +343,15 @@ class WindowEncoder(ConditionEncoder):
         Returns
         -------
         ndarray of shape (B, horizon * n_targets)
-            What `restore` brings back.
+            What `restore` brings back; NaN where it is missing.
         """
         truth = self.truth(windows, rows)
         if self.local is not None:
-            level, spread = self.target_scales(windows.contexts(rows))
+            states = windows.contexts(rows)
+            level, spread = self.target_scales(states)
             truth = (truth - level) / spread
+            lost = np.isnan(states).all(axis=1) & self.local.columns  # without a level there is nothing to learn
+            truth[np.broadcast_to(lost[:, None, self.targets], truth.shape)] = np.nan
         return truth.reshape(len(rows), -1)
 
     def carried_on(self, forecasts: Array) -> Tensor:
