@@ -46,6 +46,7 @@ def score_windows(density: CodeDensity, fitted: FittedForecaster, windows: Windo
     for block in progress(blocks, "log-densities of all rows", density.verbose):
         rows = np.arange(block.start, block.stop)
         context = encoder.read_contexts(windows, rows)
+        known = encoder.vectors(context, windows.take(rows).conditions)
         targets = encoder.truth(windows, rows)
         level, spread = encoder.target_scales(windows.contexts(rows))
         missing = np.isnan(targets)
@@ -58,7 +59,7 @@ def score_windows(density: CodeDensity, fitted: FittedForecaster, windows: Windo
         scale = slopes.reshape(len(rows), -1).sum(axis=1)
         targets = ((targets - level) / spread).reshape(len(rows), *encoder.target_shape)
         left = targets - encoder.base(context.double()).numpy()
-        value, error = density(model.encoder.encode(left), context.flatten(1).to(model.device))
+        value, error = density(model.encoder.encode(left), known.to(model.device))
         parts.append((value + model.encoder.log_jacobian(left) + scale, error))
     log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
     return log_density, errors

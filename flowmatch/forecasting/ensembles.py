@@ -19,6 +19,7 @@ from flowmatch.core.devices import normal_quantile
 from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
+from flowmatch.core.types import Array32
 from flowmatch.core.user_warnings import warn
 from flowmatch.flow import NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
@@ -97,7 +98,8 @@ class Ensemble:
                 drawn = self.fitted.model.source.draw(n_samples * len(every), generator)
             else:
                 drawn = noise.repeat_interleave(len(every), dim=0)
-            forecasts = self._advance(_repeat(context, n_samples), drawn, scales)
+            conditions = windows.take(every).conditions
+            forecasts = self._advance(_repeat(context, n_samples), drawn, scales, conditions)
             shape = (n_samples, len(every), *self.fitted.layout.sample_shape)
             yield rows, self.fitted.in_own_dtype(forecasts.reshape(shape))
 
@@ -207,7 +209,8 @@ class Ensemble:
             calendar = windows.calendar if times is None else self.fitted.layout.calendar_ahead(times, start)
             context = encoder.contexts_of(lags, known, _repeat_states(calendar, n_samples)).to(device)
             noise = self.fitted.model.source.draw(len(lags), generator)
-            block = self._advance(context, noise, encoder.target_scales(lags))[:, : n_steps - start]
+            block = self._advance(context, noise, encoder.target_scales(lags), windows.conditions)
+            block = block[:, : n_steps - start]
             good = self._alive(block, alive, first)
             block[~good] = np.nan
             alive = good[:, -1]
@@ -229,10 +232,16 @@ class Ensemble:
         generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
         return self.draw(windows, check_count("n_samples", n_samples, 2), generator, shared=shared)
 
-    def _advance(self, context: Tensor, noise: Tensor, scales: tuple[Array, Array]) -> Array:
-        """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
+    def _advance(
+        self, context: Tensor, noise: Tensor, scales: tuple[Array, Array], conditions: Array32 | None
+    ) -> Array:
+        """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid), members first.
+
+        `conditions` are those of one member.
+        """
         model, encoder = self.fitted.model, self.encoder
-        codes = to_numpy(carry(model, noise, context.flatten(1), self.integration))
+        known = None if conditions is None else np.tile(conditions, (len(context) // len(conditions), 1))
+        codes = to_numpy(carry(model, noise, encoder.vectors(context, known), self.integration))
         residual = model.encoder.restore(codes) if model.encoder.is_table else model.encoder.decode(codes)
         exact = context.cpu().double()  # of large values float32 would lose the small changes
         targets = encoder.base(exact).numpy() + residual

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.forecasting.columns import check_columns, check_known_ahead, columns_named
 from flowmatch.forecasting.gaps import learned_spacing, pieces_of
 from flowmatch.forecasting.holes import check_holes, holed_columns, with_values
 from flowmatch.forecasting.series import LongForm, Panel
 from flowmatch.preprocessing import (
     CYCLES,
+    ConditionEncoder,
     SampleRows,
     Spacing,
     Trajectories,
@@ -61,6 +63,8 @@ class Layout:
         Columns of states that lacked values in training.
     gaps_ahead : bool
         Whether targets did.
+    conditions : ConditionEncoder or None
+        Of labels and numbers that fields are conditioned on.
     """
 
     state_shape: tuple[int, ...]
@@ -76,6 +80,7 @@ class Layout:
     long: LongForm | None = None
     holed: tuple[int, ...] = ()
     gaps_ahead: bool = False
+    conditions: ConditionEncoder | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored layout do not fit each other."""
@@ -406,45 +411,6 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     data = rows.array()
     flat = data.reshape(len(data) * n_states, *data.shape[2:])
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
-
-
-def check_columns(found: Sequence[Any], fitted: tuple[Any, ...]) -> None:
-    """Raise a ValueError unless the columns of X are those that the model was fitted to, in their order."""
-    if tuple(found) != fitted:
-        missing = [name for name in fitted if name not in found]
-        raise ValueError(
-            f"X has the columns {list(found)}, but the model was fitted to {list(fitted)}"
-            + (f": {missing} are missing." if missing else ", in that order.")
-        )
-
-
-def check_known_ahead(frames: Sequence[Any], names: list[Any]) -> None:
-    """Raise a ValueError for a frame of `future` that lacks one of the columns that are known ahead."""
-    for number, frame in enumerate(frames):
-        missing = [name for name in names if name not in frame.columns]
-        if missing:
-            raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
-
-
-def columns_named(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:
-    """Positions of columns that are given by name or number."""
-    if wanted is None:
-        return ()
-    wanted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
-    found = []
-    for name in wanted:
-        if columns.count(name) > 1:
-            raise ValueError(f"{parameter} names {name!r}, but {columns.count(name)} columns are called so.")
-        if name in columns:
-            found.append(columns.index(name))
-        elif isinstance(name, (int, np.integer)) and not isinstance(name, bool) and -n_columns <= name < n_columns:
-            found.append(int(name) % n_columns)
-        else:
-            known = f"the columns are {list(columns)}" if columns else f"there are {n_columns} columns"
-            raise ValueError(f"{parameter} names {name!r}, but {known}.")
-    if len(set(found)) < len(found):
-        raise ValueError(f"{parameter}={wanted!r} names a column twice.")
-    return tuple(sorted(found))
 
 
 def _cycles(calendar: Any, trajectories: Trajectories) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
+from flowmatch.forecasting.columns import check_known_ahead
+from flowmatch.forecasting.field_conditions import encoder_of, with_conditions
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.gaps import read_histories, rows_that_follow
 from flowmatch.forecasting.holes import check_each_has_values, holed_columns, without_level
-from flowmatch.forecasting.layout import Layout, check_known_ahead, layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.series import LongForm, Panel, in_order_of, read_panel
 from flowmatch.forecasting.tables import TableReader
@@ -58,14 +60,16 @@ class Reading:
         return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary, self.target_columns)
 
 
-def read_windows(estimator: Any, X: Any, y: Any, time: Any = None, groups: Any = None, value: Any = None) -> Reading:
+def read_windows(
+    estimator: Any, X: Any, y: Any, time: Any = None, groups: Any = None, value: Any = None, conditions: Any = None
+) -> Reading:
     """Read trajectories, or pairs of contexts and targets, and learn how.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Unfitted; scikit-learn leaves the names of a table's columns there.
-    X, y, time, groups, value : data
+    X, y, time, groups, value, conditions : data
         As in `ConditionalForecaster.fit`.
 
     Returns
@@ -83,21 +87,24 @@ def read_windows(estimator: Any, X: Any, y: Any, time: Any = None, groups: Any =
         names = layout.columns
     elif time is groups is value is None:
         windows, layout, reader, columns = _read_pairs(estimator, X, y)
-        windows, names = layout.trainable(windows), _names_of(y)
+        names = _names_of(y)
     else:
         raise ValueError("time, groups and value name columns of series: call fit(X, ...) without y.")
+    if conditions is not None:
+        layout = replace(layout, conditions=encoder_of(conditions, layout.grid))
+    windows = layout.trainable(with_conditions(windows, layout.conditions, conditions, X if y is None else None))
     check_each_has_values(windows, layout.targets, names)
     return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows), _names_of(y))
 
 
-def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
+def windows_like_fit(estimator: Any, X: Any, y: Any, conditions: Any = None) -> Windows:
     """Read windows like those that a forecaster was fitted to.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Fitted; it stays as it is.
-    X, y : data
+    X, y, conditions : data
         As in `ConditionalForecaster.fit`.
 
     Returns
@@ -114,10 +121,11 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
     if y is not None:
         flat = _is_flat(X, "X") and _is_flat(y, "y")
         pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y, 1)
-        return fitted.layout.windows_of_pairs(*pairs)
+        return with_conditions(fitted.layout.windows_of_pairs(*pairs), fitted.layout.conditions, conditions)
     windows = fitted.layout.windows_of(_trajectories(read_panel(X, fitted.layout.long), fitted.reader))
     lost = without_level(windows, fitted.window_encoder)
-    return windows.take(np.flatnonzero(~lost)) if lost.any() else windows
+    windows = windows.take(np.flatnonzero(~lost)) if lost.any() else windows
+    return with_conditions(windows, fitted.layout.conditions, conditions, X)
 
 
 def whole_windows(estimator: Any, X: Any, y: Any) -> Windows:
@@ -126,14 +134,16 @@ def whole_windows(estimator: Any, X: Any, y: Any) -> Windows:
     return replace(estimator.fitted_.layout, gaps_ahead=False).trainable(windows)
 
 
-def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+def contexts_like_fit(
+    estimator: Any, X: Any, future: Any, n_steps: int, conditions: Any = None
+) -> tuple[Windows, list[Any] | None]:
     """Read contexts alone.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Fitted; it stays as it is.
-    X, future : data
+    X, future, conditions : data
         As in `ConditionalForecaster.predict`.
     n_steps : int
         States to come that `future` has to tell of.
@@ -170,7 +180,7 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
             f"context {int(np.argmax(lost))} of X lacks all {layout.n_lags} value(s) of a column that is forecast "
             "relative to its own last values: fill the gap, or fit with more n_lags."
         )
-    return windows, times
+    return with_conditions(windows, layout.conditions, conditions), times
 
 
 def _ends_of(panel: Panel, layout: Layout) -> Panel:

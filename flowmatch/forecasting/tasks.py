@@ -106,7 +106,9 @@ def forecast_task_from(
     return _task(parameters, settings, rows, parts, model.blueprint.factory)
 
 
-def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> GroupedData:
+def training_windows_of(
+    fitted: FittedForecaster, windows: Windows, device: torch.device | None = None, *, teaches: bool = False
+) -> GroupedData:
     """Give windows as the training of a fitted forecaster would see them.
 
     Parameters
@@ -117,14 +119,27 @@ def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torc
         Such as `windows_like_fit` gives them.
     device : torch.device, optional
         By default, where the model is.
+    teaches : bool
+        Whether a student is to learn from them.
 
     Returns
     -------
     GroupedData
         Rows of codes and contexts.
+
+    Raises
+    ------
+    ValueError
+        For students of fields whose targets lack values, where nothing says what the teacher makes of noise.
     """
     model, device = fitted.model, fitted.model.device if device is None else device
     windows = fitted.layout.trainable(windows)
+    assert windows.targets is not None
+    if teaches and fitted.layout.grid and windows.targets.summary.n_missing.any():
+        raise ValueError(
+            "a student of fields needs whole states to learn from, but those of X lack values: pass others, or the "
+            "teacher's own forecasts."
+        )
     return training_rows(fitted.window_encoder, model.encoder, windows, device, missing=model.missing)
 
 

@@ -79,6 +79,7 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
         limits=np.stack([summary.low, summary.high]) if len(targets) and not layout.grid else None,
         holed=np.array(layout.holed, dtype=np.intp),
         gaps_ahead=layout.gaps_ahead and bool(layout.grid),
+        n_conditions=0 if layout.conditions is None else layout.conditions.size,
     )
     n_targets = encoder.target_shape[0]
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from flowmatch.core.entries import with_entries
@@ -60,7 +61,8 @@ class GroupedData(TrainingData):
         noise = torch.zeros(len(rows), encoder.n_columns, *encoder.grid.tolist(), device=codes.device)
         drawn = torch.randn(noise[:, :n_lagged].shape, generator=generator, device=codes.device)
         noise[:, :n_lagged] = self.context_noise * drawn
-        return codes - self.noise_in_codes(noise), context + noise.flatten(1)
+        vectors = (context.shape[1] - noise[0].numel(), 0)  # which stay as they are
+        return codes - self.noise_in_codes(noise), context + F.pad(noise.flatten(1), vectors)
 
     @abstractmethod
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -196,7 +198,9 @@ class FieldWindows(GroupedData):
         codes = (targets.flatten(1, 2) - self.encoder.base(context) - self.mean) / self.scale
         if self.encoder.gaps_ahead:
             context[:, -codes.shape[1] :] = codes.isnan()
-        return codes, context.flatten(1)
+        conditions = self.windows.conditions
+        known = None if conditions is None else conditions[self.rows[rows].cpu().numpy()]
+        return codes, self.encoder.vectors(context, known)
 
     def noise_in_codes(self, noise: Tensor) -> Tensor:
         return (self.encoder.base(noise) - self.encoder.base(torch.zeros_like(noise[:1]))) / self.scale
@@ -208,7 +212,10 @@ class FieldWindows(GroupedData):
         frames, targets = self.windows.frames, self.windows.targets
         states = [frames] if targets is None or targets is frames else [frames, targets]
         digests = [torch.tensor(list(part.digest())) for part in states]
-        return {"states": torch.cat(digests), "rows": self.rows, "index": self.index, "target_index": self.target_index}
+        found = {"rows": self.rows, "index": self.index, "target_index": self.target_index}
+        conditions = self.windows.conditions
+        vectors = {} if conditions is None else {"conditions": torch.from_numpy(conditions)}
+        return {"states": torch.cat(digests), **found, **vectors}
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Contexts (B, m, *grid) and targets (B, horizon, n_targets, *grid) of states on the device."""

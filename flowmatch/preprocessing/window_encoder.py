@@ -65,6 +65,8 @@ class WindowEncoder(ConditionEncoder):
         Columns that lacked values in training. Contexts mark where they do: a 1 for each lag.
     gaps_ahead : bool, default=False
         Whether targets of fields lacked values. Contexts end in marks of these, which are zeros in forecasts.
+    n_conditions : int, default=0
+        Elements of the vectors that contexts of fields begin with: of labels and numbers, see `Windows.conditions`.
     """
 
     container: Container
@@ -87,10 +89,12 @@ class WindowEncoder(ConditionEncoder):
     limits: Array | None = None
     holed: Index = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     gaps_ahead: bool = False
+    n_conditions: int = 0
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
-        require(min(self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows) > 0, "windows")
+        counts = self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows, self.n_conditions + 1
+        require(min(counts) > 0 and (self.n_conditions == 0 or len(self.grid) > 0), "windows")
         check_scales(self.mean, self.scale, "windows")
         check_scales(self.target_mean, self.target_scale, "windows")
         require(self.grid.ndim == 1 and len(self.grid) <= 3 and (self.grid > 0).all() and len(self.mean), "windows")
@@ -129,7 +133,7 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def size(self) -> int:
-        return self.n_columns * math.prod(self.grid.tolist())
+        return self.n_conditions + self.n_columns * math.prod(self.grid.tolist())
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -245,6 +249,24 @@ class WindowEncoder(ConditionEncoder):
         if self.gaps_ahead:
             parts.append(lags.new_zeros(len(lags), *self.target_shape))
         return torch.cat(parts, dim=1)
+
+    def vectors(self, contexts: Tensor, conditions: Array32 | None) -> Tensor:
+        """Flatten contexts, behind what fields are conditioned on.
+
+        Parameters
+        ----------
+        contexts : Tensor of shape (B, n_columns, *grid)
+            Such as `join` gives them.
+        conditions : ndarray of shape (B, n_conditions) or None
+            Labels and numbers as vectors.
+
+        Returns
+        -------
+        Tensor of shape (B, size)
+            What a network is given.
+        """
+        flat = contexts.flatten(1)
+        return flat if conditions is None else torch.cat([torch.as_tensor(conditions).to(flat), flat], dim=1)
 
     def filled(self, states: Array) -> Array:
         """Put plausible values where lags are missing; see `flowmatch.preprocessing.window_gaps.fill_gaps`.
@@ -400,7 +422,8 @@ class WindowEncoder(ConditionEncoder):
 
     def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         def piece(part: slice) -> Array32:
-            return self.read_contexts(y, np.arange(part.start, part.stop)).flatten(1).numpy()
+            rows = np.arange(part.start, part.stop)
+            return self.vectors(self.read_contexts(y, rows), y.take(rows).conditions).numpy()
 
         return piece
 
