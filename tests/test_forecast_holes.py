@@ -90,7 +90,9 @@ def test_scores_of_what_is_there():
     assert energy_score_of_seen(holed, members) == (pytest.approx(np.mean(alone)), seen.any(axis=1).sum())
     for kind in ("uniform_average", "variance_weighted"):
         known = determination_of_seen(truth, members[0], None, kind)
-        assert determination_of_seen(np.vstack([truth, truth * NAN]), np.vstack([members[0]] * 2), None, kind) == pytest.approx(known)
+        assert determination_of_seen(
+            np.vstack([truth, truth * NAN]), np.vstack([members[0]] * 2), None, kind
+        ) == pytest.approx(known)
     assert np.isnan(determination_of_seen(truth * NAN, members[0], None, "uniform_average"))
 
 
@@ -109,7 +111,9 @@ def test_targets_of_tables_may_lack_entries_and_stay_joint():
     test = X_TABLE[200:], Y_TABLE[200:]
     assert holed.crps(*test) < 1.1 * whole.crps(*test)
     draws = holed.sample(X_TABLE[200:], 100, 0) - X_TABLE[200:, :2]
-    assert np.mean([np.corrcoef(draws[:, i].T)[0, 1] for i in range(100)]) == pytest.approx(0.91, abs=0.12)  # of the noise
+    assert np.mean([np.corrcoef(draws[:, i].T)[0, 1] for i in range(100)]) == pytest.approx(
+        0.91, abs=0.12
+    )  # of the noise
     part = scattered(Y_TABLE[200:], 0.5, 1)
     assert np.isfinite([holed.crps(test[0], part), holed.energy_score(test[0], part), holed.score(test[0], part)]).all()
 
@@ -295,7 +299,9 @@ def test_a_model_of_whole_fields_refuses_gaps_by_position():
     gap[2, 0, 3] = NAN
     with pytest.raises(ValueError, match=r"X contains NaN: context 2, lag -1, position \(0, 3\) of the state"):
         forecaster.predict(gap)
-    assert np.isfinite(tiny_fields().fit(scattered(FIELDS[:, 0], 0.2), scattered(FIELDS[:, 1], 0.2)).predict(FIELDS[:, 0])).all()
+    assert np.isfinite(
+        tiny_fields().fit(scattered(FIELDS[:, 0], 0.2), scattered(FIELDS[:, 1], 0.2)).predict(FIELDS[:, 0])
+    ).all()
 
 
 # -- conditions of fields ---------------------------------------------------------------------------------------------
@@ -375,7 +381,9 @@ def closed_along(boundaries, n=12, n_points=8, seed=0):
     for axis, boundary in enumerate(boundaries):
         phase = random.uniform(0, 2 * np.pi, (n, 1, 1, 1))
         turns = 1.0 if boundary == "periodic" else 0.4
-        wave = 1.5 + np.sin(2 * np.pi * turns * np.arange(n_points) / n_points + (phase if turns == 1 else 0.1 * phase - 1.3))
+        wave = 1.5 + np.sin(
+            2 * np.pi * turns * np.arange(n_points) / n_points + (phase if turns == 1 else 0.1 * phase - 1.3)
+        )
         fields = fields * wave.reshape(n, 1, 1, *[n_points if k == axis else 1 for k in range(len(boundaries))])
     return fields * random.uniform(0.9, 1.1, fields.shape[:3] + (1,) * len(boundaries))
 

@@ -263,6 +263,10 @@ class Layout:
                 f"the model uses the calendar ({', '.join(self.cycles)}): pass DataFrames with a DatetimeIndex, one "
                 "for each context, or fit with calendar=None."
             )
+        return self._array_of_contexts(X, wanted), None
+
+    def _array_of_contexts(self, X: Any, wanted: str) -> NDArray[Any]:
+        """Contexts (n, [n_lags,] *state) of an array, of which errors say what is `wanted`."""
         _shape(X, wanted)
         array = np.asarray(X)
         if array.dtype.kind not in "biuf":
@@ -279,7 +283,7 @@ class Layout:
             raise ValueError(f"X contains {bad[1]}: context {bad[0][0]}, position {bad[0][1:]}.")
         lags = array.reshape(len(array), self.n_lags, *self.state_shape)
         check_holes(lags, self.holed, self.columns, lambda i, lag: f"context {i}, lag {lag - self.n_lags}")
-        return array, None
+        return array
 
     def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
         """Columns known ahead, (n, n_steps, n_known, *grid)."""
