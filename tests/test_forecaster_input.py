@@ -81,7 +81,7 @@ TRAJECTORIES = {
     "other_columns": ([SERIES[0], SERIES[1, :, :1]], r"trajectory 0 has \(2,\) and trajectory 1 has \(1,\)"),
     "other_grids": ([FIELDS[0], FIELDS[1, ..., :4]], r"trajectory 0 has \(1, 8\) and trajectory 1 has \(1, 4\)"),
     "other_channels": ([FIELDS[0], FIELDS[1].repeat(2, axis=1)], r"trajectory 0 has \(1, 8\) and trajectory 1 has \(2, 8\)"),
-    "nothing_but_nan": (SERIES * np.nan, r"42 of 42 windows lack values: .*the first: the forecast of trajectory 0, frame 1\)\. None is left"),
+    "nothing_but_nan": (SERIES * np.nan, r"44 of 44 windows lack values: .*the first: the forecast of trajectory 0, frame 1\)\. None is left"),
     "no_value_of_a_target": (SERIES * [1, np.nan], r"column 1 is to be forecast, but has no value 1 step\(s\) ahead"),
     "infinity": (replaced(FIELDS, -np.inf, 1, 7, 0, 5), r"X contains -inf: trajectory 1, frame 7, position \(0, 5\)"),
     "beyond_float32": (replaced(SERIES, 1e39, 0, 0, 0), r"X contains 1e\+39: trajectory 0, frame 0"),

@@ -24,7 +24,7 @@ def holed_columns(frames: SampleRows) -> tuple[int, ...]:
 
 def names_in(columns: Sequence[int], names: tuple[Any, ...]) -> str:
     """Columns by their names, or positions, for errors."""
-    return ", ".join(repr(names[j] if names else j) for j in columns)
+    return ", ".join(repr(names[j] if names else int(j)) for j in columns)
 
 
 def with_values(
