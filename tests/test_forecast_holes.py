@@ -18,7 +18,7 @@ from flowmatch.forecasting.ridge import penalty_of, ridge
 from flowmatch.metrics import crps, energy_score
 from flowmatch.networks import UNet
 from flowmatch.objectives import VelocityObjective
-from flowmatch.preprocessing import fill_gaps, find_boundaries, mean_of_seen
+from flowmatch.preprocessing import fill_lags, find_boundaries, mean_of_seen
 
 RNG = np.random.default_rng(0)
 NAN = np.nan
@@ -45,7 +45,7 @@ Y_TABLE = X_TABLE[:, :2] + 0.3 * RNG.normal(size=(300, 2)) @ [[1.0, 0.9], [0.0, 
 def test_lags_are_filled_by_their_own_window():
     lags = torch.tensor([[[1.0, NAN], [NAN, NAN], [3.0, 5.0]], [[NAN, NAN], [2.0, NAN], [NAN, NAN]]])
     expected = [[[1.0, 5.0], [1.0, 5.0], [3.0, 5.0]], [[2.0, 9.0], [2.0, 9.0], [2.0, 9.0]]]
-    np.testing.assert_array_equal(fill_gaps(lags, torch.tensor([7.0, 9.0])), expected)
+    np.testing.assert_array_equal(fill_lags(lags, torch.tensor([7.0, 9.0])), expected)
 
 
 @pytest.mark.parametrize("grid", [(9,), (6, 9), (4, 5, 6)])
@@ -54,9 +54,9 @@ def test_points_of_fields_are_filled_by_neighbors(grid):
     at = (0, 0, 0, *[2] * len(grid))
     holed = field.clone()
     holed[at] = NAN
-    assert fill_gaps(holed)[at] == pytest.approx(2.0)
-    assert bool((fill_gaps(holed) == field)[~holed.isnan()].all())
-    assert bool((fill_gaps(torch.full_like(field, NAN), 3.0) == 3.0).all())
+    assert fill_lags(holed)[at] == pytest.approx(2.0)
+    assert bool((fill_lags(holed) == field)[~holed.isnan()].all())
+    assert bool((fill_lags(torch.full_like(field, NAN), 3.0) == 3.0).all())
 
 
 def test_means_leave_out_what_is_missing():

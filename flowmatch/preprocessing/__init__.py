@@ -26,7 +26,7 @@ from flowmatch.preprocessing.trajectories import (
     read_trajectories,
 )
 from flowmatch.preprocessing.window_encoder import WindowEncoder
-from flowmatch.preprocessing.window_gaps import fill_gaps, mean_of_seen
+from flowmatch.preprocessing.window_gaps import fill_lags, mean_of_seen
 from flowmatch.preprocessing.window_scale import WindowScale, column_scale, sizes_of
 from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
@@ -88,7 +88,7 @@ __all__ = [
     "choose_transform",
     "clock_of",
     "column_scale",
-    "fill_gaps",
+    "fill_lags",
     "fill_table",
     "find_boundaries",
     "find_cycles",

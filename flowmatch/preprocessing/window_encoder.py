@@ -21,7 +21,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
-from flowmatch.preprocessing.window_gaps import fill_gaps
+from flowmatch.preprocessing.window_gaps import fill_lags
 from flowmatch.preprocessing.window_scale import WindowScale
 from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
@@ -242,7 +242,7 @@ class WindowEncoder(ConditionEncoder):
             Contexts.
         """
         marks = lags[:, :, self.holed].isnan().to(lags.dtype).flatten(1, 2) if len(self.holed) else None
-        lags = fill_gaps(lags) if len(self.holed) else lags
+        lags = fill_lags(lags) if len(self.holed) else lags
         parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
         parts += [calendar] if calendar is not None and calendar.shape[1] else []
         parts += [] if marks is None else [marks]
@@ -269,7 +269,7 @@ class WindowEncoder(ConditionEncoder):
         return flat if conditions is None else torch.cat([torch.as_tensor(conditions).to(flat), flat], dim=1)
 
     def filled(self, states: Array) -> Array:
-        """Put plausible values where lags are missing; see `flowmatch.preprocessing.window_gaps.fill_gaps`.
+        """Put plausible values where lags are missing; see `flowmatch.preprocessing.window_gaps.fill_lags`.
 
         Parameters
         ----------
@@ -284,7 +284,7 @@ class WindowEncoder(ConditionEncoder):
         if not len(self.holed):
             return states
         mean = torch.from_numpy(self.mean.reshape(-1, *[1] * len(self.grid)))
-        return fill_gaps(torch.from_numpy(states), mean).numpy()
+        return fill_lags(torch.from_numpy(states), mean).numpy()
 
     # -- the base -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ _PASSES = 3
 _POOLS: tuple[Any, ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
 
-def fill_gaps(lags: Tensor, mean: Tensor | float = 0.0) -> Tensor:
+def fill_lags(lags: Tensor, mean: Tensor | float = 0.0) -> Tensor:
     """Put plausible values where lags are missing: what a network is told beside marks of them.
 
     The last value before it, else the next one; on grids, where a point has neither, the mean of its neighbors; else
