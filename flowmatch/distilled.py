@@ -176,7 +176,7 @@ class DistilledFlowMap(Estimator):
         distillation.Taught("state_shape_"),
     )
 
-    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any = None, y: Any = None, sample_weight: Any = None, *, conditions: Any = None) -> Self:
         """Distil the teacher, after fitting it if it is not.
 
         Parameters
@@ -184,7 +184,7 @@ class DistilledFlowMap(Estimator):
         X : as the teacher's `fit` takes it, optional
             Rows to fit the teacher to, and to distil from. Without them a fitted teacher is distilled from samples of
             its own.
-        y, sample_weight : optional
+        y, sample_weight, conditions : optional
             As in the teacher's `fit`.
 
         Returns
@@ -205,7 +205,7 @@ class DistilledFlowMap(Estimator):
         if X is None and (y is not None or sample_weight is not None):
             raise ValueError("y and sample_weight belong to rows X, but X is None.")
         seed = seed_from(self.random_state)
-        teacher = self._fitted_teacher(X, y, sample_weight)
+        teacher = self._fitted_teacher(X, y, sample_weight, conditions)
         budget = fitting.budget_of(self.max_time)  # a teacher that is fitted first has its own
         known_as, teacher = teacher, teacher.as_teacher() if isinstance(teacher, DistilledFlowMap) else teacher
         before = distillation.FittedStudent(teacher.fitted_, known_as, clone(teacher))
@@ -213,7 +213,7 @@ class DistilledFlowMap(Estimator):
         scale = float(teacher.guidance_scale) if isinstance(teacher, FlowMatchingGenerator) else 1.0
         scale = scale if self.guidance_scale is None else float(self.guidance_scale)
         distillation.check_teacher(self, known, scale)
-        data = self._data(teacher, seed, X, y, sample_weight)
+        data = self._data(teacher, seed, X, y, sample_weight, conditions)
         if isinstance(teacher, ConditionalForecaster):
             schedule = forecasting.schedule_of_forecasts(of_teacher, teacher.fitted_.window_encoder, len(data))
         else:
@@ -246,13 +246,16 @@ class DistilledFlowMap(Estimator):
         super().check_fitted()
         self.as_teacher().check_fitted()
 
-    def _data(self, teacher: Any, seed: int, X: Any, y: Any, sample_weight: Any) -> fitting.TrainingData:
+    def _data(
+        self, teacher: Any, seed: int, X: Any, y: Any, sample_weight: Any, conditions: Any
+    ) -> fitting.TrainingData:
         """Codes and conditions of the rows to distil from."""
         if not isinstance(teacher, ConditionalForecaster):
             return distillation.rows_to_distil_from(self, teacher, seed, X, y, sample_weight)
         if X is None:
             raise ValueError("a ConditionalForecaster keeps none of its contexts: pass X (and y) to fit.")
-        return forecasting.training_windows_of(teacher.fitted_, forecasting.windows_like_fit(teacher, X, y))
+        windows = forecasting.windows_like_fit(teacher, X, y, conditions)
+        return forecasting.training_windows_of(teacher.fitted_, windows, teaches=True)
 
     @property
     def unwrapped_estimator(self) -> Any:
@@ -277,11 +280,13 @@ class DistilledFlowMap(Estimator):
         """The device that the teacher's parameters ask for."""
         return getattr(self.unwrapped_estimator, "working_device", "cpu")
 
-    def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any) -> Any:
+    def _fitted_teacher(self, X: Any, y: Any, sample_weight: Any, conditions: Any) -> Any:
         """The estimator itself if it is fitted, else a clone that is fitted now."""
         estimator = self.unwrapped_estimator
         if sample_weight is not None and is_regressor(estimator):
             raise ValueError("sample_weight was given, but a ConditionalForecaster takes none.")
+        if conditions is not None and not is_regressor(estimator):
+            raise ValueError("conditions belong to forecasts of fields: pass those of a FlowMatchingGenerator as y.")
         try:
             check_is_fitted(estimator)
         except NotFittedError:
@@ -298,9 +303,9 @@ class DistilledFlowMap(Estimator):
             teacher.set_params(random_state=self.random_state)
         if isinstance(teacher, FlowMatchingGenerator):
             distillation.check_before_teaching(self, teacher.objective, teacher.condition_dropout, X, y)
-        weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+        more = {"sample_weight": sample_weight, "conditions": conditions}
         try:
-            return teacher.fit(X, y, **weight)
+            return teacher.fit(X, y, **{name: value for name, value in more.items() if value is not None})
         except NonFiniteTrainingError as error:
             text = f"{error.__cause__ or error} It was the teacher's fit; nothing is kept of it."
             raise NonFiniteTrainingError(text, error.step) from error

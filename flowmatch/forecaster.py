@@ -183,7 +183,16 @@ class ConditionalForecaster(Predictor):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    def fit(self, X: Any, y: Any = None, *, time: Any = None, groups: Any = None, value: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        time: Any = None,
+        groups: Any = None,
+        value: Any = None,
+        conditions: Any = None,
+    ) -> Self:
         """Learn what follows what.
 
         Parameters
@@ -193,12 +202,17 @@ class ConditionalForecaster(Predictor):
             series, a panel with a MultiIndex of labels and times, or a long table of which `time` tells. Windows of
             ``n_lags + horizon`` states are cut inside, never across series or gaps. A state is (d,) or (C, *grid).
             With `y`: contexts (n, *state), or (n, n_lags, *state) if `n_lags` is more than 1; (n, d) is a table as any
-            regressor takes it. Tables, and columns that are not forecast, may hold text, dates and missing entries.
+            regressor takes it. Tables, and columns that are not forecast, may hold text and dates. Values may be
+            missing (NaN): contexts mark and fill them.
         y : array-like of shape (n, *state) or (n, horizon, *state), optional
-            The states that follow; (n,) and (n, q) for tables.
+            The states that follow; (n,) and (n, q) for tables. What is missing is not learned from.
         time, groups, value : column names, optional
             Of a table of series one below the other: times, what tells the series apart, and what is forecast. Of its
             other columns those stay that are exogenous or known ahead. Every method then takes such tables.
+        conditions : array-like of shape (n_trajectories,) or (n_trajectories, k), optional
+            Of fields: labels, numbers or mixed columns of what holds in a whole trajectory, such as a Reynolds number,
+            of pairs in each. As `y` of `FlowMatchingGenerator.fit`: numbers of few values are labels unless they come
+            as columns. Every method then takes them too, one for each trajectory or context, or one for all.
 
         Returns
         -------
@@ -211,9 +225,19 @@ class ConditionalForecaster(Predictor):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the last good weights stay on the estimator.
         """
-        return self._fit(X, y, getattr(self, "fitted_", None) if self.warm_start else None, (time, groups, value))
+        start = getattr(self, "fitted_", None) if self.warm_start else None
+        return self._fit(X, y, start, (time, groups, value, conditions))
 
-    def partial_fit(self, X: Any, y: Any = None, *, time: Any = None, groups: Any = None, value: Any = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        time: Any = None,
+        groups: Any = None,
+        value: Any = None,
+        conditions: Any = None,
+    ) -> Self:
         """Train for `max_iter` more steps, from the fitted weights, scales and base.
 
         The first call is a `fit`. Later ones may bring other rows, of the same columns; forecasts of tables and series
@@ -221,20 +245,20 @@ class ConditionalForecaster(Predictor):
 
         Parameters
         ----------
-        X, y, time, groups, value : as in `fit`
+        X, y, time, groups, value, conditions : as in `fit`
 
         Returns
         -------
         self
         """
-        return self._fit(X, y, getattr(self, "fitted_", None), (time, groups, value))
+        return self._fit(X, y, getattr(self, "fitted_", None), (time, groups, value, conditions))
 
     def check_parameters(self) -> fitting.FitSettings:
         settings = fitting.resolve_settings(self, frozen=_FROZEN)
         forecasting.check_forecast_parameters(self)
         return settings
 
-    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None, columns: tuple[Any, Any, Any]) -> Self:
+    def _fit(self, X: Any, y: Any, start: forecasting.FittedForecaster | None, columns: tuple[Any, ...]) -> Self:
         settings = self.check_parameters()
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
@@ -245,7 +269,7 @@ class ConditionalForecaster(Predictor):
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)
             self.fitted_ = reading.fitted(forecasting.with_unseen_spread(self.fitted_.flow, task, settings))
         else:
-            windows = forecasting.windows_like_fit(self, X, y)
+            windows = forecasting.windows_like_fit(self, X, y, columns[-1])
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)
             fitting.fit_and_assign(self, task, settings, start.flow, start.with_flow)
         return self

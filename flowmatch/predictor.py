@@ -9,7 +9,7 @@ from typing import Any, Self
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from flowmatch import forecasting, metrics, model
+from flowmatch import forecasting, model
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on, seed_from
@@ -36,7 +36,7 @@ class Predictor(RegressorMixin, Estimator):
     boundary_, calendar_ = Fitted("boundary"), Fitted("layout.cycles")
     n_features_in_, feature_names_in_ = Fitted("n_features"), Fitted("feature_names")
 
-    def predict(self, X: Any, *, future: Any = None, output: str = "numpy") -> Any:
+    def predict(self, X: Any, *, future: Any = None, conditions: Any = None, output: str = "numpy") -> Any:
         """Estimate the conditional mean, from `n_samples` draws.
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
@@ -50,6 +50,8 @@ class Predictor(RegressorMixin, Estimator):
             DataFrame, or a list of histories (DataFrames or arrays), whose last `n_lags` rows count.
         future : array-like of shape (n, horizon, n_known) or list of DataFrames, optional
             The `known_columns` of the instants to come.
+        conditions : array-like of shape (n,) or (n, k), optional
+            As in `fit`, one for each context, or one for all.
         output : {"numpy", "pandas"}, default="numpy"
             "pandas": a DataFrame of tables and series, one column for each that is forecast. Its rows are those of a
             table X; of a history the times that follow, by the model's spacing, or positions where X has no times; of
@@ -59,12 +61,18 @@ class Predictor(RegressorMixin, Estimator):
         -------
         ndarray of shape (n, *sample_shape_), or DataFrame
         """
-        ensemble, windows = self._asked(X, future, output)
+        ensemble, windows = self._asked(X, future, conditions, output)
         forecasts = ensemble.mean(windows, check_count("n_samples", self.n_samples, 2))
         return forecasting.as_frame(forecasts, self.fitted_, X) if output == "pandas" else forecasts
 
     def predict_quantiles(
-        self, X: Any, quantiles: Any = (0.05, 0.5, 0.95), *, future: Any = None, output: str = "numpy"
+        self,
+        X: Any,
+        quantiles: Any = (0.05, 0.5, 0.95),
+        *,
+        future: Any = None,
+        conditions: Any = None,
+        output: str = "numpy",
     ) -> Any:
         """Estimate quantiles of every element of forecasts, from one set of `n_samples` draws: they never cross.
 
@@ -75,7 +83,7 @@ class Predictor(RegressorMixin, Estimator):
         quantiles : sequence of float in [0, 1], default=(0.05, 0.5, 0.95)
             Quantile q is order statistic ``(n_samples + 1) q`` of the draws, interpolated: for exchangeable draws its
             coverage is exact. Those beyond the outermost draws are the outermost.
-        future : array-like or list of DataFrames, optional
+        future, conditions : optional
             As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
             As in `predict`; columns are (column, quantile).
@@ -85,13 +93,20 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
         """
         levels = forecasting.check_quantiles(quantiles)
-        ensemble, windows = self._asked(X, future, output)
+        ensemble, windows = self._asked(X, future, conditions, output)
         found = ensemble.quantiles(windows, check_count("n_samples", self.n_samples, 2), levels)
         kinds = "quantile", levels
         return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
     def predict_interval(
-        self, X: Any, coverage: float = 0.9, *, method: str = "ensemble", future: Any = None, output: str = "numpy"
+        self,
+        X: Any,
+        coverage: float = 0.9,
+        *,
+        method: str = "ensemble",
+        future: Any = None,
+        conditions: Any = None,
+        output: str = "numpy",
     ) -> Any:
         """Estimate central intervals of every element of forecasts.
 
@@ -105,7 +120,7 @@ class Predictor(RegressorMixin, Estimator):
             Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, so that they
             hold the truth so often whatever the forecaster is worth: of rows alike, see `calibrate`, or of what comes
             in time, see `update`.
-        future : array-like or list of DataFrames, optional
+        future, conditions : optional
             As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
             As in `predict`; columns are (column, "lower") and (column, "upper").
@@ -119,10 +134,12 @@ class Predictor(RegressorMixin, Estimator):
         forecasting.check_output_format(output, self.fitted_)
         correct = {"conformal": forecasting.conformal_interval, "adaptive": forecasting.adaptive_interval}
         if check_choice("method", method, ("ensemble", *correct)) in correct:
-            ends = correct[method](*self._asked(X, future, output), coverage)
+            ends = correct[method](*self._asked(X, future, conditions, output), coverage)
         else:
             forecasting.check_coverage(coverage, self.n_samples)
-            ends = self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
+            ends = self.predict_quantiles(
+                X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future, conditions=conditions
+            )
         kinds = "bound", ("lower", "upper")
         return forecasting.as_frame(ends, self.fitted_, X, kinds=kinds) if output == "pandas" else ends
 
@@ -158,7 +175,7 @@ class Predictor(RegressorMixin, Estimator):
             For fields, and fewer rows or trajectories than folds.
         """
         check_is_fitted(self)
-        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        windows, ensemble = forecasting.whole_windows(self, X, y), forecasting.Ensemble.of(self)
         self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
         return self
 
@@ -190,6 +207,7 @@ class Predictor(RegressorMixin, Estimator):
         random_state: Any = None,
         *,
         future: Any = None,
+        conditions: Any = None,
         n_steps: int | None = None,
         solver: str | None = None,
         batch_size: int | None = None,
@@ -205,7 +223,7 @@ class Predictor(RegressorMixin, Estimator):
             Draws for each context.
         random_state : int, RandomState or None, default=None
             Seeds the draws; None gives others at every call.
-        future : array-like or list of DataFrames, optional
+        future, conditions : optional
             As in `predict`.
         n_steps, solver, batch_size : optional
             In place of the estimator's own; draws carried together (fixed-step solvers give the same for any).
@@ -219,7 +237,7 @@ class Predictor(RegressorMixin, Estimator):
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
         n_samples = check_count("n_samples", n_samples)
-        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
+        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon, conditions)
         ensemble = forecasting.Ensemble.of(self, n_steps=n_steps, solver=solver, batch_size=batch_size)
         generator = generator_on(self.model_.device, seed_from(random_state))
         draws = ensemble.sample(windows, n_samples, generator)
@@ -233,6 +251,7 @@ class Predictor(RegressorMixin, Estimator):
         random_state: Any = None,
         *,
         future: Any = None,
+        conditions: Any = None,
         output: str = "numpy",
     ) -> Any:
         """Carry forecasts on, each member its own trajectory.
@@ -249,6 +268,8 @@ class Predictor(RegressorMixin, Estimator):
             Seeds the draws.
         future : array-like of shape (n, n_steps, n_known) or list of DataFrames, optional
             The `known_columns` of the instants to come.
+        conditions : array-like of shape (n,) or (n, k), optional
+            As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
             As in `sample`.
 
@@ -266,7 +287,7 @@ class Predictor(RegressorMixin, Estimator):
         forecasting.check_output_format(output, self.fitted_)
         n_steps, n_samples = check_count("n_steps", n_steps), check_count("n_samples", n_samples)
         self.fitted_.check_rollout(n_steps)
-        windows, times = forecasting.contexts_like_fit(self, X, future, n_steps)
+        windows, times = forecasting.contexts_like_fit(self, X, future, n_steps, conditions)
         generator = generator_on(self.model_.device, seed_from(random_state))
         states = forecasting.Ensemble.of(self).roll(windows, times, n_steps, n_samples, generator)
         if output == "pandas":
@@ -286,7 +307,7 @@ class Predictor(RegressorMixin, Estimator):
         integration = forecasting.Ensemble.of(self, n_steps=n_steps).integration
         export_forecaster(self.model_, path, integration, self.fitted_.form, format=format, quantize=quantize)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None, *, conditions: Any = None) -> float:
         """Compute the coefficient of determination R2 of the mean.
 
         Parameters
@@ -295,6 +316,8 @@ class Predictor(RegressorMixin, Estimator):
             Contexts and targets, or trajectories alone.
         sample_weight : array-like of shape (n,), optional
             Weights of the windows.
+        conditions : optional
+            As in `fit`.
 
         Returns
         -------
@@ -303,15 +326,15 @@ class Predictor(RegressorMixin, Estimator):
             their variances.
         """
         check_is_fitted(self)
-        windows = forecasting.windows_like_fit(self, X, y)
+        windows = forecasting.windows_like_fit(self, X, y, conditions)
         return forecasting.Ensemble.of(self).determination(windows, self.n_samples, sample_weight)
 
-    def crps(self, X: Any, y: Any = None) -> float:
-        """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over all elements.
+    def crps(self, X: Any, y: Any = None, *, conditions: Any = None) -> float:
+        """Compute the fair continuous ranked probability score of `n_samples` draws, the mean over what is not missing.
 
         Parameters
         ----------
-        X, y : as in `fit`
+        X, y, conditions : as in `fit`
             Contexts and targets, or trajectories alone.
 
         Returns
@@ -319,14 +342,14 @@ class Predictor(RegressorMixin, Estimator):
         float
             In the data's units, lower is better; see `flowmatch.metrics.crps`.
         """
-        return self._mean_score(metrics.crps, X, y)
+        return self._mean_score(forecasting.crps_of_seen, X, y, conditions)
 
-    def energy_score(self, X: Any, y: Any = None) -> float:
-        """Compute the fair energy score of `n_samples` draws, the mean over windows.
+    def energy_score(self, X: Any, y: Any = None, *, conditions: Any = None) -> float:
+        """Compute the fair energy score of `n_samples` draws for what is not missing, the mean over windows.
 
         Parameters
         ----------
-        X, y : as in `fit`
+        X, y, conditions : as in `fit`
             Contexts and targets, or trajectories alone.
 
         Returns
@@ -334,7 +357,7 @@ class Predictor(RegressorMixin, Estimator):
         float
             In the data's units, lower is better; see `flowmatch.metrics.energy_score`.
         """
-        return self._mean_score(metrics.energy_score, X, y)
+        return self._mean_score(forecasting.energy_score_of_seen, X, y, conditions)
 
     def score_samples(
         self,
@@ -345,6 +368,7 @@ class Predictor(RegressorMixin, Estimator):
         solver: str | None = None,
         n_probes: int | None = None,
         return_error: bool = False,
+        conditions: Any = None,
     ) -> Any:
         """Log-density of what follows each context, in the data's units.
 
@@ -363,6 +387,8 @@ class Predictor(RegressorMixin, Estimator):
             As in `FlowMatchingGenerator.score_samples`: exact by default up to 64 elements of a forecast.
         return_error : bool, default=False
             Return the standard error of the estimate too: 0 where exact, NaN with one probe.
+        conditions : optional
+            As in `fit`.
 
         Returns
         -------
@@ -377,7 +403,7 @@ class Predictor(RegressorMixin, Estimator):
         method, asked = model.choose_steps(self.model_, (self.solver, self.n_steps), solver, n_steps, velocity=True)
         taken = forecasting.DENSITY_STEPS if n_steps is None else asked
         density = model.CodeDensity(self.model_, method, taken, n_probes, self.verbose)
-        windows = forecasting.windows_like_fit(self, X, y)
+        windows = forecasting.windows_like_fit(self, X, y, conditions)
         log_density, error = forecasting.score_windows(density, self.fitted_, windows)
         return (log_density, error) if return_error else log_density
 
@@ -436,17 +462,18 @@ class Predictor(RegressorMixin, Estimator):
         super().check_fitted()
         forecasting.Ensemble.of(self)
 
-    def _asked(self, X: Any, future: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
+    def _asked(self, X: Any, future: Any, conditions: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
         """What draws predictions, and the windows to predict."""
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
-        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon)
+        windows, _ = forecasting.contexts_like_fit(self, X, future, self.fitted_.layout.horizon, conditions)
         return forecasting.Ensemble.of(self), windows
 
-    def _mean_score(self, score: Callable[..., Any], X: Any, y: Any) -> float:
+    def _mean_score(self, score: Callable[..., Any], X: Any, y: Any, conditions: Any) -> float:
         """The mean of a score over windows."""
         check_is_fitted(self)
-        return forecasting.Ensemble.of(self).mean_score(forecasting.windows_like_fit(self, X, y), self.n_samples, score)
+        windows = forecasting.windows_like_fit(self, X, y, conditions)
+        return forecasting.Ensemble.of(self).mean_score(windows, self.n_samples, score)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

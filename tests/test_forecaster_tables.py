@@ -95,7 +95,7 @@ BAD_PAIRS = {
     "order": (lambda: (X_NEW[X_NEW.columns[::-1]], None), "feature names"),
     "fewer": (lambda: (X_NEW[["size"]], None), "feature names"),
     "infinity": (lambda: (X_NEW.assign(size=np.inf), None), "infinity"),
-    "missing_target": (lambda: (X_NEW, Y_NEW.where(Y_NEW.index != 7)), "Input y contains NaN: row 7"),
+    "no_target": (lambda: (X_NEW, Y_NEW * np.nan), "windows lack values: all to forecast.*None is left"),
 }
 
 

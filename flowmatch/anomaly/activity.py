@@ -88,7 +88,7 @@ class Activity:
         ndarray of shape (B, *sample_shape)
             `found`, with what lacks to the level of normal rows and `surprise`, spread over the channels at fault.
         """
-        quiet = (_movement(X) < self.least[:, None]).any(axis=0)
+        quiet: Mask = np.any(_movement(X) < self.least[:, None], axis=0)
         rows = np.flatnonzero(quiet.any(axis=1))
         if not len(rows):
             return found

@@ -200,7 +200,7 @@ class _Contexts(nn.Module):
         if phases is not None:
             features.append(_calendar(phases))
         if self.local is not None:
-            own = self.local(states)
+            own: tuple[Tensor, Tensor] = self.local(states)
             level, spread = self.local.put(*own, self.get_buffer("unscaled_mean"), self.get_buffer("unscaled_scale"))
             level, spread = (part.index_select(1, self.targets)[:, None] for part in (level, spread))
             window_level, window_spread = self.local.put(*own, mean, scale)

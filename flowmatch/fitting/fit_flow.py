@@ -33,7 +33,7 @@ from flowmatch.model import (
     VelocityField,
     gives_finite_samples,
 )
-from flowmatch.preprocessing import LabelEncoder, WindowEncoder
+from flowmatch.preprocessing import LabelEncoder, WindowEncoder, mean_of_seen
 
 Watch = Callable[["FitResult"], Any]
 """The estimator that callbacks are shown, for the fit as it stands."""
@@ -348,6 +348,7 @@ def _objective(
         isinstance(model.conditions, LabelEncoder),
         phase.crop,
         is_masked=model.missing is not None,
+        has_gaps=isinstance(model.conditions, WindowEncoder) and model.conditions.gaps_ahead,
         **(more or {}),
     )
 
@@ -393,6 +394,6 @@ def _explained(
 
 
 def _without_gaps(codes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Codes with their columns' means where they are missing."""
+    """Codes with their columns' means where they are missing; 0 where no row has any."""
     gaps = np.isnan(codes)
-    return np.where(gaps, np.nanmean(codes, axis=0), codes) if gaps.any() else codes
+    return np.where(gaps, np.nan_to_num(mean_of_seen(codes, 0)), codes) if gaps.any() else codes

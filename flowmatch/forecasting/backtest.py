@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch import metrics
 from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on
 from flowmatch.forecasting.adaptive import adaptive_threshold
 from flowmatch.forecasting.ensembles import PREDICTION_SEED, Ensemble
+from flowmatch.forecasting.holes import crps_of_seen
 from flowmatch.forecasting.intervals import score_interval, scores_in_time
 from flowmatch.forecasting.parameters import check_coverage
 from flowmatch.forecasting.reading import windows_like_fit
 from flowmatch.forecasting.series import read_panel
-from flowmatch.preprocessing import Windows, parts_of
+from flowmatch.preprocessing import Windows, mean_of_seen, parts_of
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,8 @@ class Backtest:
     scores : dict of str to ndarray of shape (horizon, n_targets)
         "mae" and "rmse" of the mean, "crps" of the draws, "coverage" and "width" of the intervals, "reference_mae" of
         the reference, and "mae_skill" and "crps_skill", the shares by which "mae" and "crps" are lower than that (an
-        ensemble without spread has its MAE as its CRPS); NaN where the reference makes no errors.
+        ensemble without spread has its MAE as its CRPS); NaN where the reference makes no errors. Values that came
+        as NaN are left out.
     columns : tuple
         Names or positions of the targets.
     origins : ndarray of int, shape (n, 2)
@@ -178,7 +179,7 @@ def _windows_at(forecaster: Any, parts: Sequence[Any], origins: Origins, shift: 
     rows = [_rows(parts[number], start, start + span) for number, start in starts]
     windows = windows_like_fit(forecaster, rows, None)
     if len(windows) != len(rows):
-        raise ValueError("a window of X has a gap or lacks values: pass series without, or a smaller n_windows.")
+        raise ValueError("a window of X has a gap, or lacks all values: pass series without, or fewer n_windows.")
     return windows
 
 
@@ -223,14 +224,17 @@ def _scores(
     """Scores (horizon, n_targets); see `Backtest`."""
 
     def averaged(values: NDArray[Any]) -> Array:
-        return np.asarray(values.mean(axis=(0, *range(3, values.ndim)), dtype=np.float64))
+        return mean_of_seen(values.astype(np.float64), (0, *range(3, values.ndim)))
 
-    crps = [metrics.crps(truth[:, :, [j]], members[:, :, :, [j]], per_lead=True) for j in range(truth.shape[2])]
+    def crps_at(lead: int, j: int) -> float:
+        value, count = crps_of_seen(truth[:, lead, j], members[:, :, lead, j])
+        return value if count else np.nan
+
     scores = {
         "mae": averaged(np.abs(mean - truth)),
         "rmse": np.sqrt(averaged((mean - truth) ** 2)),
-        "crps": np.stack([np.asarray(score) for score in crps], axis=1),
-        "coverage": averaged((lower <= truth) & (truth <= upper)),
+        "crps": np.array([[crps_at(lead, j) for j in range(truth.shape[2])] for lead in range(truth.shape[1])]),
+        "coverage": averaged(np.where(np.isnan(truth), np.nan, (lower <= truth) & (truth <= upper))),
         "width": averaged(upper - lower),
         "reference_mae": averaged(np.abs(reference - truth)),
     }

@@ -46,12 +46,20 @@ def score_windows(density: CodeDensity, fitted: FittedForecaster, windows: Windo
     for block in progress(blocks, "log-densities of all rows", density.verbose):
         rows = np.arange(block.start, block.stop)
         context = encoder.read_contexts(windows, rows)
+        known = encoder.vectors(context, windows.take(rows).conditions)
         targets = encoder.truth(windows, rows)
         level, spread = encoder.target_scales(windows.contexts(rows))
-        scale = -np.log(np.broadcast_to(spread, targets.shape).reshape(len(rows), -1)).sum(axis=1)
+        missing = np.isnan(targets)
+        if missing.any() and model.missing is None:
+            raise ValueError(
+                "what is to be scored lacks values, but the density of a part of a forecast is known only of tables "
+                "and series whose targets lacked values in training: leave these rows out."
+            )
+        slopes = np.where(missing, 0.0, -np.log(np.broadcast_to(spread, targets.shape)))
+        scale = slopes.reshape(len(rows), -1).sum(axis=1)
         targets = ((targets - level) / spread).reshape(len(rows), *encoder.target_shape)
         left = targets - encoder.base(context.double()).numpy()
-        value, error = density(model.encoder.encode(left), context.flatten(1).to(model.device))
+        value, error = density(model.encoder.encode(left), known.to(model.device))
         parts.append((value + model.encoder.log_jacobian(left) + scale, error))
     log_density, errors = (np.concatenate(column) for column in zip(*parts, strict=True))
     return log_density, errors

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import r2_score
 from sklearn.utils import gen_batches
 from torch import Tensor
 
@@ -21,9 +20,11 @@ from flowmatch.core.devices import normal_quantile
 from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
+from flowmatch.core.types import Array32
 from flowmatch.core.user_warnings import warn
 from flowmatch.flow import MatchedSource, NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
+from flowmatch.forecasting.holes import determination_of_seen
 from flowmatch.model import FlowModel, Integration, carry, sampling_steps, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
 from flowmatch.preprocessing.validation import check_weights
@@ -102,7 +103,8 @@ class Ensemble:
                 drawn = self.fitted.model.source.draw(n_samples * len(every), generator)
             else:
                 drawn = noise.repeat_interleave(len(every), dim=0)
-            forecasts = self._advance(_repeat(context, n_samples), drawn, scales)
+            conditions = windows.take(every).conditions
+            forecasts = self._advance(_repeat(context, n_samples), drawn, scales, conditions)
             shape = (n_samples, len(every), *self.fitted.layout.sample_shape)
             yield rows, self.fitted.in_own_dtype(forecasts.reshape(shape))
 
@@ -171,20 +173,24 @@ class Ensemble:
         return self.fitted.in_own_dtype(np.concatenate(parts, axis=axis))
 
     def determination(self, windows: Windows, n_samples: int, sample_weight: Any = None) -> float:
-        """R2 of the mean: of tables the mean over columns, of series and fields weighted by variances."""
+        """R2 of the mean, for what is there of the truth: of tables the mean over columns, else by their variances."""
         check_weights(sample_weight, len(windows))
         weight = None if sample_weight is None else as_float64(sample_weight, "sample_weight")
         truth = self.encoder.truth(windows).reshape(len(windows), -1)
         mean = self.mean(windows, n_samples).reshape(truth.shape)
         multioutput = "uniform_average" if self.fitted.layout.is_table else "variance_weighted"
-        return float(r2_score(truth, mean, sample_weight=weight, multioutput=multioutput))
+        return determination_of_seen(truth, mean, weight, multioutput)
 
     def mean_score(self, windows: Windows, n_samples: int, score: Callable[..., Any]) -> float:
-        """The mean over windows of ``score(truth, members)``, with draws of each window's own."""
+        """The mean over windows of ``score(truth, members)``, with draws of each window's own.
+
+        The score returns a mean, and the number of windows that it stands for.
+        """
         truth = self.encoder.truth(windows).reshape(len(windows), *self.fitted.layout.sample_shape)
         generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
         draws = self.draw(windows, check_count("n_samples", n_samples, 2), generator)
-        return float(sum(score(truth[rows], members) * len(truth[rows]) for rows, members in draws) / len(windows))
+        values, counts = np.array([score(truth[rows], members) for rows, members in draws]).T
+        return float(sum(values * counts) / sum(counts)) if counts.any() else math.nan
 
     def _check_memory(self, n_samples: int, n_windows: int = 1, n_steps: int | None = None) -> None:
         """Raise a MemoryError for more draws, of blocks or of rollouts of so many steps, than memory could hold."""
@@ -199,7 +205,7 @@ class Ensemble:
         if encoder.limits is None or windows.targets is not None:  # scored, not forecast
             return
         states, (low, high) = windows.contexts(np.arange(len(windows))), encoder.limits
-        beyond = np.maximum(low - states, states - high).max(axis=(0, 1)) / encoder.scale
+        beyond = np.nan_to_num(np.fmax.reduce(np.maximum(low - states, states - high), axis=(0, 1)) / encoder.scale)
         if encoder.local is not None:  # they are seen by what they differ from their own level
             beyond[encoder.local.columns] = 0.0
         j = int(beyond.argmax())
@@ -258,7 +264,8 @@ class Ensemble:
             calendar = windows.calendar if times is None else self.fitted.layout.calendar_ahead(times, start)
             context = encoder.contexts_of(lags, known, _repeat_states(calendar, n_samples)).to(device)
             noise = self.fitted.model.source.draw(len(lags), generator)
-            block = self._advance(context, noise, encoder.target_scales(lags))[:, : n_steps - start]
+            block = self._advance(context, noise, encoder.target_scales(lags), windows.conditions)
+            block = block[:, : n_steps - start]
             good = self._alive(block, alive, first)
             block[~good] = np.nan
             alive = good[:, -1]
@@ -276,10 +283,16 @@ class Ensemble:
             )
         return self.fitted.in_own_dtype(states.reshape(n_samples, n, n_steps, *self.fitted.layout.forecast_shape))
 
-    def _advance(self, context: Tensor, noise: Tensor, scales: tuple[Array, Array]) -> Array:
-        """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""
+    def _advance(
+        self, context: Tensor, noise: Tensor, scales: tuple[Array, Array], conditions: Array32 | None
+    ) -> Array:
+        """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid), members first.
+
+        `conditions` are those of one member.
+        """
         model, encoder = self.fitted.model, self.encoder
-        codes = to_numpy(carry(model, noise, context.flatten(1), self.integration))
+        known = None if conditions is None else np.tile(conditions, (len(context) // len(conditions), 1))
+        codes = to_numpy(carry(model, noise, encoder.vectors(context, known), self.integration))
         residual = model.encoder.restore(codes) if model.encoder.is_table else model.encoder.decode(codes)
         exact = context.cpu().double()  # of large values float32 would lose the small changes
         targets = encoder.base(exact).numpy() + residual

@@ -137,6 +137,8 @@ class FittedForecaster:
         require((encoder.n_lags, encoder.horizon) == (layout.n_lags, layout.horizon), "layout")
         require(tuple(encoder.targets.tolist()) == layout.targets, "layout")
         require(tuple(encoder.known.tolist()) == layout.known, "layout")
+        require(tuple(encoder.holed.tolist()) == layout.holed, "layout")
+        require(encoder.n_conditions == (0 if layout.conditions is None else layout.conditions.size), "conditions")
         require(math.prod(layout.forecast_shape) == encoder.target_mean.size * math.prod(layout.grid), "layout")
         require(encoder.n_calendar == 2 * HARMONICS * len(layout.cycles), "layout")
         require(len(self.columns) in (0, self.n_features), "columns")

@@ -38,7 +38,7 @@ def learned_spacing(trajectories: Trajectories) -> Spacing | float:
 
 
 def pieces_of(trajectories: Trajectories, spacing: Spacing, span: int) -> Trajectories:
-    """Trajectories cut where times or values are missing, with their times on the clock of the spacing.
+    """Trajectories cut where times are missing, with their times on the clock of the spacing.
 
     Parameters
     ----------
@@ -72,13 +72,12 @@ def pieces_of(trajectories: Trajectories, spacing: Spacing, span: int) -> Trajec
         after = np.flatnonzero(gap)
         before[trajectories.starts[number] + after + 1] = True
         gaps += [f"{name} between {index[row]} and {index[row + 1]}" for row in after]
-    lacking = _lacking(trajectories)
     whole = replace(trajectories, times=times)
-    if not gaps and not lacking.any():
+    if not gaps:
         _check_lengths(whole, whole, span, "")
         return whole
-    pieces = whole.cut(before, lacking)
-    what = _in_words(whole, gaps, lacking)
+    pieces = whole.cut(before)
+    what = f"X has {len(gaps)} gap(s) in time (the first: {gaps[0]})"
     _check_lengths(whole, pieces, span, what)
     possible, left = _n_windows(whole, span), _n_windows(pieces, span)
     warn(f"{what}: {possible - left} of {possible} windows go over them and are left out.")
@@ -202,29 +201,8 @@ def _off(spacing: Spacing, index: Any, follows: Mask, name: str) -> str:
     )
 
 
-def _lacking(trajectories: Trajectories) -> Mask:
-    """Which frames of series lack a value."""
-    frames = trajectories.frames
-    if not frames.summary.n_missing.any():
-        return np.zeros(len(frames), dtype=bool)
-    return np.concatenate([np.isnan(chunk).reshape(len(chunk), -1).any(axis=1) for _, chunk in frames.chunks()])
-
-
 def _n_windows(trajectories: Trajectories, span: int) -> int:
     return int(np.maximum(trajectories.lengths - span + 1, 0).sum())
-
-
-def _in_words(trajectories: Trajectories, gaps: list[str], lacking: Mask) -> str:
-    """The gaps of trajectories: how many, and the first of each kind."""
-    found = []
-    if gaps:
-        found.append(f"{len(gaps)} gap(s) in time (the first: {gaps[0]})")
-    if lacking.any():
-        number, frame = trajectories.at(int(np.argmax(lacking)))
-        where = trajectories.times[number]
-        at = f"frame {frame}" if where is None else f"{where[frame]}"
-        found.append(f"{lacking.sum()} row(s) that lack values (the first: {trajectories.names[number]}, {at})")
-    return f"X has {' and '.join(found)}"
 
 
 def _check_lengths(trajectories: Trajectories, pieces: Trajectories, span: int, gaps: str) -> None:

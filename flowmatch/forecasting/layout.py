@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.forecasting.columns import check_columns, check_known_ahead, columns_named
 from flowmatch.forecasting.gaps import learned_spacing, pieces_of
+from flowmatch.forecasting.holes import check_holes, holed_columns, with_values
 from flowmatch.forecasting.series import LongForm, Panel
 from flowmatch.preprocessing import (
     CYCLES,
+    ConditionEncoder,
     SampleRows,
     Spacing,
     Trajectories,
@@ -56,6 +59,12 @@ class Layout:
         Whether pairs of one step are rows of a table and their targets.
     long : LongForm or None
         The columns of times and labels, where series come as one table.
+    holed : tuple of int
+        Columns of states that lacked values in training.
+    gaps_ahead : bool
+        Whether targets did.
+    conditions : ConditionEncoder or None
+        Of labels and numbers that fields are conditioned on.
     """
 
     state_shape: tuple[int, ...]
@@ -69,11 +78,14 @@ class Layout:
     spacing: Spacing | str | float = 0.0
     is_table: bool = False
     long: LongForm | None = None
+    holed: tuple[int, ...] = ()
+    gaps_ahead: bool = False
+    conditions: ConditionEncoder | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored layout do not fit each other."""
         require(min(*self.state_shape, *self.forecast_shape, self.n_lags, self.horizon) > 0, "layout")
-        require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known)), "layout")
+        require(all(0 <= j < self.state_shape[0] for j in (*self.targets, *self.known, *self.holed)), "layout")
         require(set(self.cycles) <= set(CYCLES) and len(self.columns) in (0, self.state_shape[0]), "layout")
         if self.cycles:
             self.rhythm.check()
@@ -132,7 +144,7 @@ class Layout:
             self._require_times(trajectories)
             features = [calendar_features(index, self.cycles) for index in trajectories.times]
             calendar = np.concatenate([part[self.n_lags : max(0, len(part) - self.horizon + 1)] for part in features])
-        return Windows(
+        windows = Windows(
             trajectories.frames,
             start + np.arange(self.n_lags),
             trajectories.frames,
@@ -140,6 +152,12 @@ class Layout:
             calendar,
             groups,
         )
+        return with_values(windows, self.targets, self.known, self.holed, trajectories.named)
+
+    def trainable(self, windows: Windows) -> Windows:
+        """Those of the windows that have something to learn from and something to learn."""
+        columns = self.targets, self.known, self.holed
+        return with_values(windows, *columns, lambda frame: f"row {frame // self.horizon}", whole=not self.gaps_ahead)
 
     def windows_of_pairs(self, contexts: SampleRows, targets: SampleRows) -> Windows:
         """One window for each pair; contexts (n, [n_lags,] *state), targets (n, [horizon,] *forecast state).
@@ -226,7 +244,7 @@ class Layout:
             names = Panel(parts, panel.labels).names("history")
             before = [max(0, len(part) - self.n_lags) for part in parts]  # what is there may be missing
             ends = [part[start:] for part, start in zip(parts, before, strict=True)]
-            known = read_trajectories(ends, names, skipped=panel.skipped or before)
+            known = read_trajectories(ends, names, missing=True, skipped=panel.skipped or before)
             self._check_states(known, "history")
             short = np.flatnonzero(known.lengths < self.n_lags)
             if len(short):
@@ -234,6 +252,8 @@ class Layout:
                     f"{names[short[0]]} of X has {known.lengths[short[0]]} states; a context needs {self.n_lags}."
                 )
             contexts = known.frames.array().reshape(len(known), self.n_lags, *self.state_shape)
+            skipped = panel.skipped or before
+            check_holes(contexts, self.holed, self.columns, lambda i, lag: f"{names[i]}, frame {skipped[i] + lag}")
             if not self.cycles:
                 return contexts, None
             self._require_times(known)
@@ -243,6 +263,10 @@ class Layout:
                 f"the model uses the calendar ({', '.join(self.cycles)}): pass DataFrames with a DatetimeIndex, one "
                 "for each context, or fit with calendar=None."
             )
+        return self._array_of_contexts(X, wanted), None
+
+    def _array_of_contexts(self, X: Any, wanted: str) -> NDArray[Any]:
+        """Contexts (n, [n_lags,] *state) of an array, of which errors say what is `wanted`."""
         _shape(X, wanted)
         array = np.asarray(X)
         if array.dtype.kind not in "biuf":
@@ -254,10 +278,12 @@ class Layout:
             array = array[:, -self.n_lags :]
         if array.shape[1:] != self.context_shape or len(array) == 0:
             raise ValueError(f"X has shape {array.shape}; expected {wanted}.")
-        bad = unfit_entry(array)
+        bad = unfit_entry(np.where(np.isnan(array), 0, array))
         if bad is not None:
             raise ValueError(f"X contains {bad[1]}: context {bad[0][0]}, position {bad[0][1:]}.")
-        return array, None
+        lags = array.reshape(len(array), self.n_lags, *self.state_shape)
+        check_holes(lags, self.holed, self.columns, lambda i, lag: f"context {i}, lag {lag - self.n_lags}")
+        return array
 
     def _ahead(self, future: Any, n: int, n_steps: int) -> Array | None:
         """Columns known ahead, (n, n_steps, n_known, *grid)."""
@@ -322,6 +348,7 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
     if len(shape) > 1 and parameters.calendar not in (None, "auto"):
         raise ValueError(f"calendar={parameters.calendar!r} is for series, but states of X have the shape {shape}.")
     cycles = _cycles(parameters.calendar, trajectories) if len(shape) == 1 else ()
+    holed = holed_columns(trajectories.frames)
     return Layout(
         shape,
         (len(targets), *shape[1:]),
@@ -332,6 +359,8 @@ def layout_of_trajectories(trajectories: Trajectories, parameters: Any) -> Layou
         known,
         cycles,
         learned_spacing(trajectories) if len(shape) == 1 else 0.0,
+        holed=holed,
+        gaps_ahead=not set(targets).isdisjoint(holed),
     )
 
 
@@ -386,45 +415,6 @@ def _frames(rows: SampleRows, n_states: int) -> SampleRows:
     data = rows.array()
     flat = data.reshape(len(data) * n_states, *data.shape[2:])
     return SampleRows(flat if flat.ndim > 1 else flat[:, None])
-
-
-def check_columns(found: Sequence[Any], fitted: tuple[Any, ...]) -> None:
-    """Raise a ValueError unless the columns of X are those that the model was fitted to, in their order."""
-    if tuple(found) != fitted:
-        missing = [name for name in fitted if name not in found]
-        raise ValueError(
-            f"X has the columns {list(found)}, but the model was fitted to {list(fitted)}"
-            + (f": {missing} are missing." if missing else ", in that order.")
-        )
-
-
-def check_known_ahead(frames: Sequence[Any], names: list[Any]) -> None:
-    """Raise a ValueError for a frame of `future` that lacks one of the columns that are known ahead."""
-    for number, frame in enumerate(frames):
-        missing = [name for name in names if name not in frame.columns]
-        if missing:
-            raise ValueError(f"future {number} lacks the columns {missing}, which are known ahead.")
-
-
-def columns_named(wanted: Any, parameter: str, columns: tuple[Any, ...], n_columns: int) -> tuple[int, ...]:
-    """Positions of columns that are given by name or number."""
-    if wanted is None:
-        return ()
-    wanted = list(wanted) if isinstance(wanted, (list, tuple, set, np.ndarray)) else [wanted]
-    found = []
-    for name in wanted:
-        if columns.count(name) > 1:
-            raise ValueError(f"{parameter} names {name!r}, but {columns.count(name)} columns are called so.")
-        if name in columns:
-            found.append(columns.index(name))
-        elif isinstance(name, (int, np.integer)) and not isinstance(name, bool) and -n_columns <= name < n_columns:
-            found.append(int(name) % n_columns)
-        else:
-            known = f"the columns are {list(columns)}" if columns else f"there are {n_columns} columns"
-            raise ValueError(f"{parameter} names {name!r}, but {known}.")
-    if len(set(found)) < len(found):
-        raise ValueError(f"{parameter}={wanted!r} names a column twice.")
-    return tuple(sorted(found))
 
 
 def _cycles(calendar: Any, trajectories: Trajectories) -> tuple[str, ...]:

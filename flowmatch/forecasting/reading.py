@@ -10,9 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_X_y
 
 from flowmatch.fitting import FitResult
+from flowmatch.forecasting.columns import check_known_ahead
+from flowmatch.forecasting.field_conditions import encoder_of, with_conditions
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.gaps import read_histories, rows_that_follow
-from flowmatch.forecasting.layout import Layout, check_known_ahead, layout_of_pairs, layout_of_trajectories
+from flowmatch.forecasting.holes import check_each_has_values, holed_columns, without_level
+from flowmatch.forecasting.layout import Layout, layout_of_pairs, layout_of_trajectories
 from flowmatch.forecasting.parameters import boundaries_of
 from flowmatch.forecasting.series import LongForm, Panel, in_order_of, read_panel
 from flowmatch.forecasting.tables import TableReader
@@ -57,14 +60,16 @@ class Reading:
         return FittedForecaster(flow, self.layout, self.reader, self.columns, self.boundary, self.target_columns)
 
 
-def read_windows(estimator: Any, X: Any, y: Any, time: Any = None, groups: Any = None, value: Any = None) -> Reading:
+def read_windows(
+    estimator: Any, X: Any, y: Any, time: Any = None, groups: Any = None, value: Any = None, conditions: Any = None
+) -> Reading:
     """Read trajectories, or pairs of contexts and targets, and learn how.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Unfitted; scikit-learn leaves the names of a table's columns there.
-    X, y, time, groups, value : data
+    X, y, time, groups, value, conditions : data
         As in `ConditionalForecaster.fit`.
 
     Returns
@@ -79,21 +84,27 @@ def read_windows(estimator: Any, X: Any, y: Any, time: Any = None, groups: Any =
     """
     if y is None:
         windows, layout, reader, columns = _read_series(estimator, X, LongForm.of(X, time, groups, value, estimator))
+        names = layout.columns
     elif time is groups is value is None:
         windows, layout, reader, columns = _read_pairs(estimator, X, y)
+        names = _names_of(y)
     else:
         raise ValueError("time, groups and value name columns of series: call fit(X, ...) without y.")
+    if conditions is not None:
+        layout = replace(layout, conditions=encoder_of(conditions, layout.grid))
+    windows = layout.trainable(with_conditions(windows, layout.conditions, conditions, X if y is None else None))
+    check_each_has_values(windows, layout.targets, names)
     return Reading(windows, layout, reader, columns, boundaries_of(estimator.boundary, windows), _names_of(y))
 
 
-def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
+def windows_like_fit(estimator: Any, X: Any, y: Any, conditions: Any = None) -> Windows:
     """Read windows like those that a forecaster was fitted to.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Fitted; it stays as it is.
-    X, y : data
+    X, y, conditions : data
         As in `ConditionalForecaster.fit`.
 
     Returns
@@ -110,18 +121,29 @@ def windows_like_fit(estimator: Any, X: Any, y: Any) -> Windows:
     if y is not None:
         flat = _is_flat(X, "X") and _is_flat(y, "y")
         pairs = _read_table(estimator, fitted.reader, X, y, reset=False) if flat else _read_states(X, y, 1)
-        return fitted.layout.windows_of_pairs(*pairs)
-    return fitted.layout.windows_of(_trajectories(read_panel(X, fitted.layout.long), fitted.reader))
+        return with_conditions(fitted.layout.windows_of_pairs(*pairs), fitted.layout.conditions, conditions)
+    windows = fitted.layout.windows_of(_trajectories(read_panel(X, fitted.layout.long), fitted.reader))
+    lost = without_level(windows, fitted.window_encoder)
+    windows = windows.take(np.flatnonzero(~lost)) if lost.any() else windows
+    return with_conditions(windows, fitted.layout.conditions, conditions, X)
 
 
-def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tuple[Windows, list[Any] | None]:
+def whole_windows(estimator: Any, X: Any, y: Any) -> Windows:
+    """Read the windows that `windows_like_fit` does, but those that lack a target, which are warned of."""
+    windows = windows_like_fit(estimator, X, y)
+    return replace(estimator.fitted_.layout, gaps_ahead=False).trainable(windows)
+
+
+def contexts_like_fit(
+    estimator: Any, X: Any, future: Any, n_steps: int, conditions: Any = None
+) -> tuple[Windows, list[Any] | None]:
     """Read contexts alone.
 
     Parameters
     ----------
     estimator : ConditionalForecaster
         Fitted; it stays as it is.
-    X, future : data
+    X, future, conditions : data
         As in `ConditionalForecaster.predict`.
     n_steps : int
         States to come that `future` has to tell of.
@@ -151,7 +173,14 @@ def contexts_like_fit(estimator: Any, X: Any, future: Any, n_steps: int) -> tupl
         future = _rows_ahead(_future_of(panel, future, layout, names), panel, layout, n_steps)
     if reader is not None:
         panel, future = replace(panel, parts=reader.series(panel.parts)), reader.future(future)
-    return layout.windows_of_contexts(panel, future, n_steps)
+    windows, times = layout.windows_of_contexts(panel, future, n_steps)
+    lost = without_level(windows, fitted.window_encoder)
+    if lost.any():
+        raise ValueError(
+            f"context {int(np.argmax(lost))} of X lacks all {layout.n_lags} value(s) of a column that is forecast "
+            "relative to its own last values: fill the gap, or fit with more n_lags."
+        )
+    return with_conditions(windows, layout.conditions, conditions), times
 
 
 def _ends_of(panel: Panel, layout: Layout) -> Panel:
@@ -222,7 +251,9 @@ def _read_pairs(estimator: Any, X: Any, y: Any) -> tuple[Windows, Layout, TableR
     layout = layout_of_pairs(pairs[0].shape, pairs[1].shape, int(estimator.n_lags), int(estimator.horizon))
     if reader is not None:  # its columns of numbers are no states
         layout = replace(layout, targets=())
-    return layout.windows_of_pairs(*pairs), layout, reader, columns
+    windows = layout.windows_of_pairs(*pairs)
+    layout = replace(layout, holed=holed_columns(windows.frames), gaps_ahead=bool(holed_columns(pairs[1])))
+    return windows, layout, reader, columns
 
 
 def _read_table(
@@ -237,16 +268,19 @@ def _read_table(
     else:
         table = reader.rows(estimator, X, reset=reset)
     checks: dict[str, Any] = {"dtype": np.float64, "multi_output": True, "y_numeric": True, "ensure_min_samples": least}
-    table, target = check_X_y(table, y, estimator=estimator, **checks)
-    return SampleRows(table), SampleRows(np.asarray(target, dtype=np.float64))
+    values = as_float64(y, "y")  # which scikit-learn would refuse where entries are missing
+    table, target = check_X_y(table, np.nan_to_num(values), estimator=estimator, **checks)
+    known = np.asarray(target, dtype=np.float64)
+    return SampleRows(table), SampleRows(np.where(np.isnan(values.reshape(known.shape)), np.nan, known))
 
 
 def _read_states(X: Any, y: Any, least: int = 2) -> tuple[SampleRows, SampleRows]:
-    """Contexts and targets that are windows or fields."""
-    contexts = check_samples(BaseEstimator(), X, reset=True, min_samples=least)
+    """Contexts and targets that are windows or fields, of both of which entries may be missing."""
+    known: dict[str, Any] = {"reset": True, "min_samples": least, "missing": True, "of_grids": True}
+    contexts = check_samples(BaseEstimator(), X, **known)
     alone = _is_flat(y, "y") and len(np.shape(y)) == 1  # one variable, one step ahead
     try:
-        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, reset=True, min_samples=least)
+        targets = check_samples(BaseEstimator(), np.reshape(y, (-1, 1)) if alone else y, **known)
     except ValueError as error:
         raise ValueError(str(error).replace("X", "y", 1)) from error
     if len(contexts) != len(targets):
@@ -261,22 +295,19 @@ def _names_of(y: Any) -> tuple[str, ...]:
 
 
 def _check_targets(y: Any) -> None:
-    """Raise a ValueError for targets of a table without columns, and for the first that is missing or too large."""
+    """Raise a ValueError for targets of a table without columns, and for the first that is too large."""
     try:
         values = as_float64(y, "y")
     except (TypeError, ValueError) as error:
         raise ValueError(f"y must hold numbers, the targets of rows: {error}.") from error
     if 0 in values.shape[1:]:
         raise ValueError(f"y has shape {values.shape}: there are no targets in it.")
-    unfit = unfit_entry(values)
+    unfit = unfit_entry(np.where(np.isnan(values), 0.0, values))
     if unfit is None or values.ndim == 0:
         return
     names, (place, what) = getattr(y, "columns", None), unfit
     column = "" if values.ndim < 2 else f", column {place[1] if names is None else names[place[1]]!r}"
-    raise ValueError(
-        f"Input y contains {what}: row {place[0]}{column}. Entries of X may be missing, but what is to be forecast "
-        "must be known: leave such rows out."
-    )
+    raise ValueError(f"Input y contains {what}: row {place[0]}{column}.")
 
 
 def _is_flat(values: Any, name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flowmatch.preprocessing import Windows, WindowScale, sizes_of
+from flowmatch.preprocessing import Windows, WindowScale, mean_of_seen, sizes_of
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -31,28 +31,29 @@ def unlike_columns(windows: Windows) -> tuple[Mask, Mask]:
     counts = np.diff(np.r_[first, len(groups)])
     if len(values) < _FEW or counts.max() < _FEW // 2:  # pairs among them
         return nowhere, nowhere
-    means = np.add.reduceat(values, first) / counts[:, None]
-    inside = np.square(values - np.repeat(means, counts, axis=0))
-    deviations = np.sqrt(np.add.reduceat(inside, first) / counts[:, None])[counts >= _FEW // 2]
-    least = np.where(deviations > 0, deviations, np.inf).min(axis=0)
+    means, n_seen = _by_series(values, first)
+    deviations = np.sqrt(_by_series(np.square(values - np.repeat(means, counts, axis=0)), first)[0])
+    least = np.where((deviations > 0) & (n_seen >= _FEW // 2), deviations, np.inf).min(axis=0)
     age = (np.arange(len(groups)) - np.repeat(first, counts)) / np.repeat(counts, counts)
     late, early = values[age >= 0.8], values[age < 0.8]
-    drift = np.abs(late.mean(axis=0) - early.mean(axis=0)) > DRIFTED * early.std(axis=0)
-    return np.asarray(values.std(axis=0) > UNLIKE * least), np.asarray(drift & (least < np.inf))
+    drift = np.abs(mean_of_seen(late, 0) - mean_of_seen(early, 0)) > DRIFTED * _spread_of(early)
+    return np.asarray(_spread_of(values) > UNLIKE * least), np.asarray(drift & (least < np.inf))
 
 
-def fit_scale(windows: Windows, columns: Mask, drifting: Mask) -> WindowScale:
-    """The scale of columns by window; of those that drift networks are not told the level, which they will leave."""
-    every = np.arange(len(windows))
-    lags, ahead = windows.contexts(every), windows.states_ahead(every)
-    nonnegative = (lags.min(axis=(0, 1)) == 0) & (ahead.min(axis=(0, 1)) >= 0)
+def fit_scale(windows: Windows, lags: Array, columns: Mask, drifting: Mask) -> WindowScale:
+    """The scale of columns by window; of those that drift networks are not told the level, which they will leave.
+
+    `lags` are those of all windows, with something in the place of missing values.
+    """
+    ahead = windows.states_ahead(np.arange(len(windows)))
+    nonnegative = (lags.min(axis=(0, 1)) == 0) & (np.nanmin(ahead, axis=(0, 1)) >= 0)
     centered = ~nonnegative
     level = np.where(centered, np.median(lags, axis=1), 0.0)
-    size = np.abs(np.concatenate([lags, ahead], axis=1) - level[:, None]).mean(axis=1)  # of what is to be told apart
-    deviation = np.where(centered, np.abs(ahead - level[:, None]).mean(axis=1), size)
+    size = mean_of_seen(np.abs(np.concatenate([lags, ahead], axis=1) - level[:, None]), 1)  # of what is told apart
+    deviation = np.where(centered, mean_of_seen(np.abs(ahead - level[:, None]), 1), size)
     floor = np.array([_small(column) for column in size.T])
     expected = np.array(list(map(_expected, level.T, deviation.T, floor))).T
-    spread = np.sqrt(np.square(ahead - level[:, None]).mean(axis=(0, 1)))
+    spread = np.sqrt(mean_of_seen(np.square(ahead - level[:, None]), (0, 1)))
     n_columns = len(floor)
     scale = WindowScale(
         columns,
@@ -100,6 +101,17 @@ def _more_alike(deviation: Array, spread: Array) -> Mask:
 
 def errors_by_series(left: Array, groups: NDArray[np.intp], n_targets: int) -> Array:
     """Root mean square (n_series, n_targets) of errors (n, horizon * n_targets)."""
-    squares = np.square(left).reshape(len(left), -1, n_targets).mean(axis=1)
-    first = np.flatnonzero(np.r_[True, np.diff(groups) != 0])
-    return np.sqrt(np.add.reduceat(squares, first) / np.diff(np.r_[first, len(groups)])[:, None])
+    squares = mean_of_seen(np.square(left).reshape(len(left), -1, n_targets), 1)
+    return np.sqrt(_by_series(squares, np.flatnonzero(np.r_[True, np.diff(groups) != 0]))[0])
+
+
+def _by_series(values: Array, first: NDArray[np.intp]) -> tuple[Array, NDArray[np.intp]]:
+    """Means (n_series, k) of what is there of values (n, k), 0 where nothing is, and how many these are."""
+    seen = ~np.isnan(values)
+    n_seen = np.add.reduceat(seen.astype(np.intp), first)
+    return np.add.reduceat(np.where(seen, values, 0.0), first) / np.maximum(n_seen, 1), n_seen
+
+
+def _spread_of(values: Array) -> Array:
+    """Standard deviations (k,) of what is there of values (n, k)."""
+    return np.sqrt(mean_of_seen(np.square(values - mean_of_seen(values, 0)), 0))

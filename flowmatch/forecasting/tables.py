@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
-from flowmatch.forecasting.layout import check_columns, check_known_ahead, columns_named
+from flowmatch.forecasting.columns import check_columns, check_known_ahead, columns_named
 from flowmatch.preprocessing import TableContainer, TableNumbers
 from flowmatch.preprocessing.validation import check_rows, table_of
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.reading import Reading
 from flowmatch.forecasting.training import fit_base, has_many_pairs, new_encoder, training_rows
 from flowmatch.forecasting.window_data import GroupedData
-from flowmatch.model import NetworkFactory, SamplingDefaults
+from flowmatch.model import MissingValueModel, NetworkFactory, SamplingDefaults
 from flowmatch.networks import MLP, AutoNetwork, UNet
 from flowmatch.preprocessing import SampleEncoder, WindowEncoder, Windows
 from flowmatch.training import TrainingOptions
@@ -24,6 +24,23 @@ FEW_WINDOWS = 200
 
 _FOR_SOURCE = 4096
 """Rows that the source is fitted to at most."""
+
+
+class FlowParts(NamedTuple):
+    """What a flow of forecasts is made of beside its network.
+
+    Attributes
+    ----------
+    residuals : SampleEncoder
+        From what the base leaves to codes.
+    contexts : WindowEncoder
+    missing : MissingValueModel or None
+        Of targets of tables and series that may be missing.
+    """
+
+    residuals: SampleEncoder
+    contexts: WindowEncoder
+    missing: MissingValueModel | None
 
 
 def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> tuple[FlowTask, FitSettings]:
@@ -55,9 +72,10 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
     encoder = new_encoder(reading.layout, windows)
     many_pairs = has_many_pairs(reading.layout, encoder)
     encoder, residuals, left = fit_base(encoder, windows, parameters.target, many_pairs=many_pairs)
-    rows = training_rows(encoder, residuals, windows, settings.device, left)
+    missing = MissingValueModel(0.0) if reading.layout.gaps_ahead and not reading.layout.grid else None
+    rows = training_rows(encoder, residuals, windows, settings.device, left, missing)
     network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary, many_pairs)
-    return _task(parameters, settings, rows, residuals, encoder, network, many_pairs)
+    return _task(parameters, settings, rows, FlowParts(residuals, encoder, missing), network, many_pairs)
 
 
 def forecast_task_from(
@@ -85,13 +103,15 @@ def forecast_task_from(
         If a parameter that belongs to the weights has changed, and for fewer than two windows.
     """
     settings.check_goes_on(start.flow.parameters)
-    _check_enough(windows)
     rows, model = training_windows_of(start, windows, settings.device), start.model
-    encoder, network = start.window_encoder, model.blueprint.factory
-    return _task(parameters, settings, rows, model.encoder, encoder, network, has_many_pairs(start.layout, encoder))
+    _check_enough(rows)
+    parts, network = FlowParts(model.encoder, start.window_encoder, model.missing), model.blueprint.factory
+    return _task(parameters, settings, rows, parts, network, has_many_pairs(start.layout, start.window_encoder))
 
 
-def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> GroupedData:
+def training_windows_of(
+    fitted: FittedForecaster, windows: Windows, device: torch.device | None = None, *, teaches: bool = False
+) -> GroupedData:
     """Give windows as the training of a fitted forecaster would see them.
 
     Parameters
@@ -102,14 +122,28 @@ def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torc
         Such as `windows_like_fit` gives them.
     device : torch.device, optional
         By default, where the model is.
+    teaches : bool
+        Whether a student is to learn from them.
 
     Returns
     -------
     GroupedData
         Rows of codes and contexts.
+
+    Raises
+    ------
+    ValueError
+        For students of fields whose targets lack values, where nothing says what the teacher makes of noise.
     """
-    model = fitted.model
-    return training_rows(fitted.window_encoder, model.encoder, windows, model.device if device is None else device)
+    model, device = fitted.model, fitted.model.device if device is None else device
+    windows = fitted.layout.trainable(windows)
+    assert windows.targets is not None
+    if teaches and fitted.layout.grid and windows.targets.summary.n_missing.any():
+        raise ValueError(
+            "a student of fields needs whole states to learn from, but those of X lack values: pass others, or the "
+            "teacher's own forecasts."
+        )
+    return training_rows(fitted.window_encoder, model.encoder, windows, device, missing=model.missing)
 
 
 def announce_forecaster(task: FlowTask, settings: FitSettings, reading: Reading) -> None:
@@ -130,8 +164,7 @@ def _task(
     parameters: Any,
     settings: FitSettings,
     rows: GroupedData,
-    residuals: SampleEncoder,
-    encoder: WindowEncoder,
+    parts: FlowParts,
     network: NetworkFactory,
     many_pairs: bool,
 ) -> tuple[FlowTask, FitSettings]:
@@ -143,21 +176,23 @@ def _task(
     n_steps = 10 if many_pairs else 5
     task = FlowTask(
         data=rows,
-        encoder=residuals,
-        conditions=encoder,
-        missing=None,
+        encoder=parts.residuals,
+        conditions=parts.contexts,
+        missing=parts.missing,
         network=network,
-        schedule=schedule_of_forecasts(settings, encoder, len(rows), many_pairs=many_pairs),
-        some_codes=lambda: rows.draw(some)[0].cpu().numpy(),
+        schedule=schedule_of_forecasts(settings, parts.contexts, len(rows), many_pairs=many_pairs),
+        some_codes=lambda: rows.draw_clean(some, None)[0].cpu().numpy(),
         defaults=SamplingDefaults("midpoint", n_steps, velocity_steps=n_steps),
         disturb=disturbed,
     )
     if many_pairs:  # sharp distributions take shape close to the data, where few of a logit-normal's times are
         settings = replace(settings, time_sampler=settings.time_sampler or UniformTimes())
-    return task, settings if parameters.training is not None else _with_measured_options(settings, encoder, many_pairs)
+    if parameters.training is None:
+        settings = _with_measured_options(settings, parts.contexts, many_pairs)
+    return task, settings
 
 
-def _check_enough(windows: Windows) -> None:
+def _check_enough(windows: Windows | GroupedData) -> None:
     if len(windows) < 2:
         raise ValueError(f"Found {len(windows)} sample(s), that is window(s), while a minimum of 2 is required.")
 

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
-from sklearn.linear_model import Ridge, RidgeCV
 
+from flowmatch.fitting import EntryMasks
 from flowmatch.forecasting.layout import Layout
+from flowmatch.forecasting.ridge import penalty_of, ridge
 from flowmatch.forecasting.scales import errors_by_series, fit_scale, unlike_columns
 from flowmatch.forecasting.window_data import FieldWindows, GroupedData, WindowRows, n_sharing
+from flowmatch.model import MissingValueModel
 from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     CertainSpikes,
@@ -26,6 +28,7 @@ from flowmatch.preprocessing import (
     Windows,
     certain_from,
     column_scale,
+    mean_of_seen,
     spikes_of,
 )
 
@@ -53,9 +56,7 @@ _EDGE, _EDGE_SHARE = 0.02, 0.005
 _FEW_ROWS = 20
 _TINY = 1e-12
 _EXPECTED_EXCEPTIONS = 10.0
-_ROWS_FOR_PENALTY = 5000
 _DOUBLE = Container("numpy", ("float64",))
-_ALPHAS = np.logspace(-2, 5, 15)
 
 
 def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
@@ -86,6 +87,9 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
         windows.calendar.shape[1],
         max(1, len(windows) // (layout.n_lags + layout.horizon - 1)),
         limits=np.stack([summary.low, summary.high]) if len(targets) and not layout.grid else None,
+        holed=np.array(layout.holed, dtype=np.intp),
+        gaps_ahead=layout.gaps_ahead and bool(layout.grid),
+        n_conditions=0 if layout.conditions is None else layout.conditions.size,
     )
     n_targets = encoder.target_shape[0]
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
@@ -124,8 +128,12 @@ def training_rows(
     windows: Windows,
     device: torch.device,
     left: Array | None = None,
+    missing: MissingValueModel | None = None,
 ) -> GroupedData:
-    """Windows as rows to train on; `left` are the residuals of tables and series if they are known."""
+    """Windows as rows to train on; `left` are the residuals of tables and series if they are known.
+
+    With a model of what may be `missing`, rows mark it.
+    """
     if len(encoder.grid):
         return FieldWindows.of(windows, encoder, residuals, device)
     every = np.arange(len(windows))
@@ -135,6 +143,7 @@ def training_rows(
         encoder=encoder,
         groups=torch.as_tensor(windows.groups, device=device),
         codes=codes,
+        masks=None if missing is None else EntryMasks.of(residuals, missing, device),
         contexts=encoder.read_contexts(windows, every).to(device),
     )
 
@@ -161,13 +170,13 @@ def _fit_regression(
         is_spiked &= ~(encoder.local.columns & encoder.local.centered)[encoder.targets]
     linear = np.zeros(n_targets, dtype=bool)
     if target != "state":
-        penalty = _penalty_of(contexts, targets)
-        whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
-        weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
+        penalty = penalty_of(contexts, targets)
+        weights, intercept = ridge(contexts, targets, penalty)
         left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
-        spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
-        share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-        varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
+        spread = np.sqrt(mean_of_seen(np.square(targets - mean_of_seen(targets, 0)).reshape(-1, n_targets), 0))
+        share = np.sqrt(mean_of_seen(np.square(left).reshape(-1, n_targets), 0)) / np.where(spread > 0, spread, 1.0)
+        values = targets.reshape(-1, n_targets)
+        varies = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)  # of others a regression leaves rounding
         most = np.where(many_pairs & _thin_out(truth[:, 0]), PREDICTED, WELL_PREDICTED)
         linear = varies & ((((share < most) | drifting) & ~is_spiked) | (target == "residual"))
         chosen = np.tile(linear, encoder.horizon)
@@ -194,25 +203,25 @@ def _with_spikes(
 ) -> tuple[WindowEncoder, Mask]:
     """The encoder with spikes where they are certain, and which columns have many where they are not."""
     values = spikes_of(truth[:, 0])
-    is_spike = truth == values
+    is_spike, seen = truth == values, ~np.isnan(truth)
     if np.isnan(values).all():
         return encoder, is_spike.any(axis=(0, 1))
-    shares = is_spike.reshape(len(truth), -1).astype(np.float64)
-    penalty = _penalty_of(contexts, shares)
+    shares = np.where(seen, is_spike, np.nan).reshape(len(truth), -1)
+    penalty = penalty_of(contexts, shares)
     unseen = unseen_predictions(contexts, shares, penalty, groups, n_sharing(encoder)).reshape(truth.shape)
     least = _EXPECTED_EXCEPTIONS * encoder.horizon
     threshold = np.array(
         [
-            certain_from(unseen[..., j].ravel(), is_spike[..., j].ravel(), least) if np.isfinite(value) else np.inf
+            certain_from(unseen[..., j][seen[..., j]], is_spike[..., j][seen[..., j]], least)
+            if np.isfinite(value)
+            else np.inf
             for j, value in enumerate(values)
         ]
     )
     open_to = [truth[..., j][unseen[..., j] < threshold[j]] for j in range(len(values))]
     is_spiked = np.array([np.isfinite(spikes_of(column[:, None])).any() for column in open_to])
     if np.isfinite(threshold).any():
-        whole = Ridge(penalty * len(contexts)).fit(contexts, shares)
-        weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
-        encoder = replace(encoder, spikes=CertainSpikes(values, weights, intercept, threshold))
+        encoder = replace(encoder, spikes=CertainSpikes(values, *ridge(contexts, shares, penalty), threshold))
     return encoder, is_spiked
 
 
@@ -230,7 +239,8 @@ def _with_scale(encoder: WindowEncoder, windows: Windows) -> tuple[WindowEncoder
     if not (unlike | drifting)[encoder.targets].any():
         return encoder, nowhere
     drifting &= ~unlike
-    local = replace(encoder, local=fit_scale(windows, unlike | drifting, drifting))
+    lags = encoder.filled(windows.contexts(np.arange(len(windows))))
+    local = replace(encoder, local=fit_scale(windows, lags, unlike | drifting, drifting))
     errors = np.maximum([_unseen_errors(each, windows) for each in (encoder, local)], _TINY)
     hardly_worse = np.log(errors[1] / errors[0]).mean() <= np.log(HARDLY_WORSE)
     return (local, drifting[encoder.targets]) if hardly_worse else (encoder, nowhere)
@@ -240,18 +250,12 @@ def _unseen_errors(encoder: WindowEncoder, windows: Windows) -> Array:
     """Errors, in the data's units, of ridge regressions that have not seen the row."""
     every, n_targets = np.arange(len(windows)), len(encoder.target_mean)
     contexts, targets = encoder.read_contexts(windows, every).double().numpy(), encoder.relative(windows, every)
-    penalty, overlap = _penalty_of(contexts, targets), n_sharing(encoder)
+    penalty, overlap = penalty_of(contexts, targets), n_sharing(encoder)
     left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, overlap)
     spread = encoder.target_scales(windows.contexts(every))[1]
     left = (left.reshape(len(left), -1, n_targets) * spread).reshape(len(left), -1)
     last = slice(-(len(left) // FOLDS), None) if windows.groups[0] == windows.groups[-1] else slice(None)
     return errors_by_series(left[last], windows.groups[last], n_targets)
-
-
-def _penalty_of(contexts: Array, targets: Array) -> float:
-    """The penalty of a ridge regression, in units of one row, by leave-one-out (`sklearn.linear_model.RidgeCV`)."""
-    some = np.random.RandomState(0).permutation(len(contexts))[:_ROWS_FOR_PENALTY]
-    return float(RidgeCV(_ALPHAS).fit(contexts[some], targets[some]).alpha_) / len(some)
 
 
 def unseen_predictions(
@@ -260,8 +264,8 @@ def unseen_predictions(
     """Predictions (n, q) of ridge regressions with a penalty a row, fitted without the row's fold."""
 
     def predict(kept: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
-        fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
-        return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
+        weights, intercept = ridge(contexts[kept], targets[kept], penalty)
+        return contexts[rows] @ weights + intercept
 
     n_rows, folds = len(contexts), folds_of(groups)
     if n_rows < 3:  # none to spare

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from flowmatch.fitting import TrainingData
+from flowmatch.core.entries import with_entries
+from flowmatch.fitting import EntryMasks, TrainingData
 from flowmatch.preprocessing import SampleEncoder, Standardize, TrainingCodes, WindowEncoder, Windows
 
 KEPT_ELEMENTS = 2**26
@@ -59,7 +61,8 @@ class GroupedData(TrainingData):
         noise = torch.zeros(len(rows), encoder.n_columns, *encoder.grid.tolist(), device=codes.device)
         drawn = torch.randn(noise[:, :n_lagged].shape, generator=generator, device=codes.device)
         noise[:, :n_lagged] = self.context_noise * drawn
-        return codes - self.noise_in_codes(noise), context + noise.flatten(1)
+        vectors = (context.shape[1] - noise[0].numel(), 0)  # which stay as they are
+        return codes - self.noise_in_codes(noise), context + F.pad(noise.flatten(1), vectors)
 
     @abstractmethod
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -101,10 +104,21 @@ class GroupedData(TrainingData):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowRows(GroupedData):
-    """Codes and contexts that were computed once, both on the device: tables and series."""
+    """Codes and contexts that were computed once, both on the device: tables and series.
+
+    With `masks`, contexts end in which codes are absent (`flowmatch.core.entries`), which is where these are missing.
+    """
 
     codes: TrainingCodes
     contexts: Tensor
+    masks: EntryMasks | None = None
+
+    def draw(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        codes, context = super().draw(rows, generator)
+        if self.masks is None:
+            return codes, context
+        given, absent = self.masks.draw(codes, generator)
+        return codes.nan_to_num(0.0), with_entries(context, codes, given, absent)
 
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         return self.codes.draw(rows, generator), self.contexts[rows]
@@ -119,6 +133,8 @@ class WindowRows(GroupedData):
 @dataclass(frozen=True, kw_only=True)
 class FieldWindows(GroupedData):
     """Windows of fields, gathered from the states of the trajectories when they are drawn.
+
+    Codes are NaN where targets are missing.
 
     Attributes
     ----------
@@ -180,7 +196,11 @@ class FieldWindows(GroupedData):
     def draw_clean(self, rows: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         context, targets = self._gather(self.rows[rows]) if self.kept is not None else self._read(self.rows[rows])
         codes = (targets.flatten(1, 2) - self.encoder.base(context) - self.mean) / self.scale
-        return codes, context.flatten(1)
+        if self.encoder.gaps_ahead:
+            context[:, -codes.shape[1] :] = codes.isnan()
+        conditions = self.windows.conditions
+        known = None if conditions is None else conditions[self.rows[rows].cpu().numpy()]
+        return codes, self.encoder.vectors(context, known)
 
     def noise_in_codes(self, noise: Tensor) -> Tensor:
         return (self.encoder.base(noise) - self.encoder.base(torch.zeros_like(noise[:1]))) / self.scale
@@ -192,7 +212,10 @@ class FieldWindows(GroupedData):
         frames, targets = self.windows.frames, self.windows.targets
         states = [frames] if targets is None or targets is frames else [frames, targets]
         digests = [torch.tensor(list(part.digest())) for part in states]
-        return {"states": torch.cat(digests), "rows": self.rows, "index": self.index, "target_index": self.target_index}
+        found = {"rows": self.rows, "index": self.index, "target_index": self.target_index}
+        conditions = self.windows.conditions
+        vectors = {} if conditions is None else {"conditions": torch.from_numpy(conditions)}
+        return {"states": torch.cat(digests), **found, **vectors}
 
     def _gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Contexts (B, m, *grid) and targets (B, horizon, n_targets, *grid) of states on the device."""

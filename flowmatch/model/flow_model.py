@@ -25,6 +25,7 @@ from flowmatch.preprocessing import (
     MissingPatterns,
     SampleEncoder,
     TableContainer,
+    WindowEncoder,
 )
 
 MOST_STEPS = 10_000
@@ -172,7 +173,7 @@ class FlowModel:
         Share of training rows whose condition was hidden; above 0 the network also knows the distribution without
         conditions, which guidance needs.
     missing : MissingValueModel or None
-        Of tables with entries that were missing or masked in training.
+        Of tables with entries that were missing or masked in training, and of targets that were.
     defaults : SamplingDefaults
     trainable : tuple of bool
         Which of the network's parameters training may change.
@@ -320,7 +321,8 @@ class FlowModel:
         require(0 <= self.condition_dropout <= 1, "condition_dropout")
         require(blueprint.is_masked == (self.missing is not None), "missing")
         if self.missing is not None:
-            require(self.encoder.is_table and isinstance(self.encoder.container, TableContainer), "missing")
+            table = isinstance(self.encoder.container, TableContainer) or isinstance(self.conditions, WindowEncoder)
+            require(self.encoder.is_table and table, "missing")
             self.missing.check_for(shape[0], size)
         require(self._has_sound_network(), "network")
 

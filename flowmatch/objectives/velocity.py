@@ -50,6 +50,8 @@ class VelocityObjective:
         Whether conditions end in the entries of a table's row that are given or absent (`flowmatch.core.entries`).
         Noise is zero there, as the data and the network's output are, so that they add nothing to the loss; conditions
         are dropped without them.
+    has_gaps : bool, default=False
+        Whether data may be NaN. Nothing is learned there: the path ends at zero, and the error does not count.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class VelocityObjective:
     conditions_are_classes: bool = False
     crop: float = 1.0
     is_masked: bool = False
+    has_gaps: bool = False
 
     def __call__(self, network: Network, x1: Tensor, condition: Tensor | None = None, generator: Rng = None) -> Tensor:
         """Draw noise and times, and return the loss of each sample.
@@ -196,9 +199,12 @@ class VelocityObjective:
         Tensor of shape (B,)
             The losses.
         """
+        absent = x1.isnan() if self.has_gaps else None
+        x1 = x1 if absent is None else x1.masked_fill(absent, 0.0)
         target = self.path.velocity(x0, x1, t)
         velocity = check_output(network, network(self.path.interpolate(x0, x1, t), t, condition), target)
-        return self.weigh(velocity - target, t)
+        residual = velocity - target
+        return self.weigh(residual if absent is None else residual.masked_fill(absent, 0.0), t)
 
     def weigh(self, residual: Tensor, t: Tensor) -> Tensor:
         """Weighted loss of each sample's residual.

@@ -27,6 +27,7 @@ from flowmatch.preprocessing.trajectories import (
     read_trajectories,
 )
 from flowmatch.preprocessing.window_encoder import WindowEncoder
+from flowmatch.preprocessing.window_gaps import fill_lags, mean_of_seen
 from flowmatch.preprocessing.window_scale import WindowScale, column_scale, sizes_of
 from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
@@ -90,12 +91,14 @@ __all__ = [
     "choose_transform",
     "clock_of",
     "column_scale",
+    "fill_lags",
     "fill_table",
     "find_boundaries",
     "find_cycles",
     "fit_conditions",
     "instants_of",
     "learn_spacing",
+    "mean_of_seen",
     "missing_in",
     "native_frame",
     "parts_of",

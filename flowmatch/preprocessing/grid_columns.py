@@ -11,7 +11,11 @@ MOST_LEVELS = 256
 
 
 def find_levels(values: Array) -> Array:
-    """The distinct values (n,) takes, in order, if there are at most 256 and each occurs 8 times on average."""
+    """The distinct values (n,) takes, in order, if there are at most 256 and each occurs 8 times on average.
+
+    Missing ones are none.
+    """
+    values = values[~np.isnan(values)]
     few = np.unique(values[:10_000])
     levels = few if len(few) > MOST_LEVELS else np.unique(values)
     return levels if len(levels) <= min(MOST_LEVELS, len(values) // 8) else levels[:0]

@@ -48,7 +48,7 @@ class TargetRules:
         Parameters
         ----------
         values : ndarray of shape (n, n_targets)
-            Training values.
+            Training values; missing ones are left out.
         tolerance : float
             Their relative rounding error.
 
@@ -57,10 +57,11 @@ class TargetRules:
         TargetRules
             Of all columns.
         """
-        found = [_find_grid(column, tolerance) for column in values.T]
+        columns = [column[~np.isnan(column)] for column in values.T]
+        found = [_find_grid(column, tolerance) for column in columns]
         # forecasts may leave the training range, but for bounds
         free = (rule and replace(rule, limits=np.array([-np.inf, np.inf])) for rule in found)
-        return cls(tuple(free), np.array([find_bounds(column) for column in values.T]).T.reshape(2, -1))
+        return cls(tuple(free), np.array([find_bounds(column) for column in columns]).T.reshape(2, -1))
 
     def check(self) -> None:
         """Raise a ValueError if the fields of stored rules do not fit each other."""
@@ -195,7 +196,7 @@ def spikes_of(values: Array) -> Array:
     Parameters
     ----------
     values : ndarray of shape (n, n_targets)
-        Training values.
+        Training values; missing ones are left out.
 
     Returns
     -------
@@ -204,8 +205,8 @@ def spikes_of(values: Array) -> Array:
     """
     found = np.full(values.shape[1], np.nan)
     for j, column in enumerate(values.T):
-        distinct, counts = np.unique(column, return_counts=True)
-        if len(distinct) > 1 and counts.max() >= SPIKE_SHARE * len(column):
+        distinct, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        if len(distinct) > 1 and counts.max() >= SPIKE_SHARE * counts.sum():
             found[j] = distinct[counts.argmax()]
     return found
 

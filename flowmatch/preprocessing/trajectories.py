@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowmatch.core.types import AnyArray, Array, Index, Mask
+from flowmatch.preprocessing.window_gaps import mean_of_seen
 from flowmatch.tables.frames import is_polars
 from flowmatch.tables.readable import as_plain
 from flowmatch.tables.rows import SampleRows
@@ -66,15 +67,30 @@ class Trajectories:
         trajectory = int(np.searchsorted(self.starts, frame, side="right")) - 1
         return trajectory, int(frame - self.starts[trajectory])
 
-    def cut(self, before: Mask, lacking: Mask) -> Trajectories:
+    def named(self, frame: int) -> str:
+        """Name a frame, for errors and warnings.
+
+        Parameters
+        ----------
+        frame : int
+            Its number.
+
+        Returns
+        -------
+        str
+            Its trajectory, and its time or its number in there.
+        """
+        trajectory, position = self.at(frame)
+        times = self.times[trajectory]
+        return f"{self.names[trajectory]}, " + (f"frame {position}" if times is None else f"{times[position]}")
+
+    def cut(self, before: Mask) -> Trajectories:
         """Cut trajectories into pieces.
 
         Parameters
         ----------
         before : ndarray of bool, shape (n_frames,)
             Frames that start a piece; the first ones of trajectories do anyway.
-        lacking : ndarray of bool, shape (n_frames,)
-            Frames that are in no piece, and are left out.
 
         Returns
         -------
@@ -82,17 +98,13 @@ class Trajectories:
             The pieces, each with the name of its trajectory.
         """
         owner = np.repeat(np.arange(len(self)), self.lengths)
-        kept = np.flatnonzero(~lacking)
-        after_lacking = np.append(False, lacking[:-1])
-        piece = (before | after_lacking | np.append(True, owner[1:] != owner[:-1])).cumsum()[kept]
-        starts = np.flatnonzero(np.append(True, piece[1:] != piece[:-1]))[: len(kept)]
-        ends, owners = np.append(starts[1:], len(kept)), owner[kept[starts]]
-        first = kept[starts] - self.starts[owners]
+        starts = np.flatnonzero(before | np.append(True, owner[1:] != owner[:-1]))
+        ends, owners = np.append(starts[1:], len(owner)), owner[starts]
+        first = starts - self.starts[owners]
         spans = zip(owners.tolist(), first.tolist(), (ends - starts).tolist(), strict=True)
         times = [None if (own := self.times[i]) is None else own[a : a + size] for i, a, size in spans]
-        frames = self.frames if len(kept) == len(self.frames) else SampleRows(self.frames.read(kept))
         names = tuple(self.names[i] for i in owners)
-        return replace(self, frames=frames, starts=starts, lengths=ends - starts, times=tuple(times), names=names)
+        return replace(self, starts=starts, lengths=ends - starts, times=tuple(times), names=names)
 
 
 def read_trajectories(
@@ -107,7 +119,7 @@ def read_trajectories(
     names : sequence of str, default=()
         What errors call each trajectory; by default its number.
     missing : bool, default=False
-        Whether series may lack values. Those of fields never may.
+        Whether states may lack values.
     skipped : sequence of int, default=()
         Frames before those of each trajectory that were left out, for errors to count them.
 
@@ -141,7 +153,7 @@ def read_trajectories(
     frames = np.concatenate(arrays) if whole is None else whole.reshape(-1, *whole.shape[2:])
     times = tuple(instants_of(getattr(part, "index", None), name) for part, name in zip(parts, names, strict=True))
     found = Trajectories(SampleRows(frames), np.cumsum(lengths) - lengths, lengths, columns, times, tuple(names))
-    _check_values(found, missing and len(found.state_shape) == 1, skipped)
+    _check_values(found, missing, skipped)
     return found
 
 
@@ -167,13 +179,13 @@ def find_boundaries(states: Array) -> tuple[str, ...]:
 
 
 def _is_periodic(fields: Array) -> bool:
-    """Whether fields (n, C, ...) go on across the border of their last axis."""
+    """Whether fields (n, C, ...) go on across the border of their last axis; missing values say nothing."""
     if fields.shape[-1] == 1:
         return False
     over = (0, *range(2, fields.ndim - 1))
-    steps = np.square(np.diff(fields, axis=-1)).mean(axis=over)  # (C, points - 1)
-    across = np.square(fields[..., 0] - fields[..., -1]).mean(axis=over)
-    beside, everywhere = 0.5 * (steps[:, 0] + steps[:, -1]), steps.mean(axis=-1)
+    steps = mean_of_seen(np.square(np.diff(fields, axis=-1)), over)  # (C, points - 1)
+    across = mean_of_seen(np.square(fields[..., 0] - fields[..., -1]), over)
+    beside, everywhere = 0.5 * (steps[:, 0] + steps[:, -1]), mean_of_seen(steps, -1)
     varies = everywhere > 0
     like = [(across >= 0.3 * other) & (across <= 2.0 * other) & (other > 0) for other in (beside, everywhere)]
     return bool(varies.any() and (like[0] & like[1])[varies].all())

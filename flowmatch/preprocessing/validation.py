@@ -44,6 +44,7 @@ def check_samples(
     min_samples: int = 1,
     container: Container | None = None,
     missing: Mask | bool = False,
+    of_grids: bool = False,
     unknown: str = "error",
 ) -> SampleRows:
     """Samples (n, *sample_shape), checked and matched with those of `fit`.
@@ -57,6 +58,8 @@ def check_samples(
         What tables come in, if their columns may be other than numbers.
     missing : bool or ndarray of bool, shape (n_columns,)
         Whether NaN is allowed in tables, or in which columns of them.
+    of_grids : bool
+        Whether `missing` is about grids too.
     unknown : {"error", "flag"}
         What becomes of categories that training has not seen: an error, or -1.
 
@@ -72,7 +75,7 @@ def check_samples(
         X = _stack_grids(X)
     if isinstance(X, SampleRows) or _stays(X):
         rows = _stored_rows(estimator, X, reset, min_samples)
-        _check_values(rows, None, missing=missing)
+        _check_values(rows, None, missing=missing if of_grids or len(rows.sample_shape) == 1 else False)
     else:
         checks: dict[str, Any] = {"container": container, "missing": missing, "unknown": unknown}
         rows = check_rows(estimator, X, reset=reset, min_samples=min_samples, **checks)
@@ -310,7 +313,7 @@ def _check_values(rows: SampleRows, names: Any, *, missing: Mask | bool = False)
     """Name the first value that is infinite or too large for float32, or NaN unless that is allowed."""
     if rows.size == 0:
         raise ValueError(f"X has shape {rows.shape}: there are no numbers in it.")
-    unfit = rows.first_unfit(missing=missing if len(rows.sample_shape) == 1 else False)
+    unfit = rows.first_unfit(missing=missing)
     if unfit is None:
         return
     index, value = unfit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Index
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
+from flowmatch.preprocessing.window_gaps import fill_lags
 from flowmatch.preprocessing.window_scale import WindowScale
 from flowmatch.preprocessing.windows import Windows
 from flowmatch.tables.containers import Container
@@ -60,6 +61,12 @@ class WindowEncoder(ConditionEncoder):
         Frequent values of tables and series, where they are certain.
     limits : ndarray of shape (2, n_columns) or None, default=None
         Smallest and largest values in training, of series.
+    holed : ndarray of int
+        Columns that lacked values in training. Contexts mark where they do: a 1 for each lag.
+    gaps_ahead : bool, default=False
+        Whether targets of fields lacked values. Contexts end in marks of these, which are zeros in forecasts.
+    n_conditions : int, default=0
+        Elements of the vectors that contexts of fields begin with: of labels and numbers, see `Windows.conditions`.
     """
 
     container: Container
@@ -80,14 +87,18 @@ class WindowEncoder(ConditionEncoder):
     rules: TargetRules | None = None
     spikes: CertainSpikes | None = None
     limits: Array | None = None
+    holed: Index = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    gaps_ahead: bool = False
+    n_conditions: int = 0
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
-        require(min(self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows) > 0, "windows")
+        counts = self.n_lags, self.horizon, self.n_calendar + 1, self.n_windows, self.n_conditions + 1
+        require(min(counts) > 0 and (self.n_conditions == 0 or len(self.grid) > 0), "windows")
         check_scales(self.mean, self.scale, "windows")
         check_scales(self.target_mean, self.target_scale, "windows")
         require(self.grid.ndim == 1 and len(self.grid) <= 3 and (self.grid > 0).all() and len(self.mean), "windows")
-        for columns in (self.targets, self.known):
+        for columns in (self.targets, self.known, self.holed):
             require(columns.ndim == 1 and ((columns >= 0) & (columns < len(self.mean))).all(), "windows")
         shape = (self.n_columns, self.horizon * len(self.target_mean))
         require(self.weights.shape == shape and self.intercept.shape == shape[1:], "windows")
@@ -111,9 +122,10 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def n_columns(self) -> int:
-        """Columns (channels) of a context: those of all lags, those known ahead, the calendar, the window's sizes."""
+        """Columns (channels) of a context: all lags, what is known ahead, the calendar, the window's sizes, marks."""
         n_sizes = 0 if self.local is None else self.local.n_features
-        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes
+        n_marks = self.n_lags * len(self.holed) + self.gaps_ahead * self.horizon * len(self.target_mean)
+        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes + n_marks
 
     @property
     def context_channels(self) -> int:
@@ -121,7 +133,7 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def size(self) -> int:
-        return self.n_columns * math.prod(self.grid.tolist())
+        return self.n_conditions + self.n_columns * math.prod(self.grid.tolist())
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -205,7 +217,7 @@ class WindowEncoder(ConditionEncoder):
         n_axes, mean, scale = len(self.grid), self.mean, self.scale
         features = torch.from_numpy(calendar.astype(np.float32))
         if self.local is not None:
-            level, spread = self.local.of(states, mean, scale)
+            level, spread = self.local.of(self.filled(states), mean, scale)
             sizes = torch.from_numpy(self.local.described(level, spread).astype(np.float32))
             features, mean, scale = torch.cat([features, sizes], dim=1), level[:, None], spread[:, None]
         lags = _as_codes(states, mean, scale, n_axes)
@@ -213,12 +225,12 @@ class WindowEncoder(ConditionEncoder):
         return self.join(lags, ahead, features)
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
-        """Put contexts together.
+        """Put contexts together, and mark and fill what lags lack.
 
         Parameters
         ----------
         lags : Tensor of shape (B, n_lags, C, *grid)
-            States.
+            States, NaN where they are missing.
         known : Tensor of shape (B, horizon, n_known, *grid) or None
             Columns that are known ahead.
         calendar : Tensor of shape (B, n_calendar + n_sizes) or None
@@ -229,8 +241,50 @@ class WindowEncoder(ConditionEncoder):
         Tensor of shape (B, n_columns, *grid)
             Contexts.
         """
+        marks = lags[:, :, self.holed].isnan().to(lags.dtype).flatten(1, 2) if len(self.holed) else None
+        lags = fill_lags(lags) if len(self.holed) else lags
         parts = [part.flatten(1, 2) for part in (lags, known) if part is not None]
-        return torch.cat([*parts, calendar] if calendar is not None and calendar.shape[1] else parts, dim=1)
+        parts += [calendar] if calendar is not None and calendar.shape[1] else []
+        parts += [] if marks is None else [marks]
+        if self.gaps_ahead:
+            parts.append(lags.new_zeros(len(lags), *self.target_shape))
+        return torch.cat(parts, dim=1)
+
+    def vectors(self, contexts: Tensor, conditions: Array32 | None) -> Tensor:
+        """Flatten contexts, behind what fields are conditioned on.
+
+        Parameters
+        ----------
+        contexts : Tensor of shape (B, n_columns, *grid)
+            Such as `join` gives them.
+        conditions : ndarray of shape (B, n_conditions) or None
+            Labels and numbers as vectors.
+
+        Returns
+        -------
+        Tensor of shape (B, size)
+            What a network is given.
+        """
+        flat = contexts.flatten(1)
+        return flat if conditions is None else torch.cat([torch.as_tensor(conditions).to(flat), flat], dim=1)
+
+    def filled(self, states: Array) -> Array:
+        """Put plausible values where lags are missing; see `flowmatch.preprocessing.window_gaps.fill_lags`.
+
+        Parameters
+        ----------
+        states : ndarray of shape (B, n_lags, C, *grid)
+            In the data's units.
+
+        Returns
+        -------
+        ndarray of shape (B, n_lags, C, *grid)
+            Without NaN.
+        """
+        if not len(self.holed):
+            return states
+        mean = torch.from_numpy(self.mean.reshape(-1, *[1] * len(self.grid)))
+        return fill_lags(torch.from_numpy(states), mean).numpy()
 
     # -- the base -----------------------------------------------------------------------------------------------------
 
@@ -274,7 +328,7 @@ class WindowEncoder(ConditionEncoder):
             return self.target_mean.reshape(shape), self.target_scale.reshape(shape)
         mean, scale = np.zeros(len(self.mean)), np.ones(len(self.mean))
         mean[self.targets], scale[self.targets] = self.target_mean, self.target_scale
-        level, spread = self.local.of(states, mean, scale)
+        level, spread = self.local.of(self.filled(states), mean, scale)
         return level[:, None, self.targets], spread[:, None, self.targets]
 
     def restore(self, targets: Array, scales: tuple[Array, Array], contexts: Array) -> Array:
@@ -311,12 +365,15 @@ class WindowEncoder(ConditionEncoder):
         Returns
         -------
         ndarray of shape (B, horizon * n_targets)
-            What `restore` brings back.
+            What `restore` brings back; NaN where it is missing.
         """
         truth = self.truth(windows, rows)
         if self.local is not None:
-            level, spread = self.target_scales(windows.contexts(rows))
+            states = windows.contexts(rows)
+            level, spread = self.target_scales(states)
             truth = (truth - level) / spread
+            lost = np.isnan(states).all(axis=1) & self.local.columns  # without a level there is nothing to learn
+            truth[np.broadcast_to(lost[:, None, self.targets], truth.shape)] = np.nan
         return truth.reshape(len(rows), -1)
 
     def carried_on(self, forecasts: Array) -> Tensor:
@@ -365,7 +422,8 @@ class WindowEncoder(ConditionEncoder):
 
     def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         def piece(part: slice) -> Array32:
-            return self.read_contexts(y, np.arange(part.start, part.stop)).flatten(1).numpy()
+            rows = np.arange(part.start, part.stop)
+            return self.vectors(self.read_contexts(y, rows), y.take(rows).conditions).numpy()
 
         return piece
 

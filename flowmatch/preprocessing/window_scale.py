@@ -8,6 +8,7 @@ import numpy as np
 
 from flowmatch.core.storable import require, storable
 from flowmatch.core.types import Array, Mask
+from flowmatch.preprocessing.window_gaps import mean_of_seen
 from flowmatch.tables.rows import SampleRows
 
 LEAST_SPREAD = 0.01
@@ -141,6 +142,7 @@ def column_scale(frames: SampleRows, numbers: int) -> tuple[Array, Array]:
     """
     values = frames.read(frames.subset(numbers))
     axes = (0, *range(2, values.ndim))
-    mean, scale = values.mean(axis=axes), values.std(axis=axes)
+    mean = mean_of_seen(values, axes)
+    scale = np.sqrt(mean_of_seen(np.square(values - mean.reshape(-1, *[1] * (values.ndim - 2))), axes))
     varies = (frames.summary.high > frames.summary.low) & (scale > 0)
     return mean, np.where(varies, scale, 1.0)

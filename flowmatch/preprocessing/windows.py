@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from flowmatch.core.types import Array, Index
+from flowmatch.core.types import Array, Array32, Index
 from flowmatch.tables.rows import SampleRows
 
 
@@ -28,6 +28,8 @@ class Windows:
         The trajectory that each window is cut from, in order.
     ahead : ndarray of shape (n, n_steps, n_known, *grid) or None, default=None
         Columns that are known ahead, where there are no targets to read them from.
+    conditions : ndarray of float32, shape (n, k), or None, default=None
+        Vectors of what fields are conditioned on.
     """
 
     frames: SampleRows
@@ -37,6 +39,7 @@ class Windows:
     calendar: Array
     groups: Index
     ahead: Array | None = None
+    conditions: Array32 | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -61,6 +64,7 @@ class Windows:
             calendar=self.calendar[rows],
             groups=self.groups[rows],
             ahead=None if self.ahead is None else self.ahead[rows],
+            conditions=None if self.conditions is None else self.conditions[rows],
         )
 
     def contexts(self, rows: Index) -> Array:
