@@ -51,8 +51,8 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
     """
     windows = reading.windows
     _check_enough(windows)
-    encoder, residuals, left = fit_base(new_encoder(reading.layout, windows), windows, parameters.target)
-    rows = training_rows(encoder, residuals, windows, settings.device, left)
+    encoder, residuals, seen = fit_base(new_encoder(reading.layout, windows), windows, parameters.target)
+    rows = training_rows(encoder, residuals, windows, settings.device, seen)
     network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary)
     return _task(parameters, settings, rows, residuals, encoder, network)
 

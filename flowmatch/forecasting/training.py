@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge, RidgeCV
 
+from flowmatch.forecasting.expected import Split, expected_unseen, fit_expected
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.scales import errors_by_series, fit_scale, unlike_columns
 from flowmatch.forecasting.window_data import FieldWindows, GroupedData, WindowRows, n_sharing
@@ -16,6 +17,7 @@ from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     CertainSpikes,
     Container,
+    Expected,
     QuantileNormal,
     SampleEncoder,
     Standardize,
@@ -30,6 +32,9 @@ from flowmatch.preprocessing import (
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+Seen = tuple[Array, Array]
+"""What the base leaves of targets (n, q), and contexts (n, m): each by simple forecasts that have not seen the row."""
 
 FOLDS = 5
 """Folds of the ridge regression whose residuals a flow learns: those of its own rows would be too small."""
@@ -81,10 +86,8 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
 
 
-def fit_base(
-    encoder: WindowEncoder, windows: Windows, target: str
-) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
-    """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals.
+def fit_base(encoder: WindowEncoder, windows: Windows, target: str) -> tuple[WindowEncoder, SampleEncoder, Seen | None]:
+    """The encoder with its base, and the scale of what that leaves; of tables and series also what is trained on.
 
     The base of fields is the last state or nothing.
     """
@@ -103,34 +106,34 @@ def training_rows(
     residuals: SampleEncoder,
     windows: Windows,
     device: torch.device,
-    left: Array | None = None,
+    seen: Seen | None = None,
 ) -> GroupedData:
-    """Windows as rows to train on; `left` are the residuals of tables and series if they are known."""
+    """Windows as rows to train on; `seen` are residuals and contexts of tables and series if they are known."""
     if len(encoder.grid):
         return FieldWindows.of(windows, encoder, residuals, device)
-    every = np.arange(len(windows))
-    codes = residuals.training_codes(_residuals_of(encoder, windows, every) if left is None else left, device)
+    left, contexts = seen or _as_unseen(encoder, windows)
+    codes = residuals.training_codes(left, device)
     assert isinstance(codes, TrainingCodes)
     return WindowRows(
         encoder=encoder,
         groups=torch.as_tensor(windows.groups, device=device),
         codes=codes,
-        contexts=encoder.read_contexts(windows, every).to(device),
+        contexts=torch.from_numpy(contexts.astype(np.float32)).to(device),
     )
 
 
 def _fit_regression(
     encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str
-) -> tuple[WindowEncoder, SampleEncoder, Array]:
-    """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
+) -> tuple[WindowEncoder, SampleEncoder, Seen]:
+    """The encoder of tables and series with its base, the scale of what that leaves, and what is trained on.
 
-    The base is a ridge regression, its penalty by leave-one-out, or nothing. With
-    ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
-    deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
-    start: zeros stay zeros, and bounds stay bounds.
+    What is expected, by a ridge regression, its penalty by leave-one-out, and by boosted trees where they help, is an
+    input of the network. The base is the same, or nothing. With ``target="auto"`` that is settled for each column: what
+    is expected where that leaves less than half of the standard deviation, as of trends, walks and smooth dynamics.
+    Where it leaves more, the values themselves are the better start: zeros stay zeros, and bounds stay bounds.
 
-    The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
-    are enough, of blocks in time for few series.
+    For training, rows are predicted by fits that have not seen them: folds of rows for pairs, of trajectories where
+    there are enough, of blocks in time for few series.
     """
     every, n_targets = np.arange(len(windows)), len(encoder.target_mean)
     contexts = encoder.read_contexts(windows, every).double().numpy()
@@ -138,26 +141,47 @@ def _fit_regression(
     encoder, is_spiked = _with_spikes(encoder, contexts, truth, windows.groups)
     if encoder.local is not None:  # what a level is subtracted from has no frequent values
         is_spiked &= ~(encoder.local.columns & encoder.local.centered)[encoder.targets]
-    linear = np.zeros(n_targets, dtype=bool)
+    linear, splits = np.zeros(n_targets, dtype=bool), splits_of(windows.groups, n_sharing(encoder))
+    expected, unseen = fit_expected(contexts, targets, _penalty_of(contexts, targets), splits)
+    left = targets - unseen
     if target != "state":
-        penalty = _penalty_of(contexts, targets)
-        whole = Ridge(penalty * len(contexts)).fit(contexts, targets)
-        weights, intercept = whole.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.intercept_)
-        left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
         linear = varies & ((((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual"))
-        chosen = np.tile(linear, encoder.horizon)
-        kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
-        encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
-        targets = np.where(chosen, left, targets)
+    encoder, contexts = _with_expected(encoder, expected, np.tile(linear, encoder.horizon), contexts, unseen)
+    targets = np.where(np.tile(linear, encoder.horizon), left, targets)
     moved = linear if encoder.local is None else linear | encoder.local.columns[encoder.targets]
     if moved.any():  # values of the other columns are those of training anyway
         rules = TargetRules.find(truth[:, 0], float(encoder.container.tolerance(1)[0]))
         encoder = replace(encoder, rules=rules.of(moved))
     transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
-    return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), targets
+    return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), (targets, contexts)
+
+
+def _with_expected(
+    encoder: WindowEncoder, expected: Expected, chosen: Mask, contexts: Array, unseen: Array
+) -> tuple[WindowEncoder, Array]:
+    """The encoder with what is expected as the base of the chosen targets, and contexts that hold it, if trees do."""
+    if expected.trees is None:
+        weights, intercept = np.where(chosen, expected.weights, 0.0), np.where(chosen, expected.intercept, 0.0)
+        return replace(encoder, weights=weights, intercept=intercept), contexts
+    weights = np.zeros((contexts.shape[1] + len(chosen), len(chosen)))
+    np.fill_diagonal(weights[contexts.shape[1] :], np.where(chosen, expected.spread, 0.0))
+    intercept = np.where(chosen, expected.mean, 0.0)
+    encoder = replace(encoder, weights=weights, intercept=intercept, expected=expected)
+    return encoder, np.concatenate([contexts, (unseen - expected.mean) / expected.spread], axis=1)
+
+
+def _as_unseen(encoder: WindowEncoder, windows: Windows) -> Seen:
+    """Residuals and contexts of windows that a fit goes on with, which may be those of the first."""
+    every, expected = np.arange(len(windows)), encoder.expected
+    contexts, targets = encoder.read_contexts(windows, every).double().numpy(), encoder.relative(windows, every)
+    if expected is not None:
+        own, splits = contexts[:, : -len(expected.mean)], splits_of(windows.groups, n_sharing(encoder))
+        unseen = expected_unseen(expected, own, targets, _penalty_of(own, targets), splits)
+        contexts = np.concatenate([own, (unseen - expected.mean) / expected.spread], axis=1)
+    return targets - encoder.base(torch.from_numpy(contexts)).numpy(), contexts
 
 
 def _with_spikes(
@@ -234,18 +258,25 @@ def unseen_predictions(
         fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
         return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
 
-    n_rows, folds = len(contexts), _folds(groups)
-    if n_rows < 3:  # none to spare
-        return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
     expected = np.empty_like(targets)
+    for kept, held_out in splits_of(groups, overlap):
+        expected[held_out] = predict(kept, held_out)
+    return expected
+
+
+def splits_of(groups: NDArray[np.intp], overlap: int) -> list[Split]:
+    """Rows to fit to, and rows to predict, fold by fold."""
+    n_rows, folds, splits = len(groups), _folds(groups), list[Split]()
+    if n_rows < 3:  # none to spare
+        return [(np.ones(n_rows, dtype=bool), np.arange(n_rows))]
     for fold in np.unique(folds):
         (held_out,) = np.nonzero(folds == fold)
         kept = folds != fold
         if _in_blocks(groups):  # windows beside a block share states with it
             near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, n_rows - 1))
             kept[near] = False
-        expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
-    return expected
+        splits.append((kept if kept.sum() >= 2 else folds != fold, held_out))
+    return splits
 
 
 def _persistence(encoder: WindowEncoder) -> Array:

@@ -2,6 +2,7 @@
 
 from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality, Unique
+from flowmatch.preprocessing.boosted_trees import BoostedTrees, Expected
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
@@ -42,6 +43,7 @@ __all__ = [
     "NUMBERS",
     "SPIKE_SHARE",
     "TRANSFORMS",
+    "BoostedTrees",
     "CategoryCodes",
     "CertainSpikes",
     "ColumnTransform",
@@ -50,6 +52,7 @@ __all__ = [
     "Constraint",
     "ConstraintSet",
     "Container",
+    "Expected",
     "FactorModel",
     "FixedCombinations",
     "Formula",
