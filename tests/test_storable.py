@@ -12,10 +12,12 @@ from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebui
 from flowmatch.flow import VariancePreservingPath
 from flowmatch.networks import MLP
 from flowmatch.preprocessing import (
+    BoostedTrees,
     CategoryCodes,
     CertainSpikes,
     ConstraintSet,
     Container,
+    Expected,
     FactorModel,
     FixedCombinations,
     Formula,
@@ -74,6 +76,8 @@ LOCAL = WindowScale(
 )
 TARGETS = TargetRules.find(np.column_stack([np.arange(40.0), np.linspace(0, 1, 40) ** 3]), 0.0)
 
+TREES = BoostedTrees(np.zeros((2, 3), dtype=np.intp), np.full((2, 3), np.inf), np.zeros((2, 4, 4)))
+
 ORDERS = FRAME[["kind", "flag"]].assign(start=np.arange(N), end=np.arange(N) + 1, double=2 * np.arange(N))
 STATED = [
     FixedCombinations(("kind", "flag")),
@@ -104,6 +108,8 @@ FITTED = {
     "MissingPatterns": MissingPatterns.fit(np.isnan(HOLES), None, None),
     "FactorModel": FactorModel.fit(X),
     "WindowEncoder": replace(WINDOWS, weights=np.zeros((12, 4)), local=LOCAL, rules=TARGETS, limits=np.stack([np.zeros(3), np.ones(3)])),
+    "BoostedTrees": TREES,
+    "Expected": Expected(np.zeros((8, 4)), np.zeros(4), TREES, np.zeros(4), np.ones(4), 0.5),
     "WindowScale": LOCAL,
     "Spacing": Spacing("D", clock="Europe/Berlin", slots=(32_400, 36_000), closed_days=2),
     "TargetRules": TARGETS,

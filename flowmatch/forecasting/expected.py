@@ -87,7 +87,8 @@ def fit_expected(contexts: Array, targets: Array, penalty: float, splits: Sequen
         whole.add_tree()
     weights, intercept = whole.ridge.coef_.reshape(-1, contexts.shape[1]).T, np.ravel(whole.ridge.intercept_)
     trees = BoostedTrees.of(whole.trees, DEPTH, RATE * spread) if n_trees else None
-    return Expected(weights, intercept, trees, mean, spread, _error(targets - unseen, spread)), unseen
+    familiar = np.sqrt(_error(whole.left, np.ones_like(spread)) * _error(targets - unseen, spread))
+    return Expected(weights, intercept, trees, mean, spread, float(familiar)), unseen
 
 
 def expected_unseen(
@@ -95,8 +96,8 @@ def expected_unseen(
 ) -> Array:
     """Give what is expected of rows that may have been fitted to, as if they had not.
 
-    Where rows are predicted better than those were that `expected` had not seen, trees know them: they are then
-    predicted by fits to the other folds of them, as in the first fit.
+    Where they are predicted so well as only rows of the first fit were, trees know them: they are then predicted by
+    fits to the other folds of them, as in the first fit.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def expected_unseen(
         Predictions of targets.
     """
     found = expected.predict(contexts)
-    if expected.trees is None or _error(targets - found, expected.spread) > 0.9 * expected.error:
+    if expected.trees is None or _error(targets - found, expected.spread) > expected.familiar:
         return found
     return _unseen(contexts, targets, penalty, splits, expected.spread, len(expected.trees.feature))[0]
 

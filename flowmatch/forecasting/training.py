@@ -42,6 +42,9 @@ FOLDS = 5
 WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
+WELL_PREDICTED_BY_TREES = 0.3
+"""The same where trees help: the network then knows what is expected, and values have the better shape."""
+
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
 
@@ -148,7 +151,8 @@ def _fit_regression(
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
-        linear = varies & ((((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual"))
+        least = WELL_PREDICTED if expected.trees is None else WELL_PREDICTED_BY_TREES
+        linear = varies & ((((share < least) | drifting) & ~is_spiked) | (target == "residual"))
     encoder, contexts = _with_expected(encoder, expected, np.tile(linear, encoder.horizon), contexts, unseen)
     targets = np.where(np.tile(linear, encoder.horizon), left, targets)
     moved = linear if encoder.local is None else linear | encoder.local.columns[encoder.targets]

@@ -105,8 +105,8 @@ class Expected:
         None where they would not help.
     mean, spread : ndarray of shape (q,)
         Of the targets.
-    error : float
-        Root mean square error, in units of `spread`, on rows that were not trained on.
+    familiar : float
+        A root mean square error, in units of `spread`, between those on rows that were trained on and on others.
     """
 
     weights: Array
@@ -114,7 +114,7 @@ class Expected:
     trees: BoostedTrees | None
     mean: Array
     spread: Array
-    error: float
+    familiar: float
 
     def check(self) -> None:
         """Raise a ValueError if the fields do not fit each other."""
