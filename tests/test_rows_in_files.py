@@ -120,7 +120,7 @@ def test_no_file_holds_values_of_training_rows_but_the_extremes(path, name):
     make().save(path)
     assert not held_values(path, rows)
     assert not held_values(path, Y)
-    assert not held_values(path, STEPS)
+    assert not held_values(path, STEPS[:, None])
 
 
 def codes_of(detector, rows):

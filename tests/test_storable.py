@@ -252,6 +252,12 @@ DAMAGES = [
     ("WindowEncoder", {"targets": ones(2)}, "targets"),
     ("WindowEncoder", {"weights": ones(2, 2)}, "windows"),
     ("WindowEncoder", {"mean": np.full(3, np.nan)}, "windows"),
+    ("WindowEncoder", {"expected": FITTED["Expected"]}, "windows|expected"),
+    ("BoostedTrees", {"threshold": np.full((2, 3), np.nan)}, "trees"),
+    ("BoostedTrees", {"feature": np.full((2, 3), -1)}, "trees"),
+    ("BoostedTrees", {"value": ones(2, 3, 4)}, "trees"),
+    ("Expected", {"spread": np.zeros(4)}, "expected"),
+    ("Expected", {"trees": replace(TREES, feature=np.full((2, 3), 8))}, "trees"),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from sklearn.linear_model import Ridge, RidgeCV
 
 from flowmatch.forecasting.expected import Split, expected_unseen, fit_expected
@@ -44,6 +45,9 @@ WELL_PREDICTED = 0.5
 
 WELL_PREDICTED_BY_TREES = 0.3
 """The same where trees help: the network then knows what is expected, and values have the better shape."""
+
+EVEN = 0.25
+"""Then also: the most that sizes of errors may depend on what is expected (rank correlation). Values scale with it."""
 
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
@@ -133,7 +137,8 @@ def _fit_regression(
     What is expected, by a ridge regression, its penalty by leave-one-out, and by boosted trees where they help, is an
     input of the network. The base is the same, or nothing. With ``target="auto"`` that is settled for each column: what
     is expected where that leaves less than half of the standard deviation, as of trends, walks and smooth dynamics.
-    Where it leaves more, the values themselves are the better start: zeros stay zeros, and bounds stay bounds.
+    Where it leaves more, the values themselves are the better start: zeros stay zeros, and bounds stay bounds. So are
+    they where trees help, unless these leave less than .3 and their errors are of one size everywhere.
 
     For training, rows are predicted by fits that have not seen them: folds of rows for pairs, of trajectories where
     there are enough, of blocks in time for few series.
@@ -151,8 +156,10 @@ def _fit_regression(
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
-        least = WELL_PREDICTED if expected.trees is None else WELL_PREDICTED_BY_TREES
-        linear = varies & ((((share < least) | drifting) & ~is_spiked) | (target == "residual"))
+        well = share < WELL_PREDICTED
+        if expected.trees is not None:
+            well = (share < WELL_PREDICTED_BY_TREES) & _is_even(left, unseen, n_targets)
+        linear = varies & (((well | drifting) & ~is_spiked) | (target == "residual"))
     encoder, contexts = _with_expected(encoder, expected, np.tile(linear, encoder.horizon), contexts, unseen)
     targets = np.where(np.tile(linear, encoder.horizon), left, targets)
     moved = linear if encoder.local is None else linear | encoder.local.columns[encoder.targets]
@@ -161,6 +168,14 @@ def _fit_regression(
         encoder = replace(encoder, rules=rules.of(moved))
     transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
     return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), (targets, contexts)
+
+
+def _is_even(left: Array, expected: Array, n_targets: int) -> Mask:
+    """Columns whose errors are as large where much is expected as where little is."""
+    sizes, places = (part.reshape(-1, n_targets) for part in (np.abs(left), expected))
+    vary = (np.ptp(sizes, axis=0) > 0) & (np.ptp(places, axis=0) > 0)
+    pairs = zip(sizes.T, places.T, vary, strict=True)
+    return np.array([not varies or abs(spearmanr(size, place).statistic) < EVEN for size, place, varies in pairs])
 
 
 def _with_expected(
