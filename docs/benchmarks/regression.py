@@ -12,8 +12,8 @@ pandas. Set OMP_NUM_THREADS=1.
 
 A fifth of the rows, at most 500, are for the test; 2 splits. Rivals take their defaults where `FITS` does not say
 otherwise, one thread, and 100 draws or 99 quantiles. CRPS is the fair estimate of draws; of quantiles the mean pinball
-loss, twice. Tables go to all as they are, categories as such where a package takes them, and one-hot else; there missing
-numbers are the median, beside a mark. Seconds are CPU seconds of fit and predictions together.
+loss, twice. Categories are given as such where a package takes them, and one-hot or as codes else; with the former,
+missing numbers are the median, beside a mark. Seconds are CPU seconds of fit and predictions together.
 """
 
 import argparse
@@ -260,12 +260,23 @@ def judge(work):
     print("CRPS\n" + wide.map(lambda v: f"{v:.4g}").to_string())
     for what in ("rmse", "coverage", "seconds"):
         print(f"{what}\n" + each.pivot(index=["rows", "table"], columns="method", values=what).round(3).to_string())
-    naive = wide.rank(axis=1).mean().rename("mean rank").to_frame()
-    naive["of RMSE"] = each.pivot(index="table", columns="method", values="rmse").rank(axis=1).mean()
-    naive["CRPS / ridge's"] = np.exp(np.log(wide.div(wide["ridge"], axis=0)).mean())
-    naive["error of coverage"] = (each.set_index("method")["coverage"] - 0.9).abs().groupby("method").mean()
-    naive["CPU s"] = each.groupby("method")["seconds"].sum()
-    print("summary\n" + naive.sort_values("mean rank").round(3).to_string())
+    everywhere = wide.dropna(axis=1).columns
+    print("summary of all tables\n" + summary(each[each["method"].isin(everywhere)]))
+    common = wide.dropna().index.get_level_values("table")
+    print(f"summary of {', '.join(common)}\n" + summary(each[each["table"].isin(common)]))
+
+
+def summary(each):
+    """Mean ranks and the like of methods that have the same tables."""
+    crps, rmse = (each.pivot(index="table", columns="method", values=what) for what in ("crps", "rmse"))
+    columns = {
+        "mean rank": crps.rank(axis=1).mean(),
+        "of RMSE": rmse.rank(axis=1).mean(),
+        "CRPS / ridge's": np.exp(np.log(crps.div(crps["ridge"], axis=0)).mean()),
+        "error of coverage": (each.set_index("method")["coverage"] - 0.9).abs().groupby("method").mean(),
+        "CPU s": each.groupby("method")["seconds"].sum(),
+    }
+    return pd.DataFrame(columns).sort_values("mean rank").round(3).to_string()
 
 
 def versions():
