@@ -22,8 +22,10 @@ class ConditionalForecaster(Predictor):
     intervals, and rolled on they are an ensemble of trajectories.
 
     What is learned is what a simple forecast leaves, scaled by its own spread: the change of a field from its last
-    state, the error of a ridge regression for columns of series and tables that one predicts well. Columns of series
-    and tables go through their own distribution, so that zeros, steps and bounds come back as such.
+    state, the error of a ridge regression for columns of series and tables that one predicts well. Where boosted trees
+    of what that leaves are clearly better on rows that they have not seen, they are added to it, and the network is
+    told what both expect. Columns of series and tables go through their own distribution, so that zeros, steps and
+    bounds come back as such.
 
     What the network does not know of few rows is in the draws too: the source of tables and series is made as wide as
     the noise that held-out rows come from, by two more models where less than a hundred rows validate.
@@ -41,8 +43,9 @@ class ConditionalForecaster(Predictor):
         States that are forecast at once, jointly. Rollouts go on from there.
     target : {"auto", "residual", "state"}, default="auto"
         What the flow learns: what a simple forecast leaves, or the state itself. "auto" takes the residual of fields,
-        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation
-        (where several targets have many rows: a little, unless values end abruptly).
+        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation: .3
+        of it where trees help, since the network then knows what is expected; a little where several targets have many
+        rows, unless values end abruptly.
     boundary : {"auto", "periodic", "wall"} or sequence of the last two, default="auto"
         What lies beyond the edge of a field, for all axes or for each: the opposite side, or nothing. "auto" looks at
         the training states: across a periodic border they differ no more than between neighbors. Reaches the networks

@@ -23,6 +23,7 @@ N = 120
 RNG = np.random.default_rng(0)
 X = 1e6 * (3 + RNG.normal(size=(N, 3)))  # nothing else in a file is as large
 Y = 1e9 * (3 + RNG.normal(size=(N, 2)))
+STEPS = 1e9 * (3 + 4 * (X[:, 0] > 3e6) * (X[:, 1] > 3e6)) + Y[:, 0] / 10
 LABELS = np.arange(N) % 3
 HOLED = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
 SERIES = 1e6 * (3 + RNG.normal(size=(N, 2)).cumsum(axis=0))
@@ -67,6 +68,7 @@ MODELS = {
     "detector of grids": (lambda: detector(IMAGES, network=UNET), IMAGES),
     "series": (lambda: forecaster(SERIES, n_lags=3), SERIES),
     "windows": (lambda: forecaster(X, Y), X),
+    "trees": (lambda: forecaster(X, STEPS), X),
     "calibrated": (lambda: forecaster(X, Y).calibrate(X, Y), X),
     "calibrated by folds": (lambda: forecaster(X, Y).calibrate(X, Y, cv=2), X),
 }
@@ -118,6 +120,7 @@ def test_no_file_holds_values_of_training_rows_but_the_extremes(path, name):
     make().save(path)
     assert not held_values(path, rows)
     assert not held_values(path, Y)
+    assert not held_values(path, STEPS[:, None])
 
 
 def codes_of(detector, rows):

@@ -12,11 +12,13 @@ from flowmatch.core.storable import NOT_STORED, STORABLE, fields_to_store, rebui
 from flowmatch.flow import VariancePreservingPath
 from flowmatch.networks import MLP
 from flowmatch.preprocessing import (
+    BoostedTrees,
     CategoryCodes,
     CertainSpikes,
     ClassCalibrations,
     ConstraintSet,
     Container,
+    Expected,
     FactorModel,
     FixedCombinations,
     Formula,
@@ -77,6 +79,8 @@ LOCAL = WindowScale(
 )
 TARGETS = TargetRules.find(np.column_stack([np.arange(40.0), np.linspace(0, 1, 40) ** 3]), 0.0)
 
+TREES = BoostedTrees(np.zeros((2, 3), dtype=np.intp), np.full((2, 3), np.inf), np.zeros((2, 4, 4)))
+
 ORDERS = FRAME[["kind", "flag"]].assign(start=np.arange(N), end=np.arange(N) + 1, double=2 * np.arange(N))
 STATED = [
     FixedCombinations(("kind", "flag")),
@@ -107,6 +111,8 @@ FITTED = {
     "MissingPatterns": MissingPatterns.fit(np.isnan(HOLES), None, None),
     "FactorModel": FactorModel.fit(X),
     "WindowEncoder": replace(WINDOWS, weights=np.zeros((12, 4)), local=LOCAL, rules=TARGETS, limits=np.stack([np.zeros(3), np.ones(3)])),
+    "BoostedTrees": TREES,
+    "Expected": Expected(np.zeros((8, 4)), np.zeros(4), TREES, np.zeros(4), np.ones(4), 0.5),
     "WindowScale": LOCAL,
     "Spacing": Spacing("D", clock="Europe/Berlin", slots=(32_400, 36_000), closed_days=2),
     "TargetRules": TARGETS,
@@ -251,6 +257,12 @@ DAMAGES = [
     ("WindowEncoder", {"targets": ones(2)}, "targets"),
     ("WindowEncoder", {"weights": ones(2, 2)}, "windows"),
     ("WindowEncoder", {"mean": np.full(3, np.nan)}, "windows"),
+    ("WindowEncoder", {"expected": FITTED["Expected"]}, "windows|expected"),
+    ("BoostedTrees", {"threshold": np.full((2, 3), np.nan)}, "trees"),
+    ("BoostedTrees", {"feature": np.full((2, 3), -1)}, "trees"),
+    ("BoostedTrees", {"value": ones(2, 3, 4)}, "trees"),
+    ("Expected", {"spread": np.zeros(4)}, "expected"),
+    ("Expected", {"trees": replace(TREES, feature=np.full((2, 3), 8))}, "trees"),
 ]  # fmt: skip
 
 

@@ -71,9 +71,9 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
     _check_enough(windows)
     encoder = new_encoder(reading.layout, windows)
     many_pairs = has_many_pairs(reading.layout, encoder)
-    encoder, residuals, left = fit_base(encoder, windows, parameters.target, many_pairs=many_pairs)
+    encoder, residuals, seen = fit_base(encoder, windows, parameters.target, many_pairs=many_pairs)
     missing = MissingValueModel(0.0) if reading.layout.gaps_ahead and not reading.layout.grid else None
-    rows = training_rows(encoder, residuals, windows, settings.device, left, missing)
+    rows = training_rows(encoder, residuals, windows, settings.device, seen, missing)
     network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary, many_pairs)
     return _task(parameters, settings, rows, FlowParts(residuals, encoder, missing), network, many_pairs)
 

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
+from scipy.stats import spearmanr
 
 from flowmatch.fitting import EntryMasks
+from flowmatch.forecasting.expected import Split, expected_unseen, fit_expected
 from flowmatch.forecasting.layout import Layout
 from flowmatch.forecasting.ridge import penalty_of, ridge
 from flowmatch.forecasting.scales import errors_by_series, fit_scale, unlike_columns
@@ -19,6 +21,7 @@ from flowmatch.preprocessing import (
     FITTED_ELEMENTS,
     CertainSpikes,
     Container,
+    Expected,
     QuantileNormal,
     SampleEncoder,
     Standardize,
@@ -35,6 +38,9 @@ from flowmatch.preprocessing import (
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+Seen = tuple[Array, Array]
+"""What the base leaves of targets (n, q), and contexts (n, m): each by simple forecasts that have not seen the row."""
+
 FOLDS = 5
 """Folds of the ridge regression whose residuals a flow learns: those of its own rows would be too small."""
 
@@ -46,6 +52,11 @@ PREDICTED = 0.95
 
 MANY_PAIRS = 5000
 """With more rows the distribution of several targets is learned without dropout; rows held out tell when to stop."""
+WELL_PREDICTED_BY_TREES = 0.3
+"""The same where trees help: the network then knows what is expected, and values have the better shape."""
+
+EVEN = 0.25
+"""Then also: the most that sizes of errors may depend on what is expected (rank correlation). Values scale with it."""
 
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
@@ -107,8 +118,8 @@ def has_many_pairs(layout: Layout, encoder: WindowEncoder) -> bool:
 
 def fit_base(
     encoder: WindowEncoder, windows: Windows, target: str, *, many_pairs: bool = False
-) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
-    """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals.
+) -> tuple[WindowEncoder, SampleEncoder, Seen | None]:
+    """The encoder with its base, and the scale of what that leaves; of tables and series also what is trained on.
 
     The base of fields is the last state or nothing. With `many_pairs` those of `has_many_pairs` are meant.
     """
@@ -127,40 +138,42 @@ def training_rows(
     residuals: SampleEncoder,
     windows: Windows,
     device: torch.device,
-    left: Array | None = None,
+    seen: Seen | None = None,
     missing: MissingValueModel | None = None,
 ) -> GroupedData:
-    """Windows as rows to train on; `left` are the residuals of tables and series if they are known.
+    """Windows as rows to train on; `seen` are residuals and contexts of tables and series if they are known.
 
     With a model of what may be `missing`, rows mark it.
     """
     if len(encoder.grid):
         return FieldWindows.of(windows, encoder, residuals, device)
-    every = np.arange(len(windows))
-    codes = residuals.training_codes(_residuals_of(encoder, windows, every) if left is None else left, device)
+    left, contexts = seen or _as_unseen(encoder, windows)
+    codes = residuals.training_codes(left, device)
     assert isinstance(codes, TrainingCodes)
     return WindowRows(
         encoder=encoder,
         groups=torch.as_tensor(windows.groups, device=device),
         codes=codes,
         masks=None if missing is None else EntryMasks.of(residuals, missing, device),
-        contexts=encoder.read_contexts(windows, every).to(device),
+        contexts=torch.from_numpy(contexts.astype(np.float32)).to(device),
     )
 
 
 def _fit_regression(
     encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str, many_pairs: bool
-) -> tuple[WindowEncoder, SampleEncoder, Array]:
-    """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
+) -> tuple[WindowEncoder, SampleEncoder, Seen]:
+    """The encoder of tables and series with its base, the scale of what that leaves, and what is trained on.
 
-    The base is a ridge regression, its penalty by leave-one-out, or nothing. With
-    ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
-    deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
-    start: zeros stay zeros, and bounds stay bounds. Of many rows a regression is known so well that it takes
-    little to be worth it, if there are no bounds to keep.
+    What is expected, by a ridge regression, its penalty by leave-one-out, and by boosted trees where they help, is an
+    input of the network. The base is the same, or nothing. With ``target="auto"`` that is settled for each column: what
+    is expected where that leaves less than half of the standard deviation, as of trends, walks and smooth dynamics.
+    Where it leaves more, the values themselves are the better start: zeros stay zeros, and bounds stay bounds. So are
+    they where trees help, unless these leave less than .3 and their errors are of one size everywhere. Of several
+    targets of many rows, which trees would blur, a regression is known so well that it takes little to be worth it, if
+    there are no bounds to keep.
 
-    The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
-    are enough, of blocks in time for few series.
+    For training, rows are predicted by fits that have not seen them: folds of rows for pairs, of trajectories where
+    there are enough, of blocks in time for few series.
     """
     every, n_targets = np.arange(len(windows)), len(encoder.target_mean)
     contexts = encoder.read_contexts(windows, every).double().numpy()
@@ -168,27 +181,59 @@ def _fit_regression(
     encoder, is_spiked = _with_spikes(encoder, contexts, truth, windows.groups)
     if encoder.local is not None:  # what a level is subtracted from has no frequent values
         is_spiked &= ~(encoder.local.columns & encoder.local.centered)[encoder.targets]
-    linear = np.zeros(n_targets, dtype=bool)
+    linear, splits = np.zeros(n_targets, dtype=bool), splits_of(windows.groups, n_sharing(encoder))
+    expected, unseen = fit_expected(contexts, targets, penalty_of(contexts, targets), splits, with_trees=not many_pairs)
+    left = targets - unseen
     if target != "state":
-        penalty = penalty_of(contexts, targets)
-        weights, intercept = ridge(contexts, targets, penalty)
-        left = targets - unseen_predictions(contexts, targets, penalty, windows.groups, n_sharing(encoder))
         spread = np.sqrt(mean_of_seen(np.square(targets - mean_of_seen(targets, 0)).reshape(-1, n_targets), 0))
         share = np.sqrt(mean_of_seen(np.square(left).reshape(-1, n_targets), 0)) / np.where(spread > 0, spread, 1.0)
         values = targets.reshape(-1, n_targets)
         varies = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)  # of others a regression leaves rounding
-        most = np.where(many_pairs & _thin_out(truth[:, 0]), PREDICTED, WELL_PREDICTED)
-        linear = varies & ((((share < most) | drifting) & ~is_spiked) | (target == "residual"))
-        chosen = np.tile(linear, encoder.horizon)
-        kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
-        encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
-        targets = np.where(chosen, left, targets)
+        well = share < np.where(many_pairs & _thin_out(truth[:, 0]), PREDICTED, WELL_PREDICTED)
+        if expected.trees is not None:
+            well = (share < WELL_PREDICTED_BY_TREES) & _is_even(left, unseen, n_targets)
+        linear = varies & (((well | drifting) & ~is_spiked) | (target == "residual"))
+    encoder, contexts = _with_expected(encoder, expected, np.tile(linear, encoder.horizon), contexts, unseen)
+    targets = np.where(np.tile(linear, encoder.horizon), left, targets)
     moved = linear if encoder.local is None else linear | encoder.local.columns[encoder.targets]
     if moved.any():  # values of the other columns are those of training anyway
         rules = TargetRules.find(truth[:, 0], float(encoder.container.tolerance(1)[0]))
         encoder = replace(encoder, rules=rules.of(moved))
     transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
-    return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), targets
+    return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), (targets, contexts)
+
+
+def _is_even(left: Array, expected: Array, n_targets: int) -> Mask:
+    """Columns whose errors are as large where much is expected as where little is."""
+    sizes, places = (part.reshape(-1, n_targets) for part in (np.abs(left), expected))
+    vary = (np.ptp(sizes, axis=0) > 0) & (np.ptp(places, axis=0) > 0)
+    pairs = zip(sizes.T, places.T, vary, strict=True)
+    return np.array([not varies or abs(spearmanr(size, place).statistic) < EVEN for size, place, varies in pairs])
+
+
+def _with_expected(
+    encoder: WindowEncoder, expected: Expected, chosen: Mask, contexts: Array, unseen: Array
+) -> tuple[WindowEncoder, Array]:
+    """The encoder with what is expected as the base of the chosen targets, and contexts that hold it, if trees do."""
+    if expected.trees is None:
+        weights, intercept = np.where(chosen, expected.weights, 0.0), np.where(chosen, expected.intercept, 0.0)
+        return replace(encoder, weights=weights, intercept=intercept), contexts
+    weights = np.zeros((contexts.shape[1] + len(chosen), len(chosen)))
+    np.fill_diagonal(weights[contexts.shape[1] :], np.where(chosen, expected.spread, 0.0))
+    intercept = np.where(chosen, expected.mean, 0.0)
+    encoder = replace(encoder, weights=weights, intercept=intercept, expected=expected)
+    return encoder, np.concatenate([contexts, (unseen - expected.mean) / expected.spread], axis=1)
+
+
+def _as_unseen(encoder: WindowEncoder, windows: Windows) -> Seen:
+    """Residuals and contexts of windows that a fit goes on with, which may be those of the first."""
+    every, expected = np.arange(len(windows)), encoder.expected
+    contexts, targets = encoder.read_contexts(windows, every).double().numpy(), encoder.relative(windows, every)
+    if expected is not None:
+        own, splits = contexts[:, : -len(expected.mean)], splits_of(windows.groups, n_sharing(encoder))
+        unseen = expected_unseen(expected, own, targets, penalty_of(own, targets), splits)
+        contexts = np.concatenate([own, (unseen - expected.mean) / expected.spread], axis=1)
+    return targets - encoder.base(torch.from_numpy(contexts)).numpy(), contexts
 
 
 def _thin_out(values: Array) -> Mask:
@@ -267,17 +312,24 @@ def unseen_predictions(
         weights, intercept = ridge(contexts[kept], targets[kept], penalty)
         return contexts[rows] @ weights + intercept
 
-    n_rows, folds = len(contexts), folds_of(groups)
-    if n_rows < 3:  # none to spare
-        return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
     expected = np.empty_like(targets)
+    for kept, held_out in splits_of(groups, overlap):
+        expected[held_out] = predict(kept, held_out)
+    return expected
+
+
+def splits_of(groups: NDArray[np.intp], overlap: int) -> list[Split]:
+    """Rows to fit to, and rows to predict, fold by fold."""
+    n_rows, folds, splits = len(groups), folds_of(groups), list[Split]()
+    if n_rows < 3:  # none to spare
+        return [(np.ones(n_rows, dtype=bool), np.arange(n_rows))]
     for fold in np.unique(folds):
         (held_out,) = np.nonzero(folds == fold)
         kept = folds != fold
         if in_blocks(groups):  # windows beside a block share states with it
             kept = ~near(~kept, overlap)
-        expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
-    return expected
+        splits.append((kept if kept.sum() >= 2 else folds != fold, held_out))
+    return splits
 
 
 def _persistence(encoder: WindowEncoder) -> Array:

@@ -2,6 +2,7 @@
 
 from flowmatch.constraints.sets import ConstraintSet
 from flowmatch.constraints.stated import Constraint, FixedCombinations, Formula, Inequality, Unique
+from flowmatch.preprocessing.boosted_trees import BoostedTrees, Expected
 from flowmatch.preprocessing.calendar import CYCLES, HARMONICS, calendar_features, find_cycles
 from flowmatch.preprocessing.categories import CategoryCodes
 from flowmatch.preprocessing.column_conditions import MixedEncoder, NumberEncoder
@@ -44,6 +45,7 @@ __all__ = [
     "NUMBERS",
     "SPIKE_SHARE",
     "TRANSFORMS",
+    "BoostedTrees",
     "CategoryCodes",
     "CertainSpikes",
     "ClassCalibrations",
@@ -53,6 +55,7 @@ __all__ = [
     "Constraint",
     "ConstraintSet",
     "Container",
+    "Expected",
     "FactorModel",
     "FixedCombinations",
     "Formula",

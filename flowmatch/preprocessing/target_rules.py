@@ -186,7 +186,7 @@ class CertainSpikes:
         ndarray of shape (B, horizon, n_targets)
             Forecasts with the spikes.
         """
-        shares = (contexts @ self.weights + self.intercept).reshape(forecasts.shape)
+        shares = (contexts[:, : len(self.weights)] @ self.weights + self.intercept).reshape(forecasts.shape)
         return np.where(shares >= self.threshold, self.values, forecasts)
 
 

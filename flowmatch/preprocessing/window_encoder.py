@@ -1,8 +1,8 @@
 """Windows on the scale that a flow works on: contexts as vectors, and what a base leaves of targets.
 
 States are standardized column by column. A window's context holds `n_lags` states, the columns that are known ahead
-for the instants to come, and the calendar; its target the next `horizon` states. A linear map of the context, the base,
-says where the target is expected; the flow learns what is left.
+for the instants to come, and the calendar, perhaps also where boosted trees expect the target, the next `horizon`
+states. A linear map of the context, the base, says what targets are relative to; the flow learns what is left.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from flowmatch.core.storable import require, storable
 from flowmatch.core.types import AnyArray, Array, Array32, Index
+from flowmatch.preprocessing.boosted_trees import Expected
 from flowmatch.preprocessing.conditions import ConditionEncoder, check_scales
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
 from flowmatch.preprocessing.window_gaps import fill_lags
@@ -67,6 +68,8 @@ class WindowEncoder(ConditionEncoder):
         Whether targets of fields lacked values. Contexts end in marks of these, which are zeros in forecasts.
     n_conditions : int, default=0
         Elements of the vectors that contexts of fields begin with: of labels and numbers, see `Windows.conditions`.
+    expected : Expected or None, default=None
+        Where boosted trees expect the targets of tables and series: the last q elements of a context.
     """
 
     container: Container
@@ -90,6 +93,7 @@ class WindowEncoder(ConditionEncoder):
     holed: Index = field(default_factory=lambda: np.empty(0, dtype=np.intp))
     gaps_ahead: bool = False
     n_conditions: int = 0
+    expected: Expected | None = None
 
     def check(self) -> None:
         """Raise a ValueError if the fields of a stored encoder do not fit each other."""
@@ -106,9 +110,12 @@ class WindowEncoder(ConditionEncoder):
         require(self.local is None or self.local.columns.shape == self.mean.shape, "window scale")
         require(self.local is None or (len(self.targets) > 0 and not len(self.grid)), "window scale")
         require(self.rules is None or len(self.rules.grids) == len(self.target_mean), "target rules")
-        require(self.spikes is None or self.spikes.weights.shape == self.weights.shape, "spikes")
+        require(self.spikes is None or self.spikes.weights.shape[1] == shape[1], "spikes")
+        require(self.spikes is None or len(self.spikes.weights) <= shape[0], "spikes")
         require(self.spikes is None or len(self.spikes.values) == len(self.target_mean), "spikes")
         require(self.limits is None or self.limits.shape == (2, len(self.mean)), "limits")
+        shape = self.n_columns - shape[1], shape[1]
+        require(self.expected is None or (self.expected.weights.shape == shape and not len(self.grid)), "expected")
 
     @cached_property
     def _on_device(self) -> dict[Any, tuple[Tensor, ...]]:
@@ -122,10 +129,12 @@ class WindowEncoder(ConditionEncoder):
 
     @property
     def n_columns(self) -> int:
-        """Columns (channels) of a context: all lags, what is known ahead, the calendar, the window's sizes, marks."""
+        """Columns (channels) of a context: lags, what is known ahead, calendar, sizes, marks, what is expected."""
         n_sizes = 0 if self.local is None else self.local.n_features
+        n_expected = 0 if self.expected is None else len(self.expected.intercept)
         n_marks = self.n_lags * len(self.holed) + self.gaps_ahead * self.horizon * len(self.target_mean)
-        return self.n_lags * len(self.mean) + self.horizon * len(self.known) + self.n_calendar + n_sizes + n_marks
+        n_lagged, n_known = self.n_lags * len(self.mean), self.horizon * len(self.known)
+        return n_lagged + n_known + self.n_calendar + n_sizes + n_marks + n_expected
 
     @property
     def context_channels(self) -> int:
@@ -222,7 +231,14 @@ class WindowEncoder(ConditionEncoder):
             features, mean, scale = torch.cat([features, sizes], dim=1), level[:, None], spread[:, None]
         lags = _as_codes(states, mean, scale, n_axes)
         ahead = None if known is None else _as_codes(known, mean[..., self.known], scale[..., self.known], n_axes)
-        return self.join(lags, ahead, features)
+        context = self.join(lags, ahead, features)
+        return context if self.expected is None else torch.cat([context, self.told(context)], dim=1)
+
+    def told(self, context: Tensor) -> Tensor:
+        """Where targets are expected, as further elements (B, q) of contexts (B, m)."""
+        assert self.expected is not None
+        found = (self.expected.predict(context.double().numpy()) - self.expected.mean) / self.expected.spread
+        return torch.from_numpy(found.astype(np.float32))
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
         """Put contexts together, and mark and fill what lags lack.
