@@ -5,15 +5,19 @@ from flowmatch.datasets.idx import load_idx_folder, read_idx
 from flowmatch.datasets.penguins import load_penguins
 from flowmatch.datasets.seasonal import make_seasonal_series, seasonal_series_quantiles
 from flowmatch.datasets.series import make_windows, read_series
+from flowmatch.records import Record, Records, read_records
 
 __all__ = [
     "Bearing",
+    "Record",
+    "Records",
     "load_idx_folder",
     "load_penguins",
     "make_bearing_signals",
     "make_seasonal_series",
     "make_windows",
     "read_idx",
+    "read_records",
     "read_series",
     "seasonal_series_quantiles",
 ]
