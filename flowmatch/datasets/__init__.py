@@ -1,6 +1,6 @@
 """Readers of data sets in files, a small table, and simulators."""
 
-from flowmatch.datasets.bearings import Bearing, make_bearing_signals
+from flowmatch.datasets.bearings import Bearing, make_bearing_records, make_bearing_signals
 from flowmatch.datasets.idx import load_idx_folder, read_idx
 from flowmatch.datasets.penguins import load_penguins
 from flowmatch.datasets.seasonal import make_seasonal_series, seasonal_series_quantiles
@@ -13,6 +13,7 @@ __all__ = [
     "Records",
     "load_idx_folder",
     "load_penguins",
+    "make_bearing_records",
     "make_bearing_signals",
     "make_seasonal_series",
     "make_windows",

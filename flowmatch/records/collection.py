@@ -300,7 +300,7 @@ class Records(Sequence[Record]):
         unknown = np.flatnonzero(_unknown(groups))
         if len(unknown):
             raise ValueError(
-                f"{len(unknown)} of {len(self)} records do not say their {by}, as {self.id[unknown[0]]!r}: read it "
+                f"{len(unknown)} of {len(self)} records do not say their {by}, as {self[unknown[0]].id!r}: read it "
                 f"from file names or a table, set it by records.assign({by}=...), or split by something else."
             )
         chosen = choose_groups(groups, self.label, by, test, np.random.default_rng(seed_from(random_state)))

@@ -17,7 +17,7 @@ TEXTS, NUMBERS = ("label", "bearing", "id"), ("rpm", "load")
 """What may be known of a record, beside its sampling rate."""
 
 _LARGEST_RATIO = 10_000
-"""Two sampling rates are to each other as whole numbers up to this one, else one record is not resampled."""
+"""Sampling rates are to each other as whole numbers up to this one, as nearly as matters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,19 +129,9 @@ class Record:
         Returns
         -------
         Record
-
-        Raises
-        ------
-        ValueError
-            If the rates are not to each other as whole numbers up to 10,000.
         """
         fs = check_number("fs", fs, 0, open_low=True)
         ratio = Fraction(fs / self.fs).limit_denominator(_LARGEST_RATIO)
-        if not ratio or ratio > _LARGEST_RATIO or abs(float(ratio) * self.fs / fs - 1) > 1e-6:
-            raise ValueError(
-                f"{self.id!r} cannot be resampled from {self.fs:g} to {fs:g} Hz: the rates must be to each other as "
-                f"whole numbers up to {_LARGEST_RATIO}."
-            )
         if ratio == 1:
             return replace(self, fs=fs)
         from scipy.signal import resample_poly

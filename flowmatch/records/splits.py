@@ -57,13 +57,13 @@ def _share_of(groups: list[int], share: float, rng: np.random.Generator) -> AnyA
 
 def warn_of_leaks(bearings: AnyArray, labels: AnyArray, chosen: Mask, by: str) -> None:
     """Warn of bearings that are on both sides, and of labels that are on one side only."""
-    shared = sorted((set(bearings[chosen]) & set(bearings[~chosen])) - {""})
+    shared = sorted((set(bearings[chosen].tolist()) & set(bearings[~chosen].tolist())) - {""})
     if shared:
         warn(
             f"by={by!r} leaves {len(shared)} bearing(s) on both sides, as {shared[0]!r}: a model may recognize the "
             "bearing instead of its fault, and a test then says nothing of bearings that it has not seen. by='bearing' "
             "keeps them apart."
         )
-    one_sided = sorted(set(labels[chosen]) ^ set(labels[~chosen]))
+    one_sided = sorted(set(labels[chosen].tolist()) ^ set(labels[~chosen].tolist()))
     if one_sided:
         warn(f"by={by!r} leaves these labels on one side only: {listed(one_sided)}.")
