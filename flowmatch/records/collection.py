@@ -14,7 +14,7 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.records.record import NUMBERS, TEXTS, Record
 from flowmatch.records.splits import check_share, choose_groups, warn_of_leaks
-from flowmatch.records.windows import DenseWindows, as_frame, check_hop, cut, window_starts
+from flowmatch.records.windows import DenseWindows, conditions_frame, check_hop, cut, window_starts
 
 _SAME_RATE = 1e-6  # of itself, by which sampling rates that are one may differ
 
@@ -146,7 +146,7 @@ class Records(Sequence[Record]):
     @property
     def conditions(self) -> Any:
         """What is known, a row a record: a DataFrame, or a dict of arrays if pandas is not installed."""
-        return as_frame(self._known())
+        return conditions_frame(self._known())
 
     def column(self, name: str) -> AnyArray:
         """One value of each record.
@@ -260,7 +260,7 @@ class Records(Sequence[Record]):
         X = DenseWindows(self.signals, length) if isinstance(hop, str) else cut(self.signals, starts, length)
         row = np.repeat(np.arange(len(self)), list(map(len, starts)))
         known = {name: values[row] for name, values in self._known().items()}
-        return X, as_frame({"record": known.pop("record"), "start": np.concatenate(starts), **known})
+        return X, conditions_frame({"record": known.pop("record"), "start": np.concatenate(starts), **known})
 
     def split(
         self, by: str = "bearing", *, test: Any = 0.25, gap: float = 0.0, random_state: Any = None

@@ -118,7 +118,7 @@ def check_hop(length: int, hop: Any, per_record: Any) -> tuple[int | None, int |
     return length if hop is None else check_count("hop", hop), None
 
 
-def as_frame(columns: dict[str, AnyArray]) -> Any:
+def conditions_frame(columns: dict[str, AnyArray]) -> Any:
     """A DataFrame of pandas; the columns themselves where that is not installed."""
     try:
         import pandas as pd
