@@ -150,7 +150,7 @@ def test_every_format_gives_back_what_was_written(name, tmp_path, signal):
     np.testing.assert_allclose(records[0].signal[order], signal, rtol=1e-12)
     assert len(records) == 1
     assert records.fs == pytest.approx(FS, rel=1e-5)
-    assert records.id[0] == (tmp_path / name).stem
+    assert records.id[0] == name.removesuffix(".npy").removesuffix(".npz").removesuffix(".csv").removesuffix(".mat")
     if name in ("97.mat", "signal.npz", "times.csv", "comments.csv"):
         assert records.rpm[0] == 1797
     if name in ("signal.npz", "times.csv", "comments.csv", "hdf5.mat"):
@@ -297,6 +297,20 @@ def test_variables_of_a_second_record_are_left_out(tmp_path, rng):
     assert np.isnan(record.rpm)  # the other record's speed is not this one's
 
 
+def test_a_stray_speed_of_another_record_is_not_taken(tmp_path, rng):
+    savemat(tmp_path / "Normal.mat", {"X098RPM": 1.0, "X099_DE_time": rng.normal(size=(N, 1))})
+    with pytest.warns(UserWarning, match=r"another record \('X098'\)"):
+        assert np.isnan(read_records(tmp_path, fs=FS).rpm[0])
+
+
+def test_structs_of_settings_are_no_records(tmp_path, rng):
+    x, y = rng.normal(size=(2, N, 1))
+    savemat(tmp_path / "a.mat", {"vib": {"x": x, "y": y}, "setup": {"gains": [1.0, 2.0, 3.0], "rpm": 1797.0}})
+    with pytest.warns(UserWarning, match="arrays of fewer samples than the signal .'gains'."):
+        record = read_records(tmp_path, fs=FS)[0]
+    assert (record.channels, record.rpm) == (("x", "y"), 1797)
+
+
 def test_a_file_of_two_records_whose_name_tells_nothing_needs_an_id(tmp_path, rng):
     first, second = rng.normal(size=(2, N, 1))
     savemat(tmp_path / "Normal.mat", {"X098_DE_time": first, "X099_DE_time": second})
@@ -439,6 +453,8 @@ BROKEN = {
     "text.csv": (lambda path: path.write_text("a\nb\nc\n"), "no signal in it: found"),
     "windows.npy": (lambda path: np.save(path, np.ones((9, 2, 64))), r"shape \(9, 2, 64\): expected one record"),
     "table.npy": (lambda path: np.save(path, np.ones((900, 640))), "at most 64 channels"),
+    "labels.csv": (lambda path: path.write_text("label,a\n" + "x,1\n" * 5 + "y,1\n"), "'label' changes within it"),
+    "numbers.npz": (lambda path: np.savez(path, bearing=[1, 2], a=np.ones(9)), "'bearing' changes within it"),
     "gap.csv": (lambda path: path.write_text("time,a\n0,1\n1,0\n2,1\n9,2\n10,1\n"), "'time' are not evenly spaced"),
     "many.npz": (lambda path: np.savez(path, a=np.ones(900) * [[1], [2]], b=np.ones(800)), "unequal lengths"),
     "nan.npy": (lambda path: np.save(path, np.array([0, np.nan, 1.0])), "nan in channel 0 at sample 1"),
@@ -473,7 +489,7 @@ def test_what_is_not_there_is_told(tmp_path, rng):
     np.save(tmp_path / "a.npy", rng.normal(size=N))
     with pytest.raises(ValueError, match=r"a.npy': it does not say its sampling rate: pass fs="):
         read_records(tmp_path)
-    with pytest.raises(ValueError, match=r"no channel 'DE'; found signal \(3000,\)"):
+    with pytest.raises(ValueError, match=r"no channel 'DE'; found 'signal \(3000,\)'"):
         read_records(tmp_path, fs=FS, channels=["DE"])
     with pytest.raises(ValueError, match="unknown errors 'ignore'"):
         read_records(tmp_path, fs=FS, errors="ignore")

@@ -14,7 +14,7 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.records.record import NUMBERS, TEXTS, Record
 from flowmatch.records.splits import check_share, choose_groups, warn_of_leaks
-from flowmatch.records.windows import DenseWindows, conditions_frame, check_hop, cut, window_starts
+from flowmatch.records.windows import DenseWindows, check_hop, conditions_frame, cut, window_starts
 
 _SAME_RATE = 1e-6  # of itself, by which sampling rates that are one may differ
 

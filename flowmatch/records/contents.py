@@ -11,6 +11,7 @@ import numpy as np
 from flowmatch.core.checks import listed
 from flowmatch.core.types import AnyArray
 from flowmatch.records.formats import Values
+from flowmatch.records.record import TEXTS
 
 KEYS = {
     "fs": ("fs", "sr", "samplingrate", "samplerate", "samplingfrequency", "samplefrequency"),
@@ -22,7 +23,7 @@ KEYS = {
 }
 """What a file may say of its record, and the names by which it does; case, spaces, _ and units do not matter."""
 
-_CWRU = re.compile(r"X(\d{3})_?(.+)")  # X097_DE_time, X097RPM
+_CWRU = re.compile(r"X(\d{3})_?(.*)")  # X097_DE_time, X097RPM
 _MOST_CHANNELS = 64
 _SLOWER = 0.5  # shares of the longest array below which another one was sampled at a lower rate
 
@@ -66,24 +67,23 @@ def find_record(values: Values, own: Collection[str], channels: Sequence[str] | 
     for name, value in values.items():
         if _key_of(name) is None and isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.size > 1:
             series |= _columns(name, value)
-    series, axis_said = _without_axes(series)
-    chosen = _wanted(series, channels) if channels is not None else _longest(series, notes, values)
-    lengths = {name: len(series[name]) for name in chosen}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"its channels have unequal numbers of samples: {lengths}.")
-    names = _short(chosen)
-    said = {**axis_said.get(lengths[chosen[0]], {}), **said}
-    return Found(np.stack([series[name] for name in chosen]), names, said, notes)
+    series, rates = _without_axes(series)
+    if not series:
+        raise ValueError(f"there is no signal in it: found {_shapes(values)}.")
+    chosen = _longest(series, notes) if channels is None else _wanted(series, channels)
+    lengths = {len(series[name]) for name in chosen}
+    if len(lengths) > 1:
+        raise ValueError(f"its channels have unequal numbers of samples: {_shapes({n: series[n] for n in chosen})}.")
+    said = {**rates.get(lengths.pop(), {}), **said}
+    return Found(np.stack([series[name] for name in chosen]), _short(chosen), said, notes)
 
 
 def _own_values(values: Values, own: Collection[str]) -> tuple[Values, list[str]]:
     """Values of the file's own record, where those of others are in it."""
-    owners: dict[str, list[str]] = {}
-    for name in values:
-        match = _CWRU.fullmatch(name)
-        owner = f"X{match[1]}" if match else name.partition(".")[0] if "." in name else ""
-        owners.setdefault(owner, []).append(name)
-    rivals = [owner for owner, names in owners.items() if owner and any(np.size(values[name]) > 1 for name in names)]
+    owner_of = {name: _owner(name) for name in values}
+    most = max(map(np.size, values.values()), default=0)
+    large = {owner_of[name] for name, value in values.items() if np.size(value) > max(1, _SLOWER * most)}
+    rivals = mine = sorted(large - {""})
     notes = []
     if len(rivals) > 1:
         numbers = {int(digits) for name in own for digits in re.findall(r"\d+", name)}
@@ -93,10 +93,17 @@ def _own_values(values: Values, own: Collection[str]) -> tuple[Values, list[str]
                 f"it holds variables of several records, {listed(rivals)}, and its name does not tell which are its "
                 "own: give its id by a pattern or a table, such as '97', or name the variables as channels=."
             )
-        notes.append(f"variables of another record ({listed([o for o in rivals if o != mine[0]])}) were left out")
-        others = {name for owner in owners if owner and owner != mine[0] for name in owners[owner]}
-        values = {name: value for name, value in values.items() if name not in others}
+    others = {o for o in owner_of.values() if o in rivals or _CWRU.fullmatch(o + "_")} - set(mine)
+    if others:
+        notes.append(f"variables of another record ({listed(sorted(others))}) were left out")
+        values = {name: value for name, value in values.items() if owner_of[name] not in others}
     return {_bare(name): value for name, value in values.items()}, notes
+
+
+def _owner(name: str) -> str:
+    """The record, by its number or struct, that a variable names; "" for none."""
+    match = _CWRU.fullmatch(name)
+    return f"X{match[1]}" if match else name.partition(".")[0] if "." in name else ""
 
 
 def _bare(name: str) -> str:
@@ -116,15 +123,15 @@ def _said(values: Values) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for name, value in values.items():
         key, array = _key_of(name), np.asarray(value)
-        if key is not None and array.size and array.dtype.kind in "biuf":
-            number = float(array.mean())
-            said[key] = number if key not in ("label", "bearing", "id") or (array == number).all() else None
-        elif key is not None and isinstance(value, str):
-            said[key] = value
+        if key is None or not array.size or array.dtype.kind not in "biufU":
+            continue
+        if key in TEXTS and (array != array.flat[0]).any():
+            raise ValueError(f"its {name!r} changes within it, but a file is one record: split it.")
+        said[key] = array.flat[0].item() if key in TEXTS or array.dtype.kind == "U" else float(array.mean())
     names = {name.rpartition(".")[2]: name for name in values}
     if "sr" in names and "rate" in names and np.size(values[names["rate"]]) == 1:  # MFPT: turns per second
         said.setdefault("rpm", 60 * float(np.ravel(values[names["rate"]])[0]))
-    return {key: value for key, value in said.items() if value is not None}
+    return said
 
 
 def _columns(name: str, array: AnyArray) -> dict[str, AnyArray]:
@@ -144,27 +151,25 @@ def _without_axes(series: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], dic
     """Channels, and the sampling rates that axes of times among them give, by number of samples."""
     channels, rates = {}, {}
     for name, array in series.items():
-        step = float(array[-1] - array[0]) / (len(array) - 1)
-        if len(array) < 3 or not _AXIS.search(name) or not step > 0 or not (np.diff(array) >= 0).all():
+        times = array.astype(np.float64) if _AXIS.search(name) else np.zeros(1)
+        step = (times[-1] - times[0]) / max(len(times) - 1, 1)
+        if len(times) < 3 or not step > 0 or not (np.diff(times) >= 0).all():
             channels[name] = array
-        elif np.abs(array - np.linspace(array[0], array[-1], len(array))).max() > step:
+        elif np.abs(times - np.linspace(times[0], times[-1], len(times))).max() > step:
             raise ValueError(f"its times {name!r} are not evenly spaced: cut it where samples are missing.")
         elif step < 1:  # numbers of samples are no times
-            step = np.polyfit(np.arange(len(array)), array, 1)[0]  # times are rounded
+            step = np.polyfit(np.arange(len(times)), times, 1)[0]  # times are rounded
             rates[len(array)] = {"fs": float(f"{(1000.0 if _MILLISECONDS.search(name) else 1.0) / step:.6g}")}
     return channels, rates
 
 
-def _longest(series: dict[str, AnyArray], notes: list[str], values: Values) -> list[str]:
+def _longest(series: dict[str, AnyArray], notes: list[str]) -> list[str]:
     """Channels with most samples; those of lower sampling rates are left out."""
-    if not series:
-        raise ValueError(f"there is no signal in it: found {_listed_shapes(values)}.")
     most = max(map(len, series.values()))
     chosen = [name for name, array in series.items() if len(array) == most]
-    near = [name for name, array in series.items() if _SLOWER * most < len(array) < most]
-    if near:
+    if any(_SLOWER * most < len(array) < most for array in series.values()):
         raise ValueError(
-            f"it holds arrays of unequal lengths: {_listed_shapes(series)}. Name those of one record as channels=."
+            f"it holds arrays of unequal lengths: {_shapes(series)}. Name those of one record as channels=."
         )
     others = [name for name in series if name not in chosen]
     if others:
@@ -176,7 +181,9 @@ def _wanted(series: dict[str, AnyArray], channels: Sequence[str]) -> list[str]:
     short = dict(zip(_short(list(series)), series, strict=True))
     missing = [name for name in channels if name not in short and name not in series]
     if missing:
-        raise ValueError(f"it has no channel {listed(missing)}; found {_listed_shapes(short, series)}.")
+        raise ValueError(
+            f"it has no channel {listed(missing)}; found {_shapes({name: series[short[name]] for name in short})}."
+        )
     return [name if name in series else short[name] for name in channels]
 
 
@@ -189,6 +196,6 @@ def _short(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _listed_shapes(names: Any, values: Any = None) -> str:
-    shapes = [f"{name} {np.shape((values or names)[key])}" for name, key in zip(names, values or names, strict=True)]
-    return ", ".join(shapes[:20]) + (f", ... ({len(shapes)} in all)" if len(shapes) > 20 else "") or "nothing"
+def _shapes(values: Values) -> str:
+    """Names and shapes of arrays, as an error lists them."""
+    return listed([f"{name} {np.shape(value)}" for name, value in values.items()]) or "nothing"

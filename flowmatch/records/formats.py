@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ def _read_parquet(path: Path) -> Values:
 
 def _read_text(path: Path) -> Values:
     """Columns of numbers, with or without a line of names; comments such as "# fs: 12000" are values."""
-    with path.open(encoding="utf-8-sig") as file:
-        lines = [line.rstrip("\n") for _, line in zip(range(100), file, strict=False)]
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        lines = [line.rstrip("\n") for line in islice(file, 1000)]
     comments = [line.lstrip("#% ") for line in lines if line[:1] in ("#", "%")]
     rows = [line for line in lines if line.strip() and line[:1] not in ("#", "%")]
     if not rows:
@@ -113,15 +114,16 @@ def _read_text(path: Path) -> Values:
     first = next(csv.reader([rows[named]], delimiter=delimiter)) if delimiter else rows[named].split()
     texts = [i for i, word in enumerate(first) if _number(word, decimal) is None]
     used = [i for i in range(len(names)) if i not in texts]
-    with path.open(encoding="utf-8-sig") as file:
-        data = (line.replace(",", ".") if decimal == "," else line for line in file if line[:1] not in ("#", "%"))
-        if named:
-            next(line for line in data if line.strip())
-        table = (
-            np.loadtxt(data, delimiter=delimiter, usecols=used, ndmin=2, comments=None) if used else np.empty((0, 0))
-        )
-    said = dict(part for comment in comments if len(part := _key_and_value(comment)) == 2)
-    return {**said, **{names[i]: first[i] for i in texts}, **{names[i]: table[:, k] for k, i in enumerate(used)}}
+    columns: Values = dict(part for comment in comments if len(part := _key_and_value(comment)) == 2)
+    for kind, places in ((str, texts), (np.float64, used)):
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            data = (line.replace(",", ".") if decimal == "," else line for line in file if line[:1] not in ("#", "%"))
+            if named:
+                next(line for line in data if line.strip())
+            if places:
+                how: dict[str, Any] = {"delimiter": delimiter, "comments": None, "quotechar": '"', "ndmin": 2}
+                columns |= zip((names[i] for i in places), np.loadtxt(data, kind, usecols=places, **how).T, strict=True)
+    return columns
 
 
 def _number(word: str, decimal: str) -> float | None:

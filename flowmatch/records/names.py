@@ -12,6 +12,7 @@ from typing import Any
 from flowmatch.core.checks import listed
 from flowmatch.core.user_warnings import warn
 from flowmatch.records.formats import FORMATS
+from flowmatch.records.record import as_text
 
 _FIELD = re.compile(r"\{(\w+)(?::([df]))?\}|\*")
 _FIELDS = {"": r"[^/]+?", "d": r"[+-]?\d+", "f": r"[+-]?\d+(?:\.\d+)?"}
@@ -34,7 +35,7 @@ def values_by_pattern(pattern: str, files: Sequence[str]) -> list[dict[str, str]
         )
     found = []
     for file in files:
-        match = expression.search(file if whole else str(PurePosixPath(file).with_suffix("")))
+        match = expression.search(file if whole else without_suffix(file))
         if match is None:
             raise ValueError(f"pattern {pattern!r} does not match {file!r}.")
         found.append({name: value for name, value in match.groupdict().items() if value is not None})
@@ -59,6 +60,12 @@ def _expression(pattern: str) -> re.Pattern[str]:
         raise ValueError(f"pattern {pattern!r} cannot be read: {error}.") from error
 
 
+def without_suffix(file: str) -> str:
+    """A path without the suffix of a format; what follows the last point of 2003.10.22.12.06.24 is none."""
+    suffix = PurePosixPath(file).suffix
+    return file if suffix[1:].isdigit() else file.removesuffix(suffix)
+
+
 def values_by_table(table: Any, files: Sequence[str]) -> list[dict[str, Any] | None]:
     """What a table says of each file; None for those that it does not name.
 
@@ -76,7 +83,7 @@ def values_by_table(table: Any, files: Sequence[str]) -> list[dict[str, Any] | N
     known = {}
     for i, name in enumerate(columns[key]):
         row = {column: values[i] for column, values in columns.items() if column != key or key.lower() == "id"}
-        fits = [file for file in files if _is_file(str(name), file)]
+        fits = [file for file in files if _is_file(as_text(name), file)]
         if len(fits) != 1 or fits[0] in known:
             problem = "is named twice" if fits and fits[0] in known else f"goes by {len(fits)} of {len(files)} files"
             raise ValueError(f"table: {key} {str(name)!r} in row {i} {problem}; files are {listed(list(files), 5)}.")
@@ -103,8 +110,5 @@ def _columns(table: Any) -> dict[str, list[Any]]:
 
 def _is_file(name: str, file: str) -> bool:
     """Whether a name, with or without folders and suffix, is that of a file."""
-    wanted = PurePosixPath(name.replace("\\", "/"))
-    path = PurePosixPath(file)
-    if wanted.suffix.lower() != path.suffix.lower():
-        path = path.with_suffix("")
-    return path.parts[-len(wanted.parts) :] == wanted.parts
+    wanted = PurePosixPath(name.replace("\\", "/")).parts
+    return any(PurePosixPath(path).parts[-len(wanted) :] == wanted for path in (file, without_suffix(file)))

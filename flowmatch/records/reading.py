@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from flowmatch.core.checks import check_choice, listed
 from flowmatch.core.user_warnings import warn
@@ -16,10 +16,13 @@ from flowmatch.records.collection import Records
 from flowmatch.records.contents import find_record
 from flowmatch.records.formats import FORMATS, read_values
 from flowmatch.records.inspection import faulty_channels, likely_rates
-from flowmatch.records.names import values_by_pattern, values_by_table
+from flowmatch.records.names import values_by_pattern, values_by_table, without_suffix
 from flowmatch.records.record import Record, as_number, as_text
 
 _OWN_FIELDS = {field.name for field in fields(Record)} - {"signal", "channels", "extra"}
+Notes: TypeAlias = defaultdict[str, list[str]]
+"""What there is to warn of, and the records that it is about."""
+
 _SAME = 1e-3  # of itself, by which two statements of one number may differ
 
 
@@ -120,7 +123,8 @@ def read_records(
     by_name: list[Any] = [{} for _ in names] if pattern is None else values_by_pattern(pattern, names)
     by_table: list[Any] = [{} for _ in names] if table is None else values_by_table(table, names)
     given = {"fs": fs, "rpm": rpm, "load": load, "label": label, "bearing": bearing}
-    notes, read = Notes(), []
+    notes: Notes = defaultdict(list)
+    read = []
     for path, name, from_name, from_table in zip(paths, names, by_name, by_table, strict=True):
         if from_table is None:
             continue
@@ -130,26 +134,11 @@ def read_records(
             if errors == "raise":
                 raise
             warn(f"left out: {error}")
-    records = _unified(read, channels, resample, notes)
+    records = _unified(read, resample, notes)
     _inspect(records, notes)
-    notes.give()
+    for message, about in notes.items():
+        warn(f"{listed(about, 3)}: {message}.")
     return records
-
-
-class Notes:
-    """What there is to warn of, once for each kind, with the records that it is about."""
-
-    def __init__(self) -> None:
-        self._about: dict[str, list[str]] = defaultdict(list)
-
-    def add(self, message: str, name: str) -> None:
-        """Something about the record of this name."""
-        self._about[message].append(name)
-
-    def give(self) -> None:
-        """Warn."""
-        for message, names in self._about.items():
-            warn(f"{listed(names, 3)}: {message}.")
 
 
 def _files(source: Any, table: Any) -> tuple[Path, list[Path]]:
@@ -189,8 +178,8 @@ def _read(
         for key, passed in (("fs", known.get("fs", given["fs"])), ("rpm", known.get("rpm"))):
             if abs(as_number(key, passed) / as_number(key, said.get(key)) - 1) > _SAME:
                 used = known.get(key, said[key])
-                notes.add(f"{key} is {said[key]} in the file and {passed} as passed; {used} is used", name)
-        known = {"id": str(Path(name).with_suffix("").as_posix()), **given, **said, **known}
+                notes[f"{key} is {said[key]} in the file and {passed} as passed; {used} is used"].append(name)
+        known = {"id": without_suffix(name), **given, **said, **known}
         if known["fs"] is None or math.isnan(as_number("fs", known["fs"])):
             raise ValueError(
                 "it does not say its sampling rate: pass fs=, or name it in a pattern or table. Found "
@@ -202,11 +191,11 @@ def _read(
     except ValueError as error:
         raise ValueError(f"{str(path)!r}: {error}") from error
     for note in found.notes:
-        notes.add(note, name)
+        notes[note].append(name)
     return record
 
 
-def _unified(read: list[Record], channels: Any, resample: float | None, notes: Notes) -> Records:
+def _unified(read: list[Record], resample: float | None, notes: Notes) -> Records:
     """Records of one sampling rate, with the channels that all of them have."""
     if not read:
         raise ValueError("none of the files could be read.")
@@ -226,14 +215,12 @@ def _unified(read: list[Record], channels: Any, resample: float | None, notes: N
     for record in read:
         others = [name for name in record.channels if name not in common]
         if others:
-            notes.add(f"channels that not all records have ({listed(others)}) were left out", record.id)
+            notes[f"channels that not all records have ({listed(others)}) were left out"].append(record.id)
+    same: dict[str, Any] = {"fs": rates[0], "channels": tuple(common)}
     return Records(
-        replace(
-            record,
-            fs=rates[0],
-            channels=tuple(common),
-            signal=record.signal[[record.channels.index(name) for name in common]],
-        )
+        record
+        if (record.fs, record.channels) == tuple(same.values())
+        else replace(record, signal=record.signal[[record.channels.index(name) for name in common]], **same)
         for record in read
     )
 
@@ -242,12 +229,12 @@ def _inspect(records: Records, notes: Notes) -> None:
     """Note what a look at the records finds."""
     for record in records:
         for fault in faulty_channels(record):
-            notes.add(fault, record.id)
+            notes[fault].append(record.id)
         if math.isnan(record.rpm) and not all(map(math.isnan, records.rpm)):
-            notes.add("rpm is unknown", record.id)
+            notes["rpm is unknown"].append(record.id)
     for row, rate in likely_rates(records).items():
-        notes.add(
+        message = (
             f"the spectrum is unlike that of the other records at {records.fs:g} Hz, but like it if this was sampled "
-            f"at {rate:g} Hz: check the sampling rate",
-            records[row].id,
+            f"at {rate:g} Hz: check the sampling rate"
         )
+        notes[message].append(records[row].id)
