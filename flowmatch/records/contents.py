@@ -10,7 +10,7 @@ import numpy as np
 
 from flowmatch.core.checks import listed
 from flowmatch.core.types import AnyArray
-from flowmatch.records.formats import Values
+from flowmatch.records.formats import WITHIN, Values
 from flowmatch.records.record import TEXTS
 
 KEYS = {
@@ -60,7 +60,7 @@ def find_record(values: Values, own: Collection[str], channels: Sequence[str] | 
         If it is not clear which values are the signal; the message lists what there is.
     """
     notes: list[str] = []
-    if channels is None or not set(channels) <= set(values):
+    if channels is None or not set(channels) <= set(map(_shown, values)):
         values, notes = _own_values(values, own)
     said = _said(values)
     series: dict[str, AnyArray] = {}
@@ -103,7 +103,7 @@ def _own_values(values: Values, own: Collection[str]) -> tuple[Values, list[str]
 def _owner(name: str) -> str:
     """The record, by its number or struct, that a variable names; "" for none."""
     match = _CWRU.fullmatch(name)
-    return f"X{match[1]}" if match else name.partition(".")[0] if "." in name else ""
+    return f"X{match[1]}" if match else name.partition(WITHIN)[0] if WITHIN in name else ""
 
 
 def _bare(name: str) -> str:
@@ -114,7 +114,7 @@ def _bare(name: str) -> str:
 
 def _key_of(name: str) -> str | None:
     """What a value of this name says."""
-    last = re.sub(r"[\[(].*[\])]|[\W_]", "", name.rpartition(".")[2].lower())
+    last = re.sub(r"[\[(].*[\])]|[\W_]", "", name.rpartition(WITHIN)[2].lower())
     return next((key for key, names in KEYS.items() if last in names), None)
 
 
@@ -126,9 +126,9 @@ def _said(values: Values) -> dict[str, Any]:
         if key is None or not array.size or array.dtype.kind not in "biufU":
             continue
         if key in TEXTS and (array != array.flat[0]).any():
-            raise ValueError(f"its {name!r} changes within it, but a file is one record: split it.")
+            raise ValueError(f"its {_shown(name)!r} changes within it, but a file is one record: split it.")
         said[key] = array.flat[0].item() if key in TEXTS or array.dtype.kind == "U" else float(array.mean())
-    names = {name.rpartition(".")[2]: name for name in values}
+    names = {name.rpartition(WITHIN)[2]: name for name in values}
     if "sr" in names and "rate" in names and np.size(values[names["rate"]]) == 1:  # MFPT: turns per second
         said.setdefault("rpm", 60 * float(np.ravel(values[names["rate"]])[0]))
     return said
@@ -141,10 +141,10 @@ def _columns(name: str, array: AnyArray) -> dict[str, AnyArray]:
         return {name: array}
     if array.ndim != 2 or min(array.shape) > _MOST_CHANNELS:
         raise ValueError(
-            f"{name!r} has shape {array.shape}: expected one record, (n_samples,), (n_channels, n_samples) or its "
-            f"transpose, of at most {_MOST_CHANNELS} channels. Windows are no records: pass them to an estimator."
+            f"{_shown(name)!r} has shape {array.shape}: expected one record, (n_samples,), (n_channels, n_samples) or "
+            f"its transpose, of at most {_MOST_CHANNELS} channels. Windows are no records: pass them to an estimator."
         )
-    return {f"{name}.{i}": column for i, column in enumerate(array if len(array) < array.shape[1] else array.T)}
+    return {f"{name}{WITHIN}{i}": column for i, column in enumerate(array if len(array) < array.shape[1] else array.T)}
 
 
 def _without_axes(series: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], dict[int, dict[str, float]]]:
@@ -156,7 +156,7 @@ def _without_axes(series: dict[str, AnyArray]) -> tuple[dict[str, AnyArray], dic
         if len(times) < 3 or not step > 0 or not (np.diff(times) >= 0).all():
             channels[name] = array
         elif np.abs(times - np.linspace(times[0], times[-1], len(times))).max() > step:
-            raise ValueError(f"its times {name!r} are not evenly spaced: cut it where samples are missing.")
+            raise ValueError(f"its times {_shown(name)!r} are not evenly spaced: cut it where samples are missing.")
         elif step < 1:  # numbers of samples are no times
             step = np.polyfit(np.arange(len(times)), times, 1)[0]  # times are rounded
             rates[len(array)] = {"fs": float(f"{(1000.0 if _MILLISECONDS.search(name) else 1.0) / step:.6g}")}
@@ -178,24 +178,31 @@ def _longest(series: dict[str, AnyArray], notes: list[str]) -> list[str]:
 
 
 def _wanted(series: dict[str, AnyArray], channels: Sequence[str]) -> list[str]:
+    """Channels by their short or full names."""
     short = dict(zip(_short(list(series)), series, strict=True))
-    missing = [name for name in channels if name not in short and name not in series]
+    known = {_shown(name): name for name in series} | short
+    missing = [name for name in channels if name not in known]
     if missing:
         raise ValueError(
             f"it has no channel {listed(missing)}; found {_shapes({name: series[short[name]] for name in short})}."
         )
-    return [name if name in series else short[name] for name in channels]
+    return [known[name] for name in channels]
 
 
 def _short(names: Sequence[str]) -> tuple[str, ...]:
     """Names of channels without those of the structs or arrays that they are in, where these tell nothing apart."""
-    for n_parts in range(1, 1 + max(name.count(".") for name in names)):
-        short = [".".join(name.split(".")[-n_parts:]) for name in names]
+    for n_parts in range(1, 1 + max(name.count(WITHIN) for name in names)):
+        short = [".".join(name.split(WITHIN)[-n_parts:]) for name in names]
         if len(set(short)) == len(names):
             return tuple(short)
-    return tuple(names)
+    return tuple(map(_shown, names))
+
+
+def _shown(name: str) -> str:
+    """A name as users write it."""
+    return name.replace(WITHIN, ".")
 
 
 def _shapes(values: Values) -> str:
     """Names and shapes of arrays, as an error lists them."""
-    return listed([f"{name} {np.shape(value)}" for name, value in values.items()]) or "nothing"
+    return listed([f"{_shown(name)} {np.shape(value)}" for name, value in values.items()]) or "nothing"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Callable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from flowmatch.records.matlab import read_matlab
 
 Values = dict[str, Any]
 
+WITHIN = "\0"
+"""Stands between the name of a struct and that of its part; names of columns may hold points and slashes."""
+
 
 def read_values(path: Path) -> Values:
-    """What a file holds: values by name, those of structs by names such as "bearing.gs".
+    """What a file holds: values by name, those of structs with `WITHIN` between the names.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def _flat(values: Any, name: str = "") -> Values:
 
 
 def _joined(name: str, part: str) -> str:
-    return f"{name}.{part}" if name and part else name or part
+    return f"{name}{WITHIN}{part}" if name and part else name or part
 
 
 def _read_npy(path: Path) -> Values:
@@ -97,10 +99,14 @@ def _read_parquet(path: Path) -> Values:
 
 def _read_text(path: Path) -> Values:
     """Columns of numbers, with or without a line of names; comments such as "# fs: 12000" are values."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        lines = [line.rstrip("\n") for line in islice(file, 1000)]
-    comments = [line.lstrip("#% ") for line in lines if line[:1] in ("#", "%")]
-    rows = [line for line in lines if line.strip() and line[:1] not in ("#", "%")]
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    lines = [line for line in text.splitlines() if line.strip()]
+    comments = [line.lstrip("#% ") for line in lines if line[0] in "#%"]
+    rows = [line for line in lines if line[0] not in "#%"]
     if not rows:
         raise ValueError("there are no rows in it.")
     delimiter = next((mark for mark in ";\t," if mark in rows[0]), None)
@@ -115,14 +121,11 @@ def _read_text(path: Path) -> Values:
     texts = [i for i, word in enumerate(first) if _number(word, decimal) is None]
     used = [i for i in range(len(names)) if i not in texts]
     columns: Values = dict(part for comment in comments if len(part := _key_and_value(comment)) == 2)
+    data = [row.replace(",", ".") for row in rows[named:]] if decimal == "," else rows[named:]
+    how: dict[str, Any] = {"delimiter": delimiter, "comments": None, "quotechar": '"', "ndmin": 2}
     for kind, places in ((str, texts), (np.float64, used)):
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            data = (line.replace(",", ".") if decimal == "," else line for line in file if line[:1] not in ("#", "%"))
-            if named:
-                next(line for line in data if line.strip())
-            if places:
-                how: dict[str, Any] = {"delimiter": delimiter, "comments": None, "quotechar": '"', "ndmin": 2}
-                columns |= zip((names[i] for i in places), np.loadtxt(data, kind, usecols=places, **how).T, strict=True)
+        if places:
+            columns |= zip((names[i] for i in places), np.loadtxt(data, kind, usecols=places, **how).T, strict=True)
     return columns
 
 

@@ -14,7 +14,7 @@ from flowmatch.core.checks import check_choice, listed
 from flowmatch.core.user_warnings import warn
 from flowmatch.records.collection import Records
 from flowmatch.records.contents import find_record
-from flowmatch.records.formats import FORMATS, read_values
+from flowmatch.records.formats import FORMATS, WITHIN, read_values
 from flowmatch.records.inspection import faulty_channels, likely_rates
 from flowmatch.records.names import values_by_pattern, values_by_table, without_suffix
 from flowmatch.records.record import Record, as_number, as_text
@@ -183,7 +183,7 @@ def _read(
         if known["fs"] is None or math.isnan(as_number("fs", known["fs"])):
             raise ValueError(
                 "it does not say its sampling rate: pass fs=, or name it in a pattern or table. Found "
-                f"{listed(sorted(values), 10)}."
+                f"{listed([key.replace(WITHIN, '.') for key in values], 10)}."
             )
         own = {key: value for key, value in known.items() if key in _OWN_FIELDS and value is not None}
         extra = {key: value for key, value in known.items() if key not in _OWN_FIELDS}
