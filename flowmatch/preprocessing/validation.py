@@ -120,10 +120,10 @@ def check_layout(shape: tuple[int, ...]) -> None:
 
     Likewise for a recording (C, n_times) in place of a table. The guess is made for shapes that hardly occur otherwise:
     a last axis of at most 4 behind much longer ones, as many channels as points along every axis, or a table of at most
-    16 rows and thousands of columns.
+    8 rows and thousands of columns.
     """
     n, channels, *grid = shape
-    if not grid and n <= 16 and channels >= 4096:
+    if not grid and n <= 8 and channels >= 4096:
         raise ValueError(
             f"X has shape {shape}, a table of {n} rows; this looks like one recording (n_channels, n_times). Cut "
             "windows (n, n_channels, n_times) from it: Records([Record(X, fs)]).windows(1024) of flowmatch.datasets, "
