@@ -1,6 +1,7 @@
 """Readers of data sets in files, a small table, and simulators."""
 
-from flowmatch.datasets.bearings import Bearing, make_bearing_records, make_bearing_signals
+from flowmatch.datasets.bearing_records import make_bearing_records
+from flowmatch.datasets.bearings import Bearing, make_bearing_signals
 from flowmatch.datasets.idx import load_idx_folder, read_idx
 from flowmatch.datasets.penguins import load_penguins
 from flowmatch.datasets.seasonal import make_seasonal_series, seasonal_series_quantiles

@@ -14,7 +14,7 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.core.types import AnyArray, Array, Index, Mask
 from flowmatch.records.record import NUMBERS, TEXTS, Record
 from flowmatch.records.splits import check_share, choose_groups, warn_of_leaks
-from flowmatch.records.windows import DenseWindows, check_hop, conditions_frame, cut, window_starts
+from flowmatch.records.windows import DenseWindows, check_hop, conditions_frame, cut_windows, window_starts
 
 _SAME_RATE = 1e-6  # of itself, by which sampling rates that are one may differ
 
@@ -257,7 +257,7 @@ class Records(Sequence[Record]):
         length = check_count("length", length)
         step, per_record = check_hop(length, hop, per_record)
         starts = [window_starts(record.n_samples, length, step, per_record, record.id) for record in self]
-        X = DenseWindows(self.signals, length) if isinstance(hop, str) else cut(self.signals, starts, length)
+        X = DenseWindows(self.signals, length) if isinstance(hop, str) else cut_windows(self.signals, starts, length)
         row = np.repeat(np.arange(len(self)), list(map(len, starts)))
         known = {name: values[row] for name, values in self._known().items()}
         return X, conditions_frame({"record": known.pop("record"), "start": np.concatenate(starts), **known})

@@ -87,7 +87,7 @@ def window_starts(n_samples: int, length: int, hop: int | None, per_record: int 
     return np.arange(0, n_dense, hop)
 
 
-def cut(signals: Sequence[AnyArray], starts: Sequence[Index], length: int) -> AnyArray:
+def cut_windows(signals: Sequence[AnyArray], starts: Sequence[Index], length: int) -> AnyArray:
     """Windows (n, n_channels, length) from these starts, signal by signal."""
     n_windows, dtype = sum(map(len, starts)), np.result_type(*signals)
     check_memory(f"{n_windows} windows", n_windows * len(signals[0]) * length * dtype.itemsize)
