@@ -200,7 +200,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         """Rows of a lower `score_samples` are flagged, by the `false_alarm_rate` that is set now."""
         return self.fitted_.offset_at(anomaly.check_rate(self.false_alarm_rate))
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, groups: Any = None) -> Self:
         """Learn what is normal.
 
         Parameters
@@ -213,6 +213,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             such, and a row's score is that under the class that suits it best.
         sample_weight : array-like of shape (n_samples,), optional
             Weights of the rows; rows of weight 0 are left out.
+        groups : array-like of shape (n_samples,), optional
+            Labels of the records (machines, runs) that rows come from, which are held out as a whole, or in blocks
+            where there are less than five. Overlapping windows of signals are found, with a warning.
 
         Returns
         -------
@@ -225,9 +228,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         NonFiniteTrainingError
             If the loss or its gradient becomes non-finite; the detector is left as it was.
         """
-        return self._fit(X, y, sample_weight, getattr(self, "fitted_", None) if self.warm_start else None)
+        return self._fit(X, y, sample_weight, groups, getattr(self, "fitted_", None) if self.warm_start else None)
 
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, groups: Any = None) -> Self:
         """Go on with `max_iter` more steps on new normal rows, for data that drift.
 
         The first call is a `fit`. Later ones go on from the fitted weights and scaling, and need at least as many rows
@@ -235,7 +238,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
 
         Parameters
         ----------
-        X, y, sample_weight : as in `fit`, of the same columns and classes
+        X, y, sample_weight, groups : as in `fit`, of the same columns and classes
 
         Returns
         -------
@@ -246,9 +249,9 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
         ValueError
             As `fit`, and for another `method`, network, path or kind of `contamination` than in the fit before.
         """
-        return self._fit(X, y, sample_weight, getattr(self, "fitted_", None))
+        return self._fit(X, y, sample_weight, groups, getattr(self, "fitted_", None))
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, start: anomaly.FittedDetector | None) -> Self:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, groups: Any, start: anomaly.FittedDetector | None) -> Self:
         settings = anomaly.resolve_detector(self)
         if start is None:
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
@@ -257,7 +260,7 @@ class FlowAnomalyDetector(OutlierMixin, Estimator):
             start.check_goes_on(settings)
             unknown = "missing" if self.unknown_categories == "missing" else "error"
             rows = fitting.Rows.weighted(self._rows_like_fit(X, 2, unknown), start.container, y, sample_weight)
-        anomaly.fit_and_keep(self, settings, rows, sample_weight, start, watch=_as_generator)
+        anomaly.fit_and_keep(self, settings, rows, sample_weight, start, watch=_as_generator, groups=groups)
         return self
 
     def _rows_like_fit(self, X: Any, min_samples: int = 1, unknown: str | None = None) -> SampleRows:

@@ -25,19 +25,24 @@ class ConditionalForecaster(Predictor):
     state, the error of a ridge regression for columns of series and tables that one predicts well. Columns of series
     and tables go through their own distribution, so that zeros, steps and bounds come back as such.
 
+    What the network does not know of few rows is in the draws too: the source of tables and series is made as wide as
+    the noise that held-out rows come from, by two more models where less than a hundred rows validate.
+
     Parameters
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
         "auto" takes an `flowmatch.networks.MLP` for tables and series, the smaller and the more regularized the fewer
-        windows there are, and a `flowmatch.networks.UNet` for fields, which reads the context beside the noise. A
-        factory is called as in `FlowMatchingGenerator`.
+        windows there are, and a `flowmatch.networks.UNet` for fields, which reads the context beside the noise. Of
+        tables of 5000 rows or more and several targets, such as posteriors from simulations, the MLP does so too, and
+        without dropout. A factory is called as in `FlowMatchingGenerator`.
     n_lags : int, default=1
         States in a context.
     horizon : int, default=1
         States that are forecast at once, jointly. Rollouts go on from there.
     target : {"auto", "residual", "state"}, default="auto"
         What the flow learns: what a simple forecast leaves, or the state itself. "auto" takes the residual of fields,
-        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation.
+        and of columns of tables and series that drift, or have few ties and are predicted to half their deviation
+        (where several targets have many rows: a little, unless values end abruptly).
     boundary : {"auto", "periodic", "wall"} or sequence of the last two, default="auto"
         What lies beyond the edge of a field, for all axes or for each: the opposite side, or nothing. "auto" looks at
         the training states: across a periodic border they differ no more than between neighbors. Reaches the networks
@@ -65,16 +70,18 @@ class ConditionalForecaster(Predictor):
     batch_size : int or None, default=None
         Windows a step. None takes 256 of tables and series, and 32 of fields.
     learning_rate : float or None, default=None
-        Peak learning rate. None takes 0.001 for tables and series and 0.004 for fields.
+        Peak learning rate. None takes 0.001 for tables and series (0.002 for many rows of several targets) and 0.004
+        for fields.
     training : TrainingOptions or None, default=None
         What else there is to tune about training. What is held out for validation are whole trajectories, or the ends
         of them where there are few. None stands for ``TrainingOptions()``; tables and series get ``weight_decay=0.1``,
-        and from 200 windows on ``early_stopping=True`` with 15 % held out.
+        and from 200 windows on ``early_stopping=True`` with 15 % held out. Many rows of several targets get
+        ``TrainingOptions(ema_decay=0.999, early_stopping=True, patience=20)``.
     solver : str, default="auto"
         As in `FlowMatchingGenerator`; "auto" takes "midpoint". "flow_map" is for students. Euler's method loses
         spread: see `docs/forecasting.md`.
     n_steps : int or None, default=None
-        Steps of the fixed-step solvers. None takes 5.
+        Steps of the fixed-step solvers. None takes 5, and 10 for many rows of several targets.
     [shared: device]
     random_state : int, RandomState or None, default=None
         Seeds initialization, shuffling, noise and times of `fit`. The draws behind predictions are always the same.
@@ -233,8 +240,10 @@ class ConditionalForecaster(Predictor):
             reader = type(self)(**self.get_params(deep=False))  # what is read of X may not reach what is fitted
             reading = forecasting.read_windows(reader, X, y, *columns)
             task, settings = forecasting.forecast_task(self, settings, reading)
+            settings = fitting.with_seed(settings)
             forecasting.announce_forecaster(task, settings, reading)
             fitting.fit_and_assign(self, task, settings, None, reading.fitted)
+            self.fitted_ = reading.fitted(forecasting.with_unseen_spread(self.fitted_.flow, task, settings))
         else:
             windows = forecasting.windows_like_fit(self, X, y)
             task, settings = forecasting.forecast_task_from(self, settings, start, windows)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import RegressorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,6 +13,7 @@ from flowmatch import forecasting, metrics, model
 from flowmatch.base import Estimator, Fitted
 from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on, seed_from
+from flowmatch.export import export_forecaster
 from flowmatch.preprocessing import Windows
 
 
@@ -42,7 +40,8 @@ class Predictor(RegressorMixin, Estimator):
         """Estimate the conditional mean, from `n_samples` draws.
 
         The draws are the same at every call and for every row, in pairs of opposite noise. Those of tables and series
-        are even: each element of their noise takes every quantile k / (n_samples + 1) once.
+        are even: each element of their noise takes every quantile k / (n_samples + 1) once. The mean of a single target
+        one step ahead is integrated over its quantiles instead, with a sixth as many draws.
 
         Parameters
         ----------
@@ -60,7 +59,8 @@ class Predictor(RegressorMixin, Estimator):
         -------
         ndarray of shape (n, *sample_shape_), or DataFrame
         """
-        forecasts = self._summary(X, future, output, lambda members: members.mean(axis=0))
+        ensemble, windows = self._asked(X, future, output)
+        forecasts = ensemble.mean(windows, check_count("n_samples", self.n_samples, 2))
         return forecasting.as_frame(forecasts, self.fitted_, X) if output == "pandas" else forecasts
 
     def predict_quantiles(
@@ -85,8 +85,8 @@ class Predictor(RegressorMixin, Estimator):
         ndarray of shape (n_quantiles, n, *sample_shape_), or DataFrame
         """
         levels = forecasting.check_quantiles(quantiles)
-        quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
-        found = self._summary(X, future, output, quantile, axis=1)
+        ensemble, windows = self._asked(X, future, output)
+        found = ensemble.quantiles(windows, check_count("n_samples", self.n_samples, 2), levels)
         kinds = "quantile", levels
         return forecasting.as_frame(found, self.fitted_, X, kinds=kinds) if output == "pandas" else found
 
@@ -101,9 +101,10 @@ class Predictor(RegressorMixin, Estimator):
             As in `predict`.
         coverage : float in (0, 1), default=0.9
             How often each interval should hold the truth.
-        method : {"ensemble", "conformal"}, default="ensemble"
-            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, see
-            `calibrate`, so that they hold the truth so often whatever the forecaster is worth.
+        method : {"ensemble", "conformal", "adaptive"}, default="ensemble"
+            Quantiles of the draws, or these corrected by outcomes that the forecaster was not trained on, so that they
+            hold the truth so often whatever the forecaster is worth: of rows alike, see `calibrate`, or of what comes
+            in time, see `update`.
         future : array-like or list of DataFrames, optional
             As in `predict`.
         output : {"numpy", "pandas"}, default="numpy"
@@ -116,8 +117,9 @@ class Predictor(RegressorMixin, Estimator):
         """
         check_is_fitted(self)
         forecasting.check_output_format(output, self.fitted_)
-        if check_choice("method", method, ("ensemble", "conformal")) == "conformal":
-            ends = forecasting.conformal_interval(*self._asked(X, future, output), coverage)
+        correct = {"conformal": forecasting.conformal_interval, "adaptive": forecasting.adaptive_interval}
+        if check_choice("method", method, ("ensemble", *correct)) in correct:
+            ends = correct[method](*self._asked(X, future, output), coverage)
         else:
             forecasting.check_coverage(coverage, self.n_samples)
             ends = self.predict_quantiles(X, (0.5 - coverage / 2, 0.5 + coverage / 2), future=future)
@@ -158,6 +160,27 @@ class Predictor(RegressorMixin, Estimator):
         check_is_fitted(self)
         windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
         self.fitted_ = replace(self.fitted_, conformal=forecasting.calibrate(self, ensemble, windows, cv))
+        return self
+
+    def update(self, X: Any, y: Any = None) -> Self:
+        """Add outcomes as they come to those of `calibrate`; the flow stays as it is.
+
+        Each that an interval of ``predict_interval(method="adaptive")`` misses makes the following ones wider, and each
+        that is held makes them narrower: adaptive conformal inference (Gibbs and Candes, 2021). The share of outcomes
+        that are held comes to `coverage` whatever happens in time, for each lead time and target by itself.
+
+        Parameters
+        ----------
+        X, y : as in `fit`
+            In order of time, what `calibrate` and `update` have not seen. Of series the lags before it come first.
+
+        Returns
+        -------
+        self
+        """
+        check_is_fitted(self)
+        windows, ensemble = forecasting.windows_like_fit(self, X, y), forecasting.Ensemble.of(self)
+        self.fitted_ = replace(self.fitted_, conformal=forecasting.updated(ensemble, windows))
         return self
 
     def sample(
@@ -249,6 +272,19 @@ class Predictor(RegressorMixin, Estimator):
         if output == "pandas":
             return forecasting.as_frame(states, self.fitted_, X, n_steps=n_steps, members=True)
         return states
+
+    def export(
+        self, path: Any, *, format: str | None = None, n_steps: int | None = None, quantize: str | None = None
+    ) -> None:
+        """Write what `sample` does to a file that runs without flowmatch; see `flowmatch.export.export_forecaster`.
+
+        Parameters
+        ----------
+        path, format, n_steps, quantize : as there, but `n_steps` as in `sample`
+        """
+        check_is_fitted(self)
+        integration = forecasting.Ensemble.of(self, n_steps=n_steps).integration
+        export_forecaster(self.model_, path, integration, self.fitted_.form, format=format, quantize=quantize)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Compute the coefficient of determination R2 of the mean.
@@ -354,6 +390,7 @@ class Predictor(RegressorMixin, Estimator):
         step: int | None = None,
         season: int = 1,
         coverage: float = 0.9,
+        method: str = "ensemble",
     ) -> forecasting.Backtest:
         """Forecast the ends of series from origins before them, and score the forecasts at each lead time.
 
@@ -374,8 +411,8 @@ class Predictor(RegressorMixin, Estimator):
             Rows from one origin to the next. None takes the horizon.
         season : int, default=1
             The reference repeats the last `season` states: 1 is persistence, 24 repeats the last day of hours.
-        coverage : float in (0, 1), default=0.9
-            As in `predict_interval`.
+        coverage, method : as in `predict_interval`
+            "adaptive" goes on from the scores of `calibrate`, if any, with those of the origins before.
 
         Returns
         -------
@@ -390,19 +427,14 @@ class Predictor(RegressorMixin, Estimator):
         again: Callable[[list[Any]], Any] | None = (lambda parts: clone(self).fit(parts)) if refit else None
         if again is None:
             check_is_fitted(self)
-        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season, "coverage": coverage}
-        return forecasting.backtest(self, X, refit if callable(refit) else again, **settings)
+        settings: dict[str, Any] = {"n_windows": n_windows, "step": step, "season": season}
+        return forecasting.backtest(
+            self, X, refit if callable(refit) else again, coverage=coverage, method=method, **settings
+        )
 
     def check_fitted(self) -> None:
         super().check_fitted()
         forecasting.Ensemble.of(self)
-
-    def _summary(
-        self, X: Any, future: Any, output: str, summarize: Callable[..., NDArray[Any]], axis: int = 0
-    ) -> NDArray[Any]:
-        """What `summarize` makes of the draws for every context, which run along `axis` of it."""
-        ensemble, windows = self._asked(X, future, output)
-        return ensemble.summary(windows, self.n_samples, summarize, axis)
 
     def _asked(self, X: Any, future: Any, output: str) -> tuple[forecasting.Ensemble, Windows]:
         """What draws predictions, and the windows to predict."""

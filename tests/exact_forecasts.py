@@ -1,5 +1,6 @@
 """Forecasters whose transition distribution is known exactly, without training one."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,8 @@ from closed_forms import GaussianFlow
 from torch import nn
 
 from flowmatch import ConditionalForecaster
+from flowmatch.flow import MatchedSource, NormalSource
+from flowmatch.model import FittedSource
 from flowmatch.networks import MLP, UNet
 
 TINY = {"network": MLP(width=8, depth=1), "max_iter": 2, "batch_size": 32, "n_steps": 2, "n_samples": 20, "device": "cpu", "random_state": 0}  # fmt: skip
@@ -22,6 +25,15 @@ def tiny(**changes):
 def tiny_fields(**changes):
     """A forecaster of fields that hardly trains."""
     return ConditionalForecaster(**{**TINY_FIELDS, **changes})
+
+
+def with_source(forecaster, scale=None):
+    """The same forecaster, whose draws start from the noise that it was trained with, or that times a factor."""
+    other, fitted = copy.copy(forecaster), forecaster.fitted_
+    scales = torch.full_like(fitted.model.source.scale, scale or 1.0)
+    source = FittedSource(NormalSource() if scale is None else MatchedSource(), scales)
+    other.fitted_ = replace(fitted, flow=replace(fitted.flow, model=replace(fitted.model, source=source)))
+    return other
 
 
 class GaussianTransition(nn.Module):

@@ -77,6 +77,14 @@ def test_the_guide_to_vibration_prints_what_it_says_and_reads_files(tmp_path, mo
 
 
 @pytest.mark.slow
+def test_the_guide_to_posteriors_runs():
+    code = "\n".join(blocks("posteriors.md")).replace("Forecaster(", "Forecaster(max_iter=8, ")
+    space = {}
+    exec(compile(code, "posteriors.md", "exec"), space)
+    assert space["draws"].shape == (2000, 2)
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:X has .* rows", "ignore:taken for keys")
 def test_the_guide_to_tables_runs(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")

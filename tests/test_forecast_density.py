@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from closed_forms import GaussianFlow
-from exact_forecasts import follow_rule, tiny, tiny_fields
+from exact_forecasts import follow_rule, tiny, tiny_fields, with_source
 from scipy.integrate import trapezoid
 from scipy.stats import norm
 from torch import nn
@@ -72,7 +72,7 @@ def test_density_of_several_lags_and_steps_is_joint():
 @pytest.mark.parametrize("target", ["residual", "state", "auto"])
 def test_density_of_tables_has_the_jacobian_of_their_transform(target):
     """The density of normal codes, times the derivatives of codes by targets, which differences tell."""
-    model = tiny(target=target).fit(X, Y)
+    model = with_source(tiny(target=target).fit(X, Y))
     model = with_network(model, LinearGaussian(2, 2))
     encoder, residuals, rows = model.model_.conditions, model.model_.encoder, slice(0, 40)
 

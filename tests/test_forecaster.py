@@ -135,6 +135,7 @@ def test_draws_behind_predictions_are_even(n_samples):
         Ensemble(table.fitted_, MIDPOINT).paired_noise(n_samples, torch.Generator().manual_seed(0)).sort(dim=0).values
     )
     expected = norm.ppf(np.arange(1, n_samples + 1) / (n_samples + 1))
+    noise /= table.model_.source.scale
     np.testing.assert_allclose(noise, np.broadcast_to(expected[:, None], noise.shape), atol=1e-5)
 
 
@@ -377,13 +378,13 @@ def test_early_stopping_holds_whole_trajectories_out(monkeypatch):
     seen, split = [], WindowRows.split
 
     def spy(self, *arguments):
-        seen.extend(split(self, *arguments))
-        return seen
+        seen.append(split(self, *arguments))
+        return seen[-1]
 
     monkeypatch.setattr(WindowRows, "split", spy)
     options = TrainingOptions(early_stopping=True, validation_fraction=0.3)
     tiny(training=options).fit(SERIES)
-    kept, held_out = seen
+    kept, held_out = seen[0]
     assert set(kept.groups.tolist()) | set(held_out.groups.tolist()) == set(range(6))
     assert not set(kept.groups.tolist()) & set(held_out.groups.tolist())
     assert len(held_out) == 2 * 14

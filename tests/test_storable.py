@@ -14,6 +14,7 @@ from flowmatch.networks import MLP
 from flowmatch.preprocessing import (
     CategoryCodes,
     CertainSpikes,
+    ClassCalibrations,
     ConstraintSet,
     Container,
     FactorModel,
@@ -32,6 +33,7 @@ from flowmatch.preprocessing import (
     QuantileNormal,
     SampleEncoder,
     SampleRows,
+    SignalCalibration,
     Spacing,
     Standardize,
     TableContainer,
@@ -50,6 +52,7 @@ N = 40
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(N, 3)).round(2)
 GRIDS = RNG.normal(size=(N, 2, 8))
+SIGNALS = np.random.default_rng(0).normal(size=(10, 2, 32))
 HOLES = np.where(RNG.random((N, 3)) < 0.3, np.nan, X)
 FRAME = pd.DataFrame(
     {
@@ -107,6 +110,8 @@ FITTED = {
     "WindowScale": LOCAL,
     "Spacing": Spacing("D", clock="Europe/Berlin", slots=(32_400, 36_000), closed_days=2),
     "TargetRules": TARGETS,
+    "SignalCalibration": SignalCalibration.fit(SIGNALS, 2 * SIGNALS),
+    "ClassCalibrations": ClassCalibrations.fit(SIGNALS, ["x", "y"] * 5, 2 * SIGNALS, ["x", "y"] * 5),
     "CertainSpikes": CertainSpikes(np.array([0.0, np.nan]), np.zeros((8, 4)), np.zeros(4), np.array([0.9, np.inf])),
 }  # fmt: skip
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
+from flowmatch.anomaly.activity import Activity
 from flowmatch.anomaly.calibration import Calibration, spread_of_mean
 from flowmatch.anomaly.fitted import FittedDetector
 from flowmatch.anomaly.gaps import Gaps
+from flowmatch.anomaly.groups import ENOUGH, Places, places_of
 from flowmatch.anomaly.held_out import (
     MOST_HELD_OUT,
     in_order,
@@ -74,6 +76,7 @@ def fit_and_keep(
     start: FittedDetector | None,
     *,
     watch: Watch,
+    groups: Any = None,
 ) -> None:
     """Fit a detector and assign what it learned to its `fitted_`, once, at the end; see `fit_detector`.
 
@@ -82,7 +85,7 @@ def fit_and_keep(
     training diverged, is left as it was: without held-out rows no score says what is normal.
     """
     try:
-        detector.fitted_ = fit_detector(settings, rows, sample_weight, start, watch=watch)
+        detector.fitted_ = fit_detector(settings, rows, sample_weight, start, watch=watch, groups=groups)
     except InterruptedFit as interruption:
         error, found = interruption.error, interruption.result
         if isinstance(error, NonFiniteTrainingError):
@@ -106,6 +109,7 @@ def fit_detector(
     start: FittedDetector | None = None,
     *,
     watch: Watch | None = None,
+    groups: Any = None,
 ) -> FittedDetector:
     """Train the flows, and find the threshold.
 
@@ -119,6 +123,8 @@ def fit_detector(
         What to go on from; left as it is.
     watch : callable ``FitResult -> estimator``, optional
         Gives the estimator that callbacks are shown.
+    groups : array-like, optional
+        As in `fit`, of the rows.
 
     Returns
     -------
@@ -131,13 +137,18 @@ def fit_detector(
     InterruptedFit
         If training ends by an exception; its result is a detector of the flows that were complete, or None.
     """
-    rows = in_order(replace(rows, y=_normal_classes(rows.y, start)), sample_weight)
+    places = _places(settings, rows, groups, sample_weight)
+    rows, order = in_order(replace(rows, y=_normal_classes(rows.y, start)), sample_weight)
     samples, random = rows.samples, np.random.RandomState(seed_from(settings.flow.random_state))
     parts = [(np.arange(len(samples)), np.arange(0))]
     if settings.contamination is None:
         n_folds, least_held = settings.choose_n_folds(samples.shape, repeats_levels(samples, rows.y))
         n_folds = n_folds if start is None else len(start.members)
-        parts = split_rows(samples, n_folds, rows.y, random, least_held)
+        if places is None:
+            parts = split_rows(samples, n_folds, rows.y, random, least_held)
+        else:
+            n_folds = min(n_folds, places.n_units) if settings.n_folds is None and start is None else n_folds
+            parts = places.take(order).split(n_folds, rows.y, random)
     if settings.flow.budget is not None:
         settings.flow.budget.share(len(parts) * (2 if settings.trim else 1))
     members: list[Member] = []
@@ -160,6 +171,26 @@ def fit_detector(
     if fitted.calibration is not None:
         warn_of_few_held_out(fitted.calibration, settings.false_alarm_rate)
     return fitted
+
+
+def _places(settings: DetectorSettings, rows: Rows, groups: Any, sample_weight: Any) -> Places | None:
+    """Where rows come from, with a warning where only their values tell."""
+    if settings.contamination is not None:
+        if groups is not None:
+            raise ValueError(
+                f"groups tells which rows to hold out together, but contamination={settings.contamination!r} holds out "
+                "none. Leave one of them away."
+            )
+        return None
+    places = places_of(rows.samples, groups, sample_weight)
+    if places is not None and places.found:
+        what = "whole records" if places.n_records >= ENOUGH else "blocks of them"
+        warn(
+            f"rows of X share values, as overlapping windows of {places.n_records} record(s) do: {what} are held out, "
+            "and rows that share values with these are not trained on, so that the false alarm rate holds on later "
+            "windows. Pass groups=, a label for each row, to say which rows come from one record."
+        )
+    return places
 
 
 def _with_threshold(
@@ -251,7 +282,8 @@ class _MemberFit:
     def _trained(self, rows: Rows, unit: Rows) -> Member:
         """A member that was trained on the rows, its score in units of that of others."""
         settings, before = self.settings, self.before
-        if len(rows.samples.sample_shape) == 1 and rows.samples.summary.n_missing.any():
+        filled = len(rows.samples.sample_shape) == 1 and bool(rows.samples.summary.n_missing.any())
+        if filled:
             rows = replace(rows, samples=_without_gaps(settings, rows, before))
         given = as_condition(rows.container, rows.samples.array()) if settings.score.given_the_row else rows.y
         known = Rows.weighted(rows.samples, rows.container, given, rows.weight)
@@ -263,6 +295,10 @@ class _MemberFit:
         flow = fit_flow(task, self.flow, earlier, watch=self.watch, description=self.description)
         surprise = float(ndtri(0.5 / (len(rows.samples) + 1)) ** 2)
         member = Member(_ready_to_score(flow, settings.defaults), settings.score, surprise, {})
+        if before is not None:
+            member = replace(member, activity=before.activity)
+        elif not filled:
+            member = replace(member, activity=Activity.of(rows.samples, member.model.encoder.is_category))
         codes, condition = member.known_rows(rows.samples, rows.y)
         if settings.references == "drawn":
             codes, condition = _drawn_rows(member, codes, condition, int(self.flow.random_state))
@@ -298,12 +334,14 @@ def _calibrated(member: Member, rows: Rows) -> Member:
     known = member.known_rows(rows.samples, rows.y)
     member = replace(member, state=member.score.calibrate(member.field, member.state, *known))
     encoder = member.model.encoder
-    if not encoder.is_table:
-        return member
     some = rows.samples.take(np.arange(min(_MOST_TYPICAL, len(rows.samples))))
-    member = replace(member, typical=_typical_contributions(member, some))
-    if not encoder.varying.all():  # beyond all of these rows, whatever the score's unit
-        member = replace(member, surprise=max(member.surprise, float(np.ptp(member.scores(rows.samples)))))
+    if encoder.is_table:
+        member = replace(member, typical=_typical_contributions(member, some))
+    if member.activity is not None or (encoder.is_table and not encoder.varying.all()):
+        scores = member.scores(some)  # beyond all of these rows, whatever the score's unit
+        member = replace(member, surprise=max(member.surprise, float(np.ptp(scores))))
+        if member.activity is not None:
+            member = replace(member, activity=replace(member.activity, level=float(scores.max())))
     return member
 
 

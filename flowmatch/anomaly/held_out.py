@@ -120,7 +120,7 @@ def _is_unlike_others(column: Floats) -> NDArray[np.bool_]:
     return np.asarray((counts[which] == 1) & ~np.isnan(column))
 
 
-def in_order(rows: Rows, sample_weight: Any) -> Rows:
+def in_order(rows: Rows, sample_weight: Any) -> tuple[Rows, Index]:
     """Rows of a table sorted, and repeated as often as weights that are counts say.
 
     Folds and batches so depend on the data alone, not on the order in which they come, and a weight of 3 is the same
@@ -132,10 +132,16 @@ def in_order(rows: Rows, sample_weight: Any) -> Rows:
         Those of positive weight.
     sample_weight : array-like or None
         As in `fit`.
+
+    Returns
+    -------
+    rows : Rows
+    order : ndarray of int
+        Which of the rows each of these is.
     """
     samples = rows.samples
     if len(samples.sample_shape) > 1 or not samples.in_memory:
-        return rows
+        return rows, np.arange(len(samples))
     X = samples.array()
     codes = np.zeros(len(X)) if rows.y is None else np.unique(rows.y, return_inverse=True)[1]
     order = np.lexsort([*X.T[::-1], codes])
@@ -146,7 +152,7 @@ def in_order(rows: Rows, sample_weight: Any) -> Rows:
         if (counts == counts.round()).all() and counts.sum() * X.shape[1] <= FITTED_ELEMENTS:
             counts = counts / np.gcd.reduce(counts.astype(np.int64))
             order, rows = np.repeat(order, counts[order].astype(np.intp)), replace(rows, weight=None)
-    return take(replace(rows, samples=SampleRows(X)), order)
+    return take(replace(rows, samples=SampleRows(X)), order), order
 
 
 def take(rows: Rows, part: Index) -> Rows:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowmatch.anomaly.activity import Activity
 from flowmatch.anomaly.field import FlowField, scoring_dtype
 from flowmatch.anomaly.gaps import Gaps
 from flowmatch.anomaly.scores import Score, State
@@ -39,14 +40,16 @@ class Member:
     flow : FitResult
     score : Score
     surprise : float
-        What another value in a constant column of a table, or a category that training has not seen, adds to the
-        score.
+        What another value in a constant column of a table, a category that training has not seen, or channels that
+        hardly move add to the score.
     state : dict of Tensor
         What the score keeps.
     gaps : Gaps or None
         What is expected of entries of a table that are missing.
     typical : ndarray of shape (n_columns,) or None
         What each column of a table adds to a normal row's score.
+    activity : Activity or None
+        How much normal signals move at least.
     """
 
     flow: FitResult
@@ -55,6 +58,7 @@ class Member:
     state: State
     gaps: Gaps | None = None
     typical: Floats | None = None
+    activity: Activity | None = None
 
     @property
     def model(self) -> FlowModel:
@@ -88,8 +92,10 @@ class Member:
         if (unseen := unseen_in(self.model.encoder, X)).any():
             return np.where(unseen, self.surprise, self.contributions(np.where(unseen, np.nan, X)))
         if self.typical is None or not (missing := np.isnan(X)).any():
-            return self.contributions_of_whole_rows(X)
-        return np.where(missing, self.typical, self.contributions_of_whole_rows(self.filled(X)))
+            found = self.contributions_of_whole_rows(X)
+        else:
+            found = np.where(missing, self.typical, self.contributions_of_whole_rows(self.filled(X)))
+        return found if self.activity is None else self.activity.added(X, found, self.surprise)
 
     def filled(self, X: Floats) -> Floats:
         """Rows of a table with expected values in the entries that are missing."""
@@ -158,6 +164,8 @@ class Member:
         if self.gaps is not None and self.typical is not None:
             require(self.gaps.reference.shape[1:] == model.code_shape, "gaps")
             require(self.typical.shape == model.sample_shape and np.isfinite(self.typical).all(), "typical")
+        if self.activity is not None:
+            self.activity.check_channels(model.sample_shape)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles do not hold the copy in double precision, and CPU tensors."""

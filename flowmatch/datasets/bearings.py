@@ -10,8 +10,9 @@ Processing 25(2), 2011, where the characteristic frequencies below are found too
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -82,9 +83,81 @@ class Bearing:
         """Spins of a rolling element per turn of the shaft, D/(2d) (1 - (d/D cos a)^2); it hits both races in each."""
         return (1 - self._ratio**2) / (2 * self.diameter_ratio)
 
+    def fault_frequencies(self, rpm: ArrayLike) -> dict[str, Floats]:
+        """Characteristic frequencies at a speed of the shaft.
+
+        Parameters
+        ----------
+        rpm : float or array-like of floats
+            Turns per minute.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "bpfo", "bpfi", "bsf" and "ftf" in hertz, each of the shape of `rpm`. A defect of a rolling element strikes
+            at twice "bsf".
+
+        Examples
+        --------
+        >>> {name: round(float(value), 1) for name, value in Bearing().fault_frequencies(1797).items()}
+        {'bpfo': 107.4, 'bpfi': 162.2, 'bsf': 70.6, 'ftf': 11.9}
+        """
+        shaft = np.asarray(rpm, dtype=np.float64) / 60
+        return {name: getattr(self, name) * shaft for name in ("bpfo", "bpfi", "bsf", "ftf")}
+
     @property
     def _ratio(self) -> float:
         return self.diameter_ratio * math.cos(math.radians(self.contact_angle))
+
+
+BEARINGS: Mapping[str, Bearing] = MappingProxyType(
+    {
+        "6203": Bearing(8, 0.2656 / 1.122),  # SKF 6203-2RS JEM, fan end of the Case Western Reserve University records
+        "6205": Bearing(9, 0.3126 / 1.537),  # SKF 6205-2RS JEM, their drive end
+        "6804": Bearing(13, 3.5 / 25.6),  # NSK 6804DD, PRONOSTIA (Nectoux et al., 2012)
+        "ER-16K": Bearing(9, 7.94 / 38.52),  # University of Ottawa (Huang and Baddour, 2018)
+        "NICE": Bearing(8, 0.235 / 1.245),  # Society for Machinery Failure Prevention Technology (Bechhoefer, 2013)
+        "UER204": Bearing(8, 7.92 / 34.55),  # LDK UER204, XJTU-SY (Wang et al., 2020)
+        "ZA-2115": Bearing(16, 0.331 / 2.815, 15.17),  # Rexnord, University of Cincinnati (Qiu et al., 2006)
+    }
+)
+"""Bearings of public records by designation, with the geometry that those who recorded them published."""
+
+
+def find_bearing(name: str | Bearing) -> Bearing:
+    """Look up a bearing by its designation.
+
+    Parameters
+    ----------
+    name : str or Bearing
+        Such as "SKF 6205-2RS JEM": maker, seals and spelling do not matter. A Bearing is returned as it is.
+
+    Returns
+    -------
+    Bearing
+        Of `BEARINGS`.
+
+    Raises
+    ------
+    ValueError
+        If it is not among them; make a `Bearing` of its geometry then.
+
+    Examples
+    --------
+    >>> from flowmatch.datasets import find_bearing
+    >>> find_bearing("SKF 6205-2RS").n_elements
+    9
+    """
+    if isinstance(name, Bearing):
+        return name
+    plain = "".join(filter(str.isalnum, name.upper())) if isinstance(name, str) else ""
+    found = [bearing for known, bearing in BEARINGS.items() if known.replace("-", "") in plain]
+    if len(found) != 1:
+        raise ValueError(
+            f"bearing must be a Bearing, such as Bearing(n_elements=9, diameter_ratio=7.94 / 39.04), or the name of "
+            f"one of {', '.join(BEARINGS)}, got {name!r}."
+        )
+    return found[0]
 
 
 def make_bearing_signals(

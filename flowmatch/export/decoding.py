@@ -32,7 +32,8 @@ class Decoder(nn.Module):
     """Codes (B, *code_shape) to samples (B, *sample_shape) on the values that the data can take.
 
     Samples are float32, or float64 where float32 cannot tell the values of the data apart. Columns of whole numbers
-    are rounded and kept in the range of their dtype; booleans are 0 and 1, categories their positions.
+    are rounded and kept in the range of their dtype; booleans are 0 and 1, categories their positions. Grids that are
+    not `is_restored` are decoded alone, as `SampleEncoder.decode` does.
 
     Raises
     ------
@@ -50,9 +51,9 @@ class Decoder(nn.Module):
     smallest: Tensor
     largest: Tensor
 
-    def __init__(self, encoder: SampleEncoder) -> None:
+    def __init__(self, encoder: SampleEncoder, *, is_restored: bool = True) -> None:
         super().__init__()
-        kind = type(encoder.transform)
+        kind, self.is_restored = type(encoder.transform), is_restored
         if kind not in _COLUMNS:
             raise ValueError(
                 f"preprocessing is a {kind.__name__}, whose way back to the data cannot be exported. Fit with one of "
@@ -93,9 +94,9 @@ class Decoder(nn.Module):
         columns = codes if self.is_table else codes.movedim(1, -1)
         x = self.columns(columns).to(self.dtype)
         x = torch.where(self.varying, x.index_select(-1, self.places) if self.is_table else x, self.constants)
-        if not self.is_table:
+        if not self.is_table and self.is_restored:
             x = torch.minimum(torch.maximum(x, self.lowest), self.highest)
-        if self.levels is not None:
+        if self.levels is not None and self.is_restored:
             x = torch.where(self.has_levels, self.levels(x), x)
         if self.snap is not None:
             x = self.snap(x)

@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from flowmatch.core.checks import check_choice
 from flowmatch.core.files import replace_file
+from flowmatch.export.forecasts import ForecastForm, ForecastSampler
 from flowmatch.export.sampler import Sampler, describe_sampler, sampler_of
 from flowmatch.model import FlowModel, Integration
 
@@ -93,6 +95,62 @@ def export(
     >>> torch.export.load(path).module()(torch.randn(5, 2)).shape
     torch.Size([5, 2])
     """
+
+    def build() -> tuple[Sampler, dict[str, Any]]:
+        sampler = sampler_of(model, integration)
+        return sampler, describe_sampler(model, sampler)
+
+    write_program(path, build, format, quantize)
+
+
+def export_forecaster(
+    model: FlowModel,
+    path: str | os.PathLike[str],
+    integration: Integration,
+    form: ForecastForm,
+    *,
+    format: str | None = None,
+    quantize: str | None = None,
+) -> None:
+    """Write a forecaster's draws to a file that runs without flowmatch.
+
+    Inputs are ``noise`` as of `export`, one row for each draw, and ``context``, float64 of shape
+    (batch, [n_lags,] *state), in the units of the data. Of tables with categories, dates and missing entries, entries
+    are as in the output of `export`, and NaN where they are missing. Where there are any, ``known`` follows, what is
+    known ahead, of shape (batch, horizon, n_known), and ``calendar``, (batch, n_cycles), the share of each cycle that
+    has passed at the first instant that is forecast: of the year, its days with the part of the day that has passed,
+    over 365 or 366; of the week from Monday; of the day. The output ``sample`` is (batch, *sample_shape) in the units
+    of the data.
+
+    Parameters
+    ----------
+    model : FlowModel
+        Of a forecaster, or of its student.
+    path, integration, format, quantize
+        As of `export`.
+    form : ForecastForm
+        What contexts and forecasts look like.
+
+    Raises
+    ------
+    ValueError, ImportError
+        As `export`.
+    """
+
+    def build() -> tuple[Sampler, dict[str, Any]]:
+        sampler = ForecastSampler(model, integration, form)
+        return sampler, sampler.describe(model)
+
+    write_program(path, build, format, quantize)
+
+
+def write_program(
+    path: str | os.PathLike[str],
+    build: Callable[[], tuple[Sampler, dict[str, Any]]],
+    format: str | None,
+    quantize: str | None,
+) -> None:
+    """Write a sampler, and what it says of itself, once the arguments are checked."""
     path = _check_target(path)
     format = _format_of(path, format)
     if quantize is not None:
@@ -101,10 +159,10 @@ def export(
             raise ValueError(f"quantize={quantize!r} needs format='onnx', got format={format!r}.")
     if format == "onnx":
         _require_onnx()
-    sampler = sampler_of(model, integration)
-    text = json.dumps({**describe_sampler(model, sampler), "quantize": quantize}, default=str)
-    program = _capture(sampler, model.code_shape)
-    content = _program_file(program, text) if format == "torch_export" else _onnx_file(program, text, quantize)
+    sampler, told = build()
+    text, program = json.dumps({**told, "quantize": quantize}, default=str), _capture(sampler)
+    is_program = format == "torch_export"
+    content = _program_file(program, text) if is_program else _onnx_file(program, sampler.input_names, text, quantize)
     replace_file(path, content)
 
 
@@ -140,15 +198,16 @@ def _require_onnx() -> None:
         raise ImportError(f'format="onnx" needs torch 2.5 or later, but this is {torch.__version__}.')
 
 
-def _capture(sampler: Sampler, code_shape: tuple[int, ...]) -> Any:
+def _capture(sampler: Sampler) -> Any:
     """The sampler as a program for batches of any size."""
     batch = {0: torch.export.Dim("batch")}
-    examples = {"noise": torch.zeros(_EXAMPLE_ROWS, *code_shape)}
-    if sampler.condition is not None:
-        examples["condition"] = sampler.condition.example(_EXAMPLE_ROWS)
-    shapes = dict.fromkeys(examples, batch)
+    examples = sampler.examples(_EXAMPLE_ROWS)
+    arguments: list[Any] = []
+    for value in examples.values():
+        arguments.extend(value if isinstance(value, tuple) else (value,))
+    shapes = {name: (batch,) * len(value) if isinstance(value, tuple) else batch for name, value in examples.items()}
     with torch.no_grad():  # strict: else len(x) would be taken for the example's number of rows
-        program = torch.export.export(sampler, tuple(examples.values()), dynamic_shapes=shapes, strict=True)
+        program = torch.export.export(sampler, tuple(arguments), dynamic_shapes=shapes, strict=True)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, and most of a small file
     return program
@@ -160,8 +219,7 @@ def _program_file(program: Any, text: str) -> bytes:
     return buffer.getvalue()
 
 
-def _onnx_file(program: Any, text: str, quantize: str | None) -> bytes:
-    names = ["noise", "condition"][: len(program.graph_signature.user_inputs)]
+def _onnx_file(program: Any, names: list[str], text: str, quantize: str | None) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # about how torch uses itself
         exported = torch.onnx.export(program, dynamo=True, input_names=names, output_names=["sample"], verbose=False)

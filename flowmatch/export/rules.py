@@ -29,7 +29,7 @@ class Snap(nn.Module):
 
     def __init__(self, rules: ColumnRules, dtype: torch.dtype) -> None:
         super().__init__()
-        self.columns = nn.ModuleList(_module_of(rule, dtype) for rule in rules.rules)
+        self.columns = nn.ModuleList(module_of(rule, dtype) for rule in rules.rules)
 
     def forward(self, x: Tensor) -> Tensor:
         parts = [module(x[..., j : j + 1]) for j, module in enumerate(self.columns)]
@@ -149,13 +149,14 @@ class _Kept(nn.Module):
         return torch.where((x == self.exceptions).any(-1, keepdim=True), x, kept)
 
 
-def _module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:
+def module_of(rule: Rule, dtype: torch.dtype) -> nn.Module:
+    """What a rule makes of a column (..., 1); of no rule the column itself."""
     if rule is None:
         return nn.Identity()
     if isinstance(rule, CalendarRule):
         values, steps = rule.values(_MOST_VALUES), rule.steps
         if values is not None:
             return _Kept(_nearest_of(values, dtype), values[[0, -1]], rule.exception_numbers, dtype)
-        return _module_of(steps, dtype) if steps else nn.Identity()
+        return module_of(steps, dtype) if steps else nn.Identity()
     nearest: nn.Module = _Digits(rule) if rule.digits else _Steps(rule, dtype)
     return _Kept(nearest, rule.limits, rule.exceptions, dtype, rule.single)

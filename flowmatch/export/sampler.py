@@ -14,7 +14,7 @@ from flowmatch.core.version import __version__
 from flowmatch.export.conditions import ConditionInput, condition_input, plain
 from flowmatch.export.decoding import Decoder
 from flowmatch.model import FlowMap, FlowModel, Integration
-from flowmatch.preprocessing import LabelEncoder, TableContainer
+from flowmatch.preprocessing import Container, LabelEncoder, TableContainer
 
 
 class Sampler(nn.Module):
@@ -34,6 +34,8 @@ class Sampler(nn.Module):
         "flow_map" (jumps) or a fixed-step solver.
     guidance_scale : float
         Of classifier-free guidance; flow maps have it inside.
+    code_shape : tuple of int
+        Shape of a sample's noise.
     """
 
     times: Tensor
@@ -46,11 +48,35 @@ class Sampler(nn.Module):
         times: Tensor,
         solver: str,
         guidance_scale: float,
+        code_shape: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.network, self.decoder, self.condition = network, decoder, condition
-        self.solver, self.guidance_scale = solver, guidance_scale
+        self.solver, self.guidance_scale, self.code_shape = solver, guidance_scale, code_shape
         self.register_buffer("times", times)
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in order."""
+        return ["noise"] if self.condition is None else ["noise", "condition"]
+
+    def examples(self, n_rows: int) -> dict[str, Any]:
+        """Arguments of `forward` to capture it with.
+
+        Parameters
+        ----------
+        n_rows : int
+
+        Returns
+        -------
+        dict of str to Tensor, or to a tuple of them
+        """
+        noise = torch.zeros(n_rows, *self.code_shape)
+        return (
+            {"noise": noise}
+            if self.condition is None
+            else {"noise": noise, "condition": self.condition.example(n_rows)}
+        )
 
     def forward(self, noise: Tensor, condition: Tensor | None = None) -> Tensor:
         vector = None if self.condition is None else self.condition(condition)
@@ -92,6 +118,20 @@ def sampler_of(model: FlowModel, integration: Integration) -> Sampler:
     ValueError
         For an adaptive solver, and a preprocessing that is a class of the user's own.
     """
+    condition = None if model.conditions is None else condition_input(model.conditions)
+    return Sampler(*sampler_parts(model, integration, Decoder(model.encoder), condition)).eval()
+
+
+def sampler_parts(
+    model: FlowModel, integration: Integration, decoder: Decoder, condition: ConditionInput | None
+) -> tuple[Any, ...]:
+    """What a `Sampler` of a fitted flow is made of.
+
+    Raises
+    ------
+    ValueError
+        For an adaptive solver.
+    """
     solver, jumps = integration.solver, model.is_flow_map
     if solver in flow.ADAPTIVE:
         raise ValueError(
@@ -99,14 +139,15 @@ def sampler_of(model: FlowModel, integration: Integration) -> Sampler:
             f"{', '.join(map(repr, flow.FIXED_STEP))}."
         )
     network = copy.deepcopy(model.network).cpu().float().eval().requires_grad_(False)
-    return Sampler(
+    return (
         network if solver == "flow_map" else model.as_velocity(network),
-        Decoder(model.encoder),
-        None if model.conditions is None else condition_input(model.conditions),
+        decoder,
+        condition,
         model.times(integration.n_steps, solver),
         solver,
         1.0 if jumps else integration.guidance_scale,  # flow maps have it inside
-    ).eval()
+        model.code_shape,
+    )
 
 
 def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
@@ -123,6 +164,21 @@ def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
     dict
         Of what JSON can hold.
     """
+    noise, sample, facts = described(model, sampler)
+    inputs, encoder, condition = [noise], model.encoder, sampler.condition
+    if condition is not None:
+        dtype = str(condition.dtype).removeprefix("torch.")
+        shape = ["batch", *condition.shape]
+        inputs.append({"name": "condition", "dtype": dtype, "shape": shape, **condition.describe()})
+    sample |= describe_columns(encoder.container)
+    if all(isinstance(name, str) for name in encoder.container.columns) and encoder.container.columns:
+        sample["columns"] = plain(encoder.container.columns)
+    classes = plain(model.conditions.classes) if isinstance(model.conditions, LabelEncoder) else None
+    return {"inputs": inputs, "outputs": [sample], "classes": classes, **facts}
+
+
+def described(model: FlowModel, sampler: Sampler) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What files say of noise and samples, and of steps and versions."""
     source, encoder = model.source.source, model.encoder
     is_standard = isinstance(source, flow.NormalSource)
     noise = {
@@ -133,31 +189,29 @@ def describe_sampler(model: FlowModel, sampler: Sampler) -> dict[str, Any]:
     }
     if not is_standard:
         noise["scale"] = model.source.scale.tolist()
-    inputs = [noise]
-    if sampler.condition is not None:
-        condition, dtype = sampler.condition, str(sampler.condition.dtype).removeprefix("torch.")
-        shape = ["batch", *condition.shape]
-        inputs.append({"name": "condition", "dtype": dtype, "shape": shape, **condition.describe()})
     sample = {
         "name": "sample",
         "dtype": str(sampler.decoder.dtype).removeprefix("torch."),
         "shape": ["batch", *encoder.sample_shape],
         "dtypes_of_the_data": list(encoder.container.dtypes),
     }
-    container = encoder.container
-    if isinstance(container, TableContainer) and not container.plain:
-        sample["kinds"] = list(container.kinds)
-        sample["levels"] = [plain(levels) for levels in container.levels]
-        sample["units"], sample["origins"] = list(container.units), plain(container.origins)
-        sample["zeros"] = list(container.zeros)
-    if all(isinstance(name, str) for name in container.columns) and container.columns:
-        sample["columns"] = plain(container.columns)
-    return {
-        "inputs": inputs,
-        "outputs": [sample],
-        "classes": plain(model.conditions.classes) if isinstance(model.conditions, LabelEncoder) else None,
+    facts = {
         "n_steps": len(sampler.times) - 1,
         "solver": sampler.solver,
         "guidance_scale": model.kind.guidance_scale if isinstance(model.kind, FlowMap) else sampler.guidance_scale,
         "versions": {"flowmatch": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    return noise, sample, facts
+
+
+def describe_columns(container: Container) -> dict[str, Any]:
+    """What the numbers of a table's columns mean; nothing where they are themselves."""
+    if not isinstance(container, TableContainer) or container.plain:
+        return {}
+    return {
+        "kinds": list(container.kinds),
+        "levels": [plain(levels) for levels in container.levels],
+        "units": list(container.units),
+        "origins": plain(container.origins),
+        "zeros": list(container.zeros),
     }

@@ -81,8 +81,7 @@ def fit_flow(
     n_before = 0 if start is None else start.n_iter
     checkpointer = _checkpointer(task, settings, start)
     seed = _seed(settings, checkpointer)
-    # a fit that goes on draws other noise than the one before it
-    seeds = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=6).tolist()
+    seeds = _seeds(seed, n_before)
     if start is None:
         with seeded_initialization(device, seeds[0]):
             untrained = _untrained(task, settings)
@@ -115,6 +114,35 @@ def fit_flow(
     except BaseException as error:
         raise InterruptedFit(before.after(run), error) from error
     return before.after(run)
+
+
+def with_seed(settings: FitSettings) -> FitSettings:
+    """Give settings whose `random_state` is an int, for several fits that belong together.
+
+    Of an unseeded fit with checkpoints it is not known before it starts, since it may go on from another.
+    """
+    if settings.random_state is None and settings.options.checkpoint_folder is not None:
+        return settings
+    return replace(settings, random_state=seed_from(settings.random_state))
+
+
+def held_out_rows(task: FlowTask, settings: FitSettings) -> TrainingData:
+    """Give the rows that a first fit with a seed validates on.
+
+    Parameters
+    ----------
+    task : FlowTask
+    settings : FitSettings
+        Whose `random_state` is an int.
+
+    Returns
+    -------
+    TrainingData
+    """
+    generator = generator_on(settings.device, _seeds(settings.random_state, 0)[3])
+    held_out = task.data.split(settings.options.held_out, generator)[1]
+    assert held_out is not None
+    return held_out
 
 
 def fit_and_assign(
@@ -334,6 +362,12 @@ def _checkpointer(task: FlowTask, settings: FitSettings, start: FitResult | None
     seeded = settings.random_state is not None
     arrays = {**task.data.tensors(), **weights}
     return training.make_checkpointer(settings.options, arrays, description, seeded=seeded, budget=settings.budget)
+
+
+def _seeds(seed: int, n_before: int) -> list[int]:
+    """Seeds of the parts of a fit; one that goes on after some steps draws other noise than the one before it."""
+    seeds: list[int] = np.random.RandomState([seed, n_before]).randint(2**31 - 1, size=6).tolist()
+    return seeds
 
 
 def _seed(settings: FitSettings, checkpointer: training.Checkpointer | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowmatch import metrics
-from flowmatch.core.checks import check_count
+from flowmatch.core.checks import check_choice, check_count
 from flowmatch.core.randomness import generator_on
+from flowmatch.forecasting.adaptive import adaptive_threshold
 from flowmatch.forecasting.ensembles import PREDICTION_SEED, Ensemble
+from flowmatch.forecasting.intervals import score_interval, scores_in_time
 from flowmatch.forecasting.parameters import check_coverage
 from flowmatch.forecasting.reading import windows_like_fit
 from flowmatch.forecasting.series import read_panel
@@ -92,6 +95,7 @@ def backtest(
     step: int | None,
     season: int,
     coverage: float,
+    method: str,
 ) -> Backtest:
     """Forecast the ends of series from origins before them, and score the forecasts.
 
@@ -103,7 +107,7 @@ def backtest(
         As in `ConditionalForecaster.fit`.
     refit : callable or None
         From series to a forecaster that is fitted to them.
-    n_windows, step, season, coverage
+    n_windows, step, season, coverage, method
         As in `ConditionalForecaster.backtest`.
 
     Returns
@@ -121,11 +125,22 @@ def backtest(
     parts, season = parts_of(read_panel(X, form).parts), check_count("season", season)
     known = forecaster if refit else forecaster.fitted_.layout
     ends = _origins([len(part) for part in parts], known, n_windows, step, season)
-    forecasts = []
+    adapts = check_choice("method", method, ("ensemble", "adaptive")) == "adaptive"
+    n_open = math.ceil(known.horizon / (known.horizon if step is None else step)) - 1
+    forecasts, scores = [], [] if refit or not adapts else _scores_so_far(forecaster)
     for origins in ends if refit else [[origin for window in ends for origin in window]]:
         if refit:
             forecaster = refit([_rows(parts[number], 0, origin) for number, origin in origins])
-        forecasts.append(_forecasts(forecaster, parts, origins, season, coverage))
+        windows = _windows_at(forecaster, parts, origins)
+        # the last season again and again: the state one season before the origin, and those that follow before it
+        repeated = _windows_at(forecaster, parts, origins, season)
+        reference = forecaster.fitted_.window_encoder.truth(repeated)[:, np.arange(known.horizon) % season]
+        values, members = _forecasts(forecaster, windows, reference, coverage)
+        if adapts:
+            at_once = [windows.take(np.arange(i, i + len(parts))) for i in range(0, len(windows), len(parts))]
+            found = [_adaptive_ends(forecaster, part, scores, n_open, coverage) for part in at_once]
+            values[2:4] = np.concatenate(found, axis=1).reshape(values[2:4].shape)
+        forecasts.append((values, members))
     values, members = (np.concatenate(found, axis=1) for found in zip(*forecasts, strict=True))
     truth, mean, lower, upper, reference = values
     return Backtest(
@@ -155,32 +170,51 @@ def _origins(lengths: list[int], known: Any, n_windows: int, step: int | None, s
     return [[(number, length - last + k * step) for number, length in enumerate(lengths)] for k in range(n_windows)]
 
 
-def _forecasts(
-    forecaster: Any, parts: Sequence[Any], origins: Origins, season: int, coverage: float
-) -> tuple[Array, NDArray[Any]]:
-    """Truth, mean, both ends and reference (5, n, horizon, n_targets, *grid), and members (n_samples, n, ...)."""
-    ensemble, layout, n_samples = Ensemble.of(forecaster), forecaster.fitted_.layout, forecaster.n_samples
-    levels = [0.5 - coverage / 2, 0.5 + coverage / 2]
+def _windows_at(forecaster: Any, parts: Sequence[Any], origins: Origins, shift: int = 0) -> Windows:
+    """The windows that start so many rows before the origins, with what followed."""
+    layout = forecaster.fitted_.layout
+    starts = [(number, origin - shift - layout.n_lags) for number, origin in origins]
+    span = layout.n_lags + layout.horizon
+    rows = [_rows(parts[number], start, start + span) for number, start in starts]
+    windows = windows_like_fit(forecaster, rows, None)
+    if len(windows) != len(rows):
+        raise ValueError("a window of X has a gap or lacks values: pass series without, or a smaller n_windows.")
+    return windows
 
-    def windows_at(shift: int) -> Windows:
-        starts = [(number, origin - shift - layout.n_lags) for number, origin in origins]
-        span = layout.n_lags + layout.horizon
-        rows = [_rows(parts[number], start, start + span) for number, start in starts]
-        windows = windows_like_fit(forecaster, rows, None)
-        if len(windows) != len(rows):
-            raise ValueError("a window of X has a gap or lacks values: pass series without, or a smaller n_windows.")
-        return windows
+
+def _forecasts(forecaster: Any, windows: Windows, reference: Array, coverage: float) -> tuple[Array, NDArray[Any]]:
+    """Truth, mean, both ends and reference (5, n, horizon, n_targets, *grid), and members (n_samples, n, ...)."""
+    ensemble, n_samples = Ensemble.of(forecaster), forecaster.n_samples
+    levels = [0.5 - coverage / 2, 0.5 + coverage / 2]
 
     def summarize(members: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([members.mean(axis=0)[None], np.quantile(members, levels, axis=0, method="weibull")])
 
-    windows, generator = windows_at(0), generator_on(forecaster.model_.device, PREDICTION_SEED)
+    generator = generator_on(forecaster.model_.device, PREDICTION_SEED)
     truth = ensemble.encoder.truth(windows)
-    # the last season again and again: the state one season before the origin, and those that follow before the origin
-    reference = ensemble.encoder.truth(windows_at(season))[:, np.arange(layout.horizon) % season]
     predicted = ensemble.summary(windows, n_samples, summarize, axis=1).reshape(3, *truth.shape)
     members = ensemble.sample(windows, n_samples, generator).reshape(n_samples, *truth.shape)
     return np.concatenate([truth[None], predicted, reference[None]]).astype(np.float64), members
+
+
+def _scores_so_far(forecaster: Any) -> list[Array]:
+    """Scores of the outcomes that a forecaster was calibrated with, if it was."""
+    known = forecaster.fitted_.conformal
+    return [] if known is None or known.models else [known.scores]
+
+
+def _adaptive_ends(
+    forecaster: Any, windows: Windows, scores: list[Array], n_open: int, coverage: float
+) -> NDArray[Any]:
+    """Ends (2, n, *sample_shape) by the scores of the origins before, save the last `n_open`, part of which is to come.
+
+    The scores of this origin are added to those.
+    """
+    ensemble, n_samples = Ensemble.of(forecaster), forecaster.n_samples
+    found = scores_in_time(ensemble, windows, n_samples)
+    threshold = adaptive_threshold(np.concatenate([found[:0], *scores[: max(0, len(scores) - n_open)]]), coverage)
+    scores.append(found)
+    return score_interval(ensemble, windows, threshold[None], n_samples)[:, 0]
 
 
 def _scores(

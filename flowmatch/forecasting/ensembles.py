@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from flowmatch.core.memory import check_memory
 from flowmatch.core.progress import progress
 from flowmatch.core.randomness import generator_on
 from flowmatch.core.user_warnings import warn
-from flowmatch.flow import NormalSource
+from flowmatch.flow import MatchedSource, NormalSource
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.model import FlowModel, Integration, carry, sampling_steps, to_numpy
 from flowmatch.preprocessing import WindowEncoder, Windows
@@ -38,6 +39,9 @@ Draws = Iterator[tuple[slice, NDArray[Any]]]
 
 PREDICTION_SEED = 0
 """Of the draws behind predictions, whatever `random_state` is: a prediction is no game of chance."""
+
+SAMPLES_PER_NODE = 6
+"""Draws that a node of Gauss and Legendre's rule stands for in the mean of a single element."""
 
 DIVERGED = 1e3
 """A state so many standard deviations from the mean of the training data has diverged."""
@@ -76,17 +80,18 @@ class Ensemble:
         """From windows to vectors of conditions."""
         return self.fitted.window_encoder
 
-    def draw(self, windows: Windows, n_samples: int, generator: torch.Generator, *, shared: bool = False) -> Draws:
+    def draw(
+        self, windows: Windows, n_samples: int, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Draws:
         """Forecasts (n_samples, B, *sample_shape) of a block of B windows at a time, in the dtype that users get.
 
-        With `shared` noise every window gets the same draws (see `paired_noise`): forecasts of one window then do not
-        depend on the others, and their mean, of tables also the quantiles, are nearly those of many more.
+        Of given `noise` (n_samples, *code_shape) every window gets the same draws: forecasts of one window then do not
+        depend on the others. Without, each has its own, of the generator.
         """
         encoder, device = self.encoder, self.fitted.model.device
         self._check_memory(n_samples)
         size = n_samples * max(int(np.prod(encoder.target_shape)), encoder.size)
         blocks = list(gen_batches(len(windows), max(1, BLOCK_ELEMENTS // max(1, size))))
-        noise = self.paired_noise(n_samples, generator) if shared else None
         for rows in progress(blocks, "forecasts", self.integration.verbose):
             every = np.arange(rows.start, rows.stop)
             context, scales = (
@@ -112,24 +117,73 @@ class Ensemble:
 
         Windows run along `axis` of what it returns.
         """
+        generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
+        noise = self.paired_noise(check_count("n_samples", n_samples, 2), generator)
+        return self._summary_of(windows, noise, summarize, axis)
+
+    def mean(self, windows: Windows, n_samples: int) -> NDArray[Any]:
+        """Means (n, *sample_shape) of the draws of predictions.
+
+        A single element's mean is the integral of its quantile function, here by Gauss and Legendre's rule of a sixth
+        of `n_samples` nodes, which is nearer to the mean of many draws where the flow is smooth.
+        """
+        if not self._is_monotone:
+            return self.summary(windows, n_samples, lambda members: members.mean(axis=0))
+        nodes, weights = np.polynomial.legendre.leggauss(max(2, round(n_samples / SAMPLES_PER_NODE)))
+        noise = self._noise_at(0.5 + 0.5 * nodes)
+        return self._summary_of(windows, noise, lambda members: np.tensordot(0.5 * weights, members, axes=1))
+
+    def quantiles(self, windows: Windows, n_samples: int, levels: Sequence[float]) -> NDArray[Any]:
+        """Quantiles (n_levels, n, *sample_shape): order statistics ``(n_samples + 1) q`` of the draws, interpolated.
+
+        Of a single element only the draws are made that these are, since a flow keeps the order of its noise.
+        """
+        if not self._is_monotone:
+            quantile = functools.partial(np.quantile, q=levels, axis=0, method="weibull")
+            return self.summary(windows, n_samples, quantile, axis=1)
+        place = np.clip((n_samples + 1) * np.asarray(levels), 1, n_samples)
+        below = np.floor(place)
+        ranks, position = np.unique([below, np.ceil(place)], return_inverse=True)
+        left, right = position.reshape(2, -1)
+
+        def interpolate(members: NDArray[Any]) -> NDArray[Any]:
+            members = np.sort(members, axis=0)  # solvers of few steps keep the order nearly
+            share = (place - below).reshape(-1, *[1] * (members.ndim - 1))
+            return members[left] + share * (members[right] - members[left])
+
+        return self._summary_of(windows, self._noise_at(ranks / (n_samples + 1)), interpolate, axis=1)
+
+    @property
+    def _is_monotone(self) -> bool:
+        """Whether forecasts are one element of normal noise, of which paths on the line never cross."""
+        is_normal = isinstance(self.fitted.model.source.source, (NormalSource, MatchedSource))
+        return is_normal and self.fitted.model.code_shape == (1,)
+
+    def _noise_at(self, ranks: Array) -> Tensor:
+        """Noise (k, 1) that has these ranks."""
+        scale = self.fitted.model.source.scale
+        return normal_quantile(torch.as_tensor(ranks[:, None], dtype=scale.dtype, device=scale.device)) * scale
+
+    def _summary_of(self, windows: Windows, noise: Tensor, summarize: Summarize, axis: int = 0) -> NDArray[Any]:
+        """What `summarize` makes of the draws that noise (m, *code_shape) becomes, the same for every window."""
         self._warn_of_strangers(windows)
-        draws = self._draws_of_predictions(windows, n_samples, shared=True)
-        summaries = np.concatenate([summarize(members) for _, members in draws], axis=axis)
-        return self.fitted.in_own_dtype(summaries)
+        parts = [summarize(members) for _, members in self.draw(windows, len(noise), noise=noise)]
+        return self.fitted.in_own_dtype(np.concatenate(parts, axis=axis))
 
     def determination(self, windows: Windows, n_samples: int, sample_weight: Any = None) -> float:
         """R2 of the mean: of tables the mean over columns, of series and fields weighted by variances."""
         check_weights(sample_weight, len(windows))
         weight = None if sample_weight is None else as_float64(sample_weight, "sample_weight")
         truth = self.encoder.truth(windows).reshape(len(windows), -1)
-        mean = self.summary(windows, n_samples, lambda members: members.mean(axis=0)).reshape(truth.shape)
+        mean = self.mean(windows, n_samples).reshape(truth.shape)
         multioutput = "uniform_average" if self.fitted.layout.is_table else "variance_weighted"
         return float(r2_score(truth, mean, sample_weight=weight, multioutput=multioutput))
 
     def mean_score(self, windows: Windows, n_samples: int, score: Callable[..., Any]) -> float:
         """The mean over windows of ``score(truth, members)``, with draws of each window's own."""
         truth = self.encoder.truth(windows).reshape(len(windows), *self.fitted.layout.sample_shape)
-        draws = self._draws_of_predictions(windows, n_samples, shared=False)
+        generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
+        draws = self.draw(windows, check_count("n_samples", n_samples, 2), generator)
         return float(sum(score(truth[rows], members) * len(truth[rows]) for rows, members in draws) / len(windows))
 
     def _check_memory(self, n_samples: int, n_windows: int = 1, n_steps: int | None = None) -> None:
@@ -172,11 +226,12 @@ class Ensemble:
         That of fields is not: an element of a smooth field mixes the noise of many points, and since the quantiles have
         less variance than the normal distribution, .87 of it for 50, its intervals would be too narrow.
         """
-        half = self.fitted.model.source.draw(n_samples // 2, generator)
-        if isinstance(self.fitted.model.source.source, NormalSource) and not self.fitted.layout.grid:
+        source = self.fitted.model.source
+        half = source.draw(n_samples // 2, generator)
+        if isinstance(source.source, (NormalSource, MatchedSource)) and not self.fitted.layout.grid:
             levels = torch.arange(n_samples // 2, device=half.device, dtype=half.dtype) + 1 + (n_samples + 1) // 2
             sizes = normal_quantile(levels / (n_samples + 1))
-            half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)]
+            half = half.sign() * sizes[half.abs().argsort(dim=0).argsort(dim=0)] * source.scale
         center = half.new_zeros(n_samples % 2, *half.shape[1:])
         return torch.cat([half, -half, center])
 
@@ -220,10 +275,6 @@ class Ensemble:
                 f"{n_steps}. Their states from there on are NaN. Fit with context_noise > 0, or for longer."
             )
         return self.fitted.in_own_dtype(states.reshape(n_samples, n, n_steps, *self.fitted.layout.forecast_shape))
-
-    def _draws_of_predictions(self, windows: Windows, n_samples: int, *, shared: bool) -> Draws:
-        generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
-        return self.draw(windows, check_count("n_samples", n_samples, 2), generator, shared=shared)
 
     def _advance(self, context: Tensor, noise: Tensor, scales: tuple[Array, Array]) -> Array:
         """Forecasts (B, horizon, n_targets, *grid) in the data's units, for contexts (B, m, *grid)."""

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowmatch.core.storable import require, storable
+from flowmatch.export import ForecastForm
 from flowmatch.fitting import FitResult
 from flowmatch.forecasting.conformal import Conformal
 from flowmatch.forecasting.layout import Layout
@@ -85,10 +86,26 @@ class FittedForecaster:
             return tuple(layout.columns[j] for j in layout.targets)
         return self.target_columns or tuple(range(math.prod(layout.forecast_shape[:1])))
 
+    @property
+    def form(self) -> ForecastForm:
+        """What contexts and forecasts look like to a program."""
+        layout, reader = self.layout, self.reader
+        columns = layout.columns if reader is None else reader.columns
+        known = layout.known if reader is None else reader.known
+        numbers = None if reader is None else reader.numbers
+        names = columns or self.columns
+        return ForecastForm(
+            layout.sample_shape, names, self.target_names, numbers, known, layout.cycles, self.is_single
+        )
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the training data came in single precision."""
+        return self.window_encoder.container.dtypes[0] in ("float32", "float16", "bfloat16")
+
     def in_own_dtype(self, forecasts: NDArray[np.float64]) -> NDArray[Any]:
         """Forecasts in single precision if the training data came in it."""
-        single = self.window_encoder.container.dtypes[0] in ("float32", "float16", "bfloat16")
-        return forecasts.astype(np.float32) if single else forecasts
+        return forecasts.astype(np.float32) if self.is_single else forecasts
 
     def check_rollout(self, n_steps: int) -> None:
         """Raise a ValueError if states cannot be carried on for so many steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils import gen_batches
 from flowmatch import fitting
 from flowmatch.core.batches import BLOCK_ELEMENTS
 from flowmatch.core.checks import check_count, check_number
+from flowmatch.forecasting.adaptive import adaptive_threshold, order_of_time
 from flowmatch.forecasting.conformal import Conformal, distance_from_middle, value_at
 from flowmatch.forecasting.ensembles import Ensemble
 from flowmatch.forecasting.reading import Reading
@@ -37,9 +39,7 @@ def conformal_interval(ensemble: Ensemble, windows: Windows, coverage: float) ->
         If there are no scores, or too few for such intervals.
     """
     check_number("coverage", coverage, 0.0, 1.0, open_low=True)
-    known = ensemble.fitted.conformal
-    if known is None:
-        raise ValueError("method='conformal' needs outcomes that were not trained on: call calibrate(X, y) with them.")
+    known = _calibration_of(ensemble, "method='conformal'")
     n = len(known.scores)
     rank = math.ceil((n + 1) * coverage - 1e-9)
     if rank > n:
@@ -49,17 +49,61 @@ def conformal_interval(ensemble: Ensemble, windows: Windows, coverage: float) ->
         )
     if not known.models:
         threshold = np.sort(known.scores, axis=0)[rank - 1]
-        return _ends(ensemble, windows, threshold[None], known.n_samples)[:, 0]
+        return score_interval(ensemble, windows, threshold[None], known.n_samples)[:, 0]
     parts = []
     for block in gen_batches(len(windows), max(1, BLOCK_ELEMENTS // known.scores.size)):
         rows = windows.take(np.arange(block.start, block.stop))
         ends = [
-            _ends(ensemble.of_model(model), rows, known.scores[known.fold == number], known.n_samples)
+            score_interval(ensemble.of_model(model), rows, known.scores[known.fold == number], known.n_samples)
             for number, model in enumerate(known.models)
         ]
         lower, upper = np.sort(np.concatenate(ends, axis=1), axis=1)
         parts.append(np.stack([lower[n - rank], upper[rank - 1]]))
     return np.concatenate(parts, axis=1)
+
+
+def adaptive_interval(ensemble: Ensemble, windows: Windows, coverage: float) -> Array:
+    """The same ends, by how often the intervals of the outcomes so far have held them; see `adaptive_shares`.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores, or scores by models of folds.
+    """
+    check_number("coverage", coverage, 0.0, 1.0, open_low=True)
+    known = _calibration_in_time(ensemble, "method='adaptive'")
+    return score_interval(ensemble, windows, adaptive_threshold(known.scores, coverage)[None], known.n_samples)[:, 0]
+
+
+def updated(ensemble: Ensemble, windows: Windows) -> Conformal:
+    """The scores so far and those of the targets of further windows.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores, or scores by models of folds.
+    """
+    known = _calibration_in_time(ensemble, "update")
+    return replace(known, scores=np.concatenate([known.scores, scores_in_time(ensemble, windows, known.n_samples)]))
+
+
+def scores_in_time(ensemble: Ensemble, windows: Windows, n_samples: int) -> Array:
+    """Scores (n, q) of the targets of windows, in order of time; see `Conformal`."""
+    return _scores_of(ensemble, windows.take(order_of_time(windows)), n_samples)
+
+
+def _calibration_of(ensemble: Ensemble, what: str) -> Conformal:
+    known = ensemble.fitted.conformal
+    if known is None:
+        raise ValueError(f"{what} needs outcomes that were not trained on: call calibrate(X, y) with them.")
+    return known
+
+
+def _calibration_in_time(ensemble: Ensemble, what: str) -> Conformal:
+    known = _calibration_of(ensemble, what)
+    if known.models:
+        raise ValueError(f"{what} goes on from scores in order of time, but cv mixes them: call calibrate without cv.")
+    return known
 
 
 def calibrate(forecaster: Any, ensemble: Ensemble, windows: Windows, cv: int | None) -> Conformal:
@@ -89,7 +133,7 @@ def calibrate(forecaster: Any, ensemble: Ensemble, windows: Windows, cv: int | N
     if fitted.layout.grid:
         raise ValueError("conformal intervals are for tables and series, but states here are fields.")
     if cv is None:
-        return Conformal(_scores_of(ensemble, windows, n_samples), n_samples)
+        return Conformal(scores_in_time(ensemble, windows, n_samples), n_samples)
     fold, models = _folds_of(windows, cv), []
     scores = np.empty((len(windows), math.prod(ensemble.encoder.target_shape)))
     for number in range(cv):
@@ -100,7 +144,7 @@ def calibrate(forecaster: Any, ensemble: Ensemble, windows: Windows, cv: int | N
 
 
 def _fitted_to(forecaster: Any, ensemble: Ensemble, windows: Windows) -> FlowModel:
-    """A model that is trained as the forecaster was, on these windows."""
+    """A model that is trained as the forecaster was, on these windows; scores make up for what its source lacks."""
     known = ensemble.fitted
     reading = Reading(windows, known.layout, known.reader, known.columns, known.boundary, known.target_columns)
     task, settings = forecast_task(forecaster, forecaster.check_parameters(), reading)
@@ -132,7 +176,7 @@ def _scores_of(ensemble: Ensemble, windows: Windows, n_samples: int) -> Array:
     return np.concatenate(parts)
 
 
-def _ends(ensemble: Ensemble, windows: Windows, scores: Array, n_samples: int) -> NDArray[Any]:
+def score_interval(ensemble: Ensemble, windows: Windows, scores: Array, n_samples: int) -> NDArray[Any]:
     """Ends (2, k, n, *sample_shape) of the values whose scores are no larger than each of (k, q)."""
     width = _least_width(ensemble)
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from flowmatch.fitting import FitSettings, FlowTask, Schedule, TrainingData, as_asked, chosen, warn_of_few
+from flowmatch.flow import UniformTimes
 from flowmatch.forecasting.fitted import FittedForecaster
 from flowmatch.forecasting.reading import Reading
-from flowmatch.forecasting.training import fit_base, new_encoder, training_rows
+from flowmatch.forecasting.training import fit_base, has_many_pairs, new_encoder, training_rows
 from flowmatch.forecasting.window_data import GroupedData
 from flowmatch.model import NetworkFactory, SamplingDefaults
 from flowmatch.networks import MLP, AutoNetwork, UNet
@@ -51,10 +52,12 @@ def forecast_task(parameters: Any, settings: FitSettings, reading: Reading) -> t
     """
     windows = reading.windows
     _check_enough(windows)
-    encoder, residuals, left = fit_base(new_encoder(reading.layout, windows), windows, parameters.target)
+    encoder = new_encoder(reading.layout, windows)
+    many_pairs = has_many_pairs(reading.layout, encoder)
+    encoder, residuals, left = fit_base(encoder, windows, parameters.target, many_pairs=many_pairs)
     rows = training_rows(encoder, residuals, windows, settings.device, left)
-    network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary)
-    return _task(parameters, settings, rows, residuals, encoder, network)
+    network = _network_of_forecasts(parameters.network, settings.network, encoder, reading.boundary, many_pairs)
+    return _task(parameters, settings, rows, residuals, encoder, network, many_pairs)
 
 
 def forecast_task_from(
@@ -84,7 +87,8 @@ def forecast_task_from(
     settings.check_goes_on(start.flow.parameters)
     _check_enough(windows)
     rows, model = training_windows_of(start, windows, settings.device), start.model
-    return _task(parameters, settings, rows, model.encoder, start.window_encoder, model.blueprint.factory)
+    encoder, network = start.window_encoder, model.blueprint.factory
+    return _task(parameters, settings, rows, model.encoder, encoder, network, has_many_pairs(start.layout, encoder))
 
 
 def training_windows_of(fitted: FittedForecaster, windows: Windows, device: torch.device | None = None) -> GroupedData:
@@ -129,24 +133,28 @@ def _task(
     residuals: SampleEncoder,
     encoder: WindowEncoder,
     network: NetworkFactory,
+    many_pairs: bool,
 ) -> tuple[FlowTask, FitSettings]:
     def disturbed(kept: TrainingData) -> TrainingData:
         assert isinstance(kept, GroupedData)
         return replace(kept, context_noise=float(parameters.context_noise))
 
     some = torch.arange(min(len(rows), _FOR_SOURCE), device=rows.device)
+    n_steps = 10 if many_pairs else 5
     task = FlowTask(
         data=rows,
         encoder=residuals,
         conditions=encoder,
         missing=None,
         network=network,
-        schedule=schedule_of_forecasts(settings, encoder, len(rows)),
+        schedule=schedule_of_forecasts(settings, encoder, len(rows), many_pairs=many_pairs),
         some_codes=lambda: rows.draw(some)[0].cpu().numpy(),
-        defaults=SamplingDefaults("midpoint", n_steps=5, velocity_steps=5),
+        defaults=SamplingDefaults("midpoint", n_steps, velocity_steps=n_steps),
         disturb=disturbed,
     )
-    return task, settings if parameters.training is not None else _with_measured_options(settings, encoder)
+    if many_pairs:  # sharp distributions take shape close to the data, where few of a logit-normal's times are
+        settings = replace(settings, time_sampler=settings.time_sampler or UniformTimes())
+    return task, settings if parameters.training is not None else _with_measured_options(settings, encoder, many_pairs)
 
 
 def _check_enough(windows: Windows) -> None:
@@ -154,23 +162,29 @@ def _check_enough(windows: Windows) -> None:
         raise ValueError(f"Found {len(windows)} sample(s), that is window(s), while a minimum of 2 is required.")
 
 
-def schedule_of_forecasts(settings: FitSettings, encoder: WindowEncoder, n_rows: int) -> Schedule:
+def schedule_of_forecasts(
+    settings: FitSettings, encoder: WindowEncoder, n_rows: int, *, many_pairs: bool = False
+) -> Schedule:
     """The `max_iter`, `batch_size` and `learning_rate` of the settings, and measured ones where they are None.
 
     Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice
-    as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Fields: about 30 passes
-    of batches of 32, at least 1000 and at most 6000 steps. A time budget takes the place of 4000 and 6000.
+    as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Tables of many rows:
+    150 passes, at least 6000 and at most 20,000 steps, at twice the rate, which stop early too. Fields: about 30 passes
+    of batches of 32, at least 1000 and at most 6000 steps. A time budget takes the place of the most steps.
     """
     if not len(encoder.grid):
         if encoder.n_windows < FEW_WINDOWS:
             return as_asked(settings, Schedule(500, 256, 1e-3))
+        if many_pairs:
+            passes = 150 * n_rows // 256
+            return as_asked(settings, Schedule(int(np.clip(passes, 6000, 20_000)), 256, 2e-3, passes))
         return as_asked(settings, Schedule(int(np.clip(n_rows // 4, 1000, 4000)), 256, 1e-3, n_rows // 4))
     passes = 30 * n_rows // 32
     return as_asked(settings, Schedule(int(np.clip(passes, 1000, 6000)), 32, 4e-3, passes))
 
 
 def _network_of_forecasts(
-    network: Any, factory: NetworkFactory, encoder: WindowEncoder, boundary: tuple[str, ...]
+    network: Any, factory: NetworkFactory, encoder: WindowEncoder, boundary: tuple[str, ...], many_pairs: bool
 ) -> NetworkFactory:
     """What an estimator's `network`, of which `factory` was made, means for forecasts.
 
@@ -179,13 +193,14 @@ def _network_of_forecasts(
     if isinstance(factory, AutoNetwork):
         few = encoder.n_windows < FEW_WINDOWS
         mlp = MLP(width=64, depth=2, dropout=0.2) if few else MLP(width=128, depth=3, dropout=0.1)
+        mlp = MLP(width=128, depth=4, conditioning="concat") if many_pairs else mlp
         factory = UNet() if len(encoder.grid) else mlp
     if isinstance(factory, UNet) and isinstance(network, str):
         factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in boundary))
     return factory
 
 
-def _with_measured_options(settings: FitSettings, encoder: WindowEncoder) -> FitSettings:
+def _with_measured_options(settings: FitSettings, encoder: WindowEncoder, many_pairs: bool) -> FitSettings:
     """The settings with what ``training=None`` means for forecasts of tables and series.
 
     Of few windows none can be spared to stop early by; where there are more, how long to train depends on how much
@@ -193,6 +208,8 @@ def _with_measured_options(settings: FitSettings, encoder: WindowEncoder) -> Fit
     """
     if len(encoder.grid):
         return settings
+    if many_pairs:
+        return replace(settings, options=TrainingOptions(ema_decay=0.999, early_stopping=True, patience=20))
     options = TrainingOptions(weight_decay=0.1)
     if encoder.n_windows >= FEW_WINDOWS:
         options = TrainingOptions(weight_decay=0.1, early_stopping=True, validation_fraction=0.15)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d
 from sklearn.linear_model import Ridge, RidgeCV
 
 from flowmatch.forecasting.layout import Layout
@@ -37,8 +38,17 @@ FOLDS = 5
 WELL_PREDICTED = 0.5
 """Share of a column's standard deviation that a regression may leave to be worth starting from."""
 
+PREDICTED = 0.95
+"""The same for several targets of many rows, where values thin out to both sides as those of a normal one do."""
+
+MANY_PAIRS = 5000
+"""With more rows the distribution of several targets is learned without dropout; rows held out tell when to stop."""
+
 HARDLY_WORSE = 1.05
 """Columns that drift may have so much larger errors one block ahead, so that forecasts can leave the training range."""
+
+_EDGE, _EDGE_SHARE = 0.02, 0.005
+"""So much of a column's range at an end holds less than this share of the rows where values thin out."""
 
 _FEW_ROWS = 20
 _TINY = 1e-12
@@ -81,15 +91,25 @@ def new_encoder(layout: Layout, windows: Windows) -> WindowEncoder:
     return replace(encoder, weights=np.zeros((encoder.n_columns, n_targets)), intercept=np.zeros(n_targets))
 
 
+def has_many_pairs(layout: Layout, encoder: WindowEncoder) -> bool:
+    """Whether a table has rows enough for the joint distribution of several targets to be learned without dropout.
+
+    Posteriors from simulations are such tables: where parameters are nearly settled by what is observed, dropout and
+    weight decay blur them, and so does an embedding that squeezes contexts into some tens of units. Of one target with
+    much noise, as in regressions, dropout is worth more than sharpness.
+    """
+    return layout.is_table and encoder.target_shape[0] > 1 and encoder.n_windows >= MANY_PAIRS
+
+
 def fit_base(
-    encoder: WindowEncoder, windows: Windows, target: str
+    encoder: WindowEncoder, windows: Windows, target: str, *, many_pairs: bool = False
 ) -> tuple[WindowEncoder, SampleEncoder, Array | None]:
     """The encoder with its base, and the scale of what that leaves; of tables and series also the residuals.
 
-    The base of fields is the last state or nothing.
+    The base of fields is the last state or nothing. With `many_pairs` those of `has_many_pairs` are meant.
     """
     if not len(encoder.grid):
-        return _fit_regression(*_with_scale(encoder, windows), windows, target)
+        return _fit_regression(*_with_scale(encoder, windows), windows, target, many_pairs)
     if target != "state" and len(encoder.targets):
         encoder = replace(encoder, weights=_persistence(encoder))
     numbers = int(np.prod(encoder.target_shape))
@@ -120,14 +140,15 @@ def training_rows(
 
 
 def _fit_regression(
-    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str
+    encoder: WindowEncoder, drifting: Mask, windows: Windows, target: str, many_pairs: bool
 ) -> tuple[WindowEncoder, SampleEncoder, Array]:
     """The encoder of tables and series with its base, the scale of what that leaves, and the residuals (n, q).
 
     The base is a ridge regression, its penalty by leave-one-out, or nothing. With
     ``target="auto"`` that is settled for each column: the regression where it leaves less than half of the standard
     deviation, as of trends, walks and smooth dynamics. Where it leaves more, the values themselves are the better
-    start: zeros stay zeros, and bounds stay bounds.
+    start: zeros stay zeros, and bounds stay bounds. Of many rows a regression is known so well that it takes
+    little to be worth it, if there are no bounds to keep.
 
     The residuals come from regressions that have not seen the row: folds of rows for pairs, of trajectories where there
     are enough, of blocks in time for few series.
@@ -147,7 +168,8 @@ def _fit_regression(
         spread = np.sqrt(np.square(targets - targets.mean(axis=0)).reshape(-1, n_targets).mean(axis=0))
         share = np.sqrt(np.square(left).reshape(-1, n_targets).mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         varies = np.ptp(targets.reshape(-1, n_targets), axis=0) > 0  # what a regression leaves of others is rounding
-        linear = varies & ((((share < WELL_PREDICTED) | drifting) & ~is_spiked) | (target == "residual"))
+        most = np.where(many_pairs & _thin_out(truth[:, 0]), PREDICTED, WELL_PREDICTED)
+        linear = varies & ((((share < most) | drifting) & ~is_spiked) | (target == "residual"))
         chosen = np.tile(linear, encoder.horizon)
         kept_weights, kept_intercept = np.where(chosen, weights, 0.0), np.where(chosen, intercept, 0.0)
         encoder = replace(encoder, weights=kept_weights, intercept=kept_intercept)
@@ -158,6 +180,13 @@ def _fit_regression(
         encoder = replace(encoder, rules=rules.of(moved))
     transform = QuantileNormal(open_gaps=False, open_spikes=bool(is_spiked.any()))
     return encoder, SampleEncoder.fit(targets, _DOUBLE, transform, None), targets
+
+
+def _thin_out(values: Array) -> Mask:
+    """Which columns (n, q) have few values near both ends of their range."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    edge = _EDGE * (high - low)
+    return np.maximum((values <= low + edge).mean(axis=0), (values >= high - edge).mean(axis=0)) < _EDGE_SHARE
 
 
 def _with_spikes(
@@ -234,16 +263,15 @@ def unseen_predictions(
         fitted = Ridge(penalty * kept.sum()).fit(contexts[kept], targets[kept])
         return np.asarray(fitted.predict(contexts[rows])).reshape(len(rows), -1)
 
-    n_rows, folds = len(contexts), _folds(groups)
+    n_rows, folds = len(contexts), folds_of(groups)
     if n_rows < 3:  # none to spare
         return predict(np.ones(n_rows, dtype=bool), np.arange(n_rows))
     expected = np.empty_like(targets)
     for fold in np.unique(folds):
         (held_out,) = np.nonzero(folds == fold)
         kept = folds != fold
-        if _in_blocks(groups):  # windows beside a block share states with it
-            near = np.unique(np.clip(held_out[:, None] + np.arange(-overlap, overlap + 1), 0, n_rows - 1))
-            kept[near] = False
+        if in_blocks(groups):  # windows beside a block share states with it
+            kept = ~near(~kept, overlap)
         expected[held_out] = predict(kept if kept.sum() >= 2 else folds != fold, held_out)
     return expected
 
@@ -266,13 +294,18 @@ def _residuals_of(encoder: WindowEncoder, windows: Windows, rows: NDArray[np.int
     return (encoder.target_states(windows.states_ahead(rows)).flatten(1, 2) - base).double().numpy()
 
 
-def _in_blocks(groups: NDArray[np.intp]) -> bool:
+def near(rows: Mask, overlap: int) -> Mask:
+    """Rows, and those that are no further from one."""
+    return maximum_filter1d(rows, 2 * overlap + 1, mode="constant", cval=0)
+
+
+def in_blocks(groups: NDArray[np.intp]) -> bool:
     """Whether folds are blocks in time, since trajectories are few, or one of them holds more rows than two folds."""
     counts = np.unique(groups, return_counts=True)[1]
     return bool(len(counts) < FOLDS or counts.max() > 2 * len(groups) / FOLDS)
 
 
-def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+def folds_of(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     """The fold of each row: random for pairs and for trajectories, blocks in time where those are few.
 
     Of few rows each is a fold of its own.
@@ -280,6 +313,6 @@ def _folds(groups: NDArray[np.intp]) -> NDArray[np.intp]:
     names, place = np.unique(groups, return_inverse=True)
     if len(groups) < _FEW_ROWS:
         return np.arange(len(groups)) if len(names) < FOLDS else place
-    if _in_blocks(groups):
+    if in_blocks(groups):
         return np.arange(len(groups)) * FOLDS // len(groups)
     return np.random.RandomState(0).permutation(np.arange(len(names)) % FOLDS)[place]

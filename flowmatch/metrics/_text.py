@@ -15,7 +15,16 @@ BETTER = {
     **dict.fromkeys(("copy_share", "duplicate_share", "nearest_p05", "nearest_median"), "near the floor"),
     **dict.fromkeys(("density", "outside_share"), "near the floor"),
     "copy_gap": "near 0",
-    **dict.fromkeys(("c2st_auc", "membership_nearest", "membership_density"), "near 0.5"),
+    **dict.fromkeys(
+        ("frechet_convolutions", "frechet_spectrum", "log_spectral_distance", "spectral_convergence"), "lower"
+    ),
+    **dict.fromkeys(("envelope_distance", "autocorrelation_distance", "coherence_distance"), "lower"),
+    **dict.fromkeys(("rms_distance", "skewness_distance", "kurtosis_distance", "crest_distance"), "lower"),
+    **dict.fromkeys(("bpfo_energy", "bpfi_energy", "bsf_energy", "ftf_energy"), "near 1"),
+    **dict.fromkeys(("copy_shift", "copy_half"), "near the floor"),
+    **dict.fromkeys(
+        ("c2st_auc", "c2st_spectrum", "c2st_convolutions", "membership_nearest", "membership_density"), "near 0.5"
+    ),
 }
 TRAINED_ON_REAL = "higher; floor: trained on real rows"
 MAX_COLUMNS = 20
@@ -41,12 +50,12 @@ def report_text(
     pairs: Sequence[Mapping[str, Any]],
 ) -> str:
     """All tables of a report: measures, numeric columns, categories, and where the differences are largest."""
-    tables = [_measures_table(measures)]
+    tables = [measures_table(measures)]
     shown = list(columns.items())[:MAX_COLUMNS]
     dates = {name for name, row in differences.items() if row["kind"] == "date"}
     for is_category in (False, True):
         of_kind = {name: column for name, column in shown if ("levels" in column) == is_category}
-        tables += [_columns_table(of_kind, dates)] if of_kind else []
+        tables += [columns_table(of_kind, dates)] if of_kind else []
     if len(columns) > len(shown):
         tables[-1] += f"\n... and {len(columns) - len(shown)} more columns, in to_frame('columns') and to_dict()"
     tables += [_differences_table(differences)] if differences else []
@@ -54,7 +63,7 @@ def report_text(
     return "\n\n".join(tables)
 
 
-def _measures_table(measures: Mapping[str, Mapping[str, float]]) -> str:
+def measures_table(measures: Mapping[str, Mapping[str, float]]) -> str:
     """One line a measure: its value, its floor, and which way is better."""
     rows = [["measure", "synthetic", "floor", "better"]]
     for name, row in measures.items():
@@ -62,11 +71,11 @@ def _measures_table(measures: Mapping[str, Mapping[str, float]]) -> str:
     return aligned(rows, left=(0, 3))
 
 
-def _columns_table(columns: Columns, dates: Collection[str]) -> str:
+def columns_table(columns: Columns, dates: Collection[str] = (), head: str = "column") -> str:
     """Two lines a column, real above synthetic; the values of `dates` are days since 1970."""
     statistics = list(dict.fromkeys(statistic for column in columns.values() for statistic in column))
     none = {"real": 0.0, "synthetic": 0.0}  # the missing entries of a column without them
-    rows = [["column", "", *statistics]]
+    rows = [[head, "", *statistics]]
     for name, column in columns.items():
         for side, label in (("real", _shorten(name)), ("synthetic", "")):
             texts = [

@@ -137,18 +137,52 @@ def pit_histogram(
     array([0.33, 0.12, 0.1 , 0.11, 0.34])
     """
     check_count("n_bins", n_bins)
-    truth, members = as_forecast(y_true, samples)
-    rng, m = np.random.default_rng(seed_from(random_state)), len(members)
-    counts: FloatArray = np.zeros(1)
-    for y, X in row_blocks(*(by_lead(ensemble, per_lead, n_before=1) for ensemble in (truth[None], members))):
-        smaller, equal = (y > X).sum(axis=0), (y == X).sum(axis=0)
-        rank = (smaller + (equal + 1) * rng.random(smaller.shape)) / (m + 1)
-        bins = np.minimum((rank * n_bins).astype(int), n_bins - 1)
-        n_leads = bins.shape[1]
-        joint = bins + n_bins * np.arange(n_leads)[:, None]
-        counts = counts + np.bincount(joint.ravel(), minlength=n_leads * n_bins).reshape(n_leads, n_bins)
+    values = by_lead(pit_values(y_true, samples, random_state=random_state), per_lead)
+    bins = np.minimum((values * n_bins).astype(int), n_bins - 1)
+    n_leads = bins.shape[1]
+    joint = bins + n_bins * np.arange(n_leads)[:, None]
+    counts = np.bincount(joint.ravel(), minlength=n_leads * n_bins).reshape(n_leads, n_bins)
     shares: FloatArray = counts / counts.sum(axis=1, keepdims=True)
     return shares if per_lead else shares[0]
+
+
+def pit_values(y_true: Samples, samples: Samples, *, random_state: RandomState = 0) -> FloatArray:
+    """Ranks of the truth among the members on a scale from 0 to 1: uniform if the ensemble is calibrated.
+
+    The randomized probability integral transform (Smith, 1985; Czado, Gneiting and Held, 2009, eq. 1).
+
+    Parameters
+    ----------
+    y_true : array-like or tensor of shape (n, ...)
+        The truth.
+    samples : array-like or tensor of shape (n_samples, n, ...)
+        The ensemble, members first.
+    random_state : int, Generator, RandomState or None, default=0
+        Seeds the ranks within gaps between members, and among members that equal the truth.
+
+    Returns
+    -------
+    ndarray of the shape of y_true
+        In [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, or values are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from flowmatch.metrics import pit_values
+    >>> pit_values([0.0, 5.0], [[1.0, 1.0], [2.0, 2.0]]).round(2)  # below, and above both
+    array([0.21, 0.76])
+    """
+    truth, members = as_forecast(y_true, samples)
+    rng, m, ranks = np.random.default_rng(seed_from(random_state)), len(members), []
+    for y, X in row_blocks(truth[None], members):
+        smaller, equal = (y > X).sum(axis=0), (y == X).sum(axis=0)
+        ranks.append((smaller + (equal + 1) * rng.random(smaller.shape)) / (m + 1))
+    return np.concatenate(ranks)
 
 
 def spread_skill(y_true: Samples, samples: Samples, *, per_lead: bool = False) -> SpreadSkill:

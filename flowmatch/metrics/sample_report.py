@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import numbers
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.metrics._columns import column_differences, statistics
 from flowmatch.metrics._downstream import downstream_scores, has_classes
 from flowmatch.metrics._samples import FloatArray, RandomState, Samples
+from flowmatch.metrics._sides import MIN_ROWS, Sides, cut
 from flowmatch.metrics._text import report_text
 from flowmatch.metrics.associations import MAX_COLUMNS, associations
 from flowmatch.metrics.copies import copy_check, duplicate_share, nearest_distances
@@ -28,8 +28,6 @@ from flowmatch.metrics.two_sample import classifier_two_sample_test
 if TYPE_CHECKING:
     import pandas as pd
 
-MIN_ROWS = 6
-"""Rows a side: five neighbors and the row itself."""
 MAX_ASSIGNED = 1000
 """Rows a side for exact transport, whose time is cubic."""
 Measures: TypeAlias = dict[str, tuple[float, float]]
@@ -240,7 +238,7 @@ def report(
     samples = {"real": real, "synthetic": synthetic} | ({} if holdout is None else {"holdout": holdout})
     tables, target_column = _read(samples, categorical_features, target)
     rng = np.random.default_rng(seed_from(random_state))
-    sides = _cut(tables.rows, rng)
+    sides = cut(tables.rows, rng)
     n_common = min(map(len, (sides.reference, sides.synthetic, sides.floor)))
     n_compared = min(n_common, max_rows)
     encoding, seed = Encoding.of(tables), int(rng.integers(2**31))
@@ -262,35 +260,6 @@ def report(
     )
 
 
-class _Sides(NamedTuple):
-    """Three samples in random order, real rows to compare with, synthetic ones, and real ones in their place.
-
-    `train` are all real rows, `reference` those to compare with: all of them, or the half that is not the floor.
-    """
-
-    train: FloatArray
-    reference: FloatArray
-    synthetic: FloatArray
-    floor: FloatArray
-    held_out: bool
-
-
-def _cut(rows: Mapping[str, FloatArray], rng: np.random.Generator) -> _Sides:
-    """The samples as sides of a comparison, of at least `MIN_ROWS` each."""
-    held_out = "holdout" in rows
-    shuffled = {side: rng.permutation(rows[side]) for side in ("synthetic", "holdout", "real") if side in rows}
-    train = shuffled["real"]
-    half = len(train) // 2
-    reference, floor = (train, shuffled["holdout"]) if held_out else (train[:half], train[half:])
-    n, m, k = map(len, (reference, shuffled["synthetic"], floor))
-    if min(n, m, k) < MIN_ROWS:
-        raise ValueError(
-            f"a report needs {MIN_ROWS} rows a side. There are {n} real rows to compare with, {m} synthetic rows and "
-            f"{k} real rows for the floor (without holdout, the real rows are cut in half)."
-        )
-    return _Sides(train, reference, shuffled["synthetic"], floor, held_out)
-
-
 def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tuple[SampleTables, int | None]:
     """The samples as tables, and the position of the target among their columns."""
     if target is None or isinstance(target, (str, numbers.Integral)):
@@ -305,7 +274,7 @@ def _read(samples: dict[str, Any], categorical_features: Any, target: Any) -> tu
     return tables, len(tables.names) - 1
 
 
-def _measures(sides: _Sides, encoding: Encoding, n_rows: int, seed: int) -> Measures:
+def _measures(sides: Sides, encoding: Encoding, n_rows: int, seed: int) -> Measures:
     """The measures between samples, on `n_rows` of each, and those against all training rows."""
     train = encoding(sides.train)
     reference = train[: len(sides.reference)]
@@ -336,7 +305,7 @@ def _distances(real: FloatArray, rows: FloatArray, seed: int) -> dict[str, float
     }
 
 
-def _differences(sides: _Sides, encoding: Encoding, n_rows: int) -> dict[str, dict[str, Any]]:
+def _differences(sides: Sides, encoding: Encoding, n_rows: int) -> dict[str, dict[str, Any]]:
     """Differences of each column from the real one, each measure beside its floor."""
     real, found = sides.reference[:n_rows], {}
     values = column_differences(real, sides.synthetic[:n_rows], sides.train, encoding)
@@ -348,7 +317,7 @@ def _differences(sides: _Sides, encoding: Encoding, n_rows: int) -> dict[str, di
     return found
 
 
-def _pairs(sides: _Sides, tables: SampleTables, n_rows: int) -> list[dict[str, Any]]:
+def _pairs(sides: Sides, tables: SampleTables, n_rows: int) -> list[dict[str, Any]]:
     """The association of each pair of columns, in the order of the columns."""
     if len(tables.names) > MAX_COLUMNS:
         return []
@@ -384,7 +353,7 @@ def _means(differences: dict[str, dict[str, Any]], pairs: list[dict[str, Any]]) 
     return found | ({"pair_difference": mean(pairs, "difference", "floor")} if pairs else {})
 
 
-def _downstream(sides: _Sides, encoding: Encoding, target: int, n_rows: int, seed: int) -> Measures:
+def _downstream(sides: Sides, encoding: Encoding, target: int, n_rows: int, seed: int) -> Measures:
     """Scores of models trained on synthetic rows, and on real ones."""
     classes = has_classes(sides.train[:, target], bool(encoding.tables.is_category[target]))
     values, floors = (

@@ -5,6 +5,7 @@ They need ``pip install 'flowmatch[plot]'``.
 
 from flowmatch.plotting.anomalies import AnomalyDisplay
 from flowmatch.plotting.anomaly_scores import AnomalyScoreDisplay
+from flowmatch.plotting.calibration import PITDisplay, ReliabilityDisplay
 from flowmatch.plotting.curves import TrainingCurveDisplay
 from flowmatch.plotting.embeddings import EmbeddingDisplay
 from flowmatch.plotting.few_steps import QualityDisplay
@@ -12,6 +13,7 @@ from flowmatch.plotting.forecasts import ForecastDisplay
 from flowmatch.plotting.marginals import MarginalsDisplay
 from flowmatch.plotting.pair_differences import PairDifferenceDisplay
 from flowmatch.plotting.pictures import SampleGridDisplay
+from flowmatch.plotting.signal_reports import SignalReportDisplay
 from flowmatch.plotting.signals import SignalGridDisplay
 from flowmatch.plotting.trajectories import TrajectoryDisplay
 
@@ -21,10 +23,13 @@ __all__ = [
     "EmbeddingDisplay",
     "ForecastDisplay",
     "MarginalsDisplay",
+    "PITDisplay",
     "PairDifferenceDisplay",
     "QualityDisplay",
+    "ReliabilityDisplay",
     "SampleGridDisplay",
     "SignalGridDisplay",
+    "SignalReportDisplay",
     "TrainingCurveDisplay",
     "TrajectoryDisplay",
 ]

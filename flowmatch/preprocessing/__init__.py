@@ -13,6 +13,7 @@ from flowmatch.preprocessing.missing import MissingPatterns, fill_table, missing
 from flowmatch.preprocessing.quantile import SPIKE_SHARE, QuantileNormal
 from flowmatch.preprocessing.samples import FITTED_ELEMENTS, TRANSFORMS, SampleEncoder, choose_transform
 from flowmatch.preprocessing.scaling import ColumnTransform, Identity, Log1pStandardize, MinMax, Standardize
+from flowmatch.preprocessing.signal_calibration import ClassCalibrations, SignalCalibration
 from flowmatch.preprocessing.spacing import NUMBERS, Spacing, clock_of, learn_spacing
 from flowmatch.preprocessing.table_numbers import TableNumbers
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules, certain_from, spikes_of
@@ -44,6 +45,7 @@ __all__ = [
     "TRANSFORMS",
     "CategoryCodes",
     "CertainSpikes",
+    "ClassCalibrations",
     "ColumnTransform",
     "ConditionEncoder",
     "Conditions",
@@ -66,6 +68,7 @@ __all__ = [
     "QuantileNormal",
     "SampleEncoder",
     "SampleRows",
+    "SignalCalibration",
     "Spacing",
     "Standardize",
     "StoredCodes",

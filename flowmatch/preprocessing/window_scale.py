@@ -10,7 +10,7 @@ from flowmatch.core.storable import require, storable
 from flowmatch.core.types import Array, Mask
 from flowmatch.tables.rows import SampleRows
 
-_LEAST_SPREAD = 0.01
+LEAST_SPREAD = 0.01
 """The deviation of lags counts as this share of what their level lets expect, at least: constant lags have a spread."""
 
 
@@ -83,7 +83,7 @@ class WindowScale:
         deviation = np.abs(states - level[:, None]).mean(axis=1)
         expected = np.exp(self.expected[0] + self.expected[1] * np.log(np.abs(level) + self.floor))
         weight = (states.shape[1] - 1) / (states.shape[1] + 1)
-        drawn = np.maximum(deviation, _LEAST_SPREAD * expected) ** weight * expected ** (1 - weight)
+        drawn = np.maximum(deviation, LEAST_SPREAD * expected) ** weight * expected ** (1 - weight)
         own = np.where(self.centered, drawn, deviation + self.floor)
         spread = np.where(self.own_spread, own, self.spread)
         return np.where(self.columns, level, mean), np.where(self.columns, spread, scale)

@@ -95,7 +95,7 @@ def draw_classes(
     if not wanted:
         return SyntheticRows(None, y[:0], None)
     labels = y if y.dtype.kind in "US" else y.astype(object)  # whole numbers stay labels, however many there are
-    fitted = _fit(generator, X, labels, sample_weight, random_state)
+    fitted = fit_clone(generator, X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
     if min_odds is not None and hasattr(fitted, "score_samples"):
@@ -157,12 +157,12 @@ def draw_numbers(
     """Learn rows given a numeric target, and draw one for each of the targets (n,)."""
     if len(drawn) == 0:
         return SyntheticRows(None, y[:0], None)
-    fitted = _fit(generator, X, y[:, None].astype(np.float64), sample_weight, random_state)
+    fitted = fit_clone(generator, X, y[:, None].astype(np.float64), sample_weight, random_state)
     rows = _sample(fitted, drawn[:, None], random_state)
     return SyntheticRows(rows, (np.round(drawn) if y.dtype.kind in "biu" else drawn).astype(y.dtype), fitted)
 
 
-def _fit(generator: Any, X: Any, y: Any, weight: Any, random_state: np.random.RandomState) -> Any:
+def fit_clone(generator: Any, X: Any, y: Any, weight: Any, random_state: np.random.RandomState) -> Any:
     """A fitted clone of the generator; one without a seed gets ours."""
     fitted = clone(generator)
     if fitted.get_params(deep=False).get("random_state", 0) is None:
