@@ -35,6 +35,7 @@ ROOMS = (
         "constraints",
         "rules",
         "tables",
+        "records",
         "core",
     ),
 )

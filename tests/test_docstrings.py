@@ -56,6 +56,27 @@ def test_the_guide_of_forecasts_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:by=")
+def test_the_guide_to_vibration_prints_what_it_says_and_reads_files(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("measurements/inner/A_0.npy", "measurements/normal/B_1.npy", "cwru/12k_DE/IR007_0.npy"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(name, rng.normal(size=(2, 6000)))
+    Path("log.csv").write_text("file,label,fs\nA_0,inner,12000\nB_1,normal,12 kHz\n")
+    first, reading, working = blocks("vibration.md")
+    space = {}
+    exec(compile(first, "vibration.md", "exec"), space)
+    printed = re.search(r"```text\n(.*?)```", (DOCS / "vibration.md").read_text(), flags=re.DOTALL)[1]
+    assert capsys.readouterr().out == printed
+    exec(compile(reading, "vibration.md", "exec"), space)
+    assert space["records"].column("size").tolist() == [7]
+    measured = space["read_records"]("measurements", table="log.csv")
+    space |= {"records": measured, "more_records": measured, "signal": rng.normal(size=(2, 300))}
+    exec(compile(working, "vibration.md", "exec"), space)
+
+
+@pytest.mark.slow
 def test_the_guide_to_posteriors_runs():
     code = "\n".join(blocks("posteriors.md")).replace("Forecaster(", "Forecaster(max_iter=8, ")
     space = {}

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from flowmatch import FlowMatchingGenerator, preprocessing
+from flowmatch.datasets import Record, Records
 from flowmatch.networks import UNet
 from flowmatch.preprocessing import SampleEncoder, SampleRows, Standardize, StoredCodes, TrainingCodes
 from flowmatch.training import TrainingOptions
@@ -186,6 +187,8 @@ LAYOUTS = {
     (20, 8, 8, 8, 2): r"Fields are .*channels last: pass X.transpose\(0, 4, 1, 2, 3\)",
     (20, 28, 28): r"one channel without its axis: pass X\[:, None\]",
     (20, 9, 9, 9): r"one channel without its axis: pass X\[:, None\]",
+    (2, 121_410): r"table of 2 rows; this looks like one recording .*windows\(1024\)",
+    (1, 5000): "minimum of 2",
 }
 
 
@@ -201,11 +204,25 @@ def test_an_odd_layout_passes_with_a_network_given_as_a_component():
     assert quick(network="mlp", max_iter=1).fit(X).sample(2).shape == (2, 9, 9)
 
 
-@pytest.mark.parametrize("shape", [(6, 2, 3), (6, 1, 4, 4), (6, 3, 2, 2, 2), (6, 2, 64), (6, 6, 5, 7)])
+@pytest.mark.parametrize(
+    "shape", [(9, 5000), (2, 4000), (6, 2, 3), (6, 1, 4, 4), (6, 3, 2, 2, 2), (6, 2, 64), (6, 6, 5, 7)]
+)
 def test_usual_layouts_pass_the_guess(shape):
     from flowmatch.preprocessing.validation import check_layout
 
     check_layout(shape)
+
+
+def test_a_table_of_few_rows_and_thousands_of_columns_passes_as_such():
+    quick(network="mlp", max_iter=1).fit(np.random.default_rng(0).normal(size=(4, 4096)))
+
+
+@pytest.mark.parametrize("data", ["records", "record"])
+def test_records_are_refused_with_advice(data):
+    record = Record(np.random.default_rng(0).normal(size=(2, 500)), fs=100)
+    for call in (quick().fit, quick().fit(images()).score_samples):
+        with pytest.raises(TypeError, match=r"of class Records?, but estimators learn windows: .*records.windows"):
+            call(record if data == "record" else Records([record, record]))
 
 
 @pytest.mark.parametrize("mode", ["c", "r+", "r"])

@@ -253,7 +253,7 @@ def make_bearing_signals(
     >>> print(signals.target[3:5], signals.fault_frequency[3:5].round(1))
     ['normal' 'outer'] [  nan 107.5]
     """
-    names = _check_faults(faults)
+    names = check_faults(faults)
     counts = _check_n_samples(n_samples, names)
     n_times = check_count("n_times", n_times)
     rate = check_number("sampling_rate", sampling_rate, 0, open_low=True)
@@ -323,7 +323,8 @@ def _noise_std(snr_db: Any) -> float:
     return math.sqrt(power) * 10 ** (-check_number("snr_db", snr_db, -300, 300) / 20)
 
 
-def _check_faults(faults: Any) -> list[str]:
+def check_faults(faults: Any) -> list[str]:
+    """Names of faults, one or several, each once."""
     names = [faults] if np.ndim(faults) == 0 else list(faults)
     for name in names:
         check_choice("faults", name, FAULTS)

@@ -121,10 +121,17 @@ def check_names_differ(X: Any) -> None:
 def check_layout(shape: tuple[int, ...]) -> None:
     """Raise a ValueError for samples (n, C, *grid) that look like channels last, or like grids without channels.
 
-    The guess is made for shapes that hardly occur otherwise: a last axis of at most 4 behind much longer ones, or as
-    many channels as points along every axis.
+    Likewise for a recording (C, n_times) in place of a table. The guess is made for shapes that hardly occur otherwise:
+    a last axis of at most 4 behind much longer ones, as many channels as points along every axis, or a table of at most
+    8 rows and thousands of columns.
     """
-    _, channels, *grid = shape
+    n, channels, *grid = shape
+    if not grid and n <= 8 and channels >= 4096:
+        raise ValueError(
+            f"X has shape {shape}, a table of {n} rows; this looks like one recording (n_channels, n_times). Cut "
+            "windows (n, n_channels, n_times) from it: Records([Record(X, fs)]).windows(1024) of flowmatch.datasets, "
+            "whose read_records reads files. If X is a table, pass network='mlp'."
+        )
     names = {1: "Signals are (n_signals, n_channels, n_times)", 2: "Images are (n_images, n_channels, height, width)"}
     kind = names.get(len(grid), "Fields are (n_fields, n_channels, depth, height, width)")
     if grid and grid[-1] <= 4 and min([channels, *grid[:-1]]) >= max(8, 4 * grid[-1]):
@@ -304,7 +311,7 @@ def _stack_grids(X: Any) -> Any:
     if other is not None:
         raise ValueError(
             f"X is a list of samples of unequal shapes: X[0] has {shapes[0]} and X[{other}] has {shapes[other]}. Crop, "
-            "pad or resample them to one shape, or cut windows of equal length."
+            "pad or resample them to one shape, or cut windows of equal length, as flowmatch.datasets.Records does."
         )
     return np.stack([as_plain(sample, f"X[{i}]") for i, sample in enumerate(X)])
 

@@ -11,6 +11,7 @@ import torch
 from scipy.sparse import issparse
 
 from flowmatch.core.types import AnyArray, Array
+from flowmatch.records import Record, Records
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -51,6 +52,10 @@ def check_readable(data: Any, name: str) -> None:
 def check_samples_kind(X: Any) -> None:
     """Raise a TypeError for what holds no samples, such as generators, mappings and None; as `check_readable`."""
     check_readable(X, "X")
+    if isinstance(X, (Record, Records)):
+        raise TypeError(
+            f"X is of class {type(X).__name__}, but estimators learn windows: X, conditions = records.windows(1024)."
+        )
     rows = isinstance(X, Number) or hasattr(type(X), "__array__") or hasattr(type(X), "columns")
     rows = rows or (hasattr(X, "__len__") and hasattr(X, "__getitem__"))
     if isinstance(X, (str, bytes, Mapping)) or not rows:
