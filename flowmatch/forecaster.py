@@ -29,8 +29,8 @@ class ConditionalForecaster(Predictor):
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
         "auto" takes an `flowmatch.networks.MLP` for tables and series, the smaller and the more regularized the fewer
-        windows there are, and a `flowmatch.networks.UNet` for fields, which reads the context beside the noise. A
-        factory is called as in `FlowMatchingGenerator`.
+        windows there are, and a `flowmatch.networks.UNet` with a gain for fields, which reads the context beside the
+        noise, as does "unet". A factory is called as in `FlowMatchingGenerator`.
     n_lags : int, default=1
         States in a context.
     horizon : int, default=1

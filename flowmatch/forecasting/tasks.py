@@ -175,13 +175,14 @@ def _network_of_forecasts(
     """What an estimator's `network`, of which `factory` was made, means for forecasts.
 
     Networks that are chosen by name learn what lies beyond the edges of fields, or how much there is to learn from.
+    A U-Net gets a gain: given a context, there is little left of a next state but noise to take off.
     """
     if isinstance(factory, AutoNetwork):
         few = encoder.n_windows < FEW_WINDOWS
         mlp = MLP(width=64, depth=2, dropout=0.2) if few else MLP(width=128, depth=3, dropout=0.1)
         factory = UNet() if len(encoder.grid) else mlp
     if isinstance(factory, UNet) and isinstance(network, str):
-        factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in boundary))
+        factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in boundary), gain=True)
     return factory
 
 
