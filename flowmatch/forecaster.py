@@ -34,9 +34,9 @@ class ConditionalForecaster(Predictor):
     ----------
     network : {"auto", "mlp", "unet", "transformer"}, component or factory, default="auto"
         "auto" takes an `flowmatch.networks.MLP` for tables and series, the smaller and the more regularized the fewer
-        windows there are, and a `flowmatch.networks.UNet` for fields, which reads the context beside the noise. Of
-        tables of 5000 rows or more and several targets, such as posteriors from simulations, the MLP does so too, and
-        without dropout. A factory is called as in `FlowMatchingGenerator`.
+        windows there are, and a `flowmatch.networks.UNet` with a gain for fields, which reads the context beside the
+        noise, as does "unet". Of tables of 5000 rows or more and several targets, such as posteriors from simulations,
+        the MLP does so too, and without dropout. A factory is called as in `FlowMatchingGenerator`.
     n_lags : int, default=1
         States in a context.
     horizon : int, default=1

@@ -14,11 +14,12 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import flowmatch
 from flowmatch import DistilledFlowMap, TrainingOptions, metrics
 from flowmatch.forecasting import Ensemble
 from flowmatch.forecasting.window_data import WindowRows
 from flowmatch.model import Integration
-from flowmatch.networks import MLP
+from flowmatch.networks import MLP, UNet
 
 RNG = np.random.default_rng(0)
 SERIES = RNG.normal(size=(6, 15, 2)).cumsum(axis=1)
@@ -466,3 +467,14 @@ def test_a_student_is_distilled_from_other_trajectories_than_its_teacher(series)
 def test_networks_are_chosen_by_the_kind_of_data():
     assert "UNet" in type(tiny(network="auto", max_iter=1).fit(FIELDS[:2]).network_).__name__
     assert isinstance(tiny(network="auto").fit(SERIES).model_.blueprint.factory, MLP)
+
+
+def test_u_nets_of_fields_that_are_chosen_by_name_have_a_gain_also_in_students_and_files(tmp_path):
+    field = FIELDS[:2]
+    forecasters = [tiny(network=network, max_iter=1).fit(field) for network in ("auto", "unet", UNet(width=4))]
+    assert [forecaster.network_.gain for forecaster in forecasters] == [True, True, False]
+    student = DistilledFlowMap(forecasters[0], max_iter=1, random_state=0).fit(field)
+    student.save(tmp_path / "student.safetensors")
+    loaded = flowmatch.load(tmp_path / "student.safetensors", device="cpu")
+    assert loaded.network_.gain
+    np.testing.assert_array_equal(loaded.predict(field[:, 0]), student.predict(field[:, 0]))

@@ -27,6 +27,7 @@ GRIDS = pytest.mark.parametrize("shape", [(2, 9), (2, 6, 5), (2, 4, 3, 5)], ids=
         UNet(width=8, multipliers=(1, 2, 2), n_blocks=2, attention_levels=2),
         UNet(width=8, multipliers=(1, 2), patch_size=2, boundary="periodic"),
         UNet(width=8, multipliers=(2,), attention_levels=0, boundary="replicate"),
+        UNet(width=8, multipliers=(1, 2), patch_size=2, gain=True),
         TRANSFORMER,
         Transformer(width=16, depth=1, n_heads=1, patch_size=3),
     ],

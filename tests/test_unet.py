@@ -137,6 +137,27 @@ def test_every_width_that_is_allowed_works(width):
     assert network(normal(2, 1, 4), times(2)).isfinite().all()
 
 
+@pytest.mark.parametrize(("shape", "patch_size"), [((2, 7), 1), ((1, 5, 6), 2), ((2, 3, 4, 3), 2)], ids=str)
+def test_with_a_gain_the_output_is_linear_in_a_sample_that_the_network_does_not_see(shape, patch_size):
+    component = UNet(**SMALL, multipliers=(1, 2), patch_size=patch_size, gain=True)
+    n_context = normal(*shape).numel()
+    network = shaken(component, shape, n_context, context_channels=shape[0])
+    with torch.no_grad():
+        network.stem.weight[:, : shape[0] * patch_size ** (len(shape) - 1)] = 0.0  # what it knows are context and time
+    x, t, context = normal(2, *shape), times(2), normal(2, n_context, seed=3)
+    level, one, other = (network(value, t, context) for value in (torch.zeros_like(x), torch.ones_like(x), x))
+    torch.testing.assert_close(other, level + (one - level) * x)
+    assert (one - level).std() > 0.01  # point by point
+    assert level.std() > 0.01
+
+
+def test_a_gain_starts_at_zero_and_is_none_by_default():
+    x, t = torch.ones(3, 2, 6), torch.rand(3)
+    assert (UNet(**SMALL, gain=True)((2, 6), 0)(x, t) == 0).all()
+    plain, with_gain = (UNet(**SMALL, **settings)((2, 6), 0).head.weight for settings in ({}, {"gain": True}))
+    assert (len(plain), len(with_gain)) == (2, 4)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -150,6 +171,7 @@ def test_every_width_that_is_allowed_works(width):
         {"patch_size": 0},
         {"boundary": "wrap"},
         {"dropout": 1.0},
+        {"gain": 2},
         {"context_width": 0.5},
         {"n_time_features": 3},
     ],

@@ -5,14 +5,17 @@
     python docs/benchmarks/forecast.py coarse forecaster,sobolev,noisy 0 FOLDER
     python docs/benchmarks/forecast.py ks2d,compressible,rayleigh_taylor,rayleigh_taylor_slices \
         persistence,regressor,forecaster 0 FOLDER
+    python docs/benchmarks/forecast.py short_compressible,short_rayleigh_taylor regressor,plain,forecaster,late 0 FOLDER
 
 Arguments: systems, methods, seed of the models, and a folder that keeps simulated data (none: simulate anew). Training
 data have the seed 0, test data the seed 1. stochastic: Kuramoto-Sivashinsky in one dimension with kicks whose law is
 known; deterministic: the same without; coarse: Navier-Stokes in two dimensions of which every second point is seen; the
-others, with their sizes and steps, are those of ``examples/surrogate_fluid.py``.
+others, with their sizes and steps, are those of ``examples/surrogate_fluid.py``; short: of 32 and 16 points along each
+axis, and 120 steps, to compare ways of training.
 
 The regressor is the U-Net of the forecaster, as many steps on the squared error of the change; euler is the forecaster
-by ten Euler steps, sobolev one with a Sobolev loss, noisy one with ``context_noise=0.1``. Channels are in units of
+by ten Euler steps, sobolev one with a Sobolev loss, noisy one with ``context_noise=0.1``, plain one whose network has
+no gain, late one with times around logit 0. Channels are in units of
 their standard deviation. An ensemble has 19 members, so from the smallest to the largest is an interval of exactly 90 %
 for a calibrated one; a forecast without spread has its mean absolute error for a CRPS. Run with OMP_NUM_THREADS=1;
 seconds are CPU seconds.
@@ -22,7 +25,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +90,21 @@ PROBLEMS = {
         system=system,
     )
     for name, system in surrogate_fluid.SYSTEMS.items()
+}
+PROBLEMS |= {
+    "short_compressible": replace(
+        PROBLEMS["compressible"],
+        make=lambda n, t, seed: fluids.make_compressible_navier_stokes(n, t, n_points=32, random_state=seed),
+        train=(16, 20),
+        test=(4, 20),
+        n_contexts=24,
+        parameters={"max_iter": 120, "batch_size": 16},
+    ),
+    "short_rayleigh_taylor": replace(
+        PROBLEMS["rayleigh_taylor"],
+        make=lambda n, t, seed: fluids.make_rayleigh_taylor(n, t, random_state=seed)[..., ::2, ::2, ::2],
+        parameters={"max_iter": 120, "batch_size": 4},
+    ),
 }
 
 
@@ -169,6 +187,11 @@ def models_of(name, train, methods, seed):
         elif method == "sobolev":
             loss = Sobolev(boundary="periodic")
             model = ConditionalForecaster(loss=loss, **parameters).fit(train)
+        elif method == "plain":
+            known = ConditionalForecaster(**{**parameters, "max_iter": 1}).fit(train).model_.blueprint.factory
+            model = ConditionalForecaster(replace(known, gain=False), **parameters).fit(train)
+        elif method == "late":
+            model = ConditionalForecaster(time_sampler="logit_normal", **parameters).fit(train)
         elif method == "noisy":
             model = ConditionalForecaster(context_noise=0.1, **parameters).fit(train)
         else:

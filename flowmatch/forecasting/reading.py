@@ -252,7 +252,8 @@ def _read_pairs(estimator: Any, X: Any, y: Any) -> tuple[Windows, Layout, TableR
     if reader is not None:  # its columns of numbers are no states
         layout = replace(layout, targets=())
     windows = layout.windows_of_pairs(*pairs)
-    layout = replace(layout, holed=holed_columns(windows.frames), gaps_ahead=bool(holed_columns(pairs[1])))
+    assert windows.targets is not None
+    layout = replace(layout, holed=holed_columns(windows.frames), gaps_ahead=bool(holed_columns(windows.targets)))
     return windows, layout, reader, columns
 
 

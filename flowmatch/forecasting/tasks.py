@@ -224,6 +224,7 @@ def _network_of_forecasts(
     """What an estimator's `network`, of which `factory` was made, means for forecasts.
 
     Networks that are chosen by name learn what lies beyond the edges of fields, or how much there is to learn from.
+    A U-Net gets a gain: given a context, there is little left of a next state but noise to take off.
     """
     if isinstance(factory, AutoNetwork):
         few = encoder.n_windows < FEW_WINDOWS
@@ -231,7 +232,7 @@ def _network_of_forecasts(
         mlp = MLP(width=128, depth=4, conditioning="concat") if many_pairs else mlp
         factory = UNet() if len(encoder.grid) else mlp
     if isinstance(factory, UNet) and isinstance(network, str):
-        factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in boundary))
+        factory = replace(factory, boundary=tuple("zeros" if b == "wall" else b for b in boundary), gain=True)
     return factory
 
 
