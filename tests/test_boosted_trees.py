@@ -50,7 +50,7 @@ def test_targets_of_unlike_scale_share_trees():
 @pytest.mark.parametrize("y", [STEPS, LINEAR], ids=["trees", "no trees"])
 def test_rows_of_the_fit_are_predicted_as_if_they_were_new(y):
     splits, contexts, targets = splits_of(np.arange(200), 1), X[:200].astype(np.float32).astype(float), y[:200, None]
-    expected, unseen = fit_expected(contexts, targets, 1e-6, splits)
+    expected, unseen = fit_expected(contexts, targets, 1e-6, splits, with_trees=True)
     again = expected_unseen(expected, contexts, targets, 1e-6, splits)
     assert (expected.trees is not None) == (y is STEPS)
     if y is STEPS:

@@ -106,7 +106,7 @@ def test_tables_that_cannot_be_read_are_refused_by_name(what, regressor):
     with pytest.raises(ValueError, match=message):
         regressor.predict(table) if y is None else regressor.fit(table, y)
     if y is not None:
-        with pytest.raises(ValueError, match="row 7, column 'b'"):
+        with pytest.raises(ValueError, match="column 'b' of y has no value in any row"):
             regressor.fit(table, pd.DataFrame({"a": Y_NEW, "b": y}))
 
 

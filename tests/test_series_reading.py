@@ -187,7 +187,9 @@ def test_series_that_lack_what_training_had_are_scored_without():
     array = RNG.normal(size=(3, 12, 2))
     forecaster = tiny().fit(array)
     array[1, 5, 0] = np.nan  # as a target it is left out of the score, as a context the window is
-    with pytest.warns(UserWarning, match=r"1 of 33 windows .* must be complete \(the first: .* trajectory 1, frame 6\)"):
+    with pytest.warns(
+        UserWarning, match=r"1 of 33 windows .* must be complete \(the first: .* trajectory 1, frame 6\)"
+    ):
         assert np.isfinite(forecaster.crps(array))
     with pytest.raises(ValueError, match="In training this column lacked no values"):
         forecaster.predict(array[:, 5])

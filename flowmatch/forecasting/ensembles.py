@@ -132,8 +132,11 @@ class Ensemble:
         if not self._is_monotone:
             return self.summary(windows, n_samples, lambda members: members.mean(axis=0))
         nodes, weights = np.polynomial.legendre.leggauss(max(2, round(n_samples / SAMPLES_PER_NODE)))
-        noise = self._noise_at(0.5 + 0.5 * nodes)
-        return self._summary_of(windows, noise, lambda members: np.tensordot(0.5 * weights, members, axes=1))
+
+        def integrate(members: NDArray[Any]) -> NDArray[Any]:  # not by a product, which rounds as the batch is
+            return np.asarray((0.5 * weights.reshape(-1, *[1] * (members.ndim - 1)) * members).sum(axis=0))
+
+        return self._summary_of(windows, self._noise_at(0.5 + 0.5 * nodes), integrate)
 
     def quantiles(self, windows: Windows, n_samples: int, levels: Sequence[float]) -> NDArray[Any]:
         """Quantiles (n_levels, n, *sample_shape): order statistics ``(n_samples + 1) q`` of the draws, interpolated.

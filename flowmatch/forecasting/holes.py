@@ -93,6 +93,8 @@ def check_each_has_values(windows: Windows, targets: Sequence[int], names: tuple
     if never.any():
         lead, column = np.argwhere(never)[0]
         name = names_in([targets[column] if len(targets) else column], names)
+        if not len(targets):  # pairs
+            raise ValueError(f"column {name} of y has no value in any row, which nothing can be learned from.")
         raise ValueError(
             f"column {name} is to be forecast, but has no value {int(lead) + 1} step(s) ahead in any window: leave it "
             "out, or name it in exogenous_columns."
