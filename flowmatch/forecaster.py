@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from flowmatch import fitting, forecasting
-from flowmatch.predictor import Predictor
+from flowmatch.scored import ScoredPredictor
 from flowmatch.training import TrainingOptions
 
 _OF_STATES = ("n_lags", "horizon", "target", "boundary", "exogenous_columns", "known_columns", "calendar")
@@ -14,7 +14,7 @@ _FROZEN = ("network", "path", "source", *_OF_STATES)
 """Parameters that belong to the weights."""
 
 
-class ConditionalForecaster(Predictor):
+class ConditionalForecaster(ScoredPredictor):
     """Forecast the next states of fields and series, or regress tables, with the whole conditional distribution.
 
     A flow carries noise to the next state given the present one, or a window of past ones (flow matching: Lipman et

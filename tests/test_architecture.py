@@ -19,6 +19,7 @@ ROOMS = (
         "detector",
         "forecaster",
         "generator",
+        "scored",
         "predictor",
         "base",
     ),

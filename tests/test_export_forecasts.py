@@ -86,6 +86,13 @@ def calendar_series():
     return model, histories, ahead, (np.stack([*map(container.read, histories)]), known, phases(HOURS[list(ends)]))
 
 
+def table_with_trees():
+    X = RNG.uniform(-1, 1, (300, 3)).astype(np.float32).astype(float)
+    model = shaken(forecaster().fit(X, np.column_stack([np.sign(X[:, 0]) + (X[:, 1] > 0.3), X[:, 2]])))
+    assert model.fitted_.window_encoder.expected is not None
+    return model, X[:6], None, (X[:6],)
+
+
 def scaled_panel():
     panel = [level * (2 + np.sin(np.arange(60) / 5) + 0.1 * RNG.normal(size=60))[:, None] for level in (1, 1e2, 1e4)]
     model = shaken(forecaster(n_lags=4, horizon=3).fit(panel))
@@ -100,7 +107,7 @@ def field():
     return shaken(model), X[:, :2], None, (X[:, :2],)
 
 
-CASES = [table, two_targets_of_single_precision, mixed_table, calendar_series, scaled_panel, field]
+CASES = [table, two_targets_of_single_precision, mixed_table, table_with_trees, calendar_series, scaled_panel, field]
 
 
 def drawn(model, X, future):
@@ -175,4 +182,24 @@ def test_adaptive_solvers_are_refused_by_name(tmp_path):
     model = forecaster(solver="dopri5", n_steps=None).fit(ROWS, ROWS[:, 0])
     with pytest.raises(ValueError, match="solver='dopri5' chooses its steps while it runs"):
         model.export(tmp_path / "forecaster.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def series_with_holes():
+    walk = RNG.normal(size=(200, 2)).cumsum(axis=0)
+    walk[::9, 0] = np.nan
+    return forecaster(n_lags=2).fit(walk)
+
+
+def field_with_conditions():
+    X = RNG.normal(size=(4, 6, 1, 8, 8))
+    return forecaster(network=UNet(width=4)).fit(X, conditions=["a", "b", "a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("model", "what"), [(series_with_holes, "lags may lack values"), (field_with_conditions, "fields have conditions")]
+)
+def test_what_programs_cannot_do_is_refused_by_name(model, what, tmp_path):
+    with pytest.raises(ValueError, match=f"{what} cannot be exported"):
+        model().export(tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from flowmatch.anomaly.activity import Activity
 from flowmatch.anomaly.calibration import Calibration, spread_of_mean
 from flowmatch.anomaly.fitted import FittedDetector
 from flowmatch.anomaly.gaps import Gaps
-from flowmatch.anomaly.groups import ENOUGH, Places, places_of
+from flowmatch.anomaly.groups import ENOUGH, RecordPlaces, places_of
 from flowmatch.anomaly.held_out import (
     MOST_HELD_OUT,
     in_order,
@@ -173,7 +173,7 @@ def fit_detector(
     return fitted
 
 
-def _places(settings: DetectorSettings, rows: Rows, groups: Any, sample_weight: Any) -> Places | None:
+def _places(settings: DetectorSettings, rows: Rows, groups: Any, sample_weight: Any) -> RecordPlaces | None:
     """Where rows come from, with a warning where only their values tell."""
     if settings.contamination is not None:
         if groups is not None:

@@ -35,7 +35,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
-class Places:
+class RecordPlaces:
     """Where rows come from.
 
     Attributes
@@ -54,9 +54,9 @@ class Places:
     length: int
     found: bool
 
-    def take(self, part: Index) -> Places:
+    def take(self, part: Index) -> RecordPlaces:
         """Those of some rows."""
-        return Places(self.record[part], self.start[part], self.length, self.found)
+        return RecordPlaces(self.record[part], self.start[part], self.length, self.found)
 
     @property
     def n_records(self) -> int:
@@ -125,7 +125,7 @@ class Places:
         return np.union1d(kept, held[lost]), held[~lost]
 
 
-def places_of(rows: SampleRows, groups: Any, sample_weight: Any = None) -> Places | None:
+def places_of(rows: SampleRows, groups: Any, sample_weight: Any = None) -> RecordPlaces | None:
     """Find where rows come from: what `groups` say, and what rows share with each other; None if neither says anything.
 
     Parameters
@@ -138,7 +138,7 @@ def places_of(rows: SampleRows, groups: Any, sample_weight: Any = None) -> Place
 
     Returns
     -------
-    Places or None
+    RecordPlaces or None
 
     Raises
     ------
@@ -158,11 +158,11 @@ def places_of(rows: SampleRows, groups: Any, sample_weight: Any = None) -> Place
         raise ValueError(f"groups must hold a label for each row of X, but that of row {unlabeled[0]} is missing.")
     record = np.unique(labels.astype(str), return_inverse=True)[1]
     if shared is None:
-        return Places(record, np.arange(len(rows)), 1, False)
-    return Places(record, shared.start, shared.length, False)
+        return RecordPlaces(record, np.arange(len(rows)), 1, False)
+    return RecordPlaces(record, shared.start, shared.length, False)
 
 
-def overlaps(rows: SampleRows) -> Places | None:
+def overlaps(rows: SampleRows) -> RecordPlaces | None:
     """Find windows that were cut from the same signal so that they share values.
 
     Eight successive values, six of them different, hardly occur twice by chance; where they do, all that the two rows
@@ -174,7 +174,7 @@ def overlaps(rows: SampleRows) -> Places | None:
 
     Returns
     -------
-    Places or None
+    RecordPlaces or None
         None if less than a twentieth of the rows share values with others.
     """
     length = rows.sample_shape[-1]
@@ -187,7 +187,7 @@ def overlaps(rows: SampleRows) -> Places | None:
     first, second, shift = first[agree], second[agree], shift[agree]
     if len(np.union1d(first, second)) < _OVERLAPPING * len(rows):
         return None
-    return Places(*_on_one_axis(len(rows), length, first, second, shift), length, True)
+    return RecordPlaces(*_on_one_axis(len(rows), length, first, second, shift), length, True)
 
 
 def _same_snippets(signal: Floats) -> tuple[Index, Index, Index]:

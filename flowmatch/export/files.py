@@ -126,15 +126,21 @@ def export_forecaster(
     ----------
     model : FlowModel
         Of a forecaster, or of its student.
-    path, integration, format, quantize
-        As of `export`.
+    path : str or Path
+        As of `export`; so are `format` and `quantize`.
+    integration : Integration
+        Solver and steps.
     form : ForecastForm
         What contexts and forecasts look like.
+    format : str or None, default=None
+        Of the file.
+    quantize : str or None, default=None
+        How weights are stored.
 
     Raises
     ------
     ValueError, ImportError
-        As `export`.
+        As `export`, and where lags or targets of fields lacked values in training, or fields have conditions.
     """
 
     def build() -> tuple[Sampler, dict[str, Any]]:

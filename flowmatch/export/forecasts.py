@@ -16,7 +16,7 @@ from flowmatch.export.decoding import Decoder
 from flowmatch.export.rules import module_of
 from flowmatch.export.sampler import Sampler, describe_columns, described, sampler_parts
 from flowmatch.model import FlowModel, Integration
-from flowmatch.preprocessing import HARMONICS, TableNumbers, WindowEncoder
+from flowmatch.preprocessing import HARMONICS, Expected, TableNumbers, WindowEncoder
 from flowmatch.preprocessing.categories import points_of
 from flowmatch.preprocessing.target_rules import CertainSpikes, TargetRules
 from flowmatch.preprocessing.window_scale import LEAST_SPREAD, WindowScale
@@ -70,6 +70,7 @@ class ForecastSampler(Sampler):
     def __init__(self, model: FlowModel, integration: Integration, form: ForecastForm) -> None:
         encoder = model.conditions
         assert isinstance(encoder, WindowEncoder)
+        _check_exportable(encoder)
         decoder = Decoder(model.encoder, is_restored=model.encoder.is_table)
         super().__init__(*sampler_parts(model, integration, decoder, None))
         self.form, self.grid, self.n_lags = form, encoder.grid.tolist(), encoder.n_lags
@@ -115,7 +116,13 @@ class ForecastSampler(Sampler):
         return forecasts.float() if self.form.is_single else forecasts
 
     def further(self) -> dict[str, dict[str, Any]]:
-        """Inputs besides noise, as the file describes them."""
+        """Inputs besides noise, as the file describes them.
+
+        Returns
+        -------
+        dict
+            Shape and columns of each, by name.
+        """
         state = (self.n_columns if self.form.numbers is None else len(self.form.numbers.container.kinds), *self.grid)
         lags = () if self.n_lags == 1 else (self.n_lags,)
         shapes: dict[str, dict[str, Any]] = {"context": {"shape": (*lags, *state), "columns": plain(self.form.columns)}}
@@ -138,6 +145,18 @@ class ForecastSampler(Sampler):
         return ["noise", *self.further()]
 
     def describe(self, model: FlowModel) -> dict[str, Any]:
+        """Describe inputs and outputs.
+
+        Parameters
+        ----------
+        model : FlowModel
+            That of the program.
+
+        Returns
+        -------
+        dict
+            As a file holds it.
+        """
         noise, sample, facts = described(model, self)
         inputs = [
             {"name": name, "dtype": "float64", **entry, "shape": ["batch", *entry["shape"]]}
@@ -185,6 +204,7 @@ class _Contexts(nn.Module):
             values = torch.as_tensor(getattr(encoder, name), dtype=torch.float64)
             self.register_buffer(name, values.reshape(-1, *ones))
         self.local = None if encoder.local is None else _WindowScale(encoder.local)
+        self.expected = None if encoder.expected is None else _Expected(encoder.expected)
         if len(encoder.known):  # torch cannot save a tensor without elements beside others
             self.register_buffer("known", torch.as_tensor(encoder.known))
         if self.local is not None:
@@ -211,7 +231,47 @@ class _Contexts(nn.Module):
         if known is not None:
             ahead = (known - mean.index_select(axis, self.known)) / scale.index_select(axis, self.known)
             parts.append(ahead.float().flatten(1, 2))
-        return torch.cat([*parts, *features], dim=1), level, spread
+        vector = torch.cat([*parts, *features], dim=1)
+        return vector if self.expected is None else torch.cat([vector, self.expected(vector)], dim=1), level, spread
+
+
+class _Expected(nn.Module):
+    """What `WindowEncoder.told` does: where a linear map and boosted trees expect targets."""
+
+    def __init__(self, expected: Expected) -> None:
+        super().__init__()
+        assert expected.trees is not None
+        self.linear, trees = _Linear(expected.weights, expected.intercept), expected.trees
+        self.n_trees, self.n_nodes = trees.feature.shape
+        self.register_buffer("feature", torch.as_tensor(trees.feature).flatten())
+        self.register_buffer("threshold", torch.as_tensor(trees.threshold, dtype=torch.float64).flatten())
+        self.register_buffer("value", torch.as_tensor(trees.value, dtype=torch.float64).flatten(0, 1))
+        self.register_buffer("trees", torch.arange(self.n_trees)[None])
+        for name in ("mean", "spread"):
+            self.register_buffer(name, torch.as_tensor(getattr(expected, name), dtype=torch.float64))
+
+    def forward(self, context: Tensor) -> Tensor:
+        buffer, exact = self.get_buffer, context.double()
+        node = torch.zeros_like(exact[:, :1], dtype=torch.int64) * buffer("trees")
+        for _ in range((self.n_nodes + 1).bit_length() - 1):  # all leaves lie equally deep
+            place = node + self.n_nodes * buffer("trees")
+            beyond = exact.gather(1, buffer("feature")[place]) > buffer("threshold")[place]
+            node = 2 * node + 1 + beyond.long()
+        leaf = node - self.n_nodes + (self.n_nodes + 1) * buffer("trees")
+        found = self.linear(exact) + buffer("value")[leaf].sum(dim=1)
+        return ((found - buffer("mean")) / buffer("spread")).float()
+
+
+def _check_exportable(encoder: WindowEncoder) -> None:
+    """Raise a ValueError for what programs cannot do."""
+    lacks = {
+        "lags may lack values": len(encoder.holed),
+        "targets of fields lacked values": encoder.gaps_ahead,
+        "fields have conditions": encoder.n_conditions,
+    }
+    for what, found in lacks.items():
+        if found:
+            raise ValueError(f"a forecaster of which {what} cannot be exported: fit to data without.")
 
 
 class _WindowScale(nn.Module):
@@ -281,12 +341,12 @@ class _Spikes(nn.Module):
 
     def __init__(self, spikes: CertainSpikes) -> None:
         super().__init__()
-        self.shares = _Linear(spikes.weights, spikes.intercept)
+        self.shares, self.n_columns = _Linear(spikes.weights, spikes.intercept), len(spikes.weights)
         self.register_buffer("values", torch.as_tensor(np.nan_to_num(spikes.values)))
         self.register_buffer("threshold", torch.as_tensor(np.minimum(spikes.threshold, _NO_BOUND)))
 
     def forward(self, forecasts: Tensor, context: Tensor) -> Tensor:
-        shares = self.shares(context).reshape(forecasts.shape)
+        shares = self.shares(context[:, : self.n_columns]).reshape(forecasts.shape)
         return torch.where(shares >= self.threshold, self.values, forecasts)
 
 

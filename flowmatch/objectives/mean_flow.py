@@ -127,7 +127,7 @@ class MeanFlowObjective(VelocityObjective):
     Parameters
     ----------
     path, source, coupling, time_sampler, source_scale, loss, weight, condition_dropout, conditions_are_classes, crop, \
-is_masked : object
+is_masked, has_gaps : object
         See `VelocityObjective`.
     settings : MeanFlow, default=MeanFlow()
         Its parameters.
@@ -279,7 +279,7 @@ class InstantVelocityObjective(MeanFlowObjective):
     Parameters
     ----------
     path, source, coupling, time_sampler, source_scale, loss, weight, condition_dropout, conditions_are_classes, crop, \
-is_masked : object
+is_masked, has_gaps : object
         See `VelocityObjective`.
     settings : MeanFlow, default=MeanFlow()
         Its parameters.

@@ -232,13 +232,10 @@ class WindowEncoder(ConditionEncoder):
         lags = _as_codes(states, mean, scale, n_axes)
         ahead = None if known is None else _as_codes(known, mean[..., self.known], scale[..., self.known], n_axes)
         context = self.join(lags, ahead, features)
-        return context if self.expected is None else torch.cat([context, self.told(context)], dim=1)
-
-    def told(self, context: Tensor) -> Tensor:
-        """Where targets are expected, as further elements (B, q) of contexts (B, m)."""
-        assert self.expected is not None
-        found = (self.expected.predict(context.double().numpy()) - self.expected.mean) / self.expected.spread
-        return torch.from_numpy(found.astype(np.float32))
+        if self.expected is None:
+            return context
+        told = (self.expected.predict(context.double().numpy()) - self.expected.mean) / self.expected.spread
+        return torch.cat([context, torch.from_numpy(told.astype(np.float32))], dim=1)
 
     def join(self, lags: Tensor, known: Tensor | None, calendar: Tensor | None) -> Tensor:
         """Put contexts together, and mark and fill what lags lack.
@@ -434,11 +431,11 @@ class WindowEncoder(ConditionEncoder):
         return np.broadcast_to(np.asarray(y), (n_samples, *np.shape(y)[1:]))
 
     def encode(self, y: Any, n_samples: int) -> Array32:
-        return self.pieces(y, n_samples)(slice(0, n_samples))
+        return self.pieces(y, n_samples)(slice(n_samples))
 
     def pieces(self, y: Any, n_samples: int) -> Callable[[slice], Array32]:
         def piece(part: slice) -> Array32:
-            rows = np.arange(part.start, part.stop)
+            rows = np.arange(len(y))[part]
             return self.vectors(self.read_contexts(y, rows), y.take(rows).conditions).numpy()
 
         return piece
