@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from flowmatch.core.storable import require, storable
 from flowmatch.preprocessing import FITTED_ELEMENTS, SampleRows
@@ -14,8 +13,9 @@ from flowmatch.preprocessing import FITTED_ELEMENTS, SampleRows
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_MARGIN = 1.1
-"""How much further below the mean than the lowest normal row a row has to lie, on a scale of logarithms."""
+_MARGIN, _DEVIATIONS = 1.1, 4.0
+"""How far below the mean a row has to lie, on a scale of logarithms: times as far as the lowest normal row, and so many
+standard deviations. Few normal rows may come near to that: they would take the threshold with them."""
 
 _MANY_COLUMNS = 16
 """Columns from which on a table of like ones may be windows of a signal."""
@@ -36,8 +36,8 @@ class Activity:
     ----------
     least : ndarray of shape (2, n_channels)
         Of the standard deviation along a row and of the root mean square of its steps: the mean logarithm over normal
-        rows, less 1.1 times the distance of the lowest one, or of the lowest to be expected of normally distributed
-        ones if that is farther; as a deviation. 0 where normal rows stand still too.
+        rows, less 1.1 times the distance of the lowest one, or four standard deviations if that is more; as a
+        deviation. 0 where normal rows stand still too.
     level : float
         The highest score of normal rows, which those that hardly move are taken beyond.
     """
@@ -68,8 +68,7 @@ class Activity:
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = np.log(_movement(X))
             mean, spread = logs.mean(axis=1), logs.std(axis=1)
-            depth = np.maximum(mean - logs.min(axis=1), -ndtri(0.5 / (len(X) + 1)) * spread)
-            least = np.exp(mean - _MARGIN * depth)
+            least = np.exp(mean - np.maximum(_MARGIN * (mean - logs.min(axis=1)), _DEVIATIONS * spread))
         return cls(np.where(np.isfinite(mean), least, 0.0))
 
     def added(self, X: Floats, found: Floats, surprise: float) -> Floats:

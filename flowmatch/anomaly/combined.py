@@ -42,10 +42,6 @@ class Combined(Score):
     scores of different spread have the same say; the w_k add up to 1. A normal row so has a score around 1. The
     contribution of an element is S times the mean of its shares in the scores, weighted by w_k.
 
-    Of grids, scores have two sides: a latent norm that is too small is as abnormal as one that is too large
-    (typicality; Nalisnick et al., 2019). Where the lowest of those rows lies by c below the typical value, a
-    ``t = log S_k - log typical_k`` counts as ``max(t, -t - 2 c)``. In tables rows near the middle of all are normal.
-
     Parameters
     ----------
     scores : tuple of Score or None, default=None
@@ -98,13 +94,11 @@ class Combined(Score):
         spread = logs.std(1, correction=0).clamp_min(_LEAST_SPREAD)
         weights = [weight for _, weight in self._weighted(codes)]
         weight = torch.tensor(weights, dtype=spread.dtype, device=spread.device) / spread
-        typical, least = logs.mean(1), _LEAST_SPREAD * torch.ones_like(spread)
-        depth = torch.maximum(typical - logs.amin(1), least)
-        return {**state, "floor": floor[:, 0], "typical": typical, "depth": depth, "weight": weight / weight.sum()}
+        return {**state, "floor": floor[:, 0], "typical": logs.mean(1), "weight": weight / weight.sum()}
 
     def check_state(self, state: State, code_shape: tuple[int, ...]) -> None:
         scores = self._weighted(torch.empty(0, *code_shape))
-        for name in ("floor", "typical", "weight", *(["depth"] if "depth" in state else [])):
+        for name in ("floor", "typical", "weight"):
             require(state[name].shape == (len(scores),), name)
         require(bool((state["floor"] > 0).all()), "floor")
         require(bool((state["weight"] >= 0).all()) and bool(state["weight"].sum() > 0), "weight")
@@ -116,10 +110,7 @@ class Combined(Score):
         for k, part in enumerate(self._parts(field, state, codes, condition)):
             elements = part + state["floor"][k] / part[0].numel()
             total = elements.flatten(1).sum(1)
-            from_typical = total.log() - state["typical"][k]
-            if codes.ndim > 2 and "depth" in state:  # files of earlier versions have none
-                from_typical = torch.maximum(from_typical, -from_typical - 2 * state["depth"][k])
-            log_score = log_score + state["weight"][k] * from_typical
+            log_score = log_score + state["weight"][k] * (total.log() - state["typical"][k])
             shares = shares + state["weight"][k] * elements / expand_time(total, codes)
         return shares * expand_time(log_score.exp(), codes)
 
