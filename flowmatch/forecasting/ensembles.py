@@ -119,8 +119,8 @@ class Ensemble:
 
         Windows run along `axis` of what it returns.
         """
-        generator = generator_on(self.fitted.model.device, PREDICTION_SEED)
-        noise = self.paired_noise(check_count("n_samples", n_samples, 2), generator)
+        self._check_memory(check_count("n_samples", n_samples, 2))
+        noise = self.paired_noise(n_samples, generator_on(self.fitted.model.device, PREDICTION_SEED))
         return self._summary_of(windows, noise, summarize, axis)
 
     def mean(self, windows: Windows, n_samples: int) -> NDArray[Any]:
@@ -131,6 +131,7 @@ class Ensemble:
         """
         if not self._is_monotone:
             return self.summary(windows, n_samples, lambda members: members.mean(axis=0))
+        self._check_memory(n_samples)
         nodes, weights = np.polynomial.legendre.leggauss(max(2, round(n_samples / SAMPLES_PER_NODE)))
 
         def integrate(members: NDArray[Any]) -> NDArray[Any]:  # not by a product, which rounds as the batch is
