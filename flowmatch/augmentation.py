@@ -25,8 +25,8 @@ from flowmatch.synthetic.rows import (
     MIN_ODDS,
     SyntheticRows,
     are_signals,
+    check_examples,
     check_generator,
-    check_rows,
     draw_classes,
     draw_numbers,
     join,
@@ -109,7 +109,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         check_choice("strategy", self.strategy, STRATEGIES)
         check_number("ratio", self.ratio, 0.0, 1.0 if self.strategy == "balance" else np.inf, closed_high=True)
         check_generator(self.generator)
-        table, columns = check_rows(self, X, y)
+        table, columns = check_examples(self, X, y)
         target = self._checked_target(y)
         check_lengths(len(target), sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(target))

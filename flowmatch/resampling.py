@@ -17,7 +17,15 @@ from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
 from flowmatch.synthetic import Perturb
 from flowmatch.synthetic.class_counts import rows_to_add
-from flowmatch.synthetic.rows import are_signals, check_generator, check_rows, draw_classes, draw_numbers, join, keep
+from flowmatch.synthetic.rows import (
+    are_signals,
+    check_examples,
+    check_generator,
+    draw_classes,
+    draw_numbers,
+    join,
+    keep,
+)
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
 from flowmatch.tables.forms import form_dtypes, form_of, in_form
 from flowmatch.tables.frames import dtypes_of
@@ -201,7 +209,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         check_generator(self.generator)
         if self.min_odds is not None:
             check_number("min_odds", self.min_odds, 0.0, open_low=True)
-        table, learned = check_rows(self, X, y)
+        table, learned = check_examples(self, X, y)
         target = Target.of(y)
         if holds_numbers(target.values, self.target):
             learned["sampling_strategy_"] = round(self._ratio() * len(target.values))

@@ -51,11 +51,11 @@ def check_generator(generator: Any) -> None:
 
 
 def are_signals(X: Any) -> bool:
-    """Whether what `check_rows` returns are windows (n, n_channels, n_times) and no table."""
+    """Whether what `check_examples` returns are windows (n, n_channels, n_times) and no table."""
     return len(X.shape) == 3
 
 
-def check_rows(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
+def check_examples(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
     """X as a frame of pandas or polars, a sparse matrix or an array, and what an estimator knows of it by name.
 
     What the entries of a table may hold is for the generator to say.
