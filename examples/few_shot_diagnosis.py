@@ -81,7 +81,7 @@ def _windows(records):
 
 def _records():
     """Those of a folder, or simulated ones."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="few windows of each fault, at one load")
     parser.add_argument("folder", nargs="?", help="of your records; none for simulated ones")
     parser.add_argument("--pattern", help="what the names of files say")
     parser.add_argument("--fs", type=float, help="sampling rate, if the files do not say it")

@@ -114,7 +114,7 @@ def draw_classes(
     fitted = fit_clone(generator, X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
-    # of signals, whose densities are rough, a comparison takes some hundred times as long as drawing them
+    # of signals, whose densities are rough, a comparison takes many times as long as drawing them
     if min_odds is not None and not are_signals(X) and hasattr(fitted, "score_samples"):
         classes, counts = np.unique(labels, return_counts=True)
         with quietly():  # a comparison need not be a density
