@@ -1,4 +1,4 @@
-"""AugmentedClassifier and AugmentedRegressor: any model of scikit-learn's, fitted to real and to synthetic rows."""
+"""AugmentedClassifier and AugmentedRegressor: any model of scikit-learn's, fitted to real and synthetic rows."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from flowmatch.resampling import default_generator
 from flowmatch.synthetic.rows import (
     MIN_ODDS,
     SyntheticRows,
+    are_signals,
+    check_examples,
     check_generator,
-    check_table,
     draw_classes,
     draw_numbers,
     join,
@@ -34,6 +35,11 @@ from flowmatch.synthetic.rows import (
 from flowmatch.synthetic.targets import check_target, sparse_targets
 
 STRATEGIES = ("balance", "all")
+_SIGNALS_NOTE = (
+    "X are signals (n_signals, n_channels, n_times) of shape {}, passed to {} as they are. A model of rows needs a "
+    "step that makes features of them: make_pipeline(FunctionTransformer(log_spectrum, kw_args={{'fs': 12_000}}), "
+    "StandardScaler(), LogisticRegression()), with log_spectrum from flowmatch.metrics.signals."
+)
 
 
 def _inner_has(method: str) -> Any:
@@ -79,8 +85,9 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like, DataFrame or sparse matrix of shape (n_samples, n_features)
-            What both the generator and the model can read.
+        X : array-like, DataFrame, sparse matrix or tensor
+            A table (n_samples, n_features), or signals (n_samples, n_channels, n_times), that both the generator and
+            the model can read. Signals reach the model as an array of that shape.
         y : array-like of shape (n_samples,)
         sample_weight : array-like of shape (n_samples,), optional
             Goes to the generator and, where synthetic rows have the mean weight of the real rows of their class, to
@@ -102,7 +109,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         check_choice("strategy", self.strategy, STRATEGIES)
         check_number("ratio", self.ratio, 0.0, 1.0 if self.strategy == "balance" else np.inf, closed_high=True)
         check_generator(self.generator)
-        table, columns = check_table(self, X, y)
+        table, columns = check_examples(self, X, y)
         target = self._checked_target(y)
         check_lengths(len(target), sample_weight=sample_weight)
         weight = check_weights(sample_weight, len(target))
@@ -111,7 +118,12 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
         new, new_weight = self._draw(table, target, np.ones(len(target)) if weight is None else weight, random_state)
         every = {"sample_weight": np.concatenate([weight, new_weight])} if weighted and weight is not None else {}
         fitted = clone(self.estimator)
-        fitted.fit(join(table, new.X), np.concatenate([target, new.y]), **every)
+        try:
+            fitted.fit(join(table, new.X), np.concatenate([target, new.y]), **every)
+        except ValueError as error:
+            if are_signals(table):
+                error.add_note(_SIGNALS_NOTE.format(table.shape, type(self.estimator).__name__))
+            raise
         keep(self, **columns, generator_=new.generator, n_synthetic_=len(new.y), estimator_=fitted)
         return self
 
@@ -146,7 +158,7 @@ class _Augmented(MetaEstimatorMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : as in `fit`, of shape (n_samples, n_features)
+        X : as in `fit`
 
         Returns
         -------
@@ -173,6 +185,10 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     The generator is fitted in `fit`, to the rows given there, and predictions see no synthetic row: cross-validation
     and searches over parameters need no care. See `FlowMatchingOverSampler` for what such rows can and cannot do.
 
+    X may also be signals (n_samples, n_channels, n_times), of 16 times at least. They reach the model as they are: most
+    need a step before them that makes features, as below. Where few windows of a class are known, and the machine will
+    run at other speeds and loads, ``strategy="all"`` with a ratio of 5 or more and `flowmatch.synthetic.Perturb` help.
+
     Parameters
     ----------
     estimator : classifier
@@ -197,6 +213,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
         Rows that were drawn.
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
+        Columns of a table, channels of signals.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
 
@@ -217,6 +234,19 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
     >>> augmented = AugmentedClassifier(model, FlowMatchingGenerator(max_iter=100), ratio=1.0, random_state=0)
     >>> augmented.fit(X, y).predict_proba(X[:3]).shape
     (3, 2)
+
+    Vibration, five windows of each fault; every window is added twenty times, at other speeds, gains and tilts:
+
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from flowmatch.datasets import make_bearing_signals
+    >>> from flowmatch.metrics.signals import log_spectrum
+    >>> from flowmatch.synthetic import Perturb
+    >>> few = make_bearing_signals(20, random_state=0)
+    >>> spectra = FunctionTransformer(log_spectrum, kw_args={"fs": few.sampling_rate})
+    >>> model = make_pipeline(spectra, StandardScaler(), LogisticRegression())
+    >>> augmented = AugmentedClassifier(model, Perturb(), ratio=20, strategy="all", random_state=0)
+    >>> augmented.fit(few.data, few.target).predict(few.data[::5])
+    array(['normal', 'inner', 'outer', 'ball'], dtype='<U6')
     """
 
     @property
@@ -259,7 +289,7 @@ class AugmentedClassifier(ClassifierMixin, _Augmented):
             n_new = np.round(self.ratio * counts)
         wanted = dict(zip(classes, n_new.astype(int), strict=True))
         rows = draw_classes(
-            default_generator(len(y)) if self.generator is None else self.generator,
+            default_generator(X) if self.generator is None else self.generator,
             X,
             y,
             wanted,
@@ -300,6 +330,7 @@ class AugmentedRegressor(RegressorMixin, _Augmented):
     n_synthetic_ : int
         Rows that were drawn.
     n_features_in_ : int
+        Columns of a table, channels of signals.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
 

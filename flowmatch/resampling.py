@@ -1,4 +1,4 @@
-"""FlowMatchingOverSampler: more rows of rare classes, or of rare amounts, for imbalanced-learn and for itself."""
+"""FlowMatchingOverSampler: more rows or signals of rare classes, or of rare amounts; imbalanced-learn's manners."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from flowmatch.core.checks import check_choice, check_number
 from flowmatch.core.memory import check_memory
 from flowmatch.core.randomness import seed_from
 from flowmatch.generator import FlowMatchingGenerator
+from flowmatch.synthetic import Perturb
 from flowmatch.synthetic.class_counts import rows_to_add
-from flowmatch.synthetic.rows import check_generator, check_table, draw_classes, draw_numbers, join, keep
+from flowmatch.synthetic.rows import (
+    are_signals,
+    check_examples,
+    check_generator,
+    draw_classes,
+    draw_numbers,
+    join,
+    keep,
+)
 from flowmatch.synthetic.targets import Target, holds_numbers, sparse_targets
 from flowmatch.tables.forms import form_dtypes, form_of, in_form
 from flowmatch.tables.frames import dtypes_of
@@ -26,13 +35,16 @@ AUTO_RATIO = 0.5
 """New rows a row, for numeric targets."""
 
 
-def default_generator(n_rows: int) -> FlowMatchingGenerator:
+def default_generator(X: Any) -> Any:
     """What draws rows of classes where no generator is given: measured on six tables of 215 to 1484 rows.
 
     About 250 passes, less than half of what a generator makes by default: what is trained briefly draws rare rows
-    widely, and a little guidance keeps them out of the other classes.
+    widely, and a little guidance keeps them out of the other classes. Signals are perturbed, which takes no
+    training.
     """
-    steps = int(np.clip(250 * n_rows // 256, 300, 1000))
+    if are_signals(X):
+        return Perturb()
+    steps = int(np.clip(250 * X.shape[0] // 256, 300, 1000))
     return FlowMatchingGenerator(guidance_scale=1.25, masked_share=0.0, max_iter=steps)
 
 
@@ -48,13 +60,17 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     the rare rows are found, at the price of more false alarms. They hold no information that was not in the data, so a
     ranking (average precision, AUROC) hardly gains from them.
 
+    X may also be signals (n_samples, n_channels, n_times), of 16 times at least: windows of vibration are best
+    over-sampled by `flowmatch.synthetic.Perturb`, alone or over another generator.
+
     Parameters
     ----------
     generator : estimator or None, default=None
         What learns and draws the rows, cloned: anything with ``fit(X, y, sample_weight)`` and
         ``sample(n, y, random_state)``. None stands for a `FlowMatchingGenerator` that is trained briefly (250 passes,
         at least 300 and at most 1000 steps) and guided (``guidance_scale=1.25``); for numeric targets, for its
-        defaults.
+        defaults; for signals of classes, for a `flowmatch.synthetic.Perturb`, which makes copies at another speed,
+        gain and tilt and needs no training.
     sampling_strategy : float, str, dict or callable, default="auto"
         For classes, as in imbalanced-learn. A number in (0, 1]: rows of the rarer of two classes over those of the
         other, afterwards. "minority", "not minority", "not majority" (the same as "auto") or "all": classes that
@@ -64,7 +80,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         New rows that are not so many times likelier under their class than under any other (of the ten most common
         ones), by the generator's ``score_samples``, are drawn anew, up to three times; then the best one stays. None
         keeps all, which finds more of the rare rows, and raises more false alarms. Without effect on numeric targets,
-        and on generators that compute no density.
+        on signals, and on generators that compute no density.
     target : {"auto", "classes", "numbers"}, default="auto"
         What y holds. "auto" takes numbers with a fraction for amounts, and everything else for classes, as
         `sklearn.utils.multiclass.type_of_target` does; whole numbers may be either.
@@ -78,6 +94,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
     generator_ : estimator or None
         The fitted generator; None if there was nothing to draw.
     n_features_in_ : int
+        Columns of a table, channels of signals.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Column names, if X had any that are strings.
 
@@ -144,26 +161,29 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, DataFrame or sparse matrix of shape (n_samples, n_features)
-            A sparse matrix is made dense to learn from.
+        X : array-like, DataFrame, sparse matrix or tensor
+            A table (n_samples, n_features), or signals (n_samples, n_channels, n_times). A sparse matrix is made dense
+            to learn from.
         y : array-like of shape (n_samples,), or (n_samples, n_classes) with one 1 a row
 
         Returns
         -------
-        X_resampled : as X, of shape (n_samples + n_new, n_features)
-            The rows of X in their order, then the new ones, class by class.
+        X_resampled : as X, n_samples + n_new of them
+            The rows or signals of X in their order, then the new ones, class by class. Signals of integers are rounded
+            and clipped, as a converter does.
         y_resampled : as y, of length n_samples + n_new
 
         Raises
         ------
         ValueError
-            For bad parameters or data, before training starts. Missing entries are the generator's matter.
+            For bad parameters or data, before training starts. Missing entries of a table are the generator's
+            matter.
         """
         table, target, planned = self._plan(X, y)
         wanted, random_state = planned["sampling_strategy_"], np.random.RandomState(seed_from(self.random_state))
         if isinstance(wanted, dict):
             new = draw_classes(
-                default_generator(len(target.values)) if self.generator is None else self.generator,
+                default_generator(table) if self.generator is None else self.generator,
                 table,
                 target.values,
                 wanted,
@@ -189,7 +209,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         check_generator(self.generator)
         if self.min_odds is not None:
             check_number("min_odds", self.min_odds, 0.0, open_low=True)
-        table, learned = check_table(self, X, y)
+        table, learned = check_examples(self, X, y)
         target = Target.of(y)
         if holds_numbers(target.values, self.target):
             learned["sampling_strategy_"] = round(self._ratio() * len(target.values))
@@ -197,7 +217,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
             learned["sampling_strategy_"] = rows_to_add(self.sampling_strategy, target.values)
         strategy = learned["sampling_strategy_"]
         n_new = sum(strategy.values()) if isinstance(strategy, dict) else strategy
-        check_memory(f"sampling_strategy={self.sampling_strategy!r}", 8.0 * n_new * table.shape[1])
+        check_memory(f"sampling_strategy={self.sampling_strategy!r}", 8.0 * n_new * np.prod(table.shape[1:]))
         return table, target, learned
 
     def _ratio(self) -> float:
@@ -215,7 +235,7 @@ class FlowMatchingOverSampler(OneToOneFeatureMixin, BaseEstimator):
         return SamplerTags(
             estimator_type="sampler",
             target_tags=TargetTags(required=True),
-            input_tags=TableTags(sparse=True, string=True, allow_nan=True),
+            input_tags=TableTags(three_d_array=True, sparse=True, string=True, allow_nan=True),
             sampler_tags=ResamplingTags(),
         )
 

@@ -10,7 +10,7 @@ import pytest
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 SLOW = (
     *("detect_anomalies", "digits", "forecast_ks", "forecast_series", "mnist", "monitor_vibration", "one_step"),
-    *("augment_imbalanced", "clusters", "impute_pipeline", "posterior", "surrogate_fluid"),
+    *("augment_imbalanced", "clusters", "few_shot_diagnosis", "impute_pipeline", "posterior", "surrogate_fluid"),
 )
 
 BRIEF = "import flowmatch; flowmatch.FlowMatchingGenerator.__init__.__kwdefaults__['max_iter'] = 20\n"

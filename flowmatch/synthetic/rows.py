@@ -1,4 +1,4 @@
-"""Synthetic rows for a table that has a target: a generator fitted to both, and rows drawn for chosen targets."""
+"""Synthetic rows, or signals, that have a target: a generator fitted to both, and rows drawn for chosen targets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_consistent_length, validate_data
 
 from flowmatch.core.randomness import seed_from
+from flowmatch.core.types import AnyArray
 from flowmatch.core.user_warnings import quietly
 from flowmatch.preprocessing import as_plain, check_readable, native_frame
+from flowmatch.preprocessing.signal_arrays import as_signals
 from flowmatch.preprocessing.validation import check_names_differ
 from flowmatch.tables.frames import is_polars
 
@@ -48,10 +50,15 @@ def check_generator(generator: Any) -> None:
         )
 
 
-def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
+def are_signals(X: Any) -> bool:
+    """Whether what `check_examples` returns are windows (n, n_channels, n_times) and no table."""
+    return len(X.shape) == 3
+
+
+def check_examples(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
     """X as a frame of pandas or polars, a sparse matrix or an array, and what an estimator knows of it by name.
 
-    What its entries may hold is for the generator to say.
+    What the entries of a table may hold is for the generator to say.
     """
     reader = type(estimator)(**estimator.get_params(deep=False))  # a refused X may not reach the estimator
     if y is None:
@@ -63,10 +70,19 @@ def check_table(estimator: Any, X: Any, y: Any) -> tuple[Any, dict[str, Any]]:
         validate_data(reader, X, y, skip_check_array=True)
         if len(X) == 0 or len(X.columns) == 0:
             raise ValueError(f"X has shape {X.shape}: there are no entries in it (0 sample(s) or 0 feature(s)).")
+    elif np.asarray(X).ndim > 2:
+        X = _numeric_signals(X)
+        validate_data(reader, X, skip_check_array=True)
     else:
         X = validate_data(reader, X, accept_sparse=["csr", "csc"], dtype=None, ensure_all_finite="allow-nan")
     check_consistent_length(X, y)
     return X, {name: getattr(reader, name, None) for name in ("n_features_in_", "feature_names_in_")}
+
+
+def _numeric_signals(X: Any) -> AnyArray:
+    """Signals, checked, in their own dtype if it is one of numbers."""
+    signals, own = as_signals(X), np.asarray(X)
+    return own if own.dtype.kind in "iuf" else signals
 
 
 def keep(estimator: Any, **learned: Any) -> None:
@@ -98,7 +114,8 @@ def draw_classes(
     fitted = fit_clone(generator, X, labels, sample_weight, random_state)
     drawn = np.repeat(np.array(list(wanted), dtype=labels.dtype), list(wanted.values()))
     rows = _sample(fitted, drawn, random_state)
-    if min_odds is not None and hasattr(fitted, "score_samples"):
+    # of signals, whose densities are rough, a comparison takes many times as long as drawing them
+    if min_odds is not None and not are_signals(X) and hasattr(fitted, "score_samples"):
         classes, counts = np.unique(labels, return_counts=True)
         with quietly():  # a comparison need not be a density
             rows = _clearer(fitted, rows, drawn, classes[np.argsort(-counts, kind="stable")], min_odds, random_state)
@@ -209,7 +226,17 @@ def join(X: Any, new: Any) -> Any:
     if sparse.issparse(X):
         return sparse.vstack([X, sparse.csr_matrix(new, dtype=X.dtype)], format=X.format)
     new = np.asarray(new)
+    if are_signals(X):
+        return np.concatenate([X, _as_recorded(new, X.dtype)])
     return np.concatenate([X, new.astype(X.dtype) if _holds(X.dtype, new) else new])
+
+
+def _as_recorded(signals: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    """Signals in a dtype; of integers as a converter gives them, rounded and clipped."""
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        signals = np.clip(np.rint(signals), limits.min, limits.max)
+    return signals.astype(dtype)
 
 
 def _holds(dtype: Any, values: Any) -> bool:
