@@ -1,4 +1,4 @@
-"""A seasonal series, forecast a day ahead as an ensemble: quantiles, intervals, and whether they are right.
+"""A seasonal series, forecast a day ahead as an ensemble: quantiles, intervals, whether they are right, and a picture.
 
 Run with ``python examples/forecast_series.py``: an hourly series whose distribution is known. With your own CSV file,
 ``python examples/forecast_series.py weather.csv --time date --lags 14 --horizon 7 --season 1``. Needs pandas.
@@ -6,6 +6,7 @@ Run with ``python examples/forecast_series.py``: an hourly series whose distribu
 
 import argparse
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from flowmatch.metrics import crps, interval_coverage, pinball_loss, skill_score
 
 MEMBERS = 99
 QUANTILES = (0.05, 0.5, 0.95)
+FILE = Path(__file__).with_name("forecast_series.png")
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def main() -> None:
     if arguments.file is None:
         compare(forecaster, series.to_numpy(), histories, truth, starts)
     tomorrow(forecaster, series)
+    _plot(forecaster, series, n_train)
 
 
 def judge(forecaster, values, n_train, starts, histories, truth, season) -> None:
@@ -89,6 +92,35 @@ def tomorrow(forecaster, series) -> None:
     for step in range(min(len(mean), 6)):
         columns = zip(series.columns, mean[step], low[step], high[step], strict=True)
         print(f"  step {step + 1}: " + ", ".join(f"{c} {m:.3g} ({a:.3g} to {b:.3g})" for c, m, a, b in columns))
+
+
+def _plot(forecaster, series, start) -> None:
+    """Fans of three forecasts, one after the other, beside what came, if matplotlib is installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("install matplotlib for a plot: pip install '.[plot]'")
+        return
+    matplotlib.use("Agg")
+    from flowmatch.plotting import ForecastDisplay
+
+    n_steps = min(3 * forecaster.horizon, len(series) - start)
+    past = series.iloc[max(0, start - 2 * forecaster.horizon, start - 4 * forecaster.n_lags) : start]
+    ahead = series.iloc[start : start + n_steps]
+    display = ForecastDisplay.from_estimator(
+        forecaster,
+        [series.iloc[:start]],
+        [ahead],
+        n_steps=n_steps,
+        n_samples=MEMBERS,
+        random_state=0,
+        history=[past],
+        times=past.index.append(ahead.index),
+        names=series.columns,
+    )
+    display.figure_.set_size_inches(9, 1 + 2 * len(series.columns))
+    display.figure_.savefig(FILE, dpi=100)
+    print("\nplot:", FILE)
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,7 +5,8 @@
 Systems: navier_stokes (2-D turbulence, observed at every second point; the fastest), ks2d
 (Kuramoto-Sivashinsky), compressible (gas with sound waves), rayleigh_taylor (heavy fluid above light, 32^3 points) and
 rayleigh_taylor_slices (planes cut from such runs, which do not show the flow from the side). Simulating, training and
-sampling take some minutes on one core, 32^3 points about ten. Nothing is downloaded.
+sampling take some minutes on one core, 32^3 points about ten. Nothing is downloaded. At the end a rollout is drawn;
+``--gif rollout.gif`` animates it too.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from flowmatch.networks import UNet
 
 MEMBERS = 9  # from the smallest to the largest is an interval of exactly 80 %
 SHOWN = 40  # next states that are forecast in the comparison
+FILE = Path(__file__).with_name("surrogate_fluid.png")
 
 
 def kinetic(states: np.ndarray) -> np.ndarray:
@@ -103,9 +105,8 @@ def main() -> None:
     regress = train_regressor(train, forecaster.boundary_, max_iter, system.batch_size)
     print(f"regressor: the same network and steps in {time.perf_counter() - started:.0f} s")
     next_states(forecaster, regress, test)
-    rollouts(forecaster, regress, test, system)
-    if arguments.gif:
-        animate(forecaster, test, arguments.gif)
+    members = rollouts(forecaster, regress, test, system)
+    _plot(members, test, arguments.gif)
 
 
 def train_regressor(train, boundary, max_iter, batch_size):
@@ -156,8 +157,8 @@ def next_states(forecaster, regress, test) -> None:
     print(f"{seconds:.3f} s per draw")
 
 
-def rollouts(forecaster, regress, test, system) -> None:
-    """What long forecasts keep: the mean of a conserved channel, energy, and small scales."""
+def rollouts(forecaster, regress, test, system) -> np.ndarray:
+    """What long forecasts keep: the mean of a conserved channel, energy, and small scales; the members."""
     truth = test[:, 1:]
     members = forecaster.rollout(test[:, 0], truth.shape[1], MEMBERS, random_state=0)
     states, now = [], test[:, 0]
@@ -178,6 +179,7 @@ def rollouts(forecaster, regress, test, system) -> None:
         share = system.energy(rolled[:, :, -1]).mean() / energy
         print(f"{name:<13}{_drift(mean, mass[0], unit):18.4f}{share:19.2f}{ratio:29.2f}")
     print("(drift: of the ensemble mean's mean over the box, in standard deviations of the channel)")
+    return members
 
 
 def _drift(mean, start, unit) -> float:
@@ -185,24 +187,19 @@ def _drift(mean, start, unit) -> float:
     return float(np.abs(mean - start[:, None]).max(axis=1).mean() / unit)
 
 
-def animate(forecaster, test, path) -> None:
-    """The truth, the ensemble's mean and one member as a GIF; needs matplotlib."""
-    import matplotlib
-
+def _plot(members, test, gif) -> None:
+    """A rollout beside the truth, and as an animation where `gif` names a file, if matplotlib is installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("install matplotlib for a plot: pip install '.[plot]'")
+        return
     matplotlib.use("Agg")
     from flowmatch.plotting import ForecastDisplay
 
-    steps = test.shape[1] - 1
-    display = ForecastDisplay.from_estimator(
-        forecaster,
-        test[:1, 0],
-        test[:1, 1:],
-        n_steps=steps,
-        n_samples=MEMBERS,
-        random_state=0,
-        channel=-1 % test.shape[2],
-    )
-    print("animation:", display.animate(path))
+    display = ForecastDisplay.from_samples(members, test[:, 1:], channel=test.shape[2] - 1)
+    display.figure_.savefig(FILE, dpi=80)
+    print("\nplot:", FILE, *([] if gif is None else [display.animate(gif)]))
 
 
 def _arguments() -> argparse.Namespace:
