@@ -73,7 +73,7 @@ class ConditionalForecaster(ScoredPredictor):
     batch_size : int or None, default=None
         Windows a step. None takes 256 of tables and series, and 32 of fields.
     learning_rate : float or None, default=None
-        Peak learning rate. None takes 0.001 for tables and series (0.002 for many rows of several targets) and 0.004
+        Peak learning rate. None takes 0.001 for tables and series (0.005 for many rows of several targets) and 0.004
         for fields.
     training : TrainingOptions or None, default=None
         What else there is to tune about training. What is held out for validation are whole trajectories, or the ends

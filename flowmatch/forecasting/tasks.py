@@ -204,15 +204,15 @@ def schedule_of_forecasts(
 
     Tables and series: 500 steps for few windows (a hundred quarters and four years of days were measured, where twice
     as many learn the windows by heart), else at least 1000 and at most 4000, which stop early. Tables of many rows:
-    150 passes, at least 6000 and at most 20,000 steps, at twice the rate, which stop early too. Fields: about 30 passes
-    of batches of 32, at least 1000 and at most 6000 steps. A time budget takes the place of the most steps.
+    150 passes, at least 6000 and at most 20,000 steps, at five times the rate, which stop early too. Fields: about 30
+    passes of batches of 32, at least 1000 and at most 6000 steps. A time budget takes the place of the most steps.
     """
     if not len(encoder.grid):
         if encoder.n_windows < FEW_WINDOWS:
             return as_asked(settings, Schedule(500, 256, 1e-3))
         if many_pairs:
             passes = 150 * n_rows // 256
-            return as_asked(settings, Schedule(int(np.clip(passes, 6000, 20_000)), 256, 2e-3, passes))
+            return as_asked(settings, Schedule(int(np.clip(passes, 6000, 20_000)), 256, 5e-3, passes))
         return as_asked(settings, Schedule(int(np.clip(n_rows // 4, 1000, 4000)), 256, 1e-3, n_rows // 4))
     passes = 30 * n_rows // 32
     return as_asked(settings, Schedule(int(np.clip(passes, 1000, 6000)), 32, 4e-3, passes))
