@@ -324,12 +324,12 @@ def test_each_check_of_detectors_can_fail(broken, message, request):
 
 
 class Absorbing(DistilledFlowMap):
-    def _fitted_teacher(self, X, y, sample_weight):
+    def _fitted_teacher(self, X, y, sample_weight, conditions):
         return self.estimator.fit(X, y)
 
 
 class Refitting(DistilledFlowMap):
-    def _fitted_teacher(self, X, y, sample_weight):
+    def _fitted_teacher(self, X, y, sample_weight, conditions):
         return clone(self.estimator).fit(X, y)
 
 

@@ -103,6 +103,7 @@ def joint(X, y, **parameters):
     return ConditionalForecaster(max_iter=300, random_state=0, **parameters).fit(X, y)
 
 
+@pytest.mark.slow
 def test_targets_of_tables_may_lack_entries_and_stay_joint():
     """Each target is learned from the rows that have it, and both together from those that have both."""
     with pytest.warns(UserWarning, match=r"\d+ of 200 windows lack values: all to forecast.*They are left out\."):
@@ -187,6 +188,7 @@ def test_series_of_all_kinds_may_have_holes(kind, n_lags, horizon):
     assert np.isfinite(scores["coverage"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*windows lack values")
 def test_scattered_holes_cost_little():
     parameters = {"n_lags": 2, "random_state": 0, "max_iter": 300}

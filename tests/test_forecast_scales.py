@@ -71,7 +71,9 @@ def test_scales_follow_the_windows_units(centered):
 def test_constant_windows_have_a_spread(constant, n_lags):
     series = [shop(level, seed=k) for k, level in enumerate(LEVELS)]
     forecaster = tiny(n_lags=n_lags).fit(series)
-    scale = fit_scale(windows_like_fit(forecaster, series, None), np.ones(1, dtype=bool), np.zeros(1, dtype=bool))
+    windows = windows_like_fit(forecaster, series, None)
+    lags = windows.contexts(np.arange(len(windows)))
+    scale = fit_scale(windows, lags, np.ones(1, dtype=bool), np.zeros(1, dtype=bool))
     level, spread = scale.of(np.full((1, n_lags, 1), constant), np.zeros(1), np.ones(1))
     assert level == constant
     assert 0 < spread < 10 * max(1, abs(constant))

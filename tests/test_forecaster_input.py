@@ -122,7 +122,7 @@ PAIRS = {
     "fields_to_numbers": (FIELDS[0], np.arange(8.0), r"X has shape \(8, 1, 8\) and y has shape \(8,\)", {}),
     "lags": (SERIES[:, :2], SERIES[:, 2], r"with n_lags=3 and horizon=1, X must be \(n, 3, \*state\)", {"n_lags": 3}),
     "horizon": (X_TABLE, Y_TABLE[:, None], r"horizon=2, X must be \(n, \*state\) and y \(n, 2, \*state\)", {"horizon": 2}),
-    "nan": (X_TABLE, Y_TABLE * [np.nan, 1], r"column 0 is to be forecast, but has no value 1 step", {}),
+    "nan": (X_TABLE, Y_TABLE * [np.nan, 1], r"column 0 of y has no value in any row", {}),
     "nothing": (X_TABLE, Y_TABLE * np.nan, r"20 of 20 windows lack values: .* the forecast of row 0\)\. None is left", {}),
     "infinity": (X_TABLE, replaced(Y_TABLE, np.inf, 3, 1), r"Input y contains infinity: row 3, column 1", {}),
     "nan_in_fields": (FIELDS[0], FIELDS[0] * np.nan, r"8 of 8 windows lack values", {}),

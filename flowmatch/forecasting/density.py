@@ -51,9 +51,10 @@ def score_windows(density: CodeDensity, fitted: FittedForecaster, windows: Windo
         level, spread = encoder.target_scales(windows.contexts(rows))
         missing = np.isnan(targets)
         if missing.any() and model.missing is None:
+            first = rows[missing.reshape(len(rows), -1).any(axis=1)][0]
             raise ValueError(
-                "what is to be scored lacks values, but the density of a part of a forecast is known only of tables "
-                "and series whose targets lacked values in training: leave these rows out."
+                f"row {first} of what is to be scored lacks values, but the density of a part of a forecast is known "
+                "only of tables and series whose targets lacked values in training: leave such rows out."
             )
         slopes = np.where(missing, 0.0, -np.log(np.broadcast_to(spread, targets.shape)))
         scale = slopes.reshape(len(rows), -1).sum(axis=1)
