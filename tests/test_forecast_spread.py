@@ -9,6 +9,7 @@ from scipy import stats
 from flowmatch import ConditionalForecaster, TrainingOptions, fitting
 from flowmatch.flow import NormalSource, SparseSource
 from flowmatch.forecasting import Ensemble
+from flowmatch.networks import MLP
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(90, 6))
@@ -101,3 +102,20 @@ def test_a_time_budget_is_for_the_fit_alone(monkeypatch):
     with pytest.warns(UserWarning, match="max_time"):
         forecaster = tiny(max_iter=None, max_time=0.2).fit(X, Y)
     assert isinstance(forecaster.model_.source.source, NormalSource)
+
+
+def test_what_targets_lack_says_nothing_of_the_spread():
+    """Codes of missing values are none: taken for zeros, they made the source narrow."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    Y = X + 0.5 * rng.normal(size=(200, 2))
+    holes = np.where(rng.random(Y.shape) < 0.4, np.nan, Y)
+    holes[0] = Y[0]
+
+    def scale(targets):
+        forecaster = ConditionalForecaster(network=MLP(width=16, depth=1), max_iter=60, random_state=0)
+        return forecaster.fit(X, targets).model_.source.scale
+
+    with pytest.warns(UserWarning, match="windows lack values"):
+        found = scale(holes)
+    assert (found / scale(Y) - 1).abs().max() < 0.2

@@ -62,10 +62,11 @@ def with_unseen_spread(result: FitResult, task: FlowTask, settings: FitSettings)
     if len(encoder.grid) or not isinstance(model.source.source, (NormalSource, MatchedSource)):
         return result
     sizes, share = _unseen_sizes(model, task, settings)
-    if len(sizes) < _FEWEST_ROWS:
+    target = np.flatnonzero(model.encoder.varying) % len(encoder.target_mean)
+    seen = [sizes[:, target == mine] for mine in target] if len(sizes) else []
+    if not seen or min(np.isfinite(part).sum(axis=0).min() for part in seen) < _FEWEST_ROWS:
         return result
-    size, target = sizes.mean(axis=0), np.flatnonzero(model.encoder.varying) % len(encoder.target_mean)
-    factor = np.array([size[target == mine].mean() for mine in target])
+    factor = np.array([np.nanmean(part) for part in seen])
     factor = np.sqrt(1 + (np.maximum(factor, _NARROWEST) ** 2 - 1) * (1 - share) ** _RATE)
     scale = model.source.scale * torch.as_tensor(factor).to(model.source.scale)
     return replace(result, model=replace(model, source=FittedSource(MatchedSource(), scale)))
@@ -115,8 +116,13 @@ def _rows(data: GroupedData, mask: NDArray[np.bool_]) -> TrainingData:
 
 
 def _sizes(model: FlowModel, rows: TrainingData) -> Array:
-    """Sizes (n, q) of the noise that the codes of rows come from, where those of the source have the mean 1."""
+    """Sizes (n, q) of the noise that the codes of rows come from, where those of the source have the mean 1.
+
+    NaN where targets are missing, whose codes are none.
+    """
+    assert isinstance(rows, GroupedData)
     every = torch.arange(len(rows), device=rows.device)
+    missing = to_numpy(rows.draw_clean(every, None)[0].isnan())
     codes, context = rows.draw(every, generator_on(torch.device(rows.device), 0))
     noise = carry(model, codes, context, _BACKWARD, backward=True) / model.source.scale
-    return np.abs(to_numpy(noise)) / _MEAN_SIZE
+    return np.where(missing, np.nan, np.abs(to_numpy(noise)) / _MEAN_SIZE)
