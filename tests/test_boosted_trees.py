@@ -61,6 +61,7 @@ def test_rows_of_the_fit_are_predicted_as_if_they_were_new(y):
     np.testing.assert_array_equal(found, expected.predict(fresh))
 
 
+@pytest.mark.slow
 def test_a_fit_that_goes_on_does_not_mistake_what_trees_know_for_certainty():
     forecaster = tiny(STEPS, target="residual", max_iter=100)
     before = forecaster.sample(X[:50], 50, random_state=0).std(axis=0).mean()
