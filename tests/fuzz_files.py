@@ -41,6 +41,7 @@ OTHER_TABLE = (
     "fit with ",
     "was fitted to",
     "set n_samples",
+    "lacks the columns",
 )
 """In errors that name what the questions lack: a file with another name of a column is whole, and of another table."""
 
