@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from exact_forecasts import tiny, tiny_fields, with_source
-from scipy import stats
+from scipy import integrate, stats
 
 from flowmatch import ConditionalForecaster, TrainingOptions, fitting
 from flowmatch.flow import NormalSource, SparseSource
@@ -39,7 +39,7 @@ def test_intervals_hold_what_they_should_in_spite_of_overfitting(overfitted):
 def test_densities_of_the_wider_source_are_densities(overfitted):
     grid = np.linspace(-15, 15, 1501)
     density = np.exp(overfitted.score_samples(np.repeat(X[:1], len(grid), axis=0), grid, n_steps=40))
-    assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=0.02)
+    assert integrate.trapezoid(density, grid) == pytest.approx(1.0, abs=0.02)
 
 
 def test_noise_of_predictions_is_scaled_and_even(overfitted):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -231,11 +231,9 @@ def _agree(signal: Floats, first: Index, second: Index, shift: Index) -> NDArray
 
 def _on_one_axis(n: int, length: int, first: Index, second: Index, shift: Index) -> tuple[Index, Index]:
     """The record of each of n rows, and its start: records one after the other."""
-    one = np.ones(len(first))
-    record = connected_components(coo_array((one, (first, second)), (n, n)), directed=False)[1].astype(np.intp)
+    record = connected_components(_graph(first, second, n), directed=False)[1].astype(np.intp)
     heads = np.unique(record, return_index=True)[1]
-    ends = np.concatenate([first, np.full(len(heads), n)]), np.concatenate([second, heads])
-    tree = coo_array((np.ones(len(ends[0])), ends), (n + 1, n + 1)).tocsr()
+    tree = _graph(np.concatenate([first, np.full(len(heads), n)]), np.concatenate([second, heads]), n + 1)
     parent = breadth_first_order(tree, n, directed=False)[1][:n].astype(np.intp)
     parent[heads] = heads
     pairs, both = np.concatenate([first * n + second, second * n + first]), np.concatenate([shift, -shift])
@@ -250,3 +248,9 @@ def _on_one_axis(n: int, length: int, first: Index, second: Index, shift: Index)
     np.maximum.at(high, record, offset)
     base = np.concatenate([[0], np.cumsum(high - low + 2 * length)[:-1]])
     return record, (offset - low[record] + base[record]).astype(np.intp)
+
+
+def _graph(first: Index, second: Index, n: int) -> csr_array:
+    """Edges between n nodes, in the integers that all versions of scipy search."""
+    edges = first.astype(np.int32), second.astype(np.int32)
+    return coo_array((np.ones(len(first)), edges), (n, n)).tocsr()

@@ -122,7 +122,7 @@ def _sizes(model: FlowModel, rows: TrainingData) -> Array:
     """
     assert isinstance(rows, GroupedData)
     every = torch.arange(len(rows), device=rows.device)
-    missing = to_numpy(rows.draw_clean(every, None)[0].isnan())
+    clean, _ = rows.draw_clean(every, generator_on(torch.device(rows.device), 0))
     codes, context = rows.draw(every, generator_on(torch.device(rows.device), 0))
     noise = carry(model, codes, context, _BACKWARD, backward=True) / model.source.scale
-    return np.where(missing, np.nan, np.abs(to_numpy(noise)) / _MEAN_SIZE)
+    return np.where(to_numpy(clean.isnan()), np.nan, np.abs(to_numpy(noise)) / _MEAN_SIZE)
