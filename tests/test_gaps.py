@@ -155,7 +155,10 @@ def test_files_keep_gaps(tmp_path):
     np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
 
 
-@pytest.mark.parametrize("kind", ["two", "three", "zeros"])
+SLOWER = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("two", "zeros")]
+
+
+@pytest.mark.parametrize("kind", ["three", *SLOWER])
 def test_exported_programs_know_gaps(kind, tmp_path):
     X = np.column_stack([GAPPED[kind][:400, 0], np.random.default_rng(3).normal(size=len(GAPPED[kind][:400]))])
     model = FlowMatchingGenerator(max_iter=20, random_state=0).fit(X)

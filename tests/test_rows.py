@@ -254,6 +254,7 @@ def test_samples_do_not_depend_on_the_batch_size(monkeypatch):
         np.testing.assert_allclose(model.sample(30, random_state=0, batch_size=batch_size), whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_as_a_memory_map_grows(tmp_path):
     code = """
 import resource, sys
