@@ -54,7 +54,7 @@ def test_bounded_parameters_are_learned_as_they_are_and_others_from_a_regression
 
 @pytest.fixture(scope="module")
 def posterior():
-    few = {"network": MLP(width=16, depth=1), "max_iter": 200, "batch_size": 256}
+    few = {"network": MLP(width=16, depth=1), "max_iter": 400, "batch_size": 256}
     return tiny(**few, learning_rate=2e-3, n_steps=5).fit(X, THETA)  # the default rate takes more steps to settle
 
 
@@ -64,7 +64,7 @@ def test_density_of_parameters_is_the_closed_form(posterior):
     expected = norm(x / 2, np.sqrt(0.5)).logpdf(theta).sum(axis=1)
     error = posterior.score_samples(x, theta) - expected
     assert -0.03 < error.mean() < 0.03
-    assert np.median(np.abs(error)) < 0.15  # of a brief training
+    assert np.median(np.abs(error)) < 0.1
 
 
 def test_ranks_of_parameters_are_even_and_those_of_other_observations_are_not(posterior):
